@@ -1,0 +1,36 @@
+"""Composer: one diffusion sampling loop whose hooks stack plugins over any model."""
+
+from composer.backends import Backend, Output
+from composer.errors import NonFiniteError, UnknownNameError
+from composer.hookspecs import hookimpl
+from composer.recipes import call_of
+from composer.registry import Register, Registry, get_transform, installed, load_backend
+from composer.requests import UNCONDITIONAL, Estimate, Request
+from composer.result import Result, Stats
+from composer.sampler import Sampler
+from composer.state import State
+from composer.transforms import Transform
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "UNCONDITIONAL",
+    "Backend",
+    "Estimate",
+    "NonFiniteError",
+    "Output",
+    "Register",
+    "Registry",
+    "Request",
+    "Result",
+    "Sampler",
+    "State",
+    "Stats",
+    "Transform",
+    "UnknownNameError",
+    "call_of",
+    "get_transform",
+    "hookimpl",
+    "installed",
+    "load_backend",
+]

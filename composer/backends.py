@@ -1,0 +1,72 @@
+"""What the loop asks of a model: a path, a prediction type, and one batched evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from composer.predictions import Prediction
+from composer.schedules import Schedule
+
+if TYPE_CHECKING:
+    from composer.requests import Request
+    from composer.solvers import Solver
+
+
+class Output(NamedTuple):
+    """A network's output (B, C, H, W), learned variance split off where there is one."""
+
+    prediction: Tensor
+    variance: Tensor | None = None
+
+    @staticmethod
+    def cat(outputs: Sequence[Output]) -> Output:
+        """Outputs of consecutive images as one."""
+        variances = [o.variance for o in outputs if o.variance is not None]
+        return Output(
+            torch.cat([o.prediction for o in outputs]),
+            torch.cat(variances) if variances else None,
+        )
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A model behind the loop.
+
+    Attributes:
+        schedule: its path and clock.
+        prediction: what its output means.
+        shape: (C, H, W) of its images.
+        device, dtype: where and in what the loop keeps x.
+        default_solver: the solver to use when none is named.
+    """
+
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def prediction(self) -> Prediction: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def default_solver(self) -> Solver: ...
+
+    def encode(self, condition: Any) -> Hashable:
+        """The condition as ``evaluate`` wants it, the same object for the same condition.
+
+        Never called with None. Called again on what it returned, it returns that.
+
+        Raises:
+            ValueError: the backend cannot express the condition; the sentence says what it can.
+        """
+        ...
+
+    def evaluate(self, requests: Sequence[Request]) -> Sequence[Output]:
+        """Answer distinct requests, conditions encoded, each about the same B images."""
+        ...

@@ -1,0 +1,73 @@
+"""What a model's output means: one row (a, b), one formula.
+
+On the path x = alpha * x_0 + sigma * noise every usual network predicts a * x_0 + b * noise:
+
+    ============================  =======  ======
+    prediction                    a        b
+    ============================  =======  ======
+    epsilon                       0        1
+    sample (x_0)                  1        0
+    v (Salimans & Ho 2022)        -sigma   alpha
+    flow velocity (x_0 - noise)   1        -1
+    ============================  =======  ======
+
+Two equations in two unknowns, so with d = alpha * b - a * sigma
+
+    noise = (alpha * out - a * x) / d,      x_0 = (b * x - sigma * out) / d.
+
+d vanishes only where the output says nothing of one unknown (epsilon at alpha = 0, sample at
+sigma = 0); that unknown is then taken as its prior mean, zero, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A prediction type.
+
+    Args:
+        name: how it is called in configurations.
+        row: (alpha, sigma) -> (a, b); works on floats and on tensors.
+    """
+
+    name: str
+    row: Callable[..., tuple[Tensor | float, Tensor | float]]
+
+    def target(
+        self, x0: Tensor, noise: Tensor, alpha: float | Tensor, sigma: float | Tensor
+    ) -> Tensor:
+        """a * x_0 + b * noise: what the network is trained to output. Shapes (B, C, H, W)."""
+        a, b = self.row(alpha, sigma)
+        return a * x0 + b * noise
+
+    def noise(self, out: Tensor, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """The noise that an output ``out`` at ``x`` implies; shapes (B, C, H, W)."""
+        a, b, d = self._solve(alpha, sigma)
+        if d == 0:
+            return out / b if b else out * 0
+        return (alpha / d) * out - (a / d) * x
+
+    def x0(self, out: Tensor, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """The clean image that an output ``out`` at ``x`` implies; shapes (B, C, H, W)."""
+        a, b, d = self._solve(alpha, sigma)
+        if d == 0:
+            return out / a if a else out * 0
+        return (b / d) * x - (sigma / d) * out
+
+    def _solve(self, alpha: float, sigma: float) -> tuple[float, float, float]:
+        a, b = (float(v) for v in self.row(alpha, sigma))
+        return a, b, alpha * b - a * sigma
+
+
+EPSILON = Prediction("epsilon", lambda alpha, sigma: (0.0, 1.0))
+SAMPLE = Prediction("sample", lambda alpha, sigma: (1.0, 0.0))
+V = Prediction("v", lambda alpha, sigma: (-sigma, alpha))
+FLOW = Prediction("flow", lambda alpha, sigma: (1.0, -1.0))
+
+PREDICTIONS: dict[str, Prediction] = {p.name: p for p in (EPSILON, SAMPLE, V, FLOW)}

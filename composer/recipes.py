@@ -1,0 +1,166 @@
+"""Recipes: a sampling call as JSON, and back.
+
+A recipe names registered things only, never import paths, so that reading one runs no code but
+that of installed plugins. An object that is in no registry is written as ``{"unregistered": ...}``,
+which :func:`build` refuses.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import diffusers
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from PIL import Image
+from safetensors.torch import load, save
+from torch import Tensor
+
+from composer.requests import UNCONDITIONAL
+
+if TYPE_CHECKING:
+    from composer.registry import Registry
+    from composer.sampler import Sampler
+
+KINDS = ("plugin", "transform", "solver")
+MAX_PIXELS = 4096 * 4096
+
+
+def describe(sampler: Sampler, condition: Any, seeds: tuple[int, ...]) -> dict[str, Any]:
+    """The recipe of one call."""
+    from composer import __version__
+    from composer.registry import installed
+
+    registry = installed()
+    unregistered = {"unregistered": type(sampler.backend).__qualname__}
+    return {
+        "composer": __version__,
+        "backend": getattr(sampler.backend, "loaded_as", unregistered),
+        "plugins": [_encode(plugin, registry) for plugin in sampler.plugins],
+        "solver": _encode(sampler.solver, registry),
+        "num_inference_steps": sampler.num_inference_steps,
+        "max_rows": sampler.max_rows,
+        "call": {"condition": _encode(condition, registry), "seeds": list(seeds)},
+    }
+
+
+def build(recipe: dict[str, Any], registry: Registry | None = None) -> Sampler:
+    """The sampler of a recipe.
+
+    Raises:
+        ValueError: no recipe. UnknownNameError, LookupError: it names what is not registered.
+    """
+    from composer.registry import installed, load_from
+    from composer.sampler import Sampler
+
+    needed = {"backend", "plugins", "solver", "num_inference_steps"}
+    if not isinstance(recipe, Mapping) or not needed <= recipe.keys():
+        raise ValueError(f"a recipe is a dict with the keys {sorted(needed)}; use result.recipe")
+    names = registry or installed()
+    backend = recipe["backend"]
+    if not isinstance(backend, Mapping) or "name" not in backend:
+        raise LookupError(f"the recipe's backend {_called(backend)} is not registered")
+    plugins = _decode(recipe["plugins"], names)
+    solver = _decode(recipe["solver"], names)
+    names.find("backend", backend["name"])
+    return Sampler(
+        load_from(names, backend["name"], dict(backend.get("options", {}))),
+        plugins,
+        solver,
+        recipe["num_inference_steps"],
+        recipe.get("max_rows"),
+    )
+
+
+def call_of(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``sample`` that a recipe holds: condition and seeds."""
+    from composer.registry import installed
+
+    call = recipe["call"]
+    return {"condition": _decode(call["condition"], installed()), "seeds": list(call["seeds"])}
+
+
+def _encode(value: Any, registry: Registry) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if value is UNCONDITIONAL:
+        return {"unconditional": True}
+    if isinstance(value, Tensor):
+        return {"tensor": _text(save({"": value.detach().cpu().contiguous()}))}
+    if isinstance(value, Image.Image):
+        buffer = io.BytesIO()
+        value.save(buffer, "PNG")
+        return {"image": _text(buffer.getvalue())}
+    if isinstance(value, SchedulerMixin):
+        config = json.loads(value.to_json_string())  # type: ignore[attr-defined]
+        return {"scheduler": type(value).__name__, "config": config}
+    if isinstance(value, Mapping):
+        return {"pairs": [[_encode(k, registry), _encode(v, registry)] for k, v in value.items()]}
+    if isinstance(value, list | tuple | range):
+        return [_encode(v, registry) for v in value]
+    return _encode_object(value, registry)
+
+
+def _encode_object(value: object, registry: Registry) -> dict[str, Any]:
+    for kind in KINDS:
+        name = registry.name_of(kind, type(value))
+        if name is not None:
+            fields = inspect.signature(type(value)).parameters
+            options = {field: _encode(getattr(value, field), registry) for field in fields}
+            return {kind: name, "options": options}
+    return {"unregistered": type(value).__qualname__}
+
+
+def _decode(value: Any, registry: Registry) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(v, registry) for v in value)
+    if not isinstance(value, Mapping):
+        return value
+    for kind in KINDS:
+        if kind in value:
+            factory = registry.find(kind, value[kind]).factory
+            options = {k: _decode(v, registry) for k, v in value.get("options", {}).items()}
+            return factory(**options)
+    for key, decode in _DECODERS.items():
+        if key in value:
+            return decode(value)
+    if "pairs" in value:
+        return {_decode(k, registry): _decode(v, registry) for k, v in value["pairs"]}
+    raise LookupError(f"the recipe needs {_called(value)}, which is not registered")
+
+
+def _scheduler(value: Mapping[str, Any]) -> SchedulerMixin:
+    known = getattr(diffusers, str(value["scheduler"]), None)
+    if not (inspect.isclass(known) and issubclass(known, SchedulerMixin)):
+        raise LookupError(f"the recipe needs {value['scheduler']!r}, no scheduler of diffusers")
+    scheduler: SchedulerMixin = known.from_config(dict(value["config"]))  # type: ignore[attr-defined]
+    return scheduler
+
+
+def _image(value: Mapping[str, Any]) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(value["image"])), formats=["PNG"])
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"the recipe's image of {image.size} exceeds {MAX_PIXELS} pixels")
+    image.load()
+    return image
+
+
+_DECODERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "unconditional": lambda value: UNCONDITIONAL,
+    "tensor": lambda value: load(base64.b64decode(value["tensor"]))[""],
+    "image": _image,
+    "scheduler": _scheduler,
+}
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _called(value: object) -> str:
+    return repr(value["unregistered"]) if isinstance(value, Mapping) and "unregistered" in value \
+        else repr(value)

@@ -1,0 +1,186 @@
+"""Names for plugins, transforms, solvers and backends, offered by installed packages.
+
+A package offers names by an entry point in the group ``composer`` whose target has a hook
+``register_plugins(register)``. Installing it never changes a sample; a package that breaks is
+reported and breaks nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from composer import hookspecs, solvers
+from composer.backends import Backend
+from composer.errors import UnknownNameError
+from composer.transforms import Transform
+
+ALLOWED = "COMPOSER_PLUGINS"
+"""Environment variable: comma-separated names of the entry points to load; unset loads all."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """One entry point of the group: where it comes from and, if it broke, how."""
+
+    name: str
+    distribution: str
+    version: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One registered name."""
+
+    kind: str
+    name: str
+    factory: Callable[..., Any]
+    package: str
+
+    @property
+    def description(self) -> str:
+        """The first line of the factory's docstring."""
+        return (inspect.getdoc(self.factory) or "").split("\n")[0]
+
+
+class Register:
+    """What ``register_plugins`` is handed: one method a kind of thing."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self.offers: list[Offer] = []
+
+    def plugin(self, name: str, factory: Callable[..., object]) -> None:
+        """Offer a plugin class; its dataclass fields are its options in recipes."""
+        self.offers.append(Offer("plugin", name, factory, self.package))
+
+    def transform(self, name: str, factory: Callable[..., Transform]) -> None:
+        """Offer a Transform class, constructible without arguments."""
+        self.offers.append(Offer("transform", name, factory, self.package))
+
+    def solver(self, name: str, factory: Callable[..., solvers.Solver]) -> None:
+        """Offer a solver class."""
+        self.offers.append(Offer("solver", name, factory, self.package))
+
+    def backend(self, name: str, factory: Callable[..., Backend]) -> None:
+        """Offer a function that loads a backend; its parameters are ``load_backend``'s options."""
+        self.offers.append(Offer("backend", name, factory, self.package))
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All names known; :func:`installed` makes the one of the installed packages."""
+
+    offers: dict[tuple[str, str], Offer] = field(default_factory=dict)
+    packages: tuple[Package, ...] = ()
+
+    def find(self, kind: str, name: str) -> Offer:
+        """The offer of this kind and name.
+
+        Raises:
+            UnknownNameError: with the nearest names.
+        """
+        try:
+            return self.offers[kind, name]
+        except (KeyError, TypeError):
+            known = [n for k, n in self.offers if k == kind]
+            raise UnknownNameError(kind, name, known) from None
+
+    def name_of(self, kind: str, factory: object) -> str | None:
+        """The name under which a class is offered, or None."""
+        return next(
+            (o.name for o in self.offers.values() if o.kind == kind and o.factory is factory), None
+        )
+
+    def with_offers(self, register: Register) -> Registry:
+        """This registry and the offers of one more package; its names must be new."""
+        taken = [o for o in register.offers if (o.kind, o.name) in self.offers]
+        if taken:
+            first = taken[0]
+            owner = self.offers[first.kind, first.name].package
+            raise ValueError(f"{first.kind} {first.name!r} is already offered by {owner}")
+        added = {(o.kind, o.name): o for o in register.offers}
+        return Registry({**self.offers, **added}, self.packages)
+
+
+@functools.cache
+def installed() -> Registry:
+    """The registry of the installed packages, read once a process."""
+    registry = Registry().with_offers(_own())
+    allowed = os.environ.get(ALLOWED)
+    names = None if allowed is None else {name.strip() for name in allowed.split(",")}
+    for entry in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
+        if names is None or entry.name in names:
+            registry = _loaded(registry, entry)
+    return registry
+
+
+def get_transform(name: str) -> Transform:
+    """A registered transform by name, with its default parameters."""
+    transform: Transform = installed().find("transform", name).factory()
+    return transform
+
+
+def load_backend(name: str, **options: Any) -> Backend:
+    """Load a registered backend.
+
+    Args:
+        name: for example "mnist" or "mnist-ddpm".
+        options: the parameters of that backend's loader, checked against its signature.
+
+    Raises:
+        UnknownNameError: no such backend is registered.
+        TypeError: an option that it does not have.
+    """
+    return load_from(installed(), name, options)
+
+
+def load_from(registry: Registry, name: str, options: dict[str, Any]) -> Backend:
+    """:func:`load_backend` from a given registry; the backend remembers how it was loaded."""
+    factory = registry.find("backend", name).factory
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        raise TypeError(f"backend {name!r}: {error}; it takes {signature}") from None
+    backend: Backend = factory(**options)
+    # For recipes. Not part of the protocol: a backend may be frozen and need not know its name.
+    object.__setattr__(backend, "loaded_as", {"name": name, "options": options})
+    return backend
+
+
+def _own() -> Register:
+    register = Register("diffusion-composer (core)")
+    register.solver("euler", solvers.Euler)
+    register.solver("ddim", solvers.DDIM)
+    register.solver("ddpm", solvers.DDPM)
+    register.solver("heun", solvers.Heun)
+    register.solver("dpm_pp", solvers.DPMSolverPP)
+    return register
+
+
+def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
+    """The registry and what one entry point offers, or its error as a row."""
+    distribution = entry.dist.name if entry.dist else "unknown"
+    version = entry.dist.version if entry.dist else "unknown"
+    error = None
+    try:
+        register = Register(distribution)
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        manager.register(entry.load(), name=entry.name)
+        manager.check_pending()
+        manager.hook.register_plugins(register=register)
+        registry = registry.with_offers(register)
+    except Exception as caught:  # a third party's code: whatever it raises is its row's error
+        error = f"{type(caught).__name__}: {caught}"
+    package = Package(entry.name, distribution, version, error)
+    return Registry(registry.offers, (*registry.packages, package))

@@ -1,0 +1,194 @@
+"""What plugins and models say to each other: a request for a prediction, and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+
+from composer.predictions import Prediction
+from composer.schedules import Schedule
+
+if TYPE_CHECKING:
+    from composer.transforms import Transform
+
+
+class _Unconditional:
+    """The type of :data:`UNCONDITIONAL`; a singleton, also after copying and pickling."""
+
+    def __repr__(self) -> str:
+        return "UNCONDITIONAL"
+
+    def __reduce__(self) -> str:
+        return "UNCONDITIONAL"
+
+
+UNCONDITIONAL: Final = _Unconditional()
+"""Ask the model for no condition at all, as opposed to None: "not yet decided"."""
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A question to the model, or to the plugins between here and the model.
+
+    Args:
+        x: the noised image (B, C, H, W).
+        t: its time on the backend's schedule.
+        condition: a hashable condition, UNCONDITIONAL, or None for unspecified.
+        step: 0-based number of the sampling step.
+        beside: further tensors (B, ., H, W) laid out like the image, such as a low-resolution
+            conditioning; views act on them too.
+        through: plugins that answer this request before those further in do.
+        schedule: the backend's schedule; the loop fills it in.
+    """
+
+    x: Tensor
+    t: float
+    condition: Any = None
+    step: int = 0
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    through: tuple[Any, ...] = ()
+    schedule: Schedule | None = None
+    # Views of tensors already taken in this round, shared by every request derived from one
+    # another: two plugins that look through the same view then send the same object.
+    _views: dict[tuple[int, Transform], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, repr=False
+    )
+
+    @property
+    def noise_level(self) -> float:
+        """sigma / (alpha + sigma) at t, from 1 (noise) to 0 (image) on every schedule."""
+        if self.schedule is None:
+            raise ValueError("this Request has no schedule; pass schedule=backend.schedule")
+        return self.schedule.noise_level(self.t)
+
+    def replace(
+        self,
+        *,
+        x: Tensor | None = None,
+        t: float | None = None,
+        condition: Hashable | None = None,
+        through: tuple[Any, ...] | None = None,
+    ) -> Request:
+        """A copy with the fields given changed."""
+        return replace(
+            self,
+            x=self.x if x is None else x,
+            t=self.t if t is None else t,
+            condition=self.condition if condition is None else condition,
+            through=self.through if through is None else through,
+        )
+
+    def fill(self, condition: Any) -> Request:
+        """Ask for ``condition``, unless this request already says what it asks for.
+
+        A plugin may stand where a condition does: it then answers this request, whatever
+        the condition, and decides the conditions of what it asks in turn.
+        """
+        if hasattr(condition, "noise_estimate"):
+            return self.replace(through=(condition, *self.through))
+        return self if self.condition is not None else self.replace(condition=condition)
+
+    def seen_through(self, view: Transform) -> Request:
+        """The same question about the image seen through a view."""
+        return replace(
+            self,
+            x=self._seen(self.x, view),
+            beside={name: self._seen(value, view) for name, value in self.beside.items()},
+        )
+
+    def _seen(self, tensor: Tensor, view: Transform) -> Tensor:
+        key = (id(tensor), view)
+        if key not in self._views:
+            self._views[key] = (tensor, view(tensor))  # the key's tensor is kept alive: ids recur
+        return self._views[key][1]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A model's answer: a prediction at (x, t), and what it implies of noise and clean image.
+
+    ``+``, ``-`` and ``*`` act on the prediction alone, in the model's own prediction space; the
+    other fields are the left operand's.
+
+    Args:
+        prediction: the output (B, C, H, W), of the type ``kind``.
+        variance: the learned variance channels (B, C, H, W) in [-1, 1], or None.
+        x, t: where the model was asked.
+        schedule, kind: the path and the prediction type, with which to read ``prediction``.
+    """
+
+    prediction: Tensor
+    variance: Tensor | None
+    x: Tensor
+    t: float
+    schedule: Schedule
+    kind: Prediction
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """The noise in x that the prediction implies."""
+        return self.kind.noise(self.prediction, self.x, *self.schedule.at(self.t))
+
+    @cached_property
+    def x0(self) -> Tensor:
+        """The clean image that the prediction implies: the one-step denoising of x."""
+        return self.kind.x0(self.prediction, self.x, *self.schedule.at(self.t))
+
+    def replace(
+        self,
+        *,
+        prediction: Tensor | None = None,
+        variance: Tensor | None = None,
+        x: Tensor | None = None,
+    ) -> Estimate:
+        """A copy with the fields given changed."""
+        return replace(
+            self,
+            prediction=self.prediction if prediction is None else prediction,
+            variance=self.variance if variance is None else variance,
+            x=self.x if x is None else x,
+        )
+
+    def with_x0(self, x0: Tensor) -> Estimate:
+        """The estimate at the same x whose clean image is ``x0``; needs sigma(t) > 0."""
+        alpha, sigma = self.schedule.at(self.t)
+        noise = (self.x - alpha * x0) / sigma
+        return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
+
+    def seen_back(self, view: Transform) -> Estimate:
+        """The estimate carried from a view of the image back to the image itself."""
+        return self.replace(
+            prediction=view.inverse(self.prediction),
+            variance=None if self.variance is None else view.inverse_variance(self.variance),
+            x=view.inverse(self.x),
+        )
+
+    def filtered(self, part: Callable[[Tensor], Tensor]) -> Estimate:
+        """The estimate with a linear filter applied to its prediction."""
+        return self.replace(prediction=part(self.prediction))
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return self.replace(prediction=self.prediction + other.prediction)
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        return self.replace(prediction=self.prediction - other.prediction)
+
+    def __mul__(self, factor: float | Tensor) -> Estimate:
+        return self.replace(prediction=self.prediction * factor)
+
+    __rmul__ = __mul__
+
+
+def total(request: Request, estimates: Sequence[Estimate]) -> Estimate:
+    """The sum of lawful parts as one estimate at the request's x; the variance is their mean."""
+    prediction = estimates[0].prediction
+    for estimate in estimates[1:]:
+        prediction = prediction + estimate.prediction
+    variances = [e.variance for e in estimates if e.variance is not None]
+    variance = torch.stack(variances).mean(0) if variances else None
+    return replace(estimates[0], prediction=prediction, variance=variance, x=request.x)

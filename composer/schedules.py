@@ -1,0 +1,219 @@
+"""Noise schedules: the path from noise to data, and the times a sampler visits on it.
+
+A schedule is two functions of time on the path
+
+    x_t = alpha(t) * x_0 + sigma(t) * noise,    noise ~ N(0, I),  x_0 in [-1, 1].
+
+Times are whatever the model was trained on: integers T-1 ... 0 for a discrete (DDPM) schedule,
+with -1 for the clean image; reals from 0 (noise) to 1 (data) for a flow. Nothing outside this
+file knows which way a schedule's clock runs; order is by the noise level sigma / (alpha + sigma),
+1 for pure noise and 0 for data.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Spacing = Literal["leading", "trailing", "linspace"]
+
+
+class Schedule(ABC):
+    """A path alpha(t), sigma(t) and the clock t that runs along it."""
+
+    @abstractmethod
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Signal and noise amplitudes, float64, of the shape of ``t``."""
+
+    @abstractmethod
+    def times(self, num_steps: int) -> list[float]:
+        """The ``num_steps + 1`` times of a sampler, from pure noise to the clean image."""
+
+    @abstractmethod
+    def time_at(self, noise_level: float) -> float:
+        """The time whose noise level sigma / (alpha + sigma) is the one given."""
+
+    @abstractmethod
+    def stratified_times(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) training times, one from each of ``count`` equal parts of the clock."""
+
+    @abstractmethod
+    def unit_time(self, t: Tensor) -> Tensor:
+        """Times mapped onto [0, 1], as small networks like them."""
+
+    def at(self, t: float) -> tuple[float, float]:
+        """alpha(t) and sigma(t) of one time as Python floats."""
+        alpha, sigma = self.alpha_sigma(torch.tensor(t, dtype=torch.float64))
+        return float(alpha), float(sigma)
+
+    def noise_level(self, t: float) -> float:
+        """sigma / (alpha + sigma): 1 is pure noise, 0 is data, whatever the schedule."""
+        alpha, sigma = self.at(t)
+        return sigma / (alpha + sigma)
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: float | Tensor) -> Tensor:
+        """The forward process: x_t = alpha(t) x_0 + sigma(t) noise.
+
+        Args:
+            x0, noise: (B, C, H, W), x0 in [-1, 1].
+            t: one time, or one an image (B,).
+        """
+        times = torch.as_tensor(t, dtype=torch.float64, device=x0.device)
+        alpha, sigma = (
+            v.to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1)) for v in self.alpha_sigma(times)
+        )
+        return alpha * x0 + sigma * noise
+
+
+@dataclass(frozen=True)
+class FlowSchedule(Schedule):
+    """The straight path of flow matching: alpha = t, sigma = 1 - t, t from 0 (noise) to 1 (data).
+
+    Lipman et al. 2023, "Flow Matching for Generative Modeling", arXiv 2210.02747;
+    Liu et al. 2023, "Flow Straight and Fast", arXiv 2209.03003.
+    """
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        t = t.double()
+        return t, 1 - t
+
+    def times(self, num_steps: int) -> list[float]:
+        return [i / num_steps for i in range(num_steps + 1)]
+
+    def time_at(self, noise_level: float) -> float:
+        return 1.0 - noise_level
+
+    def stratified_times(self, count: int, generator: torch.Generator) -> Tensor:
+        return _stratified(count, generator)
+
+    def unit_time(self, t: Tensor) -> Tensor:
+        return t
+
+
+class DiscreteSchedule(Schedule):
+    """A variance-preserving schedule known at T integer times: alpha = sqrt(alphas_cumprod[t]).
+
+    Time -1 is the clean image. Between integers sigma / alpha is interpolated linearly, as
+    samplers in the variables of Karras et al. 2022 (arXiv 2206.00364) do.
+
+    Ho et al. 2020, "Denoising Diffusion Probabilistic Models", arXiv 2006.11239.
+
+    Args:
+        alphas_cumprod: T decreasing numbers in (0, 1].
+        spacing: which T / n of the times a sampler of n steps visits, as diffusers names them:
+            "leading" [0, r, 2r, ...], "trailing" [T-1, T-1-r, ...], "linspace" both ends.
+        steps_offset: added to the times of "leading" spacing.
+    """
+
+    def __init__(
+        self,
+        alphas_cumprod: Sequence[float] | Tensor,
+        spacing: Spacing = "trailing",
+        steps_offset: int = 0,
+    ) -> None:
+        table = torch.as_tensor(alphas_cumprod, dtype=torch.float64).cpu()
+        if table.ndim != 1 or len(table) < 1:
+            raise ValueError(
+                f"alphas_cumprod must be a list of T numbers, got the shape {tuple(table.shape)}"
+            )
+        if not bool(((table > 0) & (table <= 1)).all() and (table.diff() <= 0).all()):
+            raise ValueError("alphas_cumprod must decrease within (0, 1], from data to noise")
+        if spacing not in _SPACINGS:
+            raise ValueError(f"spacing must be one of {sorted(_SPACINGS)}, got {spacing!r}")
+        self.alphas_cumprod = table
+        self._ratios = torch.cat([torch.zeros(1, dtype=torch.float64), (1 / table - 1).sqrt()])
+        self.spacing: Spacing = spacing
+        self.steps_offset = steps_offset
+
+    @classmethod
+    def linear(
+        cls,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        spacing: Spacing = "trailing",
+    ) -> DiscreteSchedule:
+        """alphas_cumprod = cumprod(1 - beta), beta linear from ``beta_start`` to ``beta_end``."""
+        betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+        return cls((1 - betas).cumprod(0), spacing)
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        if bool(((t < -1) | (t > len(self) - 1)).any()):
+            raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t.tolist()}")
+        place = t.double() + 1  # row 0 of the table is the clean image, time -1
+        below = place.floor().long().clamp(max=len(self) - 1)
+        ratios = self._ratios.to(t.device)
+        ratio = torch.lerp(ratios[below], ratios[below + 1], place - below)
+        alpha = (1 + ratio**2).rsqrt()
+        return alpha, ratio * alpha
+
+    def times(self, num_steps: int) -> list[float]:
+        if num_steps > len(self):
+            raise ValueError(
+                f"num_inference_steps={num_steps} exceeds the {len(self)} times the model was "
+                f"trained on; use at most {len(self)}"
+            )
+        return [*map(float, _SPACINGS[self.spacing](self, num_steps)), -1.0]
+
+    def time_at(self, noise_level: float) -> float:
+        ratio = noise_level / (1 - noise_level) if noise_level < 1 else math.inf
+        return float(np.interp(ratio, self._ratios.numpy(), np.arange(-1, len(self))))
+
+    def stratified_times(self, count: int, generator: torch.Generator) -> Tensor:
+        return (_stratified(count, generator) * len(self)).floor()
+
+    def unit_time(self, t: Tensor) -> Tensor:
+        return t / len(self)
+
+    def _leading(self, n: int) -> list[int]:
+        stride = len(self) // n
+        return [i * stride + self.steps_offset for i in reversed(range(n))]
+
+    def _trailing(self, n: int) -> list[int]:
+        return [round(len(self) - i * len(self) / n) - 1 for i in range(n)]
+
+    def _linspace(self, n: int) -> list[int]:
+        return [round(v) for v in torch.linspace(len(self) - 1, 0, n, dtype=torch.float64).tolist()]
+
+
+_SPACINGS = {
+    "leading": DiscreteSchedule._leading,
+    "trailing": DiscreteSchedule._trailing,
+    "linspace": DiscreteSchedule._linspace,
+}
+
+
+def _stratified(count: int, generator: torch.Generator) -> Tensor:
+    return (torch.arange(count) + torch.rand(count, generator=generator)) / count
+
+
+def ancestral_variance(alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float) -> float:
+    """sigma_{t|s}^2: variance of the forward transition from the cleaner s to the noisier t.
+
+    x_t = (alpha_t / alpha_s) x_s + sigma_{t|s} noise, so
+    sigma_{t|s}^2 = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2; for DDPM this is beta_t.
+    """
+    ratio = alpha_t / alpha_s
+    return max(sigma_t**2 - (ratio * sigma_s) ** 2, 0.0)
+
+
+def renoise(schedule: Schedule, x: Tensor, noise: Tensor, t: float, s: float) -> Tensor:
+    """RePaint's jump: carry x from the cleaner time t back to the noisier s by the forward process.
+
+    x_s = (alpha_s / alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s / alpha_t)^2 sigma_t^2) noise.
+    Lugmayr et al. 2022, "RePaint", arXiv 2201.09865.
+    """
+    alpha_t, sigma_t = schedule.at(t)
+    alpha_s, sigma_s = schedule.at(s)
+    spread = math.sqrt(ancestral_variance(alpha_s, sigma_s, alpha_t, sigma_t))
+    return (alpha_s / alpha_t) * x + spread * noise

@@ -1,0 +1,107 @@
+"""One-evaluation solvers: Euler, DDIM and DDPM's ancestral sampling.
+
+All three re-mix the estimated clean image and noise, x_s = alpha_s x_0 + sigma_s noise, and
+differ in how much of the noise is drawn anew.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from composer.hookspecs import hookimpl
+from composer.requests import Estimate
+from composer.schedules import Schedule, ancestral_variance
+from composer.state import State
+
+
+@dataclass(frozen=True)
+class Euler:
+    """Euler's method for the probability-flow ODE, order 1: x_s = alpha_s x_0 + sigma_s noise.
+
+    On a flow path this is x + (s - t) v; in the variables x / alpha, sigma / alpha it is the
+    Euler step of Karras et al. 2022 (arXiv 2206.00364); on a DDPM schedule it is DDIM.
+    """
+
+    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
+        return schedule.times(num_steps)
+
+    @hookimpl
+    def step(self, state: State, estimate: Estimate) -> Tensor:
+        alpha, sigma = estimate.schedule.at(state.t_next)
+        return alpha * estimate.x0 + sigma * estimate.noise
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """Song et al. 2021, "Denoising Diffusion Implicit Models", arXiv 2010.02502, equation 12.
+
+    Args:
+        eta: 0 is deterministic, 1 has the variance of DDPM's ancestral sampling.
+    """
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"DDIM: eta must be in [0, 1], got {self.eta}")
+
+    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
+        return schedule.times(num_steps)
+
+    @hookimpl
+    def step(self, state: State, estimate: Estimate) -> Tensor:
+        alpha, sigma = estimate.schedule.at(state.t_next)
+        fresh = self.eta * math.sqrt(posterior_variance(estimate, state.t_next))
+        kept = math.sqrt(max(sigma**2 - fresh**2, 0.0))
+        x = alpha * estimate.x0 + kept * estimate.noise
+        return x + fresh * state.randn() if fresh > 0 else x
+
+
+@dataclass(frozen=True)
+class DDPM:
+    """Ancestral sampling over strided times: the exact posterior q(x_s | x_t, x_0).
+
+    With r = alpha_t / alpha_s and beta = sigma_t^2 - r^2 sigma_s^2 (DDPM's beta_t),
+
+        x_s = (alpha_s beta x_0 + r sigma_s^2 x_t) / sigma_t^2 + spread * noise',
+
+    spread^2 = beta sigma_s^2 / sigma_t^2, or, where the model learned a variance v in [-1, 1],
+    between that and beta at (v + 1) / 2 of the way on a log scale.
+
+    Ho et al. 2020, arXiv 2006.11239, equation 7; Nichol & Dhariwal 2021, arXiv 2102.09672,
+    equation 15.
+    """
+
+    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
+        return schedule.times(num_steps)
+
+    @hookimpl
+    def step(self, state: State, estimate: Estimate) -> Tensor:
+        alpha_t, sigma_t = estimate.schedule.at(estimate.t)
+        alpha_s, sigma_s = estimate.schedule.at(state.t_next)
+        beta = ancestral_variance(alpha_t, sigma_t, alpha_s, sigma_s)
+        of_x0 = alpha_s * beta / sigma_t**2
+        of_x = (alpha_t / alpha_s) * sigma_s**2 / sigma_t**2
+        mean = of_x0 * estimate.x0 + of_x * estimate.x
+        if sigma_s == 0:
+            return mean
+        return mean + _spread(estimate, state.t_next, beta) * state.randn()
+
+
+def posterior_variance(estimate: Estimate, s: float) -> float:
+    """Variance of q(x_s | x_t, x_0): beta sigma_s^2 / sigma_t^2."""
+    alpha_t, sigma_t = estimate.schedule.at(estimate.t)
+    alpha_s, sigma_s = estimate.schedule.at(s)
+    return ancestral_variance(alpha_t, sigma_t, alpha_s, sigma_s) * sigma_s**2 / sigma_t**2
+
+
+def _spread(estimate: Estimate, s: float, beta: float) -> float | Tensor:
+    smallest = max(posterior_variance(estimate, s), 1e-20)
+    if estimate.variance is None:
+        return math.sqrt(smallest)
+    share = (estimate.variance + 1) / 2
+    return torch.exp(0.5 * (share * math.log(beta) + (1 - share) * math.log(smallest)))

@@ -1,0 +1,147 @@
+"""Any diffusers scheduler as a solver, for any backend."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from composer.hookspecs import hookimpl
+from composer.predictions import EPSILON, SAMPLE, Prediction, V
+from composer.requests import Estimate
+from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
+from composer.state import State
+
+# A flow scheduler of diffusers integrates noise - x_0, from noise to data.
+_REVERSED_FLOW = Prediction("reversed flow", lambda alpha, sigma: (-1.0, 1.0))
+_KINDS = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
+
+
+@dataclass(eq=False)
+class _Run:
+    """One pass of a scheduler: schedulers count their steps and remember outputs."""
+
+    scheduler: Any
+    index: int
+    levels: list[float]
+
+
+class DiffusersSolver:
+    """A solver that takes its times and steps from a diffusers scheduler.
+
+    The scheduler keeps its own variables; the loop's x is what it would show the model, carried
+    to the backend's path by the noise level. So a scheduler made for DDPM drives a flow model and
+    the other way round. After a jump the scheduler starts anew, its history forgotten.
+
+    Args:
+        scheduler: a configured diffusers scheduler; it is copied, never changed.
+
+    Raises:
+        TypeError: no scheduler. ValueError: its plan revisits times (PNDM's Runge-Kutta start).
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        if not all(hasattr(scheduler, name) for name in ("set_timesteps", "step", "config")):
+            raise TypeError(
+                f"DiffusersSolver needs a diffusers scheduler, got {type(scheduler).__name__}"
+            )
+        self.scheduler = copy.deepcopy(scheduler)
+
+    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
+        levels = self._levels(self._fresh(num_steps))
+        if any(after > before for before, after in zip(levels, levels[1:], strict=False)):
+            raise ValueError(
+                f"{type(self.scheduler).__name__} goes back to noisier times by itself; "
+                "configure it without (for PNDM: skip_prk_steps=True)"
+            )
+        times = [schedule.time_at(level) for level in levels]
+        if isinstance(schedule, DiscreteSchedule):  # whole times stay whole, whatever rounding did
+            times = [round(t) if abs(t - round(t)) < 1e-6 else t for t in times]
+        return times
+
+    @hookimpl
+    def start(self, state: State) -> None:
+        levels = [state.backend.schedule.noise_level(t) for t in state.times]
+        jumps = any(after > before for before, after in zip(levels, levels[1:], strict=False))
+        plan = self.times_of(state)
+        if jumps and len(set(plan)) < len(plan):
+            raise ValueError(
+                f"{type(self.scheduler).__name__} visits a time twice a step, which RePaint's "
+                "jumps cannot follow; use Heun() or a one-evaluation scheduler"
+            )
+
+    def times_of(self, state: State) -> list[float]:
+        """The unabridged plan of this run."""
+        return self.times(state.backend.schedule, state.num_inference_steps)
+
+    @hookimpl
+    def step(self, state: State, estimate: Estimate) -> Tensor:
+        if state.estimate is None:  # the first step, or the first after a jump
+            state.memory[self] = self._begin(state)
+        run: _Run = state.memory[self]
+        path = self._path(run.scheduler)
+        timestep = run.scheduler.timesteps[run.index]
+        shrink = self._shrink(run, state.t, state.backend.schedule)
+        alpha, sigma = path.at(path.time_at(run.levels[run.index]))
+        output = self._kind().target(estimate.x0, estimate.noise, alpha, sigma)
+        if estimate.variance is not None and self._learns_variance():
+            output = torch.cat([output, estimate.variance], 1)
+        stepped = run.scheduler.step(output, timestep, state.x / shrink, **self._generator(state))
+        run.index += 1
+        return stepped.prev_sample * self._shrink(run, state.t_next, state.backend.schedule)
+
+    def _begin(self, state: State) -> _Run:
+        scheduler = self._fresh(state.num_inference_steps)
+        levels = self._levels(scheduler)
+        plan = self.times_of(state)
+        # Of a time visited twice (Heun), the second visit begins a step.
+        index = len(plan) - 1 - plan[::-1].index(state.t)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(index)
+        return _Run(scheduler, index, levels)
+
+    def _fresh(self, num_steps: int) -> Any:
+        scheduler = copy.deepcopy(self.scheduler)
+        scheduler.set_timesteps(num_steps)
+        return scheduler
+
+    def _path(self, scheduler: Any) -> Schedule:
+        """The path of what the scheduler shows the model."""
+        if hasattr(scheduler, "alphas_cumprod"):
+            return DiscreteSchedule(scheduler.alphas_cumprod)
+        return FlowSchedule()
+
+    def _levels(self, scheduler: Any) -> list[float]:
+        """Noise levels of the scheduler's timesteps, and 0 for the image."""
+        path = self._path(scheduler)
+        if isinstance(path, FlowSchedule):
+            return [float(sigma) for sigma in scheduler.sigmas[: len(scheduler.timesteps)]] + [0.0]
+        return [path.noise_level(float(t)) for t in scheduler.timesteps] + [0.0]
+
+    def _shrink(self, run: _Run, t: float, schedule: Schedule) -> float:
+        """The loop's x over the scheduler's, at the scheduler's current place."""
+        if run.index == len(run.scheduler.timesteps):
+            return 1.0
+        level = run.levels[run.index]
+        if not hasattr(run.scheduler, "scale_model_input"):
+            return sum(schedule.at(t))
+        one = torch.ones(1, dtype=torch.float64)
+        shown = run.scheduler.scale_model_input(one, run.scheduler.timesteps[run.index])
+        path = self._path(run.scheduler)
+        return float(shown) * sum(schedule.at(t)) / sum(path.at(path.time_at(level)))
+
+    def _kind(self) -> Prediction:
+        if not hasattr(self.scheduler, "alphas_cumprod"):
+            return _REVERSED_FLOW
+        return _KINDS[self.scheduler.config.prediction_type]
+
+    def _learns_variance(self) -> bool:
+        return self.scheduler.config.get("variance_type") in ("learned", "learned_range")
+
+    def _generator(self, state: State) -> dict[str, Any]:
+        accepted = inspect.signature(self.scheduler.step).parameters
+        return {"generator": list(state.generators)} if "generator" in accepted else {}

@@ -1,0 +1,41 @@
+"""The backend that proves the law of composition: its prediction is its input."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from composer.backends import Output
+from composer.predictions import FLOW, Prediction
+from composer.requests import Request
+from composer.schedules import FlowSchedule, Schedule
+from composer.solvers import Euler, Solver
+
+
+@dataclass(frozen=True, eq=False)
+class IdentityBackend:
+    """f(x) = x for every condition: each lawful stack's estimate at x is x exactly.
+
+    A plugin asks about views V_i x and combines the answers with linear maps A_i; it is lawful if
+    sum_i A_i V_i = I, and then its sample does not depend on the model's prediction type.
+
+    Args:
+        shape: (C, H, W) of the images.
+        schedule, prediction, dtype: any.
+    """
+
+    shape: tuple[int, int, int] = (1, 28, 28)
+    schedule: Schedule = FlowSchedule()
+    prediction: Prediction = FLOW
+    dtype: torch.dtype = torch.float64
+    device: torch.device = torch.device("cpu")
+    default_solver: Solver = Euler()
+
+    def encode(self, condition: Any) -> Hashable:
+        return condition  # type: ignore[no-any-return]
+
+    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
+        return [Output(request.x) for request in requests]

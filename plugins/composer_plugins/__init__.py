@@ -1,0 +1,43 @@
+"""The built-in plugins; registered by the same entry point as anybody's."""
+
+from composer import Register, hookimpl
+from composer_plugins import transforms
+from composer_plugins.anagram import Anagram
+from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
+from composer_plugins.cfg import CFG
+from composer_plugins.components import Components
+from composer_plugins.filters import GaussianBlur
+from composer_plugins.hybrid import Hybrid, TripleHybrid
+from composer_plugins.inpaint import Inpaint
+from composer_plugins.sdedit import SDEdit
+
+__all__ = [
+    "CFG",
+    "Anagram",
+    "Components",
+    "GaussianBlur",
+    "Hybrid",
+    "Inpaint",
+    "SDEdit",
+    "TripleHybrid",
+]
+
+
+@hookimpl
+def register_plugins(register: Register) -> None:
+    register.plugin("cfg", CFG)
+    register.plugin("anagram", Anagram)
+    register.plugin("components", Components)
+    register.plugin("hybrid", Hybrid)
+    register.plugin("triple_hybrid", TripleHybrid)
+    register.plugin("inpaint", Inpaint)
+    register.plugin("sdedit", SDEdit)
+    register.transform("identity", transforms.Identity)
+    register.transform("flip", transforms.Flip)
+    register.transform("rotate_180", transforms.Rotate180)
+    register.transform("rotate_cw", transforms.RotateClockwise)
+    register.transform("rotate_ccw", transforms.RotateCounterclockwise)
+    register.transform("skew", transforms.Skew)
+    register.transform("negative", transforms.Negative)
+    register.backend("mnist", load_mnist_flow)
+    register.backend("mnist-ddpm", load_mnist_ddpm)

@@ -1,0 +1,19 @@
+"""MNIST: a UNet trained by flow matching and as DDPM, its weights shipped with the package."""
+
+from composer_plugins.backends.mnist.backend import (
+    MnistBackend,
+    load_mnist_ddpm,
+    load_mnist_flow,
+)
+from composer_plugins.backends.mnist.data import DataError, load_mnist, sample_digits
+from composer_plugins.backends.mnist.unet import MnistUNet
+
+__all__ = [
+    "DataError",
+    "MnistBackend",
+    "MnistUNet",
+    "load_mnist",
+    "load_mnist_ddpm",
+    "load_mnist_flow",
+    "sample_digits",
+]

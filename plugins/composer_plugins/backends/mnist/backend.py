@@ -1,0 +1,160 @@
+"""The MNIST backends "mnist" (flow matching) and "mnist-ddpm" (epsilon)."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from composer import UNCONDITIONAL, Output, Request
+from composer.predictions import PREDICTIONS, Prediction
+from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
+from composer.solvers import DPMSolverPP, Euler, Solver
+from composer_plugins.backends.mnist.folded import FoldedUNet
+from composer_plugins.backends.mnist.unet import MnistUNet
+
+SCHEDULES = {"flow": FlowSchedule, "linear": DiscreteSchedule.linear}
+SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class MnistBackend:
+    """A MnistUNet on its path. Conditions are the digits 0 to 9.
+
+    Args:
+        unet: the trained network.
+        schedule, prediction: what it was trained on.
+        device: where it runs.
+        network_dtype: of the network; the loop keeps x in float32 whatever it is.
+        share: answer requests about one image with one pass of the encoder. False evaluates the
+            network as trained, for comparison.
+    """
+
+    unet: MnistUNet
+    schedule: Schedule
+    prediction: Prediction
+    device: torch.device = torch.device("cpu")
+    network_dtype: torch.dtype = torch.float32
+    share: bool = True
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.unet.config.in_channels, 28, 28
+
+    @property
+    def default_solver(self) -> Solver:
+        return SOLVERS[self.prediction.name]
+
+    @cached_property
+    def network(self) -> FoldedUNet:
+        """The network rearranged for sampling."""
+        folded: FoldedUNet = FoldedUNet(self.unet).to(self.device, self.network_dtype)
+        return folded
+
+    def encode(self, condition: Any) -> Hashable:
+        if condition is UNCONDITIONAL:
+            return condition  # type: ignore[no-any-return]
+        try:
+            digit = operator.index(condition)
+        except TypeError:
+            digit = -1
+        if isinstance(condition, bool) or digit not in range(self.unet.num_classes):
+            raise ValueError(
+                f"a condition must be a digit from 0 to {self.unet.num_classes - 1}, "
+                f"got {condition!r}"
+            )
+        return digit
+
+    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
+        times = torch.tensor([r.t for r in requests], dtype=torch.float64)
+        times = self.schedule.unit_time(times).to(self.device, self.network_dtype)
+        labels = torch.tensor(
+            [
+                self.unet.num_classes if r.condition is UNCONDITIONAL else r.condition
+                for r in requests
+            ],
+            device=self.device,
+        )
+        answer = self._shared if self.share else self._plain
+        return [Output(out.float().contiguous()) for out in answer(requests, times, labels)]
+
+    def _shared(
+        self, requests: Sequence[Request], times: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        images = {id(r.x): r.x for r in requests}
+        places = {key: place for place, key in enumerate(images)}
+        which = torch.tensor([places[id(r.x)] for r in requests], device=self.device)
+        stacked = torch.stack([*images.values()]).to(self.network_dtype)
+        out: torch.Tensor = self.network(stacked, which, times, labels)
+        return out
+
+    def _plain(
+        self, requests: Sequence[Request], times: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        batch = len(requests[0].x)
+        x = torch.cat([r.x for r in requests]).to(self.network_dtype)
+        unet = self.unet.eval().to(self.device, self.network_dtype)
+        out = unet(x, times.repeat_interleave(batch), labels.repeat_interleave(batch))
+        return out.unflatten(0, (len(requests), batch))
+
+
+def load_mnist_flow(
+    weights: str | None = None, device: str = "cpu", dtype: str = "float32", share: bool = True
+) -> MnistBackend:
+    """MNIST digits by flow matching; default solver Euler.
+
+    Args:
+        weights: a folder written by the training command; None for the shipped weights.
+        device: "cpu", "cuda", ...
+        dtype: of the network: "float32", "bfloat16" or "float16".
+        share: see :class:`MnistBackend`.
+    """
+    return _load(weights, "flow", device, dtype, share)
+
+
+def load_mnist_ddpm(
+    weights: str | None = None, device: str = "cpu", dtype: str = "float32", share: bool = True
+) -> MnistBackend:
+    """MNIST digits by DDPM's epsilon prediction; default solver DPM-Solver++(2M).
+
+    Arguments as for :func:`load_mnist_flow`.
+    """
+    return _load(weights, "ddpm", device, dtype, share)
+
+
+def _load(weights: str | None, shipped: str, device: str, dtype: str, share: bool) -> MnistBackend:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
+    if weights is not None:
+        return _read(Path(weights), device, dtype, share)
+    with as_file(files(__package__) / "weights" / shipped) as folder:
+        return _read(folder, device, dtype, share)
+
+
+def _read(folder: Path, device: str, dtype: str, share: bool) -> MnistBackend:
+    description = folder / "path.json"
+    if not description.is_file():
+        raise ValueError(
+            f"{folder} holds no trained MNIST model (no path.json); name the folder that "
+            "`composer train mnist` wrote"
+        )
+    path = json.loads(description.read_text())
+    options = dict(path["schedule"])
+    unet = MnistUNet.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
+    return MnistBackend(
+        unet.float(),
+        SCHEDULES[options.pop("type")](**options),
+        PREDICTIONS[path["prediction"]],
+        torch.device(device),
+        DTYPES[dtype],
+        share,
+    )

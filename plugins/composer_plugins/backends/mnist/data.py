@@ -1,0 +1,133 @@
+"""The MNIST database: found in a folder, in ``$COMPOSER_MNIST``, or downloaded once and checked.
+
+LeCun, Cortes, Burges; CC BY-SA 3.0. The four standard idx files, gzipped or not.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import tempfile
+import urllib.error
+import urllib.request
+import zlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+Split = Literal["train", "test"]
+
+MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"
+
+# md5 of the uncompressed idx files, so that any gzip of them is accepted.
+CHECKSUMS = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+_PREFIX = {"train": "train", "test": "t10k"}
+
+
+class DataError(RuntimeError):
+    """A data file is missing, damaged or could not be fetched."""
+
+
+def to_model(pixels: Tensor) -> Tensor:
+    """uint8 (N, 28, 28) -> float (N, 1, 28, 28) in [-1, 1]."""
+    return pixels[:, None].float() / 127.5 - 1
+
+
+def load_mnist(
+    split: Split, folder: str | Path | None = None, mirror: str = MIRROR
+) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, 28, 28) and labels int64 (N,) of one split.
+
+    Args:
+        split: "train" (60,000) or "test" (10,000).
+        folder: where the idx files are. None: ``$COMPOSER_MNIST``, else the user's cache, into
+            which missing files are downloaded from ``mirror``.
+
+    Raises:
+        DataError: a file is missing, does not match its checksum, or cannot be downloaded.
+    """
+    images = _idx(_read(f"{_PREFIX[split]}-images-idx3-ubyte", folder, mirror))
+    labels = _idx(_read(f"{_PREFIX[split]}-labels-idx1-ubyte", folder, mirror))
+    return torch.from_numpy(images), torch.from_numpy(labels).long()
+
+
+def sample_digits() -> tuple[Tensor, Tensor]:
+    """The few hundred test digits shipped in the package: (N, 1, 28, 28) in [-1, 1], labels (N,)."""
+    data = load_safetensors((files(__package__) / "weights" / "digits.safetensors").read_bytes())
+    return to_model(data["images"]), data["labels"].long()
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/composer/mnist``, by default under ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "composer" / "mnist"
+
+
+def _read(name: str, folder: str | Path | None, mirror: str) -> bytes:
+    chosen = folder or os.environ.get("COMPOSER_MNIST")
+    root = Path(chosen) if chosen else cache_folder()
+    for path in (root / f"{name}.gz", root / name):
+        if path.is_file():
+            return _checked(path.read_bytes(), name, str(path))
+    if chosen:
+        raise DataError(
+            f"{root} holds neither {name}.gz nor {name}; put the four MNIST idx files there, "
+            "or name no folder to have them downloaded"
+        )
+    return _download(name, root, mirror)
+
+
+def _download(name: str, root: Path, mirror: str) -> bytes:
+    """Fetch, check, and only then put in place: an interrupted download leaves nothing behind."""
+    url = f"{mirror}/{name}.gz"
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310  # mirror is ours
+            packed = response.read()
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise DataError(
+            f"could not download {url} ({error}); fetch the four idx files by other means and "
+            "name their folder in COMPOSER_MNIST"
+        ) from error
+    raw = _checked(packed, name, url)
+    root.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=root)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(packed)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, root / f"{name}.gz")
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return raw
+
+
+def _checked(content: bytes, name: str, source: str) -> bytes:
+    try:
+        raw = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{source} is no intact gzip file ({error}); fetch it anew") from error
+    found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
+    if found != CHECKSUMS[name]:
+        raise DataError(
+            f"{source} is damaged: its md5 is {found}, not {CHECKSUMS[name]}; fetch it anew"
+        )
+    return raw
+
+
+def _idx(raw: bytes) -> np.ndarray:
+    """The idx format: two zero bytes, type, rank, big-endian sizes, then the data."""
+    rank = raw[3]
+    shape = np.frombuffer(raw, ">i4", rank, offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape).copy()

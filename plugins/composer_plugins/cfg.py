@@ -1,0 +1,59 @@
+"""Classifier-free guidance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from composer import UNCONDITIONAL, Estimate, Request, hookimpl
+
+
+@dataclass(frozen=True, eq=False)
+class CFG:
+    """Classifier-free guidance: uncond + scale * (cond - uncond).
+
+    The coefficients sum to one, so the law of composition holds; the learned variance is the
+    conditional branch's. Scale 1 is the conditional model and asks one row, scale 0 the
+    unconditional and asks one row.
+
+    Ho & Salimans 2022, "Classifier-Free Diffusion Guidance", arXiv 2207.12598; the interval is
+    Kynkaanniemi et al. 2024, "Applying Guidance in a Limited Interval", arXiv 2404.07724.
+
+    Args:
+        scale: the guidance scale, any finite number.
+        interval: noise levels sigma / (alpha + sigma), 0 (image) to 1 (noise), within which to
+            guide; outside, the scale is 1.
+    """
+
+    scale: float
+    interval: Sequence[float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.scale, bool) or not isinstance(self.scale, int | float):
+            raise TypeError(f"CFG: scale must be a number, got {self.scale!r}")
+        if not math.isfinite(self.scale):
+            raise ValueError(f"CFG: scale must be finite, got {self.scale}")
+        if len(self.interval) != 2 or not 0 <= self.interval[0] <= self.interval[1] <= 1:
+            raise ValueError(
+                f"CFG: interval must be (low, high) with 0 <= low <= high <= 1, got {self.interval}"
+            )
+
+    @hookimpl
+    def noise_estimate(
+        self, request: Request
+    ) -> Generator[list[Request], list[Estimate], Estimate]:
+        low, high = self.interval
+        scale = self.scale if low <= request.noise_level <= high else 1.0
+        unconditional = request.replace(condition=UNCONDITIONAL)
+        if scale == 1:
+            return (yield [request])[0]
+        if scale == 0:
+            return (yield [unconditional])[0]
+        cond, uncond = yield [request, unconditional]
+        return guide(uncond, cond, scale)
+
+
+def guide(uncond: Estimate, cond: Estimate, scale: float) -> Estimate:
+    """uncond + scale * (cond - uncond), with cond's learned variance."""
+    return (uncond + scale * (cond - uncond)).replace(variance=cond.variance)

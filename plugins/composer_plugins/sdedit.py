@@ -1,0 +1,63 @@
+"""SDEdit: start from a noised image instead of from noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from composer import Sampler, State, hookimpl
+from composer.images import ImageLike, require_batch, require_shape, to_tensor
+
+DEFAULT_STRENGTH = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class SDEdit:
+    """Noise an image to an intermediate time, then denoise from there.
+
+    Of the n steps planned, the last min(int(n * strength), n) are taken.
+
+    Meng et al. 2022, "SDEdit", arXiv 2108.01073.
+
+    Args:
+        image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
+        strength: in (0, 1]; 1 forgets the image. 0.6 if neither this nor ``i_start`` is given.
+        i_start: the index in the plan at which to start instead, 0 being pure noise: the
+            course's i_start.
+    """
+
+    image: ImageLike
+    strength: float | None = None
+    i_start: int | None = None
+
+    def __post_init__(self) -> None:
+        to_tensor(self.image, "SDEdit: image")
+        if self.strength is not None and self.i_start is not None:
+            raise ValueError("SDEdit: give strength or i_start, not both")
+        if self.strength is not None and not 0 < self.strength <= 1:
+            raise ValueError(f"SDEdit: strength must be in (0, 1], got {self.strength!r}")
+        if self.i_start is not None and (isinstance(self.i_start, bool) or self.i_start < 0):
+            raise ValueError(f"SDEdit: i_start must be 0 or more, got {self.i_start!r}")
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        require_shape(to_tensor(self.image), sampler.backend.shape, "SDEdit")
+        if sum(isinstance(plugin, SDEdit) for plugin in sampler.plugins) > 1:
+            raise ValueError("two SDEdit in one stack: each sets the start; keep one of them")
+        steps = len(sampler.times) - 1
+        if self._start(steps) >= steps:
+            raise ValueError(
+                f"SDEdit: strength={self.strength}, i_start={self.i_start} leaves none of the "
+                f"{steps} steps; raise the strength, lower i_start or take more steps"
+            )
+
+    @hookimpl(tryfirst=True)  # the plan is shortened before others, such as RePaint, extend it
+    def start(self, state: State) -> None:
+        image = to_tensor(self.image).to(state.x)
+        require_batch(image, len(state.seeds), "SDEdit")
+        state.times = state.times[self._start(len(state.times) - 1) :]
+        state.x = state.backend.schedule.add_noise(image, state.x, state.t)
+
+    def _start(self, steps: int) -> int:
+        if self.i_start is not None:
+            return self.i_start
+        return steps - min(int(steps * (self.strength or DEFAULT_STRENGTH)), steps)

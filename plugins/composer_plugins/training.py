@@ -1,0 +1,262 @@
+"""Train a time- and class-conditioned network on any path, with any prediction type.
+
+The objective is the same for DDPM and flow matching: draw t, noise the image to x_t, and regress
+the network's output on ``a * x_0 + b * noise``.
+
+Every random number of step k comes from a generator seeded by (seed, k), so a run that was killed
+and resumed is the run that was not: nothing but weights, moments and the step count is state.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from composer.predictions import Prediction
+from composer.schedules import Schedule
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is learnt: a path and the row (a, b) of the prediction on it."""
+
+    schedule: Schedule
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Hyper-parameters; one-cycle learning rate with peak ``learning_rate``.
+
+    Args:
+        class_drop: probability that a label is replaced by "unconditional".
+        bf16: autocast to bfloat16. Slower than float32 on processors without bf16 arithmetic.
+        checkpoint_every: steps between checkpoints; what a kill costs is repeated, never lost.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    ema_decay: float = 0.999
+    class_drop: float = 0.1
+    seed: int = 0
+    bf16: bool = False
+    device: str = "cpu"
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
+            raise ValueError("epochs, batch_size and checkpoint_every must be at least 1")
+        if not 0 <= self.class_drop <= 1 or not 0 <= self.ema_decay < 1:
+            raise ValueError("class_drop must be in [0, 1] and ema_decay in [0, 1)")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's inputs and regression target; x and target (B, C, H, W), the rest (B,)."""
+
+    x: Tensor
+    times: Tensor
+    labels: Tensor
+    target: Tensor
+
+
+class Trainer:
+    """The training loop as an object whose whole state is one checkpoint.
+
+    Args:
+        model: called as model(x, times, labels); the label ``num_classes`` means unconditional.
+        images: uint8 (N, H, W) or (N, C, H, W).
+        labels: int64 (N,), below ``num_classes``.
+        folder: where checkpoints and the log go; a checkpoint found there is resumed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        images: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        config: TrainingConfig,
+        folder: str | Path,
+    ) -> None:
+        self.objective = objective
+        self.config = config
+        self.num_classes = num_classes
+        self.images = images if images.ndim == 4 else images[:, None]
+        self.labels = labels
+        self.folder = Path(folder)
+        self.model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = AveragedModel(
+            self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
+        )
+        self.steps_per_epoch = len(images) // config.batch_size
+        if self.steps_per_epoch < 1:
+            raise ValueError(f"{len(images)} images do not fill one batch of {config.batch_size}")
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True
+        )
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, config.learning_rate, total_steps=self.total_steps + 1, pct_start=0.1
+        )
+        self.step = 0
+        self.losses: list[float] = []
+        self.seconds = 0.0
+
+    def run(self, progress: bool = True) -> nn.Module:
+        """Train to the end, resuming what the folder holds; returns the averaged network."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        bar = tqdm(
+            total=self.total_steps, initial=self.step, disable=not progress, desc="train"
+        )
+        began, before = time.perf_counter(), self.seconds
+        for batch in self.batches(self.step, self.total_steps):
+            self.losses.append(self._update(batch))
+            self.step += 1
+            self.seconds = before + time.perf_counter() - began
+            bar.update()
+            bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
+            if self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
+                self._save()
+        bar.close()
+        return self.averaged()
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches of steps ``first`` to ``last``, each a function of (seed, step) alone."""
+        order, order_epoch = torch.empty(0), -1
+        for step in range(first, last):
+            epoch, place = divmod(step, self.steps_per_epoch)
+            if epoch != order_epoch:
+                order = torch.randperm(len(self.images), generator=self._generator(-1 - epoch))
+                order_epoch = epoch
+            size = self.config.batch_size
+            yield self._batch(order[place * size : (place + 1) * size], self._generator(step))
+
+    def averaged(self) -> nn.Module:
+        """A copy of the averaged network with batch-norm statistics measured on its own outputs.
+
+        An average of weights has other activations than any of the networks averaged
+        (Izmailov et al. 2018, arXiv 1803.05407, section 3.2).
+        """
+        model = copy.deepcopy(self.ema.module)
+        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        model.train()
+        with torch.no_grad():
+            for batch in self.batches(0, min(100, self.total_steps)):
+                model(batch.x, batch.times, batch.labels)
+        for norm in norms:
+            norm.momentum = 0.1
+        return model.eval()
+
+    def _generator(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.config.seed << 32) + (step & 0xFFFFFFFF))
+
+    def _batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
+        x0 = self.images[chosen].float() / 127.5 - 1
+        times = self.objective.schedule.stratified_times(len(chosen), generator)
+        noise = torch.randn(x0.shape, generator=generator)
+        dropped = torch.rand(len(chosen), generator=generator) < self.config.class_drop
+        labels = self.labels[chosen].masked_fill(dropped, self.num_classes)
+        alpha, sigma = (
+            v.float()[:, None, None, None] for v in self.objective.schedule.alpha_sigma(times)
+        )
+        target = self.objective.prediction.target(x0, noise, alpha, sigma)
+        device = self.config.device
+        return Batch(
+            (alpha * x0 + sigma * noise).to(device, memory_format=torch.channels_last),
+            self.objective.schedule.unit_time(times).float().to(device),
+            labels.to(device),
+            target.to(device),
+        )
+
+    def _update(self, batch: Batch) -> float:
+        self.model.train()
+        device = torch.device(self.config.device).type
+        with torch.autocast(device, torch.bfloat16, enabled=self.config.bf16):
+            output = self.model(batch.x, batch.times, batch.labels)
+        loss = nn.functional.mse_loss(output.float(), batch.target)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        self.ema.update_parameters(self.model)
+        return loss.item()
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to belong to this run."""
+        config = asdict(self.config)
+        for free in ("device", "bf16", "checkpoint_every"):
+            del config[free]
+        return {**config, "images": len(self.images), "prediction": self.objective.prediction.name}
+
+    def _save(self) -> None:
+        state = {
+            "identity": self._identity(),
+            "step": self.step,
+            "losses": self.losses,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
+        write_atomically(self.folder / CHECKPOINT, lambda path: torch.save(state, path))
+        log = {**self._identity(), "steps": self.step, "seconds": round(self.seconds, 1)}
+        log["loss"] = [round(v, 5) for v in self.losses]
+        write_atomically(
+            self.folder / "log.json", lambda path: path.write_text(json.dumps(log)) and None
+        )
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.config.device, weights_only=True)
+        if state["identity"] != self._identity():
+            raise ValueError(
+                f"{path} belongs to another run ({state['identity']}); this one is "
+                f"{self._identity()}: choose another folder, or the same settings to resume"
+            )
+        self.step, self.losses = state["step"], state["losses"]
+        self.seconds = state["seconds"]
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Write to a temporary file beside ``path``, flush it to the disk, then rename it in place."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
