@@ -40,7 +40,13 @@ def resolve(request: Request, plugins: Sequence[NoiseEstimate]) -> Asking[Estima
     if not plugins:
         return (yield [request])[0]
     outer, inner = plugins[0], plugins[1:]
-    return (yield from converse(outer(request), inner, described(outer)))
+    estimate = yield from converse(outer(request), inner, described(outer))
+    if not isinstance(estimate, Estimate):
+        raise TypeError(
+            f"{described(outer)} returned {type(estimate).__name__}, not an Estimate; combine the "
+            "answers with +, - and *, and return the result"
+        )
+    return estimate
 
 
 def converse(asking: Asking[T], plugins: Sequence[NoiseEstimate], who: str) -> Asking[T]:

@@ -162,5 +162,8 @@ def _text(content: bytes) -> str:
 
 
 def _called(value: object) -> str:
-    return repr(value["unregistered"]) if isinstance(value, Mapping) and "unregistered" in value \
+    return (
+        repr(value["unregistered"])
+        if isinstance(value, Mapping) and "unregistered" in value
         else repr(value)
+    )

@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from composer import recipes, stack
 from composer.backends import Backend
-from composer.driver import Model, drive, resolve, together
-from composer.images import to_tensor
+from composer.driver import Asking, Model, converse, drive, resolve
 from composer.requests import Estimate, Request
 from composer.result import Result, Stats
 from composer.schedules import renoise
@@ -74,44 +73,49 @@ class Sampler:
             seeds: one image a seed, each a function of its own seed alone.
             progress: show a progress bar.
         """
-        began, stats = time.perf_counter(), Stats()
+        began, model = time.perf_counter(), self._model()
         state = self._begin(condition, seeds)
-        steps = tqdm(self._run(state, stats), total=self._planned(state), disable=not progress)
-        for state in steps:
+        total = self._count_steps(state.times)
+        for state in tqdm(self._run(state, model), total=total, disable=not progress):
             pass
-        stats.seconds = time.perf_counter() - began
+        model.stats.seconds = time.perf_counter() - began
         describe = partial(recipes.describe, self, condition, state.seeds)
-        return Result(state.x, state.seeds, stats, describe)
+        return Result(state.x, state.seeds, model.stats, describe)
 
     def stream(self, condition: Any = None, seeds: Iterable[int] = (0,)) -> Iterator[State]:
-        """The state after every step; arguments as for :meth:`sample`.
+        """The state after every step; arguments as for :meth:`sample`, checked at once.
 
-        Arguments are checked at once, before the first state is asked for.
+        Each state is a snapshot: later steps leave it as it is. Leave the loop to stop early.
         """
-        return self._run(self._begin(condition, seeds), Stats())
+        return self._run(self._begin(condition, seeds), self._model())
 
-    def denoise(
-        self, x: Tensor, t: float, condition: Any = None
-    ) -> Estimate:
-        """One-step denoising: the stack's estimate at (x, t); ``.x0`` is the clean image.
+    @torch.no_grad()
+    def denoise(self, x: Tensor, t: float, condition: Any = None) -> Estimate:
+        """One-step denoising: the stack's estimate at (x, t); its ``x0`` is the clean image.
 
         Args:
-            x: a noised image (B, C, H, W), for example ``backend.schedule.add_noise(x0, noise, t)``.
-            t: its time on the backend's schedule.
+            x: noised images (B, C, H, W), for example ``backend.schedule.add_noise(x0, noise, t)``.
+            t: their time on the backend's schedule.
+            condition: as for :meth:`sample`.
         """
-        images = to_tensor(x, "x").to(self.backend.device, self.backend.dtype)
-        with torch.no_grad():
-            (estimate,) = self._answer([Request(images, t, condition, schedule=self.backend.schedule)], Stats())
-        return estimate
+        stack.check_condition(self, condition)
+        if x.ndim != 4 or tuple(x.shape[1:]) != self.backend.shape:
+            raise ValueError(
+                f"x must have the shape (B, *{self.backend.shape}), got {tuple(x.shape)}"
+            )
+        x = x.to(self.backend.device, self.backend.dtype)
+        return self._estimate(
+            Request(x, t, condition, schedule=self.backend.schedule), self._model()
+        )
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any], registry: Registry | None = None) -> Sampler:
         """The sampler that a ``result.recipe`` describes; only registered names are loaded."""
         return recipes.build(recipe, registry)
 
-    def _run(self, state: State, stats: Stats) -> Iterator[State]:
+    def _run(self, state: State, model: Model) -> Iterator[State]:
         for state.step in count():
-            self._advance(state, stats)
+            self._advance(state, model)
             self._hooks.hook.post_step(state=state)
             if state.finished:
                 self._hooks.hook.finish(state=state)
@@ -120,29 +124,27 @@ class Sampler:
                 return
 
     @torch.no_grad()
-    def _advance(self, state: State, stats: Stats) -> None:
-        """Jump back where the plan says so, then take one step t -> t_next towards the data."""
-        level = self.backend.schedule.noise_level
-        while level(state.t_next) > level(state.t):
-            state.x = renoise(
-                self.backend.schedule, state.x, state.randn(), state.t, state.t_next
-            )
+    def _advance(self, state: State, model: Model) -> None:
+        """Jump back to noise where the plan says so, then take one step t -> t_next to the data."""
+        schedule = self.backend.schedule
+        while schedule.noise_level(state.t_next) > schedule.noise_level(state.t):
+            state.x = renoise(schedule, state.x, state.randn(), state.t, state.t_next)
             state.position += 1
             state.estimate = None
-        request = state.request(state.x, state.t)
-        (estimate,) = self._answer([request], stats)
+        estimate = self._estimate(state.request(state.x, state.t), model)
         stepped = self._hooks.hook.step(state=state, estimate=estimate)
         if isgenerator(stepped):  # a solver with further evaluations, such as Heun
-            stepped = self._drive(stack.asking(stepped, self._noise_estimates, self.solver), stats)
+            asking: Asking[Tensor] = converse(stepped, self._noise_estimates, f"{type(self.solver).__name__}.step")
+            stepped = drive(asking, model)
         state.x = stepped
         state.estimate = estimate
         state.position += 1
 
-    def _answer(self, requests: Sequence[Request], stats: Stats) -> list[Estimate]:
-        return self._drive(together([resolve(r, self._noise_estimates) for r in requests]), stats)
+    def _estimate(self, request: Request, model: Model) -> Estimate:
+        return drive(resolve(request, self._noise_estimates), model)
 
-    def _drive(self, asking: Any, stats: Stats) -> Any:
-        return drive(asking, Model(self.backend, self.max_rows, stats))
+    def _model(self) -> Model:
+        return Model(self.backend, self.max_rows, Stats())
 
     def _begin(self, condition: Any, seeds: Iterable[int]) -> State:
         stack.check_condition(self, condition)
@@ -161,15 +163,17 @@ class Sampler:
             self._hooks.hook.start(state=state)
         return state
 
-    def _planned(self, state: State) -> int:
-        levels = [self.backend.schedule.noise_level(t) for t in state.times]
+    def _count_steps(self, times: Sequence[float]) -> int:
+        levels = [self.backend.schedule.noise_level(t) for t in times]
         return sum(b <= a for a, b in zip(levels, levels[1:], strict=False))
 
 
 def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     """Seeds as a tuple of integers, or a sentence that says what is wrong with them."""
     if isinstance(seeds, str) or not isinstance(seeds, Iterable):
-        raise TypeError(f"seeds must be a sequence of integers such as [0] or range(8), got {seeds!r}")
+        raise TypeError(
+            f"seeds must be a sequence of integers such as [0] or range(8), got {seeds!r}"
+        )
     chosen = []
     for seed in seeds:
         try:

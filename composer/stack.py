@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
 from composer import hookspecs
 from composer.backends import Backend
-from composer.driver import NoiseEstimate, converse, require_generator
+from composer.driver import NoiseEstimate, require_generator
 from composer.requests import UNCONDITIONAL
 from composer.solvers import Solver
 
@@ -82,27 +82,17 @@ def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
                 "mend the name or the arguments of its hook"
             ) from error
         if not manager.get_hookcallers(plugin):
-            raise TypeError(
-                f"{name} answers no hook; mark its methods with @composer.hookimpl"
-            )
+            raise TypeError(f"{name} answers no hook; mark its methods with @composer.hookimpl")
     return manager
 
 
 def noise_estimates(manager: pluggy.PluginManager) -> tuple[NoiseEstimate, ...]:
     """The generators of the stack, outermost first; pluggy orders them, the driver nests them."""
-    functions = [
-        impl.function for impl in reversed(manager.hook.noise_estimate.get_hookimpls())
-    ]
+    implementations = reversed(manager.hook.noise_estimate.get_hookimpls())
+    functions = [cast(NoiseEstimate, impl.function) for impl in implementations]
     for function in functions:
         require_generator(function)
     return tuple(functions)
-
-
-def asking(
-    generator: Generator[Any, Any, Any], plugins: Sequence[NoiseEstimate], solver: object
-) -> Generator[Any, Any, Any]:
-    """A step that asks for estimates, answered by the whole stack."""
-    return converse(generator, plugins, f"{type(solver).__name__}.step")
 
 
 def conditions_of(plugin: object) -> tuple[Any, ...]:
@@ -112,9 +102,7 @@ def conditions_of(plugin: object) -> tuple[Any, ...]:
 
 def sets_conditions(plugin: object) -> bool:
     """Whether a plugin, or one nested in it, decides conditions."""
-    return any(
-        sets_conditions(c) if is_nested(c) else c is not None for c in conditions_of(plugin)
-    )
+    return any(sets_conditions(c) if is_nested(c) else c is not None for c in conditions_of(plugin))
 
 
 def is_nested(condition: Any) -> bool:
@@ -137,14 +125,13 @@ def check_conditions(sampler: Sampler) -> None:
 def _check_nested(sampler: Sampler, plugin: object) -> None:
     owner = type(plugin).__name__
     for condition in conditions_of(plugin):
-        if not is_nested(condition):
+        if isinstance(condition, type):
+            raise TypeError(f"{owner}: give an object in place of a condition, not {condition!r}")
+        if not _hooks_of(condition):
             _encode(sampler.backend, condition, owner)
             continue
         name = type(condition).__name__
-        if isinstance(condition, type):
-            raise TypeError(f"{owner}: write {name}(...), an object, in place of a condition")
-        others = [c.name for c in hooked([condition]).get_hookcallers(condition) or ()]
-        if others := sorted({*others} - {"noise_estimate", "check"}):
+        if others := sorted(_hooks_of(condition) - {"noise_estimate", "check"}):
             raise ValueError(
                 f"{owner}: {name} answers {', '.join(others)} and cannot stand in place of a "
                 "condition; put it in the list of plugins"
@@ -153,6 +140,12 @@ def _check_nested(sampler: Sampler, plugin: object) -> None:
         if hasattr(condition, "check"):
             condition.check(sampler=sampler)
         _check_nested(sampler, condition)
+
+
+def _hooks_of(thing: object) -> set[str]:
+    """The names of the hooks that an object answers."""
+    specs = (name for name, value in vars(hookspecs).items() if hasattr(value, "composer_spec"))
+    return {name for name in specs if hasattr(getattr(thing, name, None), "composer_impl")}
 
 
 def check_condition(sampler: Sampler, condition: Any) -> None:
@@ -184,5 +177,3 @@ def _encode(backend: Backend, condition: Any, owner: str) -> None:
         backend.encode(condition)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{owner}: {error}") from error
-
-

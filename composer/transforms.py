@@ -70,7 +70,9 @@ def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None
         seen = view(x)
         trouble = _not_linear(view, x, y) or _not_orthogonal(view, x, seen)
     except Exception as error:
-        raise ValueError(f"{owner}: {view!r} failed on a {height}x{width} image: {error}") from error
+        raise ValueError(
+            f"{owner}: {view!r} failed on a {height}x{width} image: {error}"
+        ) from error
     if trouble:
         raise ValueError(
             f"{owner}: {view!r} is not orthogonal ({trouble}); the model would see noise it was "

@@ -41,7 +41,7 @@ class DiffusersSolver:
         scheduler: a configured diffusers scheduler; it is copied, never changed.
 
     Raises:
-        TypeError: no scheduler. ValueError: its plan revisits times (PNDM's Runge-Kutta start).
+        TypeError: no scheduler. ValueError: its plan goes back to noise.
     """
 
     def __init__(self, scheduler: Any) -> None:
@@ -55,8 +55,8 @@ class DiffusersSolver:
         levels = self._levels(self._fresh(num_steps))
         if any(after > before for before, after in zip(levels, levels[1:], strict=False)):
             raise ValueError(
-                f"{type(self.scheduler).__name__} goes back to noisier times by itself; "
-                "configure it without (for PNDM: skip_prk_steps=True)"
+                f"{type(self.scheduler).__name__} goes from cleaner to noisier times, which here "
+                "means a jump; use a scheduler that only denoises"
             )
         times = [schedule.time_at(level) for level in levels]
         if isinstance(schedule, DiscreteSchedule):  # whole times stay whole, whatever rounding did
@@ -92,7 +92,8 @@ class DiffusersSolver:
             output = torch.cat([output, estimate.variance], 1)
         stepped = run.scheduler.step(output, timestep, state.x / shrink, **self._generator(state))
         run.index += 1
-        return stepped.prev_sample * self._shrink(run, state.t_next, state.backend.schedule)
+        x: Tensor = stepped.prev_sample
+        return x * self._shrink(run, state.t_next, state.backend.schedule)
 
     def _begin(self, state: State) -> _Run:
         scheduler = self._fresh(state.num_inference_steps)

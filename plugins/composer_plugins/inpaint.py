@@ -79,7 +79,7 @@ class Inpaint:
 
     @hookimpl
     def finish(self, state: State) -> None:
-        """Exact where nothing was to be repainted, whatever other plugins did after the last step."""
+        """Exact where nothing was to be repainted, whatever others did after the last step."""
         if state.position + 1 == len(state.times):
             image, mask = state.memory[self]
             state.x = torch.where(mask == 0, image, state.x)

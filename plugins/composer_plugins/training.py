@@ -45,6 +45,7 @@ class TrainingConfig:
     Args:
         class_drop: probability that a label is replaced by "unconditional".
         bf16: autocast to bfloat16. Slower than float32 on processors without bf16 arithmetic.
+        started_from: where the initial weights came from, for the log.
         checkpoint_every: steps between checkpoints; what a kill costs is repeated, never lost.
     """
 
@@ -54,6 +55,7 @@ class TrainingConfig:
     ema_decay: float = 0.999
     class_drop: float = 0.1
     seed: int = 0
+    started_from: str = "scratch"
     bf16: bool = False
     device: str = "cpu"
     checkpoint_every: int = 100
@@ -125,9 +127,7 @@ class Trainer:
         """Train to the end, resuming what the folder holds; returns the averaged network."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
-        bar = tqdm(
-            total=self.total_steps, initial=self.step, disable=not progress, desc="train"
-        )
+        bar = tqdm(total=self.total_steps, initial=self.step, disable=not progress, desc="train")
         began, before = time.perf_counter(), self.seconds
         for batch in self.batches(self.step, self.total_steps):
             self.losses.append(self._update(batch))
@@ -225,9 +225,7 @@ class Trainer:
         write_atomically(self.folder / CHECKPOINT, lambda path: torch.save(state, path))
         log = {**self._identity(), "steps": self.step, "seconds": round(self.seconds, 1)}
         log["loss"] = [round(v, 5) for v in self.losses]
-        write_atomically(
-            self.folder / "log.json", lambda path: path.write_text(json.dumps(log)) and None
-        )
+        write_atomically(self.folder / "log.json", lambda path: path.write_text(json.dumps(log)))
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
@@ -247,7 +245,7 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler"])
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary file beside ``path``, flush it to the disk, then rename it in place."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -256,7 +254,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

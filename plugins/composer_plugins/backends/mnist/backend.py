@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from composer import UNCONDITIONAL, Output, Request
 from composer.predictions import PREDICTIONS, Prediction
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
 from composer.solvers import DPMSolverPP, Euler, Solver
-from composer_plugins.backends.mnist.folded import FoldedUNet
+from composer_plugins.backends.mnist.folded import FoldedUNet, unflatten
 from composer_plugins.backends.mnist.unet import MnistUNet
 
-SCHEDULES = {"flow": FlowSchedule, "linear": DiscreteSchedule.linear}
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "flow": FlowSchedule,
+    "linear": DiscreteSchedule.linear,
+}
 SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -48,7 +52,7 @@ class MnistBackend:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.unet.config.in_channels, 28, 28
+        return self.unet.in_channels, 28, 28
 
     @property
     def default_solver(self) -> Solver:
@@ -62,7 +66,7 @@ class MnistBackend:
 
     def encode(self, condition: Any) -> Hashable:
         if condition is UNCONDITIONAL:
-            return condition  # type: ignore[no-any-return]
+            return UNCONDITIONAL  # type: ignore[no-any-return]
         try:
             digit = operator.index(condition)
         except TypeError:
@@ -102,9 +106,10 @@ class MnistBackend:
     ) -> torch.Tensor:
         batch = len(requests[0].x)
         x = torch.cat([r.x for r in requests]).to(self.network_dtype)
-        unet = self.unet.eval().to(self.device, self.network_dtype)
+        unet: nn.Module = self.unet.eval()
+        unet = unet.to(self.device, self.network_dtype)
         out = unet(x, times.repeat_interleave(batch), labels.repeat_interleave(batch))
-        return out.unflatten(0, (len(requests), batch))
+        return unflatten(out, len(requests), batch)
 
 
 def load_mnist_flow(

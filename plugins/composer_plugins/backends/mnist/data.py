@@ -63,7 +63,7 @@ def load_mnist(
 
 
 def sample_digits() -> tuple[Tensor, Tensor]:
-    """The few hundred test digits shipped in the package: (N, 1, 28, 28) in [-1, 1], labels (N,)."""
+    """Test digits shipped in the package: (N, 1, 28, 28) in [-1, 1] and labels (N,)."""
     data = load_safetensors((files(__package__) / "weights" / "digits.safetensors").read_bytes())
     return to_model(data["images"]), data["labels"].long()
 
@@ -106,7 +106,7 @@ def _download(name: str, root: Path, mirror: str) -> bytes:
             file.write(packed)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, root / f"{name}.gz")
+        Path(temporary).replace(root / f"{name}.gz")
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -130,4 +130,5 @@ def _idx(raw: bytes) -> np.ndarray:
     """The idx format: two zero bytes, type, rank, big-endian sizes, then the data."""
     rank = raw[3]
     shape = np.frombuffer(raw, ">i4", rank, offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape).copy()
+    data: np.ndarray = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    return data.copy()

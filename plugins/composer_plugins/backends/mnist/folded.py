@@ -34,7 +34,7 @@ class FoldedUNet(nn.Module):
     def __init__(self, unet: MnistUNet) -> None:
         super().__init__()
         trained = _folded(copy.deepcopy(unet).eval().requires_grad_(False))
-        width = trained.config.hidden_size
+        width = trained.hidden_size
         self.stem, self.down1, self.down2 = trained.stem, trained.down1, trained.down2
         self.flatten, self.unflatten = trained.flatten, trained.unflatten
         self.modulate = trained.modulate
@@ -71,24 +71,29 @@ class FoldedUNet(nn.Module):
         x = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         # One batch of images is broadcast over the requests; several are gathered.
         x0, x1, x2, z = (
-            part.unflatten(0, (count, batch))[which] if count > 1 else part[None]
+            unflatten(part, count, batch)[which] if count > 1 else part[None]
             for part in self.encode(x)
         )
         t1, t2, c1, c2 = (v[:, None, :, None, None] for v in self.modulate(times, labels))
         u1 = _stage(self.up1, c1 * z + t1, x2)
         u2 = _stage(self.up2, c2 * u1 + t2, x1)
         head = _stage(self.head, u2, x0)
-        return cast(Tensor, self.out(head.flatten(0, 1))).unflatten(0, (len(which), batch))
+        return unflatten(self.out(head.flatten(0, 1)), len(which), batch)
 
 
 def _stage(block: nn.Sequential, rest: Tensor, skip: Tensor) -> Tensor:
     """First convolution of the unshared part, plus the skip's share, then what follows."""
     first, *others = block
-    rows = (len(rest), rest.shape[1])
-    x = F.gelu(first(rest.flatten(0, 1)).unflatten(0, rows) + skip).flatten(0, 1)
+    count, batch = rest.shape[:2]
+    x = F.gelu(unflatten(first(rest.flatten(0, 1)), count, batch) + skip).flatten(0, 1)
     for layer in others:
         x = layer(x)
-    return x.unflatten(0, rows)
+    return unflatten(x, count, batch)
+
+
+def unflatten(x: Tensor, count: int, batch: int) -> Tensor:
+    """(count * batch, C, H, W) -> (count, batch, C, H, W), a view."""
+    return x.view(count, batch, *x.shape[1:])
 
 
 def _folded(module: MnistUNet) -> MnistUNet:
@@ -107,7 +112,8 @@ def _folded(module: MnistUNet) -> MnistUNet:
 
 def _split(block: nn.Sequential, skip_channels: int) -> tuple[nn.Module, nn.Sequential]:
     """A decoder stage as (its first convolution on the skip alone, the stage on the rest)."""
-    (first, _gelu), second = block[0], block[1]
+    entry, second = cast(nn.Sequential, block[0]), cast(nn.Sequential, block[1])
+    first = cast("nn.Conv2d | nn.ConvTranspose2d", entry[0])  # entry[1] is the activation
     axis = 0 if isinstance(first, nn.ConvTranspose2d) else 1
     skip, rest = copy.deepcopy(first), copy.deepcopy(first)
     inputs = first.weight.shape[axis]

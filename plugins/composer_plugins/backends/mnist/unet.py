@@ -24,15 +24,11 @@ from torch.nn import functional as F
 
 
 def conv(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, 1, 1), nn.BatchNorm2d(outputs), nn.GELU()
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 1, 1), nn.BatchNorm2d(outputs), nn.GELU())
 
 
 def down_conv(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, 2, 1), nn.BatchNorm2d(outputs), nn.GELU()
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, 1), nn.BatchNorm2d(outputs), nn.GELU())
 
 
 def up_conv(inputs: int, outputs: int) -> nn.Sequential:
@@ -54,9 +50,7 @@ def up_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def fc_block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs)
-    )
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs))
 
 
 class Features(NamedTuple):
@@ -86,12 +80,11 @@ class MnistUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is 
         num_classes: number of labels; the label ``num_classes`` means unconditional.
     """
 
-    @register_to_config
-    def __init__(
-        self, in_channels: int = 1, hidden_size: int = 64, num_classes: int = 10
-    ) -> None:
-        super().__init__()
+    @register_to_config  # type: ignore[untyped-decorator]  # and so is this
+    def __init__(self, in_channels: int = 1, hidden_size: int = 64, num_classes: int = 10) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         d = hidden_size
+        self.in_channels, self.hidden_size = in_channels, hidden_size
         self.num_classes = num_classes
         self.stem = conv_block(in_channels, d)
         self.down1 = down_block(d, d)

@@ -1,0 +1,77 @@
+"""An independent classifier of digits that judges samples. It never guides sampling."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from composer_plugins.backends.mnist.data import to_model
+
+
+class Judge(nn.Module):
+    """A plain CNN, 0.12 M parameters: (B, 1, 28, 28) in [-1, 1] -> logits (B, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 24, 3, 1, 1), nn.BatchNorm2d(24), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(24, 48, 3, 1, 1), nn.BatchNorm2d(48), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(48, 64, 3, 1, 1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(64 * 9, 128), nn.ReLU(),
+        )  # fmt: skip
+        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(128, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.features(x)))
+
+    @torch.no_grad()
+    def classify(self, x: Tensor) -> Tensor:
+        """The most likely digit (B,) of images (B, 1, 28, 28), clipped to [-1, 1] first."""
+        self.eval()
+        parts = x.detach().float().clamp(-1, 1).split(1000)
+        return torch.cat([self(part).argmax(1) for part in parts])
+
+    def save(self, file: Path) -> None:
+        """Write float16 safetensors."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.half() for k, v in self.state_dict().items()}, file)
+
+
+def load_judge(file: Path | None = None) -> Judge:
+    """The judge from a file, by default the shipped one."""
+    judge = Judge()
+    with as_file(files(__package__) / "weights" / "judge.safetensors") as shipped:
+        judge.load_state_dict(load_file(file or shipped))
+    return judge.float().eval()
+
+
+def train_judge(images: Tensor, labels: Tensor, epochs: int, seed: int = 0) -> Judge:
+    """Train on uint8 images (N, 28, 28), shifted by up to two pixels and lightly noised."""
+    torch.manual_seed(seed)
+    judge = Judge().train()
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=1e-2)
+    steps = epochs * (len(images) // 128)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps + 1)
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(images)).split(128)[: len(images) // 128]:
+            x = F.pad(to_model(images[chosen]), (2,) * 4, value=-1)
+            top, left = (int(v) for v in torch.randint(0, 5, (2,)))
+            x = x[..., top : top + 28, left : left + 28]
+            x = x + 0.1 * torch.rand(()) * torch.randn_like(x)
+            loss = F.cross_entropy(judge(x), labels[chosen], label_smoothing=0.02)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return judge.eval()
+
+
+def accuracy(judge: Judge, images: Tensor, labels: Tensor) -> float:
+    """Share of uint8 images (N, 28, 28) read as labelled."""
+    return float((judge.classify(to_model(images)) == labels).float().mean())

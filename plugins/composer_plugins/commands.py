@@ -1,0 +1,105 @@
+"""``composer train``: train the shipped models again, or your own."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from composer_plugins.backends.mnist.data import DataError, load_mnist
+from composer_plugins.training import TrainingConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+_DEFAULTS = {f.name: f.default for f in fields(TrainingConfig)}
+
+
+def one_sentence(command: F) -> F:
+    """Show what is wrong as one sentence instead of a traceback."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, LookupError, DataError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapper  # type: ignore[return-value]
+
+
+@click.group()
+def train() -> None:
+    """Train a model; the same command again resumes what was stopped."""
+
+
+@train.command("mnist")
+@click.option("--objective", type=click.Choice(["flow", "ddpm"]), default="flow", show_default=True)
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
+@click.option("--init", type=click.Path(path_type=Path), help="Trained folder to start from.")
+@click.option("--epochs", default=_DEFAULTS["epochs"], show_default=True)
+@click.option("--batch-size", default=_DEFAULTS["batch_size"], show_default=True)
+@click.option("--learning-rate", default=_DEFAULTS["learning_rate"], show_default=True)
+@click.option("--width", default=64, show_default=True, help="Hidden width D of the UNet.")
+@click.option("--limit", type=int, help="Use the first N images only, for trying things out.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--bf16/--no-bf16", default=False, help="Autocast to bfloat16.")
+@click.option("--progress/--no-progress", default=True)
+@one_sentence
+def mnist(
+    objective: str,
+    data: Path | None,
+    out: Path,
+    init: Path | None,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    width: int,
+    limit: int | None,
+    seed: int,
+    device: str,
+    bf16: bool,
+    progress: bool,
+) -> None:
+    """Train the MNIST UNet by flow matching or as DDPM.
+
+    Without --data the images come from $COMPOSER_MNIST, else from a checked download into the
+    cache. OUT gets checkpoint.pt, log.json, loss.png and the folder model/, which
+    load_backend("mnist", weights=OUT/model) loads.
+    """
+    from composer_plugins.backends.mnist.train import train_mnist  # noqa: PLC0415  # needs torch
+
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("the loss curve needs matplotlib: pip install 'diffusion-composer[train]'")
+    images, labels = load_mnist("train", data)
+    config = TrainingConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        device=device,
+        bf16=bf16,
+        started_from=str(init.name) if init else "scratch",
+    )
+    train_mnist(objective, images[:limit], labels[:limit], config, out, width, init, progress)
+    click.echo(f"wrote {out / 'model'}, {out / 'log.json'} and {out / 'loss.png'}")
+
+
+@train.command("judge")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
+@click.option("--epochs", default=6, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@one_sentence
+def judge(data: Path | None, out: Path, epochs: int, seed: int) -> None:
+    """Train the classifier that judges samples; it never guides them."""
+    from composer_plugins.backends.mnist.judge import accuracy, train_judge  # noqa: PLC0415
+
+    model = train_judge(*load_mnist("train", data), epochs=epochs, seed=seed)
+    model.save(out)
+    click.echo(f"test accuracy {accuracy(model, *load_mnist('test', data)):.4f}, wrote {out}")

@@ -1,0 +1,52 @@
+"""Backends that the tests share. None downloads anything."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from composer.predictions import PREDICTIONS
+from composer.schedules import DiscreteSchedule, FlowSchedule
+from composer.testing import GaussianMixtureBackend
+from composer_plugins.backends.mnist import MnistBackend, MnistUNet
+
+settings.register_profile(
+    "composer", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("composer")
+
+
+def mixture(schedule=None, prediction="flow", shape=(1, 8, 8), components=4, **options):
+    """A Gaussian mixture of well-separated random images."""
+    means = torch.randn(
+        (components, *shape), generator=torch.Generator().manual_seed(7), dtype=torch.float64
+    ).clamp(-1, 1)
+    return GaussianMixtureBackend(
+        means,
+        stds=[0.1 + 0.05 * k for k in range(components)],
+        schedule=schedule or FlowSchedule(),
+        prediction=PREDICTIONS[prediction],
+        **options,
+    )
+
+
+@pytest.fixture
+def flow_mixture():
+    return mixture()
+
+
+@pytest.fixture(params=["flow", "discrete"])
+def schedule(request):
+    return {"flow": FlowSchedule(), "discrete": DiscreteSchedule.linear()}[request.param]
+
+
+@pytest.fixture(scope="session")
+def tiny_mnist():
+    """An untrained MNIST UNet of width 8 with batch-norm statistics that are not trivial."""
+    torch.manual_seed(0)
+    unet = MnistUNet(hidden_size=8)
+    unet.train()
+    with torch.no_grad():
+        for _ in range(20):
+            x = torch.randn(16, 1, 28, 28)
+            unet(x, torch.rand(16), torch.randint(0, 11, (16,)))
+    return MnistBackend(unet.eval(), FlowSchedule(), PREDICTIONS["flow"])

@@ -1,0 +1,311 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import mixture
+from hypothesis import given
+from hypothesis import strategies as st
+
+from composer import UNCONDITIONAL, Sampler, hookimpl
+from composer.solvers import DDIM, DDPM, Heun
+from composer_plugins import CFG, Anagram, Hybrid, Inpaint, SDEdit
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=6), st.integers(0, 5))
+def test_an_image_depends_on_its_own_seed_alone(seeds, place):
+    sampler = Sampler(mixture(), [CFG(2.0)], DDPM(), num_inference_steps=4)
+    place %= len(seeds)
+    batch = sampler.sample(1, seeds=seeds).x[place]
+    alone = sampler.sample(1, seeds=[seeds[place]]).x[0]
+    torch.testing.assert_close(batch, alone, rtol=1e-9, atol=1e-9)
+
+
+def test_noise_is_bitwise_the_same_alone_and_in_a_batch_of_64():
+    class Recorder:
+        def __init__(self):
+            self.draws = []
+
+        @hookimpl
+        def start(self, state):
+            self.draws.append(state.x)
+
+        @hookimpl
+        def post_step(self, state):
+            self.draws.append(state.randn())
+
+    def draws(seeds):
+        recorder = Recorder()
+        Sampler(mixture(), [recorder], num_inference_steps=3).sample(1, seeds=seeds)
+        return torch.stack(recorder.draws)
+
+    batch = draws(range(64))
+    for k in (0, 17, 63):
+        assert torch.equal(batch[:, k : k + 1], draws([k]))
+
+
+def test_batch_equals_singles_on_the_network(tiny_mnist):
+    """Stated tolerance of images: 1e-5; convolutions round differently in other batch shapes."""
+    sampler = Sampler(tiny_mnist, [Anagram({"identity": 6, "rotate_180": 9}), CFG(3.0)])
+    batch = sampler.sample(seeds=range(6)).x
+    singles = torch.cat([sampler.sample(seeds=[k]).x for k in range(6)])
+    torch.testing.assert_close(batch, singles, rtol=1e-5, atol=1e-5)
+
+
+def test_the_same_call_gives_the_same_bits():
+    sampler = Sampler(mixture(), [CFG(2.0)], DDIM(eta=0.5))
+    assert torch.equal(sampler.sample(1, seeds=[7]).x, sampler.sample(1, seeds=[7]).x)
+
+
+def test_global_random_state_is_neither_read_nor_written():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    x = Sampler(mixture(), solver=DDPM()).sample(1).x
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(Sampler(mixture(), solver=DDPM()).sample(1).x, x)
+
+
+def test_stream_shows_every_step_and_sample_is_its_end():
+    sampler = Sampler(mixture(), [CFG(2.0)], num_inference_steps=5)
+    states = list(sampler.stream(1, seeds=[0, 1]))
+    assert [state.step for state in states] == [0, 1, 2, 3, 4]
+    assert [state.t for state in states] == sampler.times[1:]
+    assert all(state.estimate is not None and state.condition == 1 for state in states)
+    assert len({id(state.x) for state in states}) == 5
+    assert torch.equal(states[-1].x, sampler.sample(1, seeds=[0, 1]).x)
+
+
+def test_estimates_read_as_image_and_noise():
+    backend = mixture()
+    for state in Sampler(backend, num_inference_steps=6).stream(1):
+        estimate = state.estimate
+        alpha, sigma = backend.schedule.at(estimate.t)
+        torch.testing.assert_close(alpha * estimate.x0 + sigma * estimate.noise, estimate.x)
+
+
+def test_one_step_denoising_is_the_posterior_mean():
+    backend = mixture()
+    x0, noise = backend.means[:1], torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    x = backend.schedule.add_noise(x0, noise, 0.4)
+    expected = backend.posterior_mean(x, 0.4, 0.6, 0)
+    torch.testing.assert_close(Sampler(backend).denoise(x, 0.4, 0).x0, expected)
+
+
+class StopAfter:
+    def __init__(self, step):
+        self.step_number, self.finished = step, 0
+
+    @hookimpl
+    def post_step(self, state):
+        if state.step == self.step_number:
+            state.stop()
+
+    @hookimpl
+    def finish(self, state):
+        self.finished += 1
+
+
+def test_a_post_step_can_stop_the_run():
+    plugin = StopAfter(2)
+    stats = Sampler(mixture(), [plugin], num_inference_steps=10).sample(1).stats
+    assert (stats.calls, plugin.finished) == (3, 1)
+
+
+def test_leaving_the_stream_costs_no_further_call():
+    calls = []
+    for state in Sampler(mixture(), num_inference_steps=10).stream(1):
+        calls.append(state.step)
+        if state.step == 1:
+            break
+    assert calls == [0, 1]
+
+
+class Order:
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    @hookimpl
+    def start(self, state):
+        self.log.append(("start", self.name))
+
+    @hookimpl
+    def noise_estimate(self, request):
+        self.log.append(("ask", self.name))
+        (estimate,) = yield [request]
+        self.log.append(("answer", self.name))
+        return estimate
+
+    @hookimpl
+    def post_step(self, state):
+        self.log.append(("post_step", self.name))
+
+
+def test_plugins_read_like_function_composition():
+    log = []
+    Sampler(mixture(), [Order("outer", log), Order("inner", log)], num_inference_steps=1).sample()
+    assert log == [
+        ("start", "outer"), ("start", "inner"),
+        ("ask", "outer"), ("ask", "inner"), ("answer", "inner"), ("answer", "outer"),
+        ("post_step", "outer"), ("post_step", "inner"),
+    ]  # fmt: skip
+
+
+class TakesStep:
+    @hookimpl
+    def step(self, state, estimate):
+        return estimate.x0 if state.step == 1 else None
+
+
+def test_a_plugin_may_take_a_step_and_leave_the_others():
+    states = list(Sampler(mixture(), [TakesStep()], num_inference_steps=3).stream(1))
+    assert torch.equal(states[1].x, states[1].estimate.x0)
+    assert not torch.equal(states[0].x, states[0].estimate.x0)
+
+
+def test_progress_can_be_shown_and_is_off_by_default(capsys):
+    sampler = Sampler(mixture(), num_inference_steps=3)
+    sampler.sample(1)
+    assert capsys.readouterr().err == ""
+    sampler.sample(1, progress=True)
+    assert "3/3" in capsys.readouterr().err
+
+
+def test_heun_counts_its_second_evaluations():
+    stats = Sampler(mixture(), [CFG(2.0)], Heun(), num_inference_steps=5).sample(1).stats
+    assert (stats.calls, stats.evaluated) == (9, 18)
+
+
+def test_images_are_clipped_greyscale_pictures():
+    (image,) = Sampler(mixture(), num_inference_steps=2).sample(1).images
+    assert (image.mode, image.size) == ("L", (8, 8))
+
+
+EVERYTHING = [
+    SDEdit(torch.full((1, 8, 8), 0.2), strength=0.8),
+    Inpaint(torch.zeros(1, 8, 8), torch.eye(8), "renoise"),
+    Anagram({"identity": Hybrid(0, 1), "rotate_180": 2}),
+    CFG(3.0),
+]
+
+
+def test_everything_stacks_in_one_run():
+    result = Sampler(mixture(), EVERYTHING, num_inference_steps=10).sample(seeds=[0, 1])
+    # Two views: three conditions and two unconditional rows, 8 of 10 steps.
+    assert (result.stats.calls, result.stats.evaluated) == (8, 8 * 5)
+    known = torch.eye(8) == 0
+    assert (result.x[..., known] == 0).all()
+
+
+def test_the_order_of_start_and_projection_does_not_matter():
+    forwards = Sampler(mixture(), EVERYTHING, num_inference_steps=10).sample(seeds=[0, 1]).x
+    sdedit, inpaint, *rest = EVERYTHING
+    swapped = Sampler(mixture(), [*rest, inpaint, sdedit], num_inference_steps=10)
+    torch.testing.assert_close(swapped.sample(seeds=[0, 1]).x, forwards)
+
+
+class TypoHook:
+    @hookimpl
+    def poststep(self, state): ...
+
+
+class WrongArgument:
+    @hookimpl
+    def post_step(self, stat): ...
+
+
+class NoHook:
+    def post_step(self, state): ...
+
+
+NESTED = SDEdit(torch.zeros(1, 8, 8))
+REFUSED = [
+    ({"num_inference_steps": 0}, ValueError, "num_inference_steps must be an integer of at least"),
+    ({"num_inference_steps": 2.5}, TypeError, "num_inference_steps must be an integer"),
+    ({"max_rows": 0}, ValueError, "max_rows"),
+    ({"plugins": [CFG]}, TypeError, r"got the class CFG; write CFG\(\.\.\.\)"),
+    ({"plugins": "cfg"}, TypeError, "plugins must be a list"),
+    ({"plugins": [NoHook()]}, TypeError, "NoHook answers no hook; mark its methods"),
+    ({"plugins": [TypoHook()]}, ValueError, "TypoHook does not fit the hooks.*poststep"),
+    ({"plugins": [WrongArgument()]}, ValueError, "WrongArgument does not fit the hooks.*stat"),
+    ({"plugins": [CFG(2.0)] * 2}, ValueError, "same CFG object is in plugins twice"),
+    (
+        {"plugins": [Anagram({"flip": 1}), Hybrid(1, 2)]},
+        ValueError,
+        "Anagram and Hybrid both set conditions.*put one inside the other",
+    ),
+    ({"plugins": [SDEdit(torch.zeros(1, 8, 8)), SDEdit(torch.zeros(1, 8, 8))]}, ValueError, "two SD"),
+    ({"plugins": [Hybrid(NESTED, 2)]}, ValueError, "Hybrid: SDEdit answers start and cannot"),
+    ({"plugins": [Hybrid("a prompt", 2)]}, ValueError, "Hybrid: a condition must be a component"),
+    ({"plugins": [Hybrid(CFG, 2)]}, TypeError, "Hybrid: give an object in place"),
+    ({"plugins": [Hybrid([1], 2)]}, TypeError, "Hybrid: a condition must be hashable"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "sentence"), REFUSED)
+def test_a_bad_stack_is_refused_when_built(arguments, error, sentence):
+    with pytest.raises(error, match=sentence) as caught:
+        Sampler(mixture(), **arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("condition", "seeds", "error", "sentence"),
+    [
+        (1, [], ValueError, "seeds is empty"),
+        (1, [0.5], TypeError, "seeds must be integers, got 0.5"),
+        (1, ["1"], TypeError, "seeds must be integers"),
+        (1, [True], ValueError, "seeds must be integers"),
+        (1, [-1], ValueError, "from 0 to"),
+        (1, 3, TypeError, "must be a sequence of integers such as"),
+        (99, [0], ValueError, "condition: a condition must be a component 0 to 3, got 99"),
+        ("six", [0], ValueError, "got 'six'"),
+        ([1], [0], TypeError, "must be hashable"),
+        (CFG(2.0), [0], TypeError, "not the plugin CFG"),
+    ],
+)
+def test_a_bad_call_is_refused_before_any_model_call(condition, seeds, error, sentence, monkeypatch):
+    backend = mixture()
+    monkeypatch.setattr(type(backend), "evaluate", lambda *a: pytest.fail("the model was called"))
+    sampler = Sampler(backend)
+    with pytest.raises(error, match=sentence):
+        sampler.sample(condition, seeds)
+    with pytest.raises(error, match=sentence):
+        sampler.stream(condition, seeds)
+
+
+def test_a_condition_that_would_silence_a_plugin_is_refused():
+    sampler = Sampler(mixture(), [Hybrid(0, 1)])
+    with pytest.raises(ValueError, match="condition=2 would replace the conditions that Hybrid"):
+        sampler.sample(2)
+    sampler.sample(UNCONDITIONAL)
+
+
+def test_views_may_leave_the_condition_to_the_call():
+    sampler = Sampler(mixture(), [Anagram({"identity": None, "flip": None}), CFG(2.0)])
+    assert sampler.sample(1).stats.evaluated == 20 * 4
+
+
+def test_integers_of_numpy_are_integers():
+    sampler = Sampler(mixture(), num_inference_steps=np.int64(2))
+    assert sampler.sample(1, seeds=np.arange(2)).seeds == (0, 1)
+
+
+def test_a_backend_name_is_not_a_backend():
+    with pytest.raises(TypeError, match=r"composer\.load_backend\('mnist'\)"):
+        Sampler("mnist")
+    with pytest.raises(TypeError, match="int is no backend"):
+        Sampler(3)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 3, 8, 8), (2, 1, 8, 9)])
+def test_denoise_refuses_another_shape(shape):
+    with pytest.raises(ValueError, match="x must have the shape"):
+        Sampler(mixture()).denoise(torch.zeros(shape), 0.5)
+
+
+def test_a_result_describes_itself():
+    result = Sampler(mixture(), [CFG(2.0)]).sample(1, seeds=[3])
+    json.dumps(result.recipe)
+    assert result.seeds == (3,)
+    assert result.stats.seconds >= result.stats.model_seconds > 0

@@ -1,0 +1,114 @@
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from composer.schedules import DiscreteSchedule, FlowSchedule, ancestral_variance, renoise
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("steps", [1, 7, 10, 50, 333, 1000])
+def test_times_are_those_of_diffusers(spacing, steps):
+    if (spacing, steps) == ("linspace", 1):
+        # Of the two ends of [0, 999] diffusers keeps the clean one; one step must start in noise.
+        assert DiscreteSchedule.linear(spacing=spacing).times(1) == [999.0, -1.0]
+        return
+    reference = DDPMScheduler(timestep_spacing=spacing, clip_sample=False)
+    reference.set_timesteps(steps)
+    times = DiscreteSchedule.linear(spacing=spacing).times(steps)
+    assert times == [*map(float, reference.timesteps), -1.0]
+
+
+@given(st.lists(st.integers(0, 999), min_size=1, max_size=5))
+def test_the_forward_process_is_that_of_diffusers(times):
+    x0, noise = torch.randn(2, len(times), 1, 4, 4)
+    t = torch.tensor(times)
+    ours = DiscreteSchedule.linear().add_noise(x0, noise, t)
+    torch.testing.assert_close(ours, DDPMScheduler().add_noise(x0, noise, t))
+
+
+def test_one_time_serves_a_whole_batch():
+    x0, noise = torch.randn(2, 3, 1, 4, 4)
+    for schedule, t in ((FlowSchedule(), 0.25), (DiscreteSchedule.linear(), 250)):
+        each = schedule.add_noise(x0, noise, torch.full((3,), t))
+        assert torch.equal(schedule.add_noise(x0, noise, t), each)
+
+
+def test_the_ends_are_noise_and_image(schedule):
+    first, *_, last = schedule.times(10)
+    assert schedule.noise_level(first) > 0.99
+    assert schedule.at(last) == (1.0, 0.0)
+
+
+def test_the_course_schedule_does_not_end_in_noise():
+    """The trap: alpha_bar at T = 300 is 0.048, so x_T is no noise; ours is 4e-5."""
+    course = DiscreteSchedule.linear(num_train_timesteps=300)
+    assert course.alphas_cumprod[-1].item() == pytest.approx(0.048, abs=2e-3)
+    assert DiscreteSchedule.linear().alphas_cumprod[-1] < 1e-4
+
+
+@given(st.floats(0.0, 0.99))
+def test_time_at_inverts_noise_level(level):
+    for schedule in (FlowSchedule(), DiscreteSchedule.linear()):
+        assert schedule.noise_level(schedule.time_at(level)) == pytest.approx(level, abs=1e-9)
+
+
+@given(st.integers(2, 40))
+def test_levels_fall_along_every_plan(steps):
+    for schedule in (FlowSchedule(), DiscreteSchedule.linear()):
+        levels = [schedule.noise_level(t) for t in schedule.times(steps)]
+        assert levels == sorted(levels, reverse=True)
+
+
+@given(st.floats(0.1, 0.9), st.floats(0.1, 0.9))
+def test_a_jump_back_lands_on_the_path(one, other):
+    """x_t -> x_s by renoising has the amplitudes (alpha_s, sigma_s), for both kinds of path."""
+    clean, noisy = min(one, other), max(one, other)
+    for schedule in (FlowSchedule(), DiscreteSchedule.linear()):
+        t, s = schedule.time_at(clean), schedule.time_at(noisy)
+        alpha_t, sigma_t = schedule.at(t)
+        alpha_s, sigma_s = schedule.at(s)
+        unit, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        shrink = renoise(schedule, unit, zero, t, s).item()
+        spread = renoise(schedule, zero, unit, t, s).item()
+        assert shrink * alpha_t == pytest.approx(alpha_s)
+        assert (shrink * sigma_t) ** 2 + spread**2 == pytest.approx(sigma_s**2)
+
+
+def test_the_flow_jump_is_the_published_formula():
+    """x_s = (s/t) x_t + sqrt((1-s)^2 - (s/t)^2 (1-t)^2) noise."""
+    x, noise = torch.randn(2, 4, dtype=torch.float64)
+    t, s = 0.7, 0.4
+    expected = (s / t) * x + ((1 - s) ** 2 - (s / t) ** 2 * (1 - t) ** 2) ** 0.5 * noise
+    torch.testing.assert_close(renoise(FlowSchedule(), x, noise, t, s), expected)
+
+
+def test_ancestral_variance_of_neighbours_is_beta():
+    schedule, betas = DiscreteSchedule.linear(), torch.linspace(1e-4, 0.02, 1000).double()
+    for t in (1, 10, 500, 999):
+        variance = ancestral_variance(*schedule.at(t), *schedule.at(t - 1))
+        assert variance == pytest.approx(betas[t].item(), rel=1e-5)
+
+
+@given(st.integers(1, 64), st.integers(0, 2**31))
+def test_training_times_fall_one_in_each_part(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    places = FlowSchedule().stratified_times(count, generator) * count
+    assert torch.equal(places.floor().clamp(max=count - 1).long(), torch.arange(count))
+    discrete = DiscreteSchedule.linear().stratified_times(count, generator)
+    assert torch.equal(discrete, discrete.floor())
+    assert 0 <= discrete.min() <= discrete.max() <= 999
+
+
+@pytest.mark.parametrize(
+    "bad", [[0.5, 0.9], [0.0], [1.5], [[0.5]], []], ids=["grows", "zero", "above", "2d", "empty"]
+)
+def test_a_table_that_is_no_schedule_is_refused(bad):
+    with pytest.raises(ValueError, match="alphas_cumprod"):
+        DiscreteSchedule(bad)
+
+
+def test_more_steps_than_times_are_refused():
+    with pytest.raises(ValueError, match="num_inference_steps=1001"):
+        DiscreteSchedule.linear().times(1001)
