@@ -2,7 +2,7 @@
 
 A recipe names registered things only, never import paths, so that reading one runs no code but
 that of installed plugins. An object that is in no registry is written as ``{"unregistered": ...}``,
-which :func:`build` refuses.
+which :func:`arguments_of` refuses.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import inspect
 import io
 import json
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import diffusers
@@ -20,10 +21,10 @@ from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor
 
+from composer.registry import Registry, installed, load_from
 from composer.requests import UNCONDITIONAL
 
 if TYPE_CHECKING:
-    from composer.registry import Registry
     from composer.sampler import Sampler
 
 KINDS = ("plugin", "transform", "solver")
@@ -32,13 +33,10 @@ MAX_PIXELS = 4096 * 4096
 
 def describe(sampler: Sampler, condition: Any, seeds: tuple[int, ...]) -> dict[str, Any]:
     """The recipe of one call."""
-    from composer import __version__
-    from composer.registry import installed
-
     registry = installed()
     unregistered = {"unregistered": type(sampler.backend).__qualname__}
     return {
-        "composer": __version__,
+        "composer": version("diffusion-composer"),
         "backend": getattr(sampler.backend, "loaded_as", unregistered),
         "plugins": [_encode(plugin, registry) for plugin in sampler.plugins],
         "solver": _encode(sampler.solver, registry),
@@ -48,15 +46,12 @@ def describe(sampler: Sampler, condition: Any, seeds: tuple[int, ...]) -> dict[s
     }
 
 
-def build(recipe: dict[str, Any], registry: Registry | None = None) -> Sampler:
-    """The sampler of a recipe.
+def arguments_of(recipe: dict[str, Any], registry: Registry | None = None) -> dict[str, Any]:
+    """The arguments of ``Sampler`` that a recipe describes; the backend is loaded last.
 
     Raises:
-        ValueError: no recipe. UnknownNameError, LookupError: it names what is not registered.
+        ValueError: no recipe. LookupError: it names what is not registered.
     """
-    from composer.registry import installed, load_from
-    from composer.sampler import Sampler
-
     needed = {"backend", "plugins", "solver", "num_inference_steps"}
     if not isinstance(recipe, Mapping) or not needed <= recipe.keys():
         raise ValueError(f"a recipe is a dict with the keys {sorted(needed)}; use result.recipe")
@@ -64,22 +59,17 @@ def build(recipe: dict[str, Any], registry: Registry | None = None) -> Sampler:
     backend = recipe["backend"]
     if not isinstance(backend, Mapping) or "name" not in backend:
         raise LookupError(f"the recipe's backend {_called(backend)} is not registered")
-    plugins = _decode(recipe["plugins"], names)
-    solver = _decode(recipe["solver"], names)
-    names.find("backend", backend["name"])
-    return Sampler(
-        load_from(names, backend["name"], dict(backend.get("options", {}))),
-        plugins,
-        solver,
-        recipe["num_inference_steps"],
-        recipe.get("max_rows"),
-    )
+    return {
+        "plugins": _decode(recipe["plugins"], names),
+        "solver": _decode(recipe["solver"], names),
+        "num_inference_steps": recipe["num_inference_steps"],
+        "max_rows": recipe.get("max_rows"),
+        "backend": load_from(names, backend["name"], dict(backend.get("options", {}))),
+    }
 
 
 def call_of(recipe: dict[str, Any]) -> dict[str, Any]:
     """The arguments of ``sample`` that a recipe holds: condition and seeds."""
-    from composer.registry import installed
-
     call = recipe["call"]
     return {"condition": _decode(call["condition"], installed()), "seeds": list(call["seeds"])}
 

@@ -164,6 +164,7 @@ def _own() -> Register:
     register.solver("ddpm", solvers.DDPM)
     register.solver("heun", solvers.Heun)
     register.solver("dpm_pp", solvers.DPMSolverPP)
+    register.solver("diffusers", solvers.DiffusersSolver)
     return register
 
 

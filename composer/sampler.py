@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
-from inspect import isgenerator
-from itertools import count
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from composer import recipes, stack
 from composer.backends import Backend
-from composer.driver import Asking, Model, converse, drive, resolve
+from composer.driver import Model, converse, drive, resolve
 from composer.requests import Estimate, Request
 from composer.result import Result, Stats
 from composer.schedules import renoise
@@ -54,7 +53,7 @@ class Sampler:
     ) -> None:
         self.backend = stack.checked_backend(backend)
         self.plugins = stack.checked_plugins(plugins)
-        self.solver = stack.checked_solver(solver) if solver else backend.default_solver
+        self.solver = backend.default_solver if solver is None else stack.checked_solver(solver)
         self.num_inference_steps = stack.at_least_one("num_inference_steps", num_inference_steps)
         self.max_rows = None if max_rows is None else stack.at_least_one("max_rows", max_rows)
         self.times = self.solver.times(backend.schedule, self.num_inference_steps)
@@ -75,9 +74,10 @@ class Sampler:
         """
         began, model = time.perf_counter(), self._model()
         state = self._begin(condition, seeds)
-        total = self._count_steps(state.times)
-        for state in tqdm(self._run(state, model), total=total, disable=not progress):
-            pass
+        goes_back = self.backend.schedule.goes_back
+        total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
+        steps = tqdm(self._run(state, model), total=total, disable=not progress)
+        deque(steps, maxlen=0)  # runs them all, keeps none
         model.stats.seconds = time.perf_counter() - began
         describe = partial(recipes.describe, self, condition, state.seeds)
         return Result(state.x, state.seeds, model.stats, describe)
@@ -111,7 +111,7 @@ class Sampler:
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any], registry: Registry | None = None) -> Sampler:
         """The sampler that a ``result.recipe`` describes; only registered names are loaded."""
-        return recipes.build(recipe, registry)
+        return cls(**recipes.arguments_of(recipe, registry))
 
     def _run(self, state: State, model: Model) -> Iterator[State]:
         for state.step in count():
@@ -127,15 +127,14 @@ class Sampler:
     def _advance(self, state: State, model: Model) -> None:
         """Jump back to noise where the plan says so, then take one step t -> t_next to the data."""
         schedule = self.backend.schedule
-        while schedule.noise_level(state.t_next) > schedule.noise_level(state.t):
+        while schedule.goes_back(state.t, state.t_next):
             state.x = renoise(schedule, state.x, state.randn(), state.t, state.t_next)
             state.position += 1
             state.estimate = None
         estimate = self._estimate(state.request(state.x, state.t), model)
-        stepped = self._hooks.hook.step(state=state, estimate=estimate)
-        if isgenerator(stepped):  # a solver with further evaluations, such as Heun
-            asking: Asking[Tensor] = converse(stepped, self._noise_estimates, f"{type(self.solver).__name__}.step")
-            stepped = drive(asking, model)
+        stepped: Any = self._hooks.hook.step(state=state, estimate=estimate)
+        if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
+            stepped = drive(converse(stepped, self._noise_estimates, "step"), model)
         state.x = stepped
         state.estimate = estimate
         state.position += 1
@@ -148,7 +147,7 @@ class Sampler:
 
     def _begin(self, condition: Any, seeds: Iterable[int]) -> State:
         stack.check_condition(self, condition)
-        chosen = checked_seeds(seeds)
+        chosen = stack.checked_seeds(seeds)
         generators = tuple(torch.Generator().manual_seed(seed) for seed in chosen)
         state = State(
             x=draw(generators, self.backend),
@@ -162,26 +161,3 @@ class Sampler:
         with torch.no_grad():
             self._hooks.hook.start(state=state)
         return state
-
-    def _count_steps(self, times: Sequence[float]) -> int:
-        levels = [self.backend.schedule.noise_level(t) for t in times]
-        return sum(b <= a for a, b in zip(levels, levels[1:], strict=False))
-
-
-def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
-    """Seeds as a tuple of integers, or a sentence that says what is wrong with them."""
-    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
-        raise TypeError(
-            f"seeds must be a sequence of integers such as [0] or range(8), got {seeds!r}"
-        )
-    chosen = []
-    for seed in seeds:
-        try:
-            chosen.append(operator.index(seed))
-        except TypeError:
-            raise TypeError(f"seeds must be integers, got {seed!r}") from None
-        if isinstance(seed, bool) or not 0 <= chosen[-1] < 2**63:
-            raise ValueError(f"seeds must be integers from 0 to 2**63 - 1, got {seed!r}")
-    if not chosen:
-        raise ValueError("seeds is empty; give one seed for each image, for example range(8)")
-    return tuple(chosen)

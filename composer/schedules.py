@@ -58,6 +58,10 @@ class Schedule(ABC):
         alpha, sigma = self.at(t)
         return sigma / (alpha + sigma)
 
+    def goes_back(self, t: float, s: float) -> bool:
+        """Whether going from t to s is a jump back to noise."""
+        return self.noise_level(s) > self.noise_level(t)
+
     def add_noise(self, x0: Tensor, noise: Tensor, t: float | Tensor) -> Tensor:
         """The forward process: x_t = alpha(t) x_0 + sigma(t) noise.
 

@@ -63,6 +63,25 @@ def at_least_one(name: str, value: int) -> int:
     return number
 
 
+def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
+    """Seeds as a tuple of integers, or a sentence that says what is wrong with them."""
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise TypeError(
+            f"seeds must be a sequence of integers such as [0] or range(8), got {seeds!r}"
+        )
+    chosen = []
+    for seed in seeds:
+        try:
+            chosen.append(operator.index(seed))
+        except TypeError:
+            raise TypeError(f"seeds must be integers, got {seed!r}") from None
+        if isinstance(seed, bool) or not 0 <= chosen[-1] < 2**63:
+            raise ValueError(f"seeds must be integers from 0 to 2**63 - 1, got {seed!r}")
+    if not chosen:
+        raise ValueError("seeds is empty; give one seed for each image, for example range(8)")
+    return tuple(chosen)
+
+
 def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
     """A manager that calls the plugins' hooks in the order of the list."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)

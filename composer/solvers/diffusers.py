@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class DiffusersSolver:
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         levels = self._levels(self._fresh(num_steps))
-        if any(after > before for before, after in zip(levels, levels[1:], strict=False)):
+        if any(after > before for before, after in pairwise(levels)):
             raise ValueError(
                 f"{type(self.scheduler).__name__} goes from cleaner to noisier times, which here "
                 "means a jump; use a scheduler that only denoises"
@@ -65,8 +66,8 @@ class DiffusersSolver:
 
     @hookimpl
     def start(self, state: State) -> None:
-        levels = [state.backend.schedule.noise_level(t) for t in state.times]
-        jumps = any(after > before for before, after in zip(levels, levels[1:], strict=False))
+        goes_back = state.backend.schedule.goes_back
+        jumps = any(goes_back(t, s) for t, s in pairwise(state.times))
         plan = self.times_of(state)
         if jumps and len(set(plan)) < len(plan):
             raise ValueError(

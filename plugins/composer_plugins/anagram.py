@@ -31,7 +31,7 @@ class Anagram:
         weights: one a view, summing to one; for "weighted". A view of weight 0 is not asked.
     """
 
-    views: Mapping[str | Transform, Any]
+    views: Mapping[str | Transform, Any] | Mapping[str, Any] | Mapping[Transform, Any]
     reduction: Reduction = "mean"
     weights: Sequence[float] | None = None
 

@@ -26,9 +26,7 @@ def anagrams(conditions):
 
 def hybrids(conditions):
     two = st.builds(Hybrid, conditions, conditions, sigmas)
-    three = st.builds(
-        TripleHybrid, conditions, conditions, conditions, st.tuples(sigmas, sigmas)
-    )
+    three = st.builds(TripleHybrid, conditions, conditions, conditions, st.tuples(sigmas, sigmas))
     return two | three
 
 
@@ -40,7 +38,7 @@ guidances = st.lists(
 
 @st.composite
 def stacks(draw):
-    """Up to two guidances around, inside, or on both sides of at most one nest of views and bands."""
+    """Up to two guidances on either side of at most one nest of views and bands."""
     decider = draw(deciders)
     outer, inner = draw(guidances), draw(guidances)
     middle = [] if isinstance(decider, int) else [decider]

@@ -234,7 +234,11 @@ REFUSED = [
         ValueError,
         "Anagram and Hybrid both set conditions.*put one inside the other",
     ),
-    ({"plugins": [SDEdit(torch.zeros(1, 8, 8)), SDEdit(torch.zeros(1, 8, 8))]}, ValueError, "two SD"),
+    (
+        {"plugins": [SDEdit(torch.zeros(1, 8, 8)), SDEdit(torch.zeros(1, 8, 8))]},
+        ValueError,
+        "two SD",
+    ),
     ({"plugins": [Hybrid(NESTED, 2)]}, ValueError, "Hybrid: SDEdit answers start and cannot"),
     ({"plugins": [Hybrid("a prompt", 2)]}, ValueError, "Hybrid: a condition must be a component"),
     ({"plugins": [Hybrid(CFG, 2)]}, TypeError, "Hybrid: give an object in place"),
@@ -264,7 +268,9 @@ def test_a_bad_stack_is_refused_when_built(arguments, error, sentence):
         (CFG(2.0), [0], TypeError, "not the plugin CFG"),
     ],
 )
-def test_a_bad_call_is_refused_before_any_model_call(condition, seeds, error, sentence, monkeypatch):
+def test_a_bad_call_is_refused_before_any_model_call(
+    condition, seeds, error, sentence, monkeypatch
+):
     backend = mixture()
     monkeypatch.setattr(type(backend), "evaluate", lambda *a: pytest.fail("the model was called"))
     sampler = Sampler(backend)

@@ -186,9 +186,7 @@ def reference(scheduler, backend, steps, seeds, condition):
         (DDPM(), lambda s: DDPMScheduler(clip_sample=False, timestep_spacing=s)),
         (
             DDIM(),
-            lambda s: DDIMScheduler(
-                clip_sample=False, timestep_spacing=s, set_alpha_to_one=True
-            ),
+            lambda s: DDIMScheduler(clip_sample=False, timestep_spacing=s, set_alpha_to_one=True),
         ),
         (DPMSolverPP(), lambda s: DPMSolverMultistepScheduler(timestep_spacing=s)),
     ],
@@ -211,7 +209,9 @@ def test_learned_variance_equals_diffusers(monkeypatch):
     plain = type(backend).evaluate
 
     def evaluate(self, requests):
-        return [o._replace(variance=variance.expand_as(o.prediction)) for o in plain(self, requests)]
+        return [
+            o._replace(variance=variance.expand_as(o.prediction)) for o in plain(self, requests)
+        ]
 
     monkeypatch.setattr(type(backend), "evaluate", evaluate)
     ours = Sampler(backend, solver=DDPM(), num_inference_steps=10).sample(1, seeds=[5]).x

@@ -130,5 +130,5 @@ def _idx(raw: bytes) -> np.ndarray:
     """The idx format: two zero bytes, type, rank, big-endian sizes, then the data."""
     rank = raw[3]
     shape = np.frombuffer(raw, ">i4", rank, offset=4)
-    data: np.ndarray = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
-    return data.copy()
+    data = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    return np.array(data)  # a copy that may be written to

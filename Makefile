@@ -1,0 +1,35 @@
+# Everything runs in .venv, which is made from constraints.txt on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench mutations docs clean
+
+demo: $(READY)  ## write the picture gallery and say where it is
+	$(BIN)/python examples/gallery.py gallery
+
+test: $(READY)  ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## linters and the strict type checker
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY)  ## speed, memory and quality, measured side by side
+	$(BIN)/python tests/bench.py
+
+mutations: $(READY)  ## break the library on purpose; the tests must notice
+	$(BIN)/python tests/mutations.py
+
+docs: $(READY)  ## run every example of README and docs
+	$(BIN)/python -m pytest tests/test_docs.py
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) gallery

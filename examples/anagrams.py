@@ -1,0 +1,27 @@
+"""Digits that read as one number upright and as another turned by half a turn."""
+
+from pathlib import Path
+
+import composer
+from composer import Sampler
+from composer_plugins import CFG, Anagram
+from composer_plugins.sheet import contact_sheet
+
+PAIRS = [(6, 9), (4, 7), (0, 7), (2, 5)]
+
+
+def main(out: Path, seeds: int = 10, steps: int = 20) -> Path:
+    backend = composer.load_backend("mnist")
+    rows = {}
+    for upright, turned in PAIRS:
+        stack = [Anagram({"identity": upright, "rotate_180": turned}), CFG(5.0)]
+        x = Sampler(backend, stack, num_inference_steps=steps).sample(seeds=range(seeds)).x
+        rows[f"{upright} / {turned}"] = x
+        rows[f"{upright} / {turned}, turned"] = x.flip(-2, -1)
+    file = out / "anagrams.png"
+    contact_sheet(rows).save(file)
+    return file
+
+
+if __name__ == "__main__":
+    print(main(Path()))

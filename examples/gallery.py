@@ -1,0 +1,23 @@
+"""Make every example's picture: python examples/gallery.py FOLDER (``make demo``)."""
+
+import sys
+import time
+from pathlib import Path
+
+import anagrams
+import hybrids
+import inpainting
+import sdedit
+import stacked
+
+
+def main(out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    for example in (anagrams, hybrids, inpainting, sdedit, stacked):
+        print(f"  {example.main(out).resolve()}")
+    print(f"The gallery is in {out.resolve()} ({time.perf_counter() - began:.0f} s).")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "gallery"))

@@ -1,0 +1,43 @@
+"""Contact sheets: labelled rows of images in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from composer.images import to_pil
+
+MARGIN = 4
+BACKGROUND, INK = (255, 255, 255), (60, 60, 60)
+
+
+def contact_sheet(rows: Mapping[str, Tensor], scale: int = 3, columns: str = "") -> Image.Image:
+    """One picture of labelled rows of images.
+
+    Args:
+        rows: {label: images (B, C, H, W) in [-1, 1]}, all of one size.
+        scale: whole enlargement of each pixel.
+        columns: comma-separated headings of the columns; none if empty.
+    """
+    if not rows or scale < 1:
+        raise ValueError("contact_sheet needs at least one row and a scale of at least 1")
+    pictures = {label: to_pil(images) for label, images in rows.items()}
+    first = next(iter(pictures.values()))[0]
+    width, height = (side * scale + MARGIN for side in first.size)
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    left = int(max(measure.textlength(label) for label in rows)) + 2 * MARGIN
+    headings = columns.split(",") if columns else []
+    top = 16 if headings else MARGIN
+    size = (left + width * max(map(len, pictures.values())), top + height * len(rows))
+    sheet = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for column, heading in enumerate(headings):
+        draw.text((left + column * width, 2), heading, fill=INK)
+    for row, (label, images) in enumerate(pictures.items()):
+        draw.text((MARGIN, top + row * height + height // 2 - 6), label, fill=INK)
+        for column, image in enumerate(images):
+            large = image.resize((width - MARGIN, height - MARGIN), Image.Resampling.NEAREST)
+            sheet.paste(large, (left + column * width, top + row * height))
+    return sheet

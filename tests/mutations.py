@@ -1,0 +1,130 @@
+"""Break the library on purpose and see that the tests notice: ``make mutations``.
+
+Each mutation replaces one piece of text in a copy of the sources; the test suite, run on the
+copy, must fail. Exits with 1 if a mutation survives.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One deliberate error, and the tests to run on it (all would do; these are quick)."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: str
+
+
+MUTATIONS = [
+    Mutation(
+        "beta in place of sqrt(beta)",
+        "composer/solvers/ancestral.py",
+        "return math.sqrt(smallest)",
+        "return smallest",
+        "tests/core/test_solvers.py",
+    ),
+    Mutation(
+        "alpha shifted by one step",
+        "composer/schedules.py",
+        "place = t.double() + 1 ",
+        "place = t.double().clamp(min=0) ",
+        "tests/core/test_schedules.py",
+    ),
+    Mutation(
+        "mask polarity flipped",
+        "plugins/composer_plugins/inpaint.py",
+        "state.x = mask * state.x + (1 - mask) * known",
+        "state.x = (1 - mask) * state.x + mask * known",
+        "tests/plugins/test_editing.py",
+    ),
+    Mutation(
+        "variance negated with the image",
+        "plugins/composer_plugins/transforms/negative.py",
+        "return variance",
+        "return -variance",
+        "tests/plugins/test_transforms.py",
+    ),
+    Mutation(
+        "guidance from the wrong branch",
+        "plugins/composer_plugins/cfg.py",
+        "uncond + scale * (cond - uncond)).replace",
+        "cond + scale * (cond - uncond)).replace",
+        "tests/plugins/test_cfg.py",
+    ),
+    Mutation(
+        "a view carried back by itself instead of its inverse",
+        "composer/requests.py",
+        "prediction=view.inverse(self.prediction)",
+        "prediction=view(self.prediction)",
+        "tests/core/test_law.py",
+    ),
+    Mutation(
+        "history kept over a jump",
+        "composer/sampler.py",
+        "            state.estimate = None\n",
+        "",
+        "tests/core/test_solvers.py",
+    ),
+    Mutation(
+        "deduplication by time and condition alone",
+        "composer/driver.py",
+        "return id(request.x), request.t,",
+        "return request.t,",
+        "tests/core/test_driver.py",
+    ),
+]
+
+
+def caught(mutation: Mutation) -> bool:
+    """Whether the tests fail on a copy of the sources with this mutation."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("composer", "plugins", "tests"):
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        file = copy / mutation.file
+        source = file.read_text()
+        if source.count(mutation.before) != 1:
+            raise SystemExit(f"{mutation.name}: its text is not found once in {mutation.file}")
+        file.write_text(source.replace(mutation.before, mutation.after))
+        paths = os.pathsep.join([str(copy), str(copy / "plugins")])
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", mutation.tests],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode not in (0, 1):
+            raise SystemExit(f"{mutation.name}: the tests did not run\n{run.stdout[-2000:]}")
+        return run.returncode == 1
+
+
+def main() -> None:
+    survivors = 0
+    for mutation in MUTATIONS:
+        found = caught(mutation)
+        survivors += not found
+        print(
+            f"{'caught  ' if found else 'SURVIVED'}  {mutation.name} ({mutation.file})", flush=True
+        )
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The MNIST backends: the folded network, the shipped weights, the data."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import threading
+
+import pytest
+import torch
+
+import composer
+from composer import UNCONDITIONAL, Request, Sampler
+from composer_plugins import CFG, Anagram, Hybrid
+from composer_plugins.backends.mnist import DataError, MnistUNet, load_mnist, sample_digits
+from composer_plugins.backends.mnist import data as mnist_data
+from composer_plugins.backends.mnist.backend import MnistBackend
+from composer_plugins.backends.mnist.judge import load_judge
+
+
+def plain(backend):
+    """The same network, evaluated as trained: no folding, no sharing."""
+    return MnistBackend(backend.unet, backend.schedule, backend.prediction, share=False)
+
+
+def test_folding_and_sharing_change_nothing_but_rounding(tiny_mnist):
+    x = torch.randn(3, 1, 28, 28)
+    flipped = x.flip(-2)
+    requests = [
+        Request(x, 0.3, 6),
+        Request(flipped, 0.3, 9),
+        Request(x, 0.3, UNCONDITIONAL),
+        Request(flipped, 0.3, UNCONDITIONAL),
+        Request(x, 0.7, 6),
+    ]
+    for chosen in (requests, requests[:1], requests[1:2], [requests[0], requests[2]]):
+        for shared, separate in zip(
+            tiny_mnist.evaluate(chosen), plain(tiny_mnist).evaluate(chosen), strict=True
+        ):
+            torch.testing.assert_close(shared.prediction, separate.prediction, rtol=1e-5, atol=1e-5)
+
+
+def test_the_network_sees_time_and_class(tiny_mnist):
+    x = torch.randn(2, 1, 28, 28)
+    first, *others = (
+        out.prediction
+        for out in tiny_mnist.evaluate([Request(x, 0.3, 6), Request(x, 0.3, 7), Request(x, 0.4, 6)])
+    )
+    assert all((first - other).abs().max() > 1e-3 for other in others)
+
+
+def test_the_size_is_that_of_the_course():
+    assert sum(p.numel() for p in MnistUNet().parameters()) == pytest.approx(1.98e6, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-ddpm"])
+def test_the_shipped_weights_equal_the_unshared_network(name):
+    backend = composer.load_backend(name)
+    stack = [Anagram({"identity": 6, "rotate_180": 9}), CFG(3.0)]
+    ours, theirs = (
+        Sampler(b, stack, num_inference_steps=3).sample(seeds=[0]).x
+        for b in (backend, plain(backend))
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("mnist", 10), ("mnist-ddpm", 20)])
+def test_shipped_models_make_the_digits_asked_for(name, steps):
+    """50 samples at scale 2. At the measured accuracy of .995 or more, 4 or more misreadings have
+    a probability below 2e-4; the seeds are fixed."""
+    sampler = Sampler(composer.load_backend(name), [CFG(2.0)], num_inference_steps=steps)
+    judge = load_judge()
+    wrong = sum(
+        int((judge.classify(sampler.sample(digit, seeds=range(5)).x) != digit).sum())
+        for digit in range(10)
+    )
+    assert wrong < 4
+
+
+def test_the_rotated_pairs_read_both_ways():
+    """8 seeds each of 6/9 and 4/7; at the measured rate of .95, 5 or more of 16 failing has a
+    probability below 1e-3; the seeds are fixed."""
+    backend, judge, failed = composer.load_backend("mnist"), load_judge(), 0
+    for one, other in ((6, 9), (4, 7)):
+        stack = [Anagram({"identity": one, "rotate_180": other}), CFG(5.0)]
+        x = Sampler(backend, stack).sample(seeds=range(8)).x
+        both = (judge.classify(x) == one) & (judge.classify(x.flip(-2, -1)) == other)
+        failed += int((~both).sum())
+    assert failed < 5
+
+
+def test_the_network_runs_in_bfloat16():
+    full, half = (composer.load_backend("mnist", dtype=d) for d in ("float32", "bfloat16"))
+    x = torch.randn(2, 1, 28, 28)
+    ours, theirs = (b.evaluate([Request(x, 0.5, 3)])[0].prediction for b in (full, half))
+    assert theirs.dtype == torch.float32
+    assert 0 < (ours - theirs).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("bad", [10, -1, "6", 2.0, True])
+def test_what_is_no_digit_is_refused(tiny_mnist, bad):
+    with pytest.raises(ValueError, match="must be a digit from 0 to 9"):
+        tiny_mnist.encode(bad)
+    with pytest.raises(ValueError, match="Hybrid: a condition must be a digit"):
+        Sampler(tiny_mnist, [Hybrid(bad, 1)])
+
+
+def test_loading_options_are_checked(tmp_path):
+    with pytest.raises(TypeError, match=r"backend 'mnist': .*wieghts.*it takes \(weights"):
+        composer.load_backend("mnist", wieghts="x")
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        composer.load_backend("mnist", dtype="int8")
+    with pytest.raises(ValueError, match="holds no trained MNIST model"):
+        composer.load_backend("mnist", weights=str(tmp_path))
+
+
+def test_the_judge_reads_real_digits():
+    """300 test digits; the judge misreads .5 %, so 9 or more have a probability below 1e-4."""
+    images, labels = sample_digits()
+    assert images.shape == (300, 1, 28, 28)
+    assert torch.bincount(labels).tolist() == [30] * 10
+    assert (images.min(), images.max()) == (-1, 1)
+    assert int((load_judge().classify(images) != labels).sum()) < 9
+
+
+@pytest.fixture
+def small_mnist(tmp_path, monkeypatch):
+    """The four idx files with 5 images each, and their checksums in place of MNIST's."""
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    sums = {}
+    for name in mnist_data.CHECKSUMS:
+        if "images" in name:
+            body = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(5 * 784)
+        else:
+            body = bytes([0, 0, 8, 1, 0, 0, 0, 5, 3, 1, 4, 1, 5])
+        sums[name] = hashlib.md5(body).hexdigest()
+        (folder / f"{name}.gz").write_bytes(gzip.compress(body))
+    monkeypatch.setattr(mnist_data, "CHECKSUMS", sums)
+    monkeypatch.delenv("COMPOSER_MNIST", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def mirror(small_mnist):
+    handler = functools.partial(QuietHandler, directory=str(small_mnist))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args): ...
+
+
+def test_data_is_read_from_a_folder_gzipped_or_not(small_mnist):
+    images, labels = load_mnist("train", small_mnist)
+    assert (images.shape, images.dtype) == ((5, 28, 28), torch.uint8)
+    assert labels.tolist() == [3, 1, 4, 1, 5]
+    for packed in small_mnist.glob("*.gz"):
+        packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+        packed.unlink()
+    assert torch.equal(load_mnist("train", small_mnist)[0], images)
+
+
+def test_data_is_read_from_the_environment(small_mnist, monkeypatch):
+    monkeypatch.setenv("COMPOSER_MNIST", str(small_mnist))
+    assert len(load_mnist("test")[1]) == 5
+
+
+def test_data_is_downloaded_once_into_the_cache(mirror, small_mnist):
+    assert load_mnist("test", mirror=mirror)[1].tolist() == [3, 1, 4, 1, 5]
+    for file in small_mnist.iterdir():
+        file.unlink()
+    assert load_mnist("test", mirror=mirror)[1].tolist() == [3, 1, 4, 1, 5]
+
+
+def test_a_damaged_download_is_refused_and_leaves_nothing(mirror, small_mnist):
+    name = "t10k-images-idx3-ubyte"
+    for content in (
+        gzip.compress(b"something else"),
+        (small_mnist / f"{name}.gz").read_bytes()[:40],
+    ):
+        (small_mnist / f"{name}.gz").write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}.*(damaged|no intact gzip)"):
+            load_mnist("test", mirror=mirror)
+        assert not list(mnist_data.cache_folder().glob("*"))
+
+
+def test_an_unreachable_mirror_says_what_to_do(small_mnist):
+    with pytest.raises(DataError, match="could not download .*COMPOSER_MNIST"):
+        load_mnist("test", mirror="http://127.0.0.1:9")
+
+
+def test_a_missing_or_damaged_file_is_named(small_mnist, tmp_path):
+    with pytest.raises(DataError, match="holds neither train-images-idx3-ubyte.gz nor"):
+        load_mnist("train", tmp_path)
+    (small_mnist / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"xyz"))
+    with pytest.raises(DataError, match="train-labels-idx1-ubyte.gz is damaged: its md5"):
+        load_mnist("train", small_mnist)
+
+
+def test_the_real_checksums_are_the_published_ones():
+    assert mnist_data.CHECKSUMS["train-images-idx3-ubyte"] == "6bbc9ace898e44ae57da46a324031adb"
+    assert len(mnist_data.CHECKSUMS) == 4

@@ -1,0 +1,36 @@
+"""Every Python block of the README and the documentation runs, in order, page by page."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from composer import hookspecs
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_the_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "page"}
+    for number, block in enumerate(blocks(page)):
+        exec(compile(block, f"{page.name} block {number}", "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_every_hook_has_its_heading():
+    page = (ROOT / "docs" / "hooks.md").read_text()
+    headings = set(re.findall(r"^## `(\w+)\(", page, flags=re.M))
+    specs = {name for name, value in vars(hookspecs).items() if hasattr(value, "composer_spec")}
+    assert headings == specs
