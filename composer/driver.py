@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Generator, Hashable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -44,7 +45,12 @@ def resolve(request: Request, plugins: Sequence[NoiseEstimate]) -> Asking[Estima
     if not isinstance(estimate, Estimate):
         raise TypeError(
             f"{described(outer)} returned {type(estimate).__name__}, not an Estimate; combine the "
-            "answers with +, - and *, and return the result"
+            "answers with +, -, * and /, and return the result"
+        )
+    if estimate.prediction.shape != request.x.shape:
+        raise ValueError(
+            f"{described(outer)} returned a prediction of shape "
+            f"{tuple(estimate.prediction.shape)} for x of {tuple(request.x.shape)}"
         )
     return estimate
 
@@ -106,12 +112,16 @@ def described(function: Callable[..., Any]) -> str:
 
 
 def require_generator(function: Callable[..., Any]) -> None:
-    """Refuse a ``noise_estimate`` that is no generator function."""
+    """Refuse a ``noise_estimate`` that is no generator function of one request."""
     if not inspect.isgeneratorfunction(function):
         raise TypeError(
             f"{described(function)} is not a generator; it must ask with "
             "`estimates = yield [request]` and return an Estimate"
         )
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise TypeError(f"{described(function)} must take one argument, the request") from None
 
 
 class Model:
@@ -150,11 +160,10 @@ class Model:
         so that requests about one image stay together and share what backends share."""
         images = len(requests[0].x)
         bound = self.max_rows or images * len(requests)
-        per_call = max(1, min(len(requests), bound))
-        stride = max(1, bound // per_call)
         columns: list[list[Output]] = []
-        for first in range(0, len(requests), per_call):
-            group = requests[first : first + per_call]
+        for first in range(0, len(requests), bound):
+            group = requests[first : first + bound]
+            stride = max(1, bound // len(group))
             rows = [
                 self._call(_rows(group, start, start + stride))
                 for start in range(0, images, stride)
@@ -165,6 +174,18 @@ class Model:
     def _call(self, requests: list[Request]) -> Sequence[Output]:
         self.stats.calls += 1
         outputs = self.backend.evaluate(requests)
+        if len(outputs) != len(requests):
+            raise ValueError(
+                f"{type(self.backend).__name__}.evaluate returned {len(outputs)} outputs for "
+                f"{len(requests)} requests; return one Output a request, in order"
+            )
+        for output, request in zip(outputs, requests, strict=True):
+            if output.prediction.shape != request.x.shape:
+                raise ValueError(
+                    f"{type(self.backend).__name__}.evaluate returned a prediction of shape "
+                    f"{tuple(output.prediction.shape)} for x of {tuple(request.x.shape)}; split a "
+                    "learned variance off into Output.variance"
+                )
         if self.backend.device.type == "cuda":
             torch.cuda.synchronize(self.backend.device)  # or model_seconds would time the launch
         return outputs
@@ -196,13 +217,14 @@ def _rows(requests: list[Request], start: int, stop: int) -> list[Request]:
         return slices.setdefault(id(tensor), tensor[start:stop])
 
     return [
-        Request(cut(r.x), r.t, r.condition, r.step, {n: cut(v) for n, v in r.beside.items()})
+        replace(r, x=cut(r.x), beside={name: cut(v) for name, v in r.beside.items()})
         for r in requests
     ]
 
 
 def _require_finite(output: Output, request: Request) -> None:
-    if not bool(torch.isfinite(output.prediction).all()):
+    parts = [part for part in output if part is not None]
+    if not all(bool(torch.isfinite(part).all()) for part in parts):
         raise NonFiniteError(
             f"the model returned NaN or Inf at step {request.step} (t = {request.t:g}) for the "
             f"condition {request.condition!r}; check the weights, or use a wider dtype"

@@ -9,6 +9,8 @@ from torch import Tensor
 
 ImageLike = Image.Image | Tensor
 
+_MODES = ("1", "L", "P", "RGB", "RGBA")  # others have other ranges, which a cast would clip
+
 
 def to_pil(x: Tensor) -> list[Image.Image]:
     """(B, C, H, W) in [-1, 1] -> B PIL images; C = 1 is grey, 3 is RGB. Values are clipped."""
@@ -30,7 +32,11 @@ def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
         ValueError: a shape, or values, that no image has.
     """
     if isinstance(image, Image.Image):
-        grey = image.mode in ("1", "L", "I;16", "I", "F")
+        if image.mode not in _MODES:
+            raise TypeError(
+                f"{name} is a PIL image of mode {image.mode}; convert('L') or convert('RGB') it"
+            )
+        grey = image.mode in ("1", "L")
         array = np.asarray(image.convert("L" if grey else "RGB"), dtype=np.float32)
         pixels = torch.from_numpy(array.copy())
         return (pixels[None] if grey else pixels.permute(2, 0, 1))[None] / 127.5 - 1
@@ -61,6 +67,8 @@ def to_mask(mask: ImageLike) -> Tensor:
         ValueError: another shape, or values outside [0, 1].
     """
     if isinstance(mask, Image.Image):
+        if mask.mode not in _MODES:
+            raise TypeError(f"mask is a PIL image of mode {mask.mode}; convert('L') it")
         return torch.from_numpy(np.asarray(mask.convert("L"), dtype=np.float32) / 255)
     if not isinstance(mask, Tensor) or not (mask.is_floating_point() or mask.dtype == torch.bool):
         what = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__

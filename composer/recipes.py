@@ -11,6 +11,7 @@ import base64
 import inspect
 import io
 import json
+import numbers
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import diffusers
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -60,8 +62,8 @@ def arguments_of(recipe: dict[str, Any], registry: Registry | None = None) -> di
     if not isinstance(backend, Mapping) or "name" not in backend:
         raise LookupError(f"the recipe's backend {_called(backend)} is not registered")
     return {
-        "plugins": _decode(recipe["plugins"], names),
-        "solver": _decode(recipe["solver"], names),
+        "plugins": _read(recipe["plugins"], names),
+        "solver": _read(recipe["solver"], names),
         "num_inference_steps": recipe["num_inference_steps"],
         "max_rows": recipe.get("max_rows"),
         "backend": load_from(names, backend["name"], dict(backend.get("options", {}))),
@@ -70,13 +72,27 @@ def arguments_of(recipe: dict[str, Any], registry: Registry | None = None) -> di
 
 def call_of(recipe: dict[str, Any]) -> dict[str, Any]:
     """The arguments of ``sample`` that a recipe holds: condition and seeds."""
-    call = recipe["call"]
-    return {"condition": _decode(call["condition"], installed()), "seeds": list(call["seeds"])}
+    call = recipe.get("call") if isinstance(recipe, Mapping) else None
+    if not isinstance(call, Mapping) or call.keys() != {"condition", "seeds"}:
+        raise ValueError("the recipe has no call with condition and seeds; use result.recipe")
+    return {"condition": _read(call["condition"], installed()), "seeds": list(call["seeds"])}
+
+
+def _read(value: Any, registry: Registry) -> Any:
+    """:func:`_decode`, its errors as one sentence."""
+    try:
+        return _decode(value, registry)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
+        raise ValueError(f"the recipe is malformed: {type(error).__name__}: {error}") from error
+    except SafetensorError as error:
+        raise ValueError(f"the recipe holds a damaged tensor: {error}") from error
 
 
 def _encode(value: Any, registry: Registry) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | str):
         return value
+    if isinstance(value, numbers.Real):  # numpy's numbers too
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
     if value is UNCONDITIONAL:
         return {"unconditional": True}
     if isinstance(value, Tensor):
@@ -100,6 +116,8 @@ def _encode_object(value: object, registry: Registry) -> dict[str, Any]:
         name = registry.name_of(kind, type(value))
         if name is not None:
             fields = inspect.signature(type(value)).parameters
+            if not all(hasattr(value, field) for field in fields):
+                break  # what it was made with cannot be read off it
             options = {field: _encode(getattr(value, field), registry) for field in fields}
             return {kind: name, "options": options}
     return {"unregistered": type(value).__qualname__}
@@ -114,6 +132,7 @@ def _decode(value: Any, registry: Registry) -> Any:
         if kind in value:
             factory = registry.find(kind, value[kind]).factory
             options = {k: _decode(v, registry) for k, v in value.get("options", {}).items()}
+            inspect.signature(factory).bind(**options)
             return factory(**options)
     for key, decode in _DECODERS.items():
         if key in value:

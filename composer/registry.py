@@ -60,19 +60,24 @@ class Register:
 
     def plugin(self, name: str, factory: Callable[..., object]) -> None:
         """Offer a plugin class; its dataclass fields are its options in recipes."""
-        self.offers.append(Offer("plugin", name, factory, self.package))
+        self._offer("plugin", name, factory)
 
     def transform(self, name: str, factory: Callable[..., Transform]) -> None:
         """Offer a Transform class, constructible without arguments."""
-        self.offers.append(Offer("transform", name, factory, self.package))
+        self._offer("transform", name, factory)
 
     def solver(self, name: str, factory: Callable[..., solvers.Solver]) -> None:
         """Offer a solver class."""
-        self.offers.append(Offer("solver", name, factory, self.package))
+        self._offer("solver", name, factory)
 
     def backend(self, name: str, factory: Callable[..., Backend]) -> None:
         """Offer a function that loads a backend; its parameters are ``load_backend``'s options."""
-        self.offers.append(Offer("backend", name, factory, self.package))
+        self._offer("backend", name, factory)
+
+    def _offer(self, kind: str, name: str, factory: Callable[..., Any]) -> None:
+        if any((o.kind, o.name) == (kind, name) for o in self.offers):
+            raise ValueError(f"{self.package} offers the {kind} {name!r} twice")
+        self.offers.append(Offer(kind, name, factory, self.package))
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,10 @@ def load_from(registry: Registry, name: str, options: dict[str, Any]) -> Backend
         raise TypeError(f"backend {name!r}: {error}; it takes {signature}") from None
     backend: Backend = factory(**options)
     # For recipes. Not part of the protocol: a backend may be frozen and need not know its name.
-    object.__setattr__(backend, "loaded_as", {"name": name, "options": options})
+    plain = {
+        k: v if isinstance(v, bool | int | float | None) else str(v) for k, v in options.items()
+    }
+    object.__setattr__(backend, "loaded_as", {"name": name, "options": plain})
     return backend
 
 

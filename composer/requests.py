@@ -31,6 +31,9 @@ UNCONDITIONAL: Final = _Unconditional()
 """Ask the model for no condition at all, as opposed to None: "not yet decided"."""
 
 
+_KEEP: Final = object()
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """A question to the model, or to the plugins between here and the model.
@@ -71,15 +74,15 @@ class Request:
         *,
         x: Tensor | None = None,
         t: float | None = None,
-        condition: Hashable | None = None,
+        condition: Hashable = _KEEP,
         through: tuple[Any, ...] | None = None,
     ) -> Request:
-        """A copy with the fields given changed."""
+        """A copy with the fields given changed; condition None makes it unspecified."""
         return replace(
             self,
             x=self.x if x is None else x,
             t=self.t if t is None else t,
-            condition=self.condition if condition is None else condition,
+            condition=self.condition if condition is _KEEP else condition,
             through=self.through if through is None else through,
         )
 
@@ -112,8 +115,8 @@ class Request:
 class Estimate:
     """A model's answer: a prediction at (x, t), and what it implies of noise and clean image.
 
-    ``+``, ``-`` and ``*`` act on the prediction alone, in the model's own prediction space; the
-    other fields are the left operand's.
+    ``+``, ``-``, ``*`` and ``/`` act on the prediction alone, in the model's own prediction space;
+    the other fields are the left operand's.
 
     Args:
         prediction: the output (B, C, H, W), of the type ``kind``.
@@ -182,6 +185,12 @@ class Estimate:
         return self.replace(prediction=self.prediction * factor)
 
     __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float | Tensor) -> Estimate:
+        return self.replace(prediction=self.prediction / divisor)
+
+    def __neg__(self) -> Estimate:
+        return self.replace(prediction=-self.prediction)
 
 
 def total(request: Request, estimates: Sequence[Estimate]) -> Estimate:

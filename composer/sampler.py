@@ -87,7 +87,8 @@ class Sampler:
 
         Each state is a snapshot: later steps leave it as it is. Leave the loop to stop early.
         """
-        return self._run(self._begin(condition, seeds), self._model())
+        states = self._run(self._begin(condition, seeds), self._model())
+        return (state.snapshot() for state in states)
 
     @torch.no_grad()
     def denoise(self, x: Tensor, t: float, condition: Any = None) -> Estimate:
@@ -99,9 +100,15 @@ class Sampler:
             condition: as for :meth:`sample`.
         """
         stack.check_condition(self, condition)
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.backend.shape:
+        if (
+            not isinstance(x, Tensor)
+            or x.ndim != 4
+            or len(x) == 0
+            or tuple(x.shape[1:]) != self.backend.shape
+        ):
             raise ValueError(
-                f"x must have the shape (B, *{self.backend.shape}), got {tuple(x.shape)}"
+                f"x must be a tensor of shape (B, *{self.backend.shape}), got "
+                f"{tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__}"
             )
         x = x.to(self.backend.device, self.backend.dtype)
         return self._estimate(
@@ -116,16 +123,13 @@ class Sampler:
     def _run(self, state: State, model: Model) -> Iterator[State]:
         for state.step in count():
             self._advance(state, model)
-            self._hooks.hook.post_step(state=state)
-            if state.finished:
-                self._hooks.hook.finish(state=state)
-            yield state.snapshot()
+            yield state
             if state.finished:
                 return
 
     @torch.no_grad()
     def _advance(self, state: State, model: Model) -> None:
-        """Jump back to noise where the plan says so, then take one step t -> t_next to the data."""
+        """Jump back to noise where the plan says so, then step from t to the cleaner t_next."""
         schedule = self.backend.schedule
         while schedule.goes_back(state.t, state.t_next):
             state.x = renoise(schedule, state.x, state.randn(), state.t, state.t_next)
@@ -135,9 +139,12 @@ class Sampler:
         stepped: Any = self._hooks.hook.step(state=state, estimate=estimate)
         if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
             stepped = drive(converse(stepped, self._noise_estimates, "step"), model)
-        state.x = stepped
+        state.x = stack.checked_step(stepped, state)
         state.estimate = estimate
         state.position += 1
+        self._hooks.hook.post_step(state=state)
+        if state.finished:
+            self._hooks.hook.finish(state=state)
 
     def _estimate(self, request: Request, model: Model) -> Estimate:
         return drive(resolve(request, self._noise_estimates), model)
@@ -160,4 +167,4 @@ class Sampler:
         )
         with torch.no_grad():
             self._hooks.hook.start(state=state)
-        return state
+        return stack.checked_start(state)

@@ -85,8 +85,9 @@ class FlowSchedule(Schedule):
     """
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        t = t.double()
-        return t, 1 - t
+        if bool(((t < 0) | (t > 1)).any()):
+            raise ValueError(f"times must be in [0, 1], got {t.tolist()}")
+        return t.double(), 1 - t.double()
 
     def times(self, num_steps: int) -> list[float]:
         return [i / num_steps for i in range(num_steps + 1)]
@@ -104,13 +105,12 @@ class FlowSchedule(Schedule):
 class DiscreteSchedule(Schedule):
     """A variance-preserving schedule known at T integer times: alpha = sqrt(alphas_cumprod[t]).
 
-    Time -1 is the clean image. Between integers sigma / alpha is interpolated linearly, as
-    samplers in the variables of Karras et al. 2022 (arXiv 2206.00364) do.
+    Time -1 is the clean image. Between integers the noise level is interpolated linearly.
 
     Ho et al. 2020, "Denoising Diffusion Probabilistic Models", arXiv 2006.11239.
 
     Args:
-        alphas_cumprod: T decreasing numbers in (0, 1].
+        alphas_cumprod: T decreasing numbers in [0, 1].
         spacing: which T / n of the times a sampler of n steps visits, as diffusers names them:
             "leading" [0, r, 2r, ...], "trailing" [T-1, T-1-r, ...], "linspace" both ends.
         steps_offset: added to the times of "leading" spacing.
@@ -127,12 +127,14 @@ class DiscreteSchedule(Schedule):
             raise ValueError(
                 f"alphas_cumprod must be a list of T numbers, got the shape {tuple(table.shape)}"
             )
-        if not bool(((table > 0) & (table <= 1)).all() and (table.diff() <= 0).all()):
-            raise ValueError("alphas_cumprod must decrease within (0, 1], from data to noise")
+        if not bool(((table >= 0) & (table <= 1)).all() and (table.diff() <= 0).all()):
+            raise ValueError("alphas_cumprod must decrease within [0, 1], from data to noise")
         if spacing not in _SPACINGS:
             raise ValueError(f"spacing must be one of {sorted(_SPACINGS)}, got {spacing!r}")
         self.alphas_cumprod = table
-        self._ratios = torch.cat([torch.zeros(1, dtype=torch.float64), (1 / table - 1).sqrt()])
+        alphas, sigmas = table.sqrt(), (1 - table).sqrt()
+        clean = torch.zeros(1, dtype=torch.float64)
+        self._levels = torch.cat([clean, sigmas / (alphas + sigmas)])
         self.spacing: Spacing = spacing
         self.steps_offset = steps_offset
 
@@ -156,10 +158,10 @@ class DiscreteSchedule(Schedule):
             raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t.tolist()}")
         place = t.double() + 1  # row 0 of the table is the clean image, time -1
         below = place.floor().long().clamp(max=len(self) - 1)
-        ratios = self._ratios.to(t.device)
-        ratio = torch.lerp(ratios[below], ratios[below + 1], place - below)
-        alpha = (1 + ratio**2).rsqrt()
-        return alpha, ratio * alpha
+        levels = self._levels.to(t.device)
+        level = torch.lerp(levels[below], levels[below + 1], place - below)
+        length = torch.hypot(1 - level, level)
+        return (1 - level) / length, level / length
 
     def times(self, num_steps: int) -> list[float]:
         if num_steps > len(self):
@@ -167,14 +169,19 @@ class DiscreteSchedule(Schedule):
                 f"num_inference_steps={num_steps} exceeds the {len(self)} times the model was "
                 f"trained on; use at most {len(self)}"
             )
-        return [*map(float, _SPACINGS[self.spacing](self, num_steps)), -1.0]
+        times = _SPACINGS[self.spacing](self, num_steps)
+        if times[0] >= len(self):
+            raise ValueError(
+                f"steps_offset={self.steps_offset} plans time {times[0]} of {len(self)}; lower it"
+            )
+        return [*map(float, times), -1.0]
 
     def time_at(self, noise_level: float) -> float:
-        ratio = noise_level / (1 - noise_level) if noise_level < 1 else math.inf
-        return float(np.interp(ratio, self._ratios.numpy(), np.arange(-1, len(self))))
+        return float(np.interp(noise_level, self._levels.numpy(), np.arange(-1, len(self))))
 
     def stratified_times(self, count: int, generator: torch.Generator) -> Tensor:
-        return (_stratified(count, generator) * len(self)).floor()
+        # float64 rounds the last of many strata up to 1 now and then.
+        return (_stratified(count, generator) * len(self)).floor().clamp(max=len(self) - 1)
 
     def unit_time(self, t: Tensor) -> Tensor:
         return t / len(self)
@@ -198,7 +205,8 @@ _SPACINGS = {
 
 
 def _stratified(count: int, generator: torch.Generator) -> Tensor:
-    return (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    draws = torch.rand(count, generator=generator, dtype=torch.float64)
+    return (torch.arange(count) + draws) / count
 
 
 def ancestral_variance(alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float) -> float:

@@ -7,15 +7,28 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
+import torch
+from torch import Tensor
 
 from composer import hookspecs
 from composer.backends import Backend
 from composer.driver import NoiseEstimate, require_generator
+from composer.errors import NonFiniteError
 from composer.requests import UNCONDITIONAL
 from composer.solvers import Solver
+from composer.state import State
 
 if TYPE_CHECKING:
     from composer.sampler import Sampler
+
+
+BACKEND = (
+    *("schedule", "prediction", "shape", "device", "dtype", "default_solver"),
+    *("encode", "evaluate"),
+)
+HOOKS = frozenset(
+    name for name, value in vars(hookspecs).items() if hasattr(value, "composer_spec")
+)
 
 
 def checked_backend(backend: Backend) -> Backend:
@@ -23,19 +36,44 @@ def checked_backend(backend: Backend) -> Backend:
         raise TypeError(
             f"backend must be a backend object; write composer.load_backend({backend!r})"
         )
+    if isinstance(backend, type):
+        raise TypeError(f"backend must be an object; write {backend.__name__}(...)")
     if not isinstance(backend, Backend):
-        raise TypeError(
-            f"{type(backend).__name__} is no backend; it lacks one of schedule, prediction, "
-            "shape, device, dtype, default_solver, encode and evaluate"
-        )
+        lacking = [name for name in BACKEND if not hasattr(backend, name)]
+        raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacking)}")
     return backend
+
+
+def checked_step(x: object, state: State) -> Tensor:
+    shape = tuple(state.x.shape)
+    if not isinstance(x, Tensor) or x.shape != shape:
+        what = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"step returned {what}; it must return the next image, a tensor {shape}")
+    if not bool(torch.isfinite(x).all()):
+        raise NonFiniteError(
+            f"x became NaN or Inf at step {state.step} though the model's predictions were finite; "
+            "check the plugins, and scales that are very large"
+        )
+    return x
+
+
+def checked_start(state: State) -> State:
+    if len(state.times) < 2 or state.stopped:
+        raise ValueError("no step is left after start; leave at least two times in state.times")
+    if state.backend.schedule.goes_back(state.times[-2], state.times[-1]):
+        raise ValueError("state.times ends in a jump back to noise; it must end in a step")
+    shape = (len(state.seeds), *state.backend.shape)
+    if not isinstance(state.x, Tensor) or tuple(state.x.shape) != shape:
+        raise ValueError(f"after start, state.x must be a tensor of shape {shape}")
+    return state
 
 
 def checked_solver(solver: Solver) -> Solver:
     if not isinstance(solver, Solver) or isinstance(solver, type):
+        got = repr(solver) if isinstance(solver, str | type) else type(solver).__name__
         raise TypeError(
-            f"solver must be a solver object with times() and step(), got {solver!r}; "
-            "write for example Heun() or DiffusersSolver(scheduler)"
+            f"solver must be a solver object with times() and step(), got {got}; write for "
+            "example Heun(), or DiffusersSolver(scheduler) around a diffusers scheduler"
         )
     return solver
 
@@ -50,6 +88,9 @@ def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
                 f"plugins must be objects, got the class {plugin.__name__}; "
                 f"write {plugin.__name__}(...)"
             )
+        if isinstance(plugin, Solver):
+            name = type(plugin).__name__
+            raise TypeError(f"{name} is a solver; pass it as solver={name}(...)")
     return chosen
 
 
@@ -65,7 +106,7 @@ def at_least_one(name: str, value: int) -> int:
 
 def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     """Seeds as a tuple of integers, or a sentence that says what is wrong with them."""
-    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+    if isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
         raise TypeError(
             f"seeds must be a sequence of integers such as [0] or range(8), got {seeds!r}"
         )
@@ -75,8 +116,9 @@ def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
             chosen.append(operator.index(seed))
         except TypeError:
             raise TypeError(f"seeds must be integers, got {seed!r}") from None
-        if isinstance(seed, bool) or not 0 <= chosen[-1] < 2**63:
-            raise ValueError(f"seeds must be integers from 0 to 2**63 - 1, got {seed!r}")
+        # torch's generator reads 32 bits; larger seeds would repeat images silently.
+        if isinstance(seed, bool) or not 0 <= chosen[-1] < 2**32:
+            raise ValueError(f"seeds must be integers from 0 to 2**32 - 1, got {seed!r}")
     if not chosen:
         raise ValueError("seeds is empty; give one seed for each image, for example range(8)")
     return tuple(chosen)
@@ -89,8 +131,10 @@ def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
     # pluggy runs what was registered last first.
     for place, plugin in reversed([*enumerate(plugins)]):
         name = type(plugin).__name__
-        if manager.is_registered(plugin):
+        if any(plugin is other for other in plugins[place + 1 :]):
             raise ValueError(f"the same {name} object is in plugins twice; make a second one")
+        if manager.is_registered(plugin):
+            raise ValueError(f"two {name} in plugins are equal; declare {name} with eq=False")
         try:
             manager.register(plugin, name=f"{place}:{name}")
             manager.check_pending()
@@ -100,6 +144,8 @@ def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
                 f"{name} does not fit the hooks in composer.hookspecs ({reason}); "
                 "mend the name or the arguments of its hook"
             ) from error
+        if unmarked := sorted(_called_like_hooks(plugin) - _hooks_of(plugin)):
+            raise TypeError(f"mark {name}.{unmarked[0]} with @composer.hookimpl, or rename it")
         if not manager.get_hookcallers(plugin):
             raise TypeError(f"{name} answers no hook; mark its methods with @composer.hookimpl")
     return manager
@@ -150,21 +196,29 @@ def _check_nested(sampler: Sampler, plugin: object) -> None:
             _encode(sampler.backend, condition, owner)
             continue
         name = type(condition).__name__
+        if "noise_estimate" not in _hooks_of(condition):
+            raise ValueError(
+                f"{owner}: {name} has no noise_estimate and cannot stand in place of a condition; "
+                "put it in the list of plugins"
+            )
         if others := sorted(_hooks_of(condition) - {"noise_estimate", "check"}):
             raise ValueError(
                 f"{owner}: {name} answers {', '.join(others)} and cannot stand in place of a "
                 "condition; put it in the list of plugins"
             )
-        require_generator(condition.noise_estimate)
-        if hasattr(condition, "check"):
-            condition.check(sampler=sampler)
+        manager = hooked([condition])
+        noise_estimates(manager)
+        manager.hook.check(sampler=sampler)
         _check_nested(sampler, condition)
 
 
 def _hooks_of(thing: object) -> set[str]:
     """The names of the hooks that an object answers."""
-    specs = (name for name, value in vars(hookspecs).items() if hasattr(value, "composer_spec"))
-    return {name for name in specs if hasattr(getattr(thing, name, None), "composer_impl")}
+    return {name for name in HOOKS if hasattr(getattr(thing, name, None), "composer_impl")}
+
+
+def _called_like_hooks(plugin: object) -> set[str]:
+    return {name for name in HOOKS if callable(getattr(plugin, name, None))}
 
 
 def check_condition(sampler: Sampler, condition: Any) -> None:

@@ -59,7 +59,8 @@ class State:
         return self.stopped or self.position + 1 >= len(self.times)
 
     def stop(self) -> None:
-        """End the run after this step; ``finish`` still runs."""
+        """End the run after this step; ``finish`` still runs. For hooks: whoever reads a stream
+        leaves the loop instead."""
         self.stopped = True
 
     def randn(self) -> Tensor:
@@ -71,8 +72,11 @@ class State:
         return Request(x, t, self.condition, self.step, schedule=self.backend.schedule)
 
     def snapshot(self) -> State:
-        """A copy that later steps leave as it is."""
-        return dataclasses.replace(self, times=list(self.times))
+        """A copy that later steps leave as it is, and that leaves them alone."""
+        generators = tuple(torch.Generator().set_state(g.get_state()) for g in self.generators)
+        return dataclasses.replace(
+            self, times=list(self.times), memory=dict(self.memory), generators=generators
+        )
 
 
 def draw(generators: tuple[torch.Generator, ...], backend: Backend) -> Tensor:

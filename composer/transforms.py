@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+TOLERANCE = 1e-8
+"""Of the float64 probes of views and decompositions."""
+
 
 class Transform(ABC):
     """An orthogonal view Q of an image: Q^T Q = I, so white noise stays white.
@@ -64,11 +67,15 @@ def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None
     _, height, width = shape
     if not view.accepts(height, width):
         raise ValueError(f"{owner}: {view!r} accepts {view.sizes}, not {height}x{width}")
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn((2, *shape), generator=generator, dtype=torch.float64)
+    x, y = _probes(shape)
     try:
-        seen = view(x)
-        trouble = _not_linear(view, x, y) or _not_orthogonal(view, x, seen)
+        trouble = (
+            _not_linear(view, x, y)
+            or _not_by_image(view, x)
+            or _not_orthogonal(view, x)
+            or _not_pure(view, x)
+            or _not_pure(view.inverse, x)
+        )
     except Exception as error:
         raise ValueError(
             f"{owner}: {view!r} failed on a {height}x{width} image: {error}"
@@ -84,30 +91,51 @@ def check_parts(
     parts: Sequence[Callable[[Tensor], Tensor]], shape: tuple[int, int, int], owner: str
 ) -> None:
     """Refuse filters that do not sum to the identity on images of ``shape`` (C, H, W)."""
-    x, y = torch.randn(
-        (2, 1, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
+    if not all(callable(part) for part in parts):
+        raise TypeError(f"{owner}: parts must be functions of an image, got {parts!r}")
+    x, y = _probes(shape)
     gap = (sum((part(x) for part in parts), torch.zeros_like(x)) - x).abs().max().item()
-    if not gap < 1e-8:
+    if not gap < TOLERANCE:
         raise ValueError(
             f"{owner}: the parts do not sum to the identity (off by {gap:.2g}); make the last "
             "part the rest, x minus the others"
         )
     for part in parts:
-        if trouble := _not_linear(part, x, y):
-            raise ValueError(f"{owner}: {part!r} is not linear ({trouble}); use a linear filter")
+        if trouble := _not_linear(part, x, y) or _not_by_image(part, x) or _not_pure(part, x):
+            raise ValueError(
+                f"{owner}: {part!r} is not linear ({trouble}); use a linear filter of one image"
+            )
+
+
+def _probes(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Two random batches (2, C, H, W) in float64."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn((2, 2, *shape), generator=generator, dtype=torch.float64)
+    return x, y
 
 
 def _not_linear(view: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> str:
-    gap = (view(2 * x - 3 * y) - (2 * view(x) - 3 * view(y))).abs().max().item()
-    return "" if gap < 1e-8 else f"f(2x - 3y) is not 2 f(x) - 3 f(y), off by {gap:.2g}"
+    gap = (view(2 * x - 3 * y) - (2 * view(x.clone()) - 3 * view(y.clone()))).abs().max().item()
+    return "" if gap < TOLERANCE else f"f(2x - 3y) is not 2 f(x) - 3 f(y), off by {gap:.2g}"
 
 
-def _not_orthogonal(view: Transform, x: Tensor, seen: Tensor) -> str:
+def _not_by_image(view: Callable[[Tensor], Tensor], x: Tensor) -> str:
+    gap = (view(x.clone())[:1] - view(x[:1].clone())).abs().max().item()
+    return "" if gap < TOLERANCE else "an image of a batch depends on the others"
+
+
+def _not_orthogonal(view: Transform, x: Tensor) -> str:
+    seen = view(x.clone())
     if seen.shape != x.shape:
         return f"it changes the shape {tuple(x.shape)} to {tuple(seen.shape)}"
     stretch = (seen.norm() / x.norm() - 1).abs().item()
     if not stretch < 1e-10:
         return f"it changes lengths by {stretch:.2g}"
     gap = (view.inverse(seen) - x).abs().max().item()
-    return "" if gap < 1e-8 else f"inverse(f(x)) is not x, off by {gap:.2g}"
+    return "" if gap < TOLERANCE else f"inverse(f(x)) is not x, off by {gap:.2g}"
+
+
+def _not_pure(view: Callable[[Tensor], Tensor], x: Tensor) -> str:
+    given = x.clone()
+    view(given)
+    return "" if torch.equal(given, x) else "it writes into its argument"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from composer.arguments import finite
 from composer.hookspecs import hookimpl
 from composer.requests import Estimate
 from composer.schedules import Schedule, ancestral_variance
@@ -46,7 +47,7 @@ class DDIM:
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
+        if not 0 <= finite(self.eta, "DDIM: eta") <= 1:
             raise ValueError(f"DDIM: eta must be in [0, 1], got {self.eta}")
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:

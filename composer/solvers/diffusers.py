@@ -28,6 +28,7 @@ class _Run:
 
     scheduler: Any
     index: int
+    position: int
     levels: list[float]
 
 
@@ -36,13 +37,14 @@ class DiffusersSolver:
 
     The scheduler keeps its own variables; the loop's x is what it would show the model, carried
     to the backend's path by the noise level. So a scheduler made for DDPM drives a flow model and
-    the other way round. After a jump the scheduler starts anew, its history forgotten.
+    the other way round. After a jump, or a step that a plugin took, the scheduler starts anew
+    where x is, its history forgotten.
 
     Args:
         scheduler: a configured diffusers scheduler; it is copied, never changed.
 
     Raises:
-        TypeError: no scheduler. ValueError: its plan goes back to noise.
+        TypeError: no scheduler. ValueError: a kind of scheduler that this cannot drive.
     """
 
     def __init__(self, scheduler: Any) -> None:
@@ -50,7 +52,18 @@ class DiffusersSolver:
             raise TypeError(
                 f"DiffusersSolver needs a diffusers scheduler, got {type(scheduler).__name__}"
             )
+        if isinstance(scheduler, type):
+            raise TypeError(
+                f"DiffusersSolver needs a scheduler object; write {scheduler.__name__}()"
+            )
         self.scheduler = copy.deepcopy(scheduler)
+        flow = type(scheduler).__name__.startswith("FlowMatch")
+        known = scheduler.config.get("prediction_type") in _KINDS
+        if not flow and not (known and hasattr(scheduler, "alphas_cumprod")):
+            raise ValueError(
+                f"{type(scheduler).__name__} is neither a DDPM-like scheduler of epsilon, sample "
+                "or v_prediction nor a FlowMatch one; use one of those, or a solver of composer"
+            )
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         levels = self._levels(self._fresh(num_steps))
@@ -61,50 +74,54 @@ class DiffusersSolver:
             )
         times = [schedule.time_at(level) for level in levels]
         if isinstance(schedule, DiscreteSchedule):  # whole times stay whole, whatever rounding did
-            times = [round(t) if abs(t - round(t)) < 1e-6 else t for t in times]
+            times = [float(round(t)) if abs(t - round(t)) < 1e-6 else t for t in times]
         return times
 
-    @hookimpl
+    @hookimpl(trylast=True)  # after all that change the plan
     def start(self, state: State) -> None:
-        goes_back = state.backend.schedule.goes_back
-        jumps = any(goes_back(t, s) for t, s in pairwise(state.times))
-        plan = self.times_of(state)
-        if jumps and len(set(plan)) < len(plan):
+        plan = self.times(state.backend.schedule, state.num_inference_steps)
+        several = self.scheduler.order > 1 or len(plan) - 1 != state.num_inference_steps
+        if several and state.times != plan:
             raise ValueError(
-                f"{type(self.scheduler).__name__} visits a time twice a step, which RePaint's "
-                "jumps cannot follow; use Heun() or a one-evaluation scheduler"
+                f"{type(self.scheduler).__name__} evaluates several times a step and can neither "
+                "start nor jump inside its plan; use Heun() or a one-evaluation scheduler"
             )
-
-    def times_of(self, state: State) -> list[float]:
-        """The unabridged plan of this run."""
-        return self.times(state.backend.schedule, state.num_inference_steps)
+        if stray := set(state.times) - set(plan):
+            raise ValueError(
+                f"{type(self.scheduler).__name__} has no time {min(stray):g} in its plan; plugins "
+                "may leave out or repeat its times, not add others"
+            )
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:
-        if state.estimate is None:  # the first step, or the first after a jump
-            state.memory[self] = self._begin(state)
-        run: _Run = state.memory[self]
+        run: _Run | None = state.memory.get(self)
+        if run is None or run.position != state.position:
+            run = state.memory[self] = self._begin(state)
         path = self._path(run.scheduler)
         timestep = run.scheduler.timesteps[run.index]
         shrink = self._shrink(run, state.t, state.backend.schedule)
         alpha, sigma = path.at(path.time_at(run.levels[run.index]))
         output = self._kind().target(estimate.x0, estimate.noise, alpha, sigma)
-        if estimate.variance is not None and self._learns_variance():
+        if self._learns_variance():
+            if estimate.variance is None:
+                raise ValueError(
+                    f"{type(self.scheduler).__name__} expects a learned variance and the backend "
+                    "has none; configure it with variance_type='fixed_small'"
+                )
             output = torch.cat([output, estimate.variance], 1)
         stepped = run.scheduler.step(output, timestep, state.x / shrink, **self._generator(state))
         run.index += 1
+        run.position += 1
         x: Tensor = stepped.prev_sample
         return x * self._shrink(run, state.t_next, state.backend.schedule)
 
     def _begin(self, state: State) -> _Run:
         scheduler = self._fresh(state.num_inference_steps)
-        levels = self._levels(scheduler)
-        plan = self.times_of(state)
-        # Of a time visited twice (Heun), the second visit begins a step.
-        index = len(plan) - 1 - plan[::-1].index(state.t)
+        plan = self.times(state.backend.schedule, state.num_inference_steps)
+        index = plan.index(state.t)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(index)
-        return _Run(scheduler, index, levels)
+        return _Run(scheduler, index, state.position, self._levels(scheduler))
 
     def _fresh(self, num_steps: int) -> Any:
         scheduler = copy.deepcopy(self.scheduler)

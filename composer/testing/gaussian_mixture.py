@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,8 +51,10 @@ class GaussianMixtureBackend:
                 f"means must be (K, C, H, W) with K = len(stds), got {tuple(self.means.shape)} "
                 f"and {len(self.stds)} stds"
             )
-        if min(self.stds) <= 0:
-            raise ValueError("stds must be positive")
+        if not all(0 < std < math.inf for std in self.stds):
+            raise ValueError("stds must be positive numbers")
+        if self.weights is not None and len(self.weights) != len(self.stds):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.stds)} components")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -62,14 +66,14 @@ class GaussianMixtureBackend:
         return self.means.device
 
     def encode(self, condition: Any) -> Hashable:
-        known = condition is UNCONDITIONAL or (
-            isinstance(condition, int) and condition in range(len(self.means))
-        )
-        if not known:
+        if condition is UNCONDITIONAL:
+            return UNCONDITIONAL  # type: ignore[no-any-return]
+        whole = isinstance(condition, numbers.Integral) and not isinstance(condition, bool)
+        if not whole or condition not in range(len(self.means)):
             raise ValueError(
                 f"a condition must be a component 0 to {len(self.means) - 1}, got {condition!r}"
             )
-        return condition  # type: ignore[no-any-return]
+        return int(condition)
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:
         return [Output(self._predict(request)) for request in requests]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from composer import Estimate, Request, Sampler, Transform, get_transform, hookimpl
+from composer.arguments import choice, finite_list
 from composer.requests import total
 from composer.transforms import check_view
 
@@ -25,7 +27,8 @@ class Anagram:
 
     Args:
         views: {transform: condition}; transforms by name or as Transform objects. A condition may
-            be None (left to the call) or a plugin, such as a Hybrid seen in this view only.
+            be a plugin, such as a Hybrid seen in this view only. All None leaves the condition to
+            the call.
         reduction: "mean" takes equal weights, "weighted" those given, "alternate" asks at step i
             view i mod N only.
         weights: one a view, summing to one; for "weighted". A view of weight 0 is not asked.
@@ -36,31 +39,28 @@ class Anagram:
     weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.views, Mapping) or not self.views:
+        # Looking the views up refuses an unknown name here, not at the first step.
+        if not isinstance(self.views, Mapping) or not self.transforms:
             raise TypeError(
                 "Anagram: views must be a dict such as {'identity': 6, 'rotate_180': 9}, "
                 f"got {self.views!r}"
             )
-        if self.reduction not in _REDUCTIONS:
-            raise ValueError(
-                f"Anagram: reduction must be one of {sorted(_REDUCTIONS)}, got {self.reduction!r}"
-            )
+        choice(self.reduction, "Anagram: reduction", _REDUCTIONS)
         if (self.weights is not None) != (self.reduction == "weighted"):
             raise ValueError("Anagram: weights go with reduction='weighted', and only with it")
-        if self.weights is not None and (
-            len(self.weights) != len(self.views) or not math.isclose(sum(self.weights), 1.0)
-        ):
-            raise ValueError(
-                f"Anagram: weights must be {len(self.views)} numbers that sum to 1, "
-                f"got {list(self.weights)}"
-            )
-        self.transforms  # noqa: B018  # an unknown name is refused here, not at the first step
+        if self.weights is not None:
+            weights = finite_list(self.weights, "Anagram: weights")
+            if len(weights) != len(self.views) or not math.isclose(sum(weights), 1.0):
+                raise ValueError(
+                    f"Anagram: weights must be {len(self.views)} numbers that sum to 1, "
+                    f"got {weights}"
+                )
 
     @property
     def conditions(self) -> tuple[Any, ...]:
         return tuple(self.views.values())
 
-    @property
+    @cached_property
     def transforms(self) -> tuple[Transform, ...]:
         """The views, names looked up."""
         return tuple(get_transform(v) if isinstance(v, str) else v for v in self.views)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from composer import UNCONDITIONAL, Estimate, Request, hookimpl
+from composer.arguments import finite, finite_list
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +30,9 @@ class CFG:
     interval: Sequence[float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if isinstance(self.scale, bool) or not isinstance(self.scale, int | float):
-            raise TypeError(f"CFG: scale must be a number, got {self.scale!r}")
-        if not math.isfinite(self.scale):
-            raise ValueError(f"CFG: scale must be finite, got {self.scale}")
-        if len(self.interval) != 2 or not 0 <= self.interval[0] <= self.interval[1] <= 1:
+        finite(self.scale, "CFG: scale")
+        ends = finite_list(self.interval, "CFG: interval")
+        if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
             raise ValueError(
                 f"CFG: interval must be (low, high) with 0 <= low <= high <= 1, got {self.interval}"
             )

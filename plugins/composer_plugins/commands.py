@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from composer_plugins.backends.mnist.data import DataError, load_mnist
+from composer_plugins.backends.mnist.data import load_mnist
 from composer_plugins.training import TrainingConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,7 +25,7 @@ def one_sentence(command: F) -> F:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except (ValueError, LookupError, DataError, OSError) as error:
+        except (ValueError, LookupError, ArithmeticError, RuntimeError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
     return wrapper  # type: ignore[return-value]
@@ -44,8 +44,12 @@ def train() -> None:
 @click.option("--epochs", default=_DEFAULTS["epochs"], show_default=True)
 @click.option("--batch-size", default=_DEFAULTS["batch_size"], show_default=True)
 @click.option("--learning-rate", default=_DEFAULTS["learning_rate"], show_default=True)
-@click.option("--width", default=64, show_default=True, help="Hidden width D of the UNet.")
-@click.option("--limit", type=int, help="Use the first N images only, for trying things out.")
+@click.option(
+    "--width", type=click.IntRange(1), default=64, show_default=True, help="Hidden width D."
+)
+@click.option(
+    "--limit", type=click.IntRange(1), help="Use the first N images only, for trying things out."
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--bf16/--no-bf16", default=False, help="Autocast to bfloat16.")
@@ -84,7 +88,7 @@ def mnist(
         seed=seed,
         device=device,
         bf16=bf16,
-        started_from=str(init.name) if init else "scratch",
+        started_from="scratch" if init is None else str(init),
     )
     train_mnist(objective, images[:limit], labels[:limit], config, out, width, init, progress)
     click.echo(f"wrote {out / 'model'}, {out / 'log.json'} and {out / 'loss.png'}")
@@ -93,13 +97,15 @@ def mnist(
 @train.command("judge")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
-@click.option("--epochs", default=6, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @one_sentence
 def judge(data: Path | None, out: Path, epochs: int, seed: int) -> None:
     """Train the classifier that judges samples; it never guides them."""
     from composer_plugins.backends.mnist.judge import accuracy, train_judge  # noqa: PLC0415
 
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; name the file to write")
     model = train_judge(*load_mnist("train", data), epochs=epochs, seed=seed)
     model.save(out)
     click.echo(f"test accuracy {accuracy(model, *load_mnist('test', data)):.4f}, wrote {out}")

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from composer.arguments import positive
+
 REFERENCE_SIZE = 64
 """The image height in pixels to which sigmas refer."""
 
@@ -26,8 +28,7 @@ class GaussianBlur:
     sigma: float
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.sigma, int | float) and 0 < self.sigma < math.inf):
-            raise ValueError(f"sigma must be a positive number, got {self.sigma!r}")
+        positive(self.sigma, "sigma")
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape, blurred."""

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from composer import Estimate, Request, hookimpl
+from composer.arguments import finite_list, positive
 from composer_plugins.components import Part, decompose
 from composer_plugins.filters import GaussianBlur
 
@@ -33,7 +34,7 @@ class Hybrid:
     sigma: float = 2.0
 
     def __post_init__(self) -> None:
-        GaussianBlur(self.sigma)
+        positive(self.sigma, "Hybrid: sigma")
 
     @property
     def conditions(self) -> tuple[Any, ...]:
@@ -71,10 +72,10 @@ class TripleHybrid:
     sigmas: Sequence[float] = (1.0, 2.0)
 
     def __post_init__(self) -> None:
-        if len(self.sigmas) != 2:
+        if len(finite_list(self.sigmas, "TripleHybrid: sigmas")) != 2:
             raise ValueError(f"TripleHybrid: sigmas must be two numbers, got {self.sigmas!r}")
         for sigma in self.sigmas:
-            GaussianBlur(sigma)
+            positive(sigma, "TripleHybrid: sigmas")
 
     @property
     def conditions(self) -> tuple[Any, ...]:

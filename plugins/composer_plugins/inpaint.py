@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from composer import Sampler, State, hookimpl
+from composer.arguments import choice, integer
 from composer.images import ImageLike, require_batch, require_shape, to_mask, to_tensor
 
 Mode = Literal["clean", "renoise", "repaint"]
@@ -27,7 +28,8 @@ class Inpaint:
 
     Args:
         image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
-        mask: (H, W) in [0, 1], 1 = repaint; values between blend.
+        mask: (H, W) in [0, 1], 1 = repaint. Values between blend image and sample; with fresh
+            noise in the known part, the noise is lower where they do.
         mode: "clean", "renoise" or "repaint".
         jump_length: steps that a RePaint jump goes back.
         resamples: how often RePaint walks each stretch of the plan, jumps included; at least 1.
@@ -42,10 +44,9 @@ class Inpaint:
     def __post_init__(self) -> None:
         to_tensor(self.image, "Inpaint: image")
         to_mask(self.mask)
-        if self.mode not in _KNOWN:
-            raise ValueError(f"Inpaint: mode must be one of {sorted(_KNOWN)}, got {self.mode!r}")
-        if self.jump_length < 1 or self.resamples < 1:
-            raise ValueError("Inpaint: jump_length and resamples must be at least 1")
+        choice(self.mode, "Inpaint: mode", _KNOWN)
+        integer(self.jump_length, "Inpaint: jump_length", least=1)
+        integer(self.resamples, "Inpaint: resamples", least=1)
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:
@@ -70,7 +71,13 @@ class Inpaint:
         require_batch(image, len(state.seeds), "Inpaint")
         state.memory[self] = image, to_mask(self.mask).to(state.x)
         if self.mode == "repaint":
-            state.times = with_jumps(state.times, self.jump_length, self.resamples)
+            plan = with_jumps(state.times, self.jump_length, self.resamples)
+            if len(plan) == len(state.times) and self.resamples > 1:
+                raise ValueError(
+                    f"Inpaint: {len(plan) - 1} steps leave no room for a jump of "
+                    f"jump_length={self.jump_length}; lower it or take more steps"
+                )
+            state.times = plan
         self._project(state)
 
     @hookimpl

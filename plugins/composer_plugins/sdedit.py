@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from composer import Sampler, State, hookimpl
+from composer.arguments import finite, integer
 from composer.images import ImageLike, require_batch, require_shape, to_tensor
 
 DEFAULT_STRENGTH = 0.6
@@ -33,10 +34,10 @@ class SDEdit:
         to_tensor(self.image, "SDEdit: image")
         if self.strength is not None and self.i_start is not None:
             raise ValueError("SDEdit: give strength or i_start, not both")
-        if self.strength is not None and not 0 < self.strength <= 1:
+        if self.strength is not None and not 0 < finite(self.strength, "SDEdit: strength") <= 1:
             raise ValueError(f"SDEdit: strength must be in (0, 1], got {self.strength!r}")
-        if self.i_start is not None and (isinstance(self.i_start, bool) or self.i_start < 0):
-            raise ValueError(f"SDEdit: i_start must be 0 or more, got {self.i_start!r}")
+        if self.i_start is not None:
+            integer(self.i_start, "SDEdit: i_start", least=0)
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -65,8 +66,10 @@ class TrainingConfig:
             raise ValueError("epochs, batch_size and checkpoint_every must be at least 1")
         if not 0 <= self.class_drop <= 1 or not 0 <= self.ema_decay < 1:
             raise ValueError("class_drop must be in [0, 1] and ema_decay in [0, 1)")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be from 0 to 2**32 - 1, got {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,11 @@ class Trainer:
             self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True
         )
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, config.learning_rate, total_steps=self.total_steps + 1, pct_start=0.1
+            self.optimizer,
+            config.learning_rate,
+            total_steps=self.total_steps + 1,
+            pct_start=0.1,
+            cycle_momentum=False,
         )
         self.step = 0
         self.losses: list[float] = []
@@ -131,6 +138,11 @@ class Trainer:
         began, before = time.perf_counter(), self.seconds
         for batch in self.batches(self.step, self.total_steps):
             self.losses.append(self._update(batch))
+            if not math.isfinite(self.losses[-1]):
+                raise FloatingPointError(
+                    f"the loss became {self.losses[-1]} at step {self.step}; lower the learning "
+                    "rate and start in a new folder"
+                )
             self.step += 1
             self.seconds = before + time.perf_counter() - began
             bar.update()
@@ -146,7 +158,7 @@ class Trainer:
         for step in range(first, last):
             epoch, place = divmod(step, self.steps_per_epoch)
             if epoch != order_epoch:
-                order = torch.randperm(len(self.images), generator=self._generator(-1 - epoch))
+                order = torch.randperm(len(self.images), generator=self._generator(2**32 + epoch))
                 order_epoch = epoch
             size = self.config.batch_size
             yield self._batch(order[place * size : (place + 1) * size], self._generator(step))
@@ -171,7 +183,9 @@ class Trainer:
         return model.eval()
 
     def _generator(self, step: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self.config.seed << 32) + (step & 0xFFFFFFFF))
+        # torch reads 32 bits of a seed, so (seed, step) is hashed into that many.
+        mixed = np.random.SeedSequence([self.config.seed, step]).generate_state(1)[0]
+        return torch.Generator().manual_seed(int(mixed))
 
     def _batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
         x0 = self.images[chosen].float() / 127.5 - 1
@@ -209,7 +223,13 @@ class Trainer:
         config = asdict(self.config)
         for free in ("device", "bf16", "checkpoint_every"):
             del config[free]
-        return {**config, "images": len(self.images), "prediction": self.objective.prediction.name}
+        return {
+            **config,
+            "images": len(self.images),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "schedule": type(self.objective.schedule).__name__,
+            "prediction": self.objective.prediction.name,
+        }
 
     def _save(self) -> None:
         state = {
@@ -231,11 +251,16 @@ class Trainer:
         path = self.folder / CHECKPOINT
         if not path.exists():
             return
-        state = torch.load(path, map_location=self.config.device, weights_only=True)
-        if state["identity"] != self._identity():
+        try:
+            state = torch.load(path, map_location=self.config.device, weights_only=True)
+            theirs = state["identity"]
+        except Exception as error:  # reading junk raises whatever the junk looks like
+            raise ValueError(f"{path} is no intact checkpoint; remove it to start anew") from error
+        ours = self._identity()
+        if differing := sorted(k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k)):
             raise ValueError(
-                f"{path} belongs to another run ({state['identity']}); this one is "
-                f"{self._identity()}: choose another folder, or the same settings to resume"
+                f"{path} belongs to another run, which differs in {', '.join(differing)}; choose "
+                "another folder, or the same settings to resume"
             )
         self.step, self.losses = state["step"], state["losses"]
         self.seconds = state["seconds"]
@@ -247,9 +272,7 @@ class Trainer:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary file beside ``path``, flush it to the disk, then rename it in place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
         with temporary.open("rb") as file:

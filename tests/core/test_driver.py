@@ -223,3 +223,47 @@ def test_nan_from_the_model_names_step_and_request(bad):
     sampler = Sampler(Broken(mixture()), [CFG(2.0)], num_inference_steps=5)
     with pytest.raises(ArithmeticError, match=r"step 2 .*condition UNCONDITIONAL"):
         sampler.sample(1)
+
+
+@pytest.mark.parametrize("make", ["short", "shape"])
+def test_what_a_backend_returns_is_checked(make):
+    class Wrong(Counting):
+        def evaluate(self, requests):
+            outputs = self.inner.evaluate(requests)
+            if make == "short":
+                return outputs[:-1]
+            return [o._replace(prediction=o.prediction.repeat(1, 2, 1, 1)) for o in outputs]
+
+    sentence = {"short": "1 outputs for 2 requests", "shape": "split a learned variance off"}[make]
+    with pytest.raises(ValueError, match=rf"Wrong\.evaluate returned .*{sentence}"):
+        Sampler(Wrong(mixture()), [CFG(2.0)]).sample(1)
+
+
+def test_chunks_are_as_few_as_the_bound_allows():
+    backend = Counting(mixture())
+    views = Anagram({"identity": 0, "flip": 1, "rotate_180": 2, "skew": 3, "negative": 0})
+    Sampler(backend, [views], num_inference_steps=1, max_rows=4).sample(seeds=range(8))
+    assert backend.rows == [4] * 8 + [4] * 2
+
+
+def test_chunked_requests_keep_their_schedule():
+    class Asks(Counting):
+        def evaluate(self, requests):
+            assert all(0 <= r.noise_level <= 1 for r in requests)
+            return self.inner.evaluate(requests)
+
+    Sampler(Asks(mixture()), [CFG(2.0)], num_inference_steps=2, max_rows=1).sample(1, [0, 1])
+
+
+def test_estimates_are_a_vector_space():
+    backend = mixture()
+    x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    a, b = (Sampler(backend).denoise(x, 0.5, k) for k in (0, 1))
+    expected = -(2 * a.prediction + b.prediction * 0.5 - a.prediction) / 4
+    assert torch.equal((-(2 * a + b * 0.5 - a) / 4).prediction, expected)
+
+
+def test_a_request_can_be_made_unspecified_again():
+    request = Request(torch.zeros(1), 0.5, 3)
+    assert request.replace(t=0.1).condition == 3
+    assert request.replace(condition=None).condition is None

@@ -1,6 +1,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import mixture
@@ -191,3 +192,32 @@ def test_an_own_registry_serves_a_recipe(backend):
     recipe["plugins"][0]["options"]["views"] = {"pairs": [[view, 1]]}
     sampler = Sampler.from_recipe(recipe, registry)
     assert isinstance(next(iter(sampler.plugins[0].views)), Shift)
+
+
+@pytest.mark.parametrize(
+    "plugins",
+    [
+        [{"plugin": "cfg", "options": {"scael": 2.0}}],
+        [{"plugin": "cfg", "options": []}],
+        [{"plugin": "cfg", "options": {"scale": {"tensor": "AAAA"}}}],
+        [{"plugin": "sdedit", "options": {"image": {"image": "AAAA"}}}],
+        [{"pairs": 3}],
+    ],
+)
+def test_a_malformed_recipe_is_a_sentence(backend, plugins):
+    recipe = Sampler(backend, num_inference_steps=1).sample(1).recipe
+    with pytest.raises(ValueError, match="the recipe "):
+        Sampler.from_recipe({**recipe, "plugins": plugins})
+
+
+def test_a_recipe_without_its_call_says_so():
+    for bad in ({}, None, {"call": [1]}):
+        with pytest.raises(ValueError, match="no call with condition and seeds"):
+            composer.call_of(bad)
+
+
+def test_numbers_of_numpy_are_written_as_numbers(backend):
+    plugins = [CFG(np.float32(2.0))]
+    recipe = Sampler(backend, plugins, num_inference_steps=1).sample(np.int64(3)).recipe
+    assert recipe["call"]["condition"] == 3
+    assert Sampler.from_recipe(json.loads(json.dumps(recipe))).plugins[0].scale == 2.0

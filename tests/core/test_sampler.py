@@ -1,4 +1,5 @@
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from composer.solvers import DDIM, DDPM, Heun
 from composer_plugins import CFG, Anagram, Hybrid, Inpaint, SDEdit
 
 
-@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=6), st.integers(0, 5))
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6), st.integers(0, 5))
 def test_an_image_depends_on_its_own_seed_alone(seeds, place):
     sampler = Sampler(mixture(), [CFG(2.0)], DDPM(), num_inference_steps=4)
     place %= len(seeds)
@@ -218,6 +219,30 @@ class NoHook:
     def post_step(self, state): ...
 
 
+class Silent: ...
+
+
+class NoRequest:
+    @hookimpl
+    def noise_estimate(self):
+        yield []
+
+
+@dataclass(frozen=True)
+class Equal:
+    @hookimpl
+    def post_step(self, state): ...
+
+
+class Both:
+    @hookimpl
+    def post_step(self, state): ...
+
+    @hookimpl
+    def noise_estimate(self, request):
+        return (yield [request])[0]
+
+
 NESTED = SDEdit(torch.zeros(1, 8, 8))
 REFUSED = [
     ({"num_inference_steps": 0}, ValueError, "num_inference_steps must be an integer of at least"),
@@ -225,7 +250,12 @@ REFUSED = [
     ({"max_rows": 0}, ValueError, "max_rows"),
     ({"plugins": [CFG]}, TypeError, r"got the class CFG; write CFG\(\.\.\.\)"),
     ({"plugins": "cfg"}, TypeError, "plugins must be a list"),
-    ({"plugins": [NoHook()]}, TypeError, "NoHook answers no hook; mark its methods"),
+    ({"plugins": [DDIM()]}, TypeError, r"DDIM is a solver; pass it as solver=DDIM"),
+    ({"plugins": [Silent()]}, TypeError, "Silent answers no hook"),
+    ({"plugins": [Equal(), Equal()]}, ValueError, "declare Equal with eq=False"),
+    ({"plugins": [NoRequest()]}, TypeError, "must take one argument, the request"),
+    ({"plugins": [Hybrid(Both(), 2)]}, ValueError, "Hybrid: Both answers post_step and cannot"),
+    ({"plugins": [NoHook()]}, TypeError, r"mark NoHook\.post_step with @composer\.hookimpl"),
     ({"plugins": [TypoHook()]}, ValueError, "TypoHook does not fit the hooks.*poststep"),
     ({"plugins": [WrongArgument()]}, ValueError, "WrongArgument does not fit the hooks.*stat"),
     ({"plugins": [CFG(2.0)] * 2}, ValueError, "same CFG object is in plugins twice"),
@@ -239,7 +269,11 @@ REFUSED = [
         ValueError,
         "two SD",
     ),
-    ({"plugins": [Hybrid(NESTED, 2)]}, ValueError, "Hybrid: SDEdit answers start and cannot"),
+    (
+        {"plugins": [Hybrid(NESTED, 2)]},
+        ValueError,
+        "Hybrid: SDEdit has no noise_estimate and cannot stand",
+    ),
     ({"plugins": [Hybrid("a prompt", 2)]}, ValueError, "Hybrid: a condition must be a component"),
     ({"plugins": [Hybrid(CFG, 2)]}, TypeError, "Hybrid: give an object in place"),
     ({"plugins": [Hybrid([1], 2)]}, TypeError, "Hybrid: a condition must be hashable"),
@@ -261,6 +295,8 @@ def test_a_bad_stack_is_refused_when_built(arguments, error, sentence):
         (1, ["1"], TypeError, "seeds must be integers"),
         (1, [True], ValueError, "seeds must be integers"),
         (1, [-1], ValueError, "from 0 to"),
+        (1, [2**32], ValueError, "from 0 to"),
+        (1, b"12", TypeError, "must be a sequence of integers"),
         (1, 3, TypeError, "must be a sequence of integers such as"),
         (99, [0], ValueError, "condition: a condition must be a component 0 to 3, got 99"),
         ("six", [0], ValueError, "got 'six'"),
@@ -306,7 +342,7 @@ def test_a_backend_name_is_not_a_backend():
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 3, 8, 8), (2, 1, 8, 9)])
 def test_denoise_refuses_another_shape(shape):
-    with pytest.raises(ValueError, match="x must have the shape"):
+    with pytest.raises(ValueError, match="x must be a tensor of shape"):
         Sampler(mixture()).denoise(torch.zeros(shape), 0.5)
 
 
@@ -315,3 +351,86 @@ def test_a_result_describes_itself():
     json.dumps(result.recipe)
     assert result.seeds == (3,)
     assert result.stats.seconds >= result.stats.model_seconds > 0
+
+
+def test_streamed_states_are_snapshots():
+    """Whatever is done to them, the run goes on as it would."""
+    sampler = Sampler(mixture(), solver=DDPM(), num_inference_steps=6)
+    for state in sampler.stream(1, seeds=[0]):
+        state.randn()
+        state.memory["mine"] = 1
+        state.times.clear()
+        end = state.x
+    assert torch.equal(end, sampler.sample(1, seeds=[0]).x)
+
+
+def test_hooks_run_without_gradients():
+    seen = []
+
+    class Watcher:
+        @hookimpl
+        def start(self, state):
+            seen.append(torch.is_grad_enabled())
+
+        @hookimpl
+        def post_step(self, state):
+            seen.append(torch.is_grad_enabled())
+
+        @hookimpl
+        def finish(self, state):
+            seen.append(torch.is_grad_enabled())
+
+    Sampler(mixture(), [Watcher()], num_inference_steps=1).sample(1)
+    assert seen == [False, False, False]
+    assert torch.is_grad_enabled()
+
+
+class Starts:
+    def __init__(self, change):
+        self.change = change
+
+    @hookimpl
+    def start(self, state):
+        self.change(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda s: s.times.clear(), "no step is left after start"),
+        (lambda s: s.stop(), "no step is left after start"),
+        (lambda s: s.times.reverse(), "ends in a jump back to noise"),
+        (lambda s: setattr(s, "x", s.x[:1]), "state.x must be a tensor of shape"),
+    ],
+)
+def test_what_start_leaves_is_checked(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Sampler(mixture(), [Starts(change)]).sample(1, seeds=[0, 1])
+
+
+class Steps:
+    def __init__(self, answer):
+        self.answer = answer
+
+    @hookimpl
+    def step(self, state, estimate):
+        return self.answer(estimate)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "sentence"),
+    [
+        (lambda e: e, TypeError, "step returned Estimate; it must return the next image"),
+        (lambda e: e.x[0], TypeError, "step returned shape"),
+        (lambda e: e.x * float("nan"), ArithmeticError, "x became NaN or Inf at step 0 though"),
+    ],
+)
+def test_what_step_returns_is_checked(answer, error, sentence):
+    with pytest.raises(error, match=sentence):
+        Sampler(mixture(), [Steps(answer)]).sample(1)
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.5])
+def test_times_off_the_path_are_refused(t):
+    with pytest.raises(ValueError, match=r"times must be in \[0, 1\]"):
+        Sampler(mixture()).denoise(torch.zeros(1, 1, 8, 8), t)

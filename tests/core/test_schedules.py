@@ -102,7 +102,9 @@ def test_training_times_fall_one_in_each_part(count, seed):
 
 
 @pytest.mark.parametrize(
-    "bad", [[0.5, 0.9], [0.0], [1.5], [[0.5]], []], ids=["grows", "zero", "above", "2d", "empty"]
+    "bad",
+    [[0.5, 0.9], [-0.1], [1.5], [[0.5]], []],
+    ids=["grows", "negative", "above", "2d", "empty"],
 )
 def test_a_table_that_is_no_schedule_is_refused(bad):
     with pytest.raises(ValueError, match="alphas_cumprod"):
@@ -112,3 +114,21 @@ def test_a_table_that_is_no_schedule_is_refused(bad):
 def test_more_steps_than_times_are_refused():
     with pytest.raises(ValueError, match="num_inference_steps=1001"):
         DiscreteSchedule.linear().times(1001)
+
+
+def test_a_schedule_may_end_in_pure_noise():
+    """As diffusers' rescale_betas_zero_snr makes it."""
+    schedule = DiscreteSchedule([0.9, 0.4, 0.0])
+    assert schedule.at(2) == (0.0, 1.0)
+    assert schedule.time_at(1.0) == 2.0
+
+
+def test_training_times_never_leave_the_schedule():
+    """In float32, (63 + rand) / 64 rounds to 1 for this seed, and so to time 1000 of 1000."""
+    generator = torch.Generator().manual_seed(141668)
+    assert DiscreteSchedule.linear().stratified_times(64, generator).max() <= 999
+
+
+def test_an_offset_beyond_the_schedule_is_refused():
+    with pytest.raises(ValueError, match="steps_offset=1 plans time 1000 of 1000"):
+        DiscreteSchedule(DiscreteSchedule.linear().alphas_cumprod, "leading", 1).times(1000)

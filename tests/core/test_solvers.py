@@ -15,13 +15,16 @@ from diffusers import (
     DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
+    EDMEulerScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    IPNDMScheduler,
     KDPM2DiscreteScheduler,
     LMSDiscreteScheduler,
     PNDMScheduler,
+    RePaintScheduler,
     UniPCMultistepScheduler,
 )
 from scipy import stats
@@ -303,11 +306,16 @@ def test_every_solver_survives_renoising_jumps(solver, schedule):
     assert (spread < 3 * backend.stds[1]).all()
 
 
-def test_a_twice_visiting_scheduler_and_jumps_are_refused():
+def test_schedulers_that_cannot_start_or_jump_inside_their_plan_say_so():
     inpaint = Inpaint(torch.zeros(1, 8, 8), torch.ones(8, 8), "repaint")
-    sampler = Sampler(mixture(), [inpaint], DiffusersSolver(HeunDiscreteScheduler()))
-    with pytest.raises(ValueError, match=r"HeunDiscreteScheduler .* use Heun\(\)"):
-        sampler.sample(0)
+    sdedit = SDEdit(torch.zeros(1, 8, 8), 0.5)
+    several = [HeunDiscreteScheduler(), KDPM2DiscreteScheduler(), PNDMScheduler()]
+    for scheduler in several:
+        for plugin in (inpaint, sdedit):
+            sampler = Sampler(mixture(), [plugin], DiffusersSolver(scheduler))
+            name = type(scheduler).__name__
+            with pytest.raises(ValueError, match=rf"{name} .* use Heun\(\)"):
+                sampler.sample(0)
 
 
 def test_history_is_forgotten_at_a_jump():
@@ -350,3 +358,51 @@ def test_what_is_no_solver_is_refused():
             Sampler(mixture(), solver=bad)
     with pytest.raises(TypeError, match="needs a diffusers scheduler"):
         DiffusersSolver("euler")
+
+
+class TakesStep:
+    """Takes one step by DDIM's formula."""
+
+    def __init__(self, number):
+        self.number = number
+
+    @hookimpl
+    def step(self, state, estimate):
+        return DDIM().step(state, estimate) if state.step == self.number else None
+
+
+@pytest.mark.parametrize("number", [0, 2, 5])
+def test_a_scheduler_follows_when_a_plugin_takes_a_step(number):
+    backend = mixture(DiscreteSchedule.linear(spacing="leading"), "epsilon")
+    adapted = DiffusersSolver(DDIMScheduler(clip_sample=False, set_alpha_to_one=True))
+    ours = Sampler(backend, [TakesStep(number)], adapted, num_inference_steps=10).sample(1).x
+    torch.testing.assert_close(
+        ours, Sampler(backend, solver=DDIM(), num_inference_steps=10).sample(1).x, rtol=0, atol=1e-5
+    )
+
+
+def test_a_plan_with_foreign_times_is_refused():
+    class Foreign:
+        @hookimpl
+        def start(self, state):
+            state.times = [0.0, 0.123456, 1.0]
+
+    sampler = Sampler(mixture(), [Foreign()], DiffusersSolver(DDIMScheduler()))
+    with pytest.raises(ValueError, match="DDIMScheduler has no time .* in its plan"):
+        sampler.sample(1)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [EDMEulerScheduler(), RePaintScheduler(), IPNDMScheduler()],
+    ids=lambda s: type(s).__name__,
+)
+def test_schedulers_of_another_kind_are_refused(scheduler):
+    with pytest.raises(ValueError, match="neither a DDPM-like scheduler"):
+        DiffusersSolver(scheduler)
+
+
+def test_a_learned_variance_that_is_not_there_is_refused():
+    solver = DiffusersSolver(DDPMScheduler(variance_type="learned_range"))
+    with pytest.raises(ValueError, match="expects a learned variance and the backend has none"):
+        Sampler(mixture(), solver=solver).sample(1)

@@ -140,7 +140,11 @@ def test_an_anagram_inside_a_band_and_a_band_inside_a_view():
         (lambda: Anagram({"flip": 1}, "weighted", [0.5]), ValueError, "sum to 1"),
         (lambda: Anagram({"flip": 1}, "weighted", [0.5, 0.5]), ValueError, "1 numbers"),
         (lambda: Hybrid(1, 2, sigma=0), ValueError, "sigma must be a positive number"),
-        (lambda: Hybrid(1, 2, sigma=float("nan")), ValueError, "sigma must be a positive"),
+        (lambda: Hybrid(1, 2, sigma=float("nan")), ValueError, "Hybrid: sigma must be finite"),
+        (lambda: Hybrid(1, 2, "1"), TypeError, "Hybrid: sigma must be a number"),
+        (lambda: Anagram({"flip": 1}, [1]), ValueError, "reduction must be one of"),
+        (lambda: Anagram({"flip": 1}, "weighted", 1.0), TypeError, "weights must be a list"),
+        (lambda: TripleHybrid(1, 2, 3, sigmas=2), TypeError, "sigmas must be a list"),
         (lambda: TripleHybrid(1, 2, 3, sigmas=(1.0,)), ValueError, "two numbers"),
     ],
 )

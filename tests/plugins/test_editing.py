@@ -216,7 +216,11 @@ FLAT = torch.zeros(1, 8, 8)
         (lambda: SDEdit(FLAT, strength=0.0), ValueError, r"strength must be in \(0, 1\]"),
         (lambda: SDEdit(FLAT, strength=1.5), ValueError, r"strength must be in \(0, 1\]"),
         (lambda: SDEdit(FLAT, strength=float("nan")), ValueError, "strength must be"),
-        (lambda: SDEdit(FLAT, i_start=-1), ValueError, "i_start must be 0 or more"),
+        (lambda: SDEdit(FLAT, i_start=-1), ValueError, "i_start must be an integer of at least 0"),
+        (lambda: SDEdit(FLAT, i_start=2.0), TypeError, "i_start must be an integer"),
+        (lambda: SDEdit(FLAT, "1"), TypeError, "strength must be a number"),
+        (lambda: SDEdit(Image.new("F", (8, 8))), TypeError, "mode F; convert"),
+        (lambda: Inpaint(FLAT, Image.new("I", (8, 8))), TypeError, "mode I; convert"),
         (lambda: SDEdit(FLAT, 0.5, 3), ValueError, "not both"),
         (lambda: SDEdit(FLAT.int()), TypeError, "floating-point"),
         (lambda: SDEdit("cat.png"), TypeError, "must be a PIL image or"),
@@ -255,3 +259,9 @@ def test_two_repaints_are_refused():
     plans = [Inpaint(FLAT, HALF, "repaint"), Inpaint(FLAT, 1 - HALF, "repaint")]
     with pytest.raises(ValueError, match="each plans its own jumps"):
         Sampler(mixture(), plans)
+
+
+def test_repaint_without_room_for_a_jump_is_refused():
+    sampler = Sampler(mixture(), [Inpaint(FLAT, HALF, "repaint")], num_inference_steps=5)
+    with pytest.raises(ValueError, match="5 steps leave no room for a jump of jump_length=5"):
+        sampler.sample(1)

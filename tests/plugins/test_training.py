@@ -225,11 +225,11 @@ def test_the_command_trains_resumes_and_its_model_loads(tmp_path, monkeypatch, o
     backend = composer.load_backend(name, weights=str(out / "model"))
     x = composer.Sampler(backend, num_inference_steps=2).sample(3).x
     assert x.shape == (1, 1, 28, 28)
-    warm = [*arguments[:-2], "--init", str(out / "model"), "--out", str(tmp_path / "warm")]
+    warm = [*arguments, "--init", str(out / "model"), "--out", str(tmp_path / "warm")]
     result = CliRunner().invoke(main, [*warm, "--no-progress"])
     assert result.exit_code == 0, result.output
     log = json.loads((tmp_path / "warm" / "log.json").read_text())
-    assert log["started_from"] == "model"
+    assert log["started_from"] == str(out / "model")
 
 
 def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path):
@@ -243,3 +243,21 @@ def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path):
         assert result.output.startswith("Error: ")
         assert sentence in result.output
         assert not (tmp_path / "run").exists()
+
+
+def test_the_seed_chooses_the_data_stream(tmp_path):
+    one, other, again = (next(trainer(tmp_path, seed=seed).batches(0, 1)).x for seed in (1, 2, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_a_run_that_diverges_stops_and_says_so(tmp_path):
+    run = trainer(tmp_path, learning_rate=1e30)
+    with pytest.raises(ArithmeticError, match=r"the loss became .* lower the learning rate"):
+        run.run(progress=False)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "checkpoint.pt").write_text("junk")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is no intact checkpoint"):
+        trainer(tmp_path).run(progress=False)

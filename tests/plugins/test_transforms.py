@@ -125,16 +125,20 @@ class Broken(Transform):
             seen = seen[..., 1:, :]
         if self.fault == "absolute":
             seen = seen.abs()
+        if self.fault == "mixing the batch":
+            seen = seen.roll(1, 0)
+        if self.fault == "in place":
+            x.mul_(-1)
         return seen
 
     def inverse(self, x):
         return x if self.fault == "wrong inverse" else x.flip(-2)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    ["one pixel copied", "scaled", "shifted", "blurred", "cropped", "absolute", "wrong inverse"],
-)
+FAULTS = ["one pixel copied", "scaled", "shifted", "blurred", "cropped", "absolute"]
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "wrong inverse", "mixing the batch", "in place"])
 @pytest.mark.parametrize("size", [8, 256])
 def test_a_view_that_is_not_orthogonal_is_refused(fault, size):
     with pytest.raises(ValueError, match=r"Broken\(fault=.* is not orthogonal"):

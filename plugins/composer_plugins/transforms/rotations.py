@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from composer import Transform
+from composer.arguments import choice
 
 _AXES = {"vertical": -2, "horizontal": -1}
 
@@ -31,8 +32,7 @@ class Flip(Transform):
     axis: Literal["vertical", "horizontal"] = "vertical"
 
     def __post_init__(self) -> None:
-        if self.axis not in _AXES:
-            raise ValueError(f"Flip: axis must be one of {sorted(_AXES)}, got {self.axis!r}")
+        choice(self.axis, "Flip: axis", _AXES)
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.flip(_AXES[self.axis])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from composer import Transform
+from composer.arguments import finite
 
 REFERENCE_SIZE = 64
 
@@ -24,8 +24,7 @@ class Skew(Transform):
     max_displacement: float = 50.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.max_displacement):
-            raise ValueError(f"Skew: max_displacement must be finite, got {self.max_displacement}")
+        finite(self.max_displacement, "Skew: max_displacement")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._rolled(x, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import operator
 from collections.abc import Callable, Hashable, Sequence
@@ -56,13 +57,19 @@ class MnistBackend:
 
     @property
     def default_solver(self) -> Solver:
-        return SOLVERS[self.prediction.name]
+        return SOLVERS.get(self.prediction.name, Euler())
 
     @cached_property
     def network(self) -> FoldedUNet:
         """The network rearranged for sampling."""
         folded: FoldedUNet = FoldedUNet(self.unet).to(self.device, self.network_dtype)
         return folded
+
+    @cached_property
+    def trained(self) -> nn.Module:
+        """A copy of the network as trained, where and in what it runs."""
+        copied: nn.Module = copy.deepcopy(self.unet).eval()
+        return copied.to(self.device, self.network_dtype)
 
     def encode(self, condition: Any) -> Hashable:
         if condition is UNCONDITIONAL:
@@ -106,9 +113,9 @@ class MnistBackend:
     ) -> torch.Tensor:
         batch = len(requests[0].x)
         x = torch.cat([r.x for r in requests]).to(self.network_dtype)
-        unet: nn.Module = self.unet.eval()
-        unet = unet.to(self.device, self.network_dtype)
-        out = unet(x, times.repeat_interleave(batch), labels.repeat_interleave(batch))
+        out: torch.Tensor = self.trained(
+            x, times.repeat_interleave(batch), labels.repeat_interleave(batch)
+        )
         return unflatten(out, len(requests), batch)
 
 
@@ -139,6 +146,8 @@ def load_mnist_ddpm(
 def _load(weights: str | None, shipped: str, device: str, dtype: str, share: bool) -> MnistBackend:
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} is not available; use 'cpu'")
     if weights is not None:
         return _read(Path(weights), device, dtype, share)
     with as_file(files(__package__) / "weights" / shipped) as folder:
@@ -146,20 +155,25 @@ def _load(weights: str | None, shipped: str, device: str, dtype: str, share: boo
 
 
 def _read(folder: Path, device: str, dtype: str, share: bool) -> MnistBackend:
-    description = folder / "path.json"
-    if not description.is_file():
+    unet = read_unet(folder)
+    try:
+        path = json.loads((folder / "path.json").read_text())
+        options = dict(path["schedule"])
+        schedule = SCHEDULES[options.pop("type")](**options)
+        prediction = PREDICTIONS[path["prediction"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'path.json'} is damaged ({error!r}); train anew") from error
+    return MnistBackend(unet, schedule, prediction, torch.device(device), DTYPES[dtype], share)
+
+
+def read_unet(folder: Path) -> MnistUNet:
+    """The network of a folder that the training command wrote, in float32."""
+    if not (folder / "path.json").is_file():
         raise ValueError(
-            f"{folder} holds no trained MNIST model (no path.json); name the folder that "
+            f"{folder} holds no trained MNIST model (no path.json); name the folder model/ that "
             "`composer train mnist` wrote"
         )
-    path = json.loads(description.read_text())
-    options = dict(path["schedule"])
-    unet = MnistUNet.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
-    return MnistBackend(
-        unet.float(),
-        SCHEDULES[options.pop("type")](**options),
-        PREDICTIONS[path["prediction"]],
-        torch.device(device),
-        DTYPES[dtype],
-        share,
+    unet: MnistUNet = MnistUNet.from_pretrained(
+        folder, local_files_only=True, low_cpu_mem_usage=False, use_safetensors=True
     )
+    return nn.Module.float(unet)  # diffusers hides the signature of its own

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import tempfile
 import urllib.error
 import urllib.request
 import zlib
@@ -20,6 +19,8 @@ import numpy as np
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
+
+from composer_plugins.training import write_atomically
 
 Split = Literal["train", "test"]
 
@@ -100,16 +101,7 @@ def _download(name: str, root: Path, mirror: str) -> bytes:
         ) from error
     raw = _checked(packed, name, url)
     root.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=root)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(root / f"{name}.gz")
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(root / f"{name}.gz", lambda path: path.write_bytes(packed))
     return raw
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer.predictions import PREDICTIONS
-from composer_plugins.backends.mnist.backend import SCHEDULES
+from composer_plugins.backends.mnist.backend import SCHEDULES, read_unet
 from composer_plugins.backends.mnist.unet import MnistUNet
 from composer_plugins.training import Objective, Trainer, TrainingConfig, write_atomically
 
@@ -55,7 +56,12 @@ def train_mnist(
     if init is None:
         model = MnistUNet(hidden_size=width)
     else:
-        model = MnistUNet.from_pretrained(init, local_files_only=True, low_cpu_mem_usage=False)
+        model = read_unet(init)
+        if model.hidden_size != width:
+            raise ValueError(
+                f"{init} has width {model.hidden_size}; start from it with --width "
+                f"{model.hidden_size}"
+            )
     trainer = Trainer(model.float(), path.objective(), images, labels, 10, config, out)
     trained: MnistUNet = trainer.run(progress)  # type: ignore[assignment]
     save_model(trained, path, out / "model")
@@ -65,8 +71,9 @@ def train_mnist(
 
 def save_model(model: MnistUNet, path: PathSpec, folder: Path) -> None:
     """Write float16 safetensors, config.json and path.json."""
-    network: Any = model  # diffusers wraps .to() in a way that hides its signature
-    network.to("cpu", torch.float16).save_pretrained(folder)
+    half = copy.deepcopy(model).cpu()
+    nn.Module.half(half)  # diffusers' own warns of modules that are to stay float32: none here
+    half.save_pretrained(folder)
     description = json.dumps(path._asdict(), indent=1)
     write_atomically(folder / "path.json", lambda file: file.write_text(description))
 

@@ -1,0 +1,53 @@
+"""Checks of arguments, for plugins and solvers: one sentence that names what is wrong."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def finite(value: Any, name: str) -> float:
+    """A finite real number as a float; booleans are none."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
+
+
+def positive(value: Any, name: str) -> float:
+    """A finite number above zero."""
+    number = finite(value, name)
+    if number <= 0:
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+    return number
+
+
+def integer(value: Any, name: str, least: int) -> int:
+    """A whole number of at least ``least``; numpy's integers are welcome, booleans are not."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def finite_list(values: Any, name: str) -> list[float]:
+    """A list or tuple of finite numbers."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise TypeError(f"{name} must be a list or tuple of numbers, got {values!r}")
+    return [finite(value, name) for value in values]
+
+
+def choice(value: Any, name: str, known: Iterable[str]) -> str:
+    """One of the known words."""
+    words = sorted(known)
+    if not isinstance(value, str) or value not in words:
+        raise ValueError(f"{name} must be one of {words}, got {value!r}")
+    return value
