@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from composer import recipes, stack
+from composer.arguments import integer
 from composer.backends import Backend
 from composer.driver import Model, converse, drive, resolve
 from composer.requests import Estimate, Request
@@ -54,8 +55,8 @@ class Sampler:
         self.backend = stack.checked_backend(backend)
         self.plugins = stack.checked_plugins(plugins)
         self.solver = backend.default_solver if solver is None else stack.checked_solver(solver)
-        self.num_inference_steps = stack.at_least_one("num_inference_steps", num_inference_steps)
-        self.max_rows = None if max_rows is None else stack.at_least_one("max_rows", max_rows)
+        self.num_inference_steps = integer(num_inference_steps, "num_inference_steps", least=1)
+        self.max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
         self.times = self.solver.times(backend.schedule, self.num_inference_steps)
         self._hooks = stack.hooked([*self.plugins, self.solver])
         self._noise_estimates = stack.noise_estimates(self._hooks)

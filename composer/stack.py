@@ -94,16 +94,6 @@ def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
     return chosen
 
 
-def at_least_one(name: str, value: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if number < 1 or isinstance(value, bool):
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    return number
-
-
 def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     """Seeds as a tuple of integers, or a sentence that says what is wrong with them."""
     if isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):

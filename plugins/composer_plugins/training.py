@@ -10,6 +10,7 @@ and resumed is the run that was not: nothing but weights, moments and the step c
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from composer.predictions import Prediction
@@ -110,7 +111,7 @@ class Trainer:
         self.folder = Path(folder)
         self.model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
+            self.model, avg_fn=functools.partial(warm_average, config.ema_decay), use_buffers=True
         )
         self.steps_per_epoch = len(images) // config.batch_size
         if self.steps_per_epoch < 1:
@@ -268,6 +269,16 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+
+
+def warm_average(decay: float, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    """Exponential average whose decay grows as (1 + n) / (10 + n) up to ``decay``, so that a short
+    run does not remember the weights it started from."""
+    # Counters such as batch norm's are whole numbers, which an average would round away.
+    if not average.is_floating_point():
+        return current
+    now = min(decay, (1 + int(count)) / (10 + int(count)))
+    return torch.lerp(current, average, now)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -15,7 +15,13 @@ from composer.cli import main
 from composer.predictions import EPSILON, FLOW, PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
-from composer_plugins.training import Objective, Trainer, TrainingConfig, write_atomically
+from composer_plugins.training import (
+    Objective,
+    Trainer,
+    TrainingConfig,
+    warm_average,
+    write_atomically,
+)
 
 
 def digits(count=64):
@@ -261,3 +267,13 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "checkpoint.pt").write_text("junk")
     with pytest.raises(ValueError, match=r"checkpoint\.pt is no intact checkpoint"):
         trainer(tmp_path).run(progress=False)
+
+
+def test_the_average_forgets_where_it_started():
+    """After 900 steps at decay .999 a plain average would still be 41 % its initial value."""
+    average = torch.tensor([1.0])
+    for count in range(1, 900):
+        average = warm_average(0.999, average, torch.tensor([0.0]), count)
+    assert average < 1e-6
+    steady = warm_average(0.999, torch.tensor([1.0]), torch.tensor([0.0]), 10**6)
+    assert steady.item() == pytest.approx(0.999)
