@@ -153,8 +153,8 @@ def quality(per_digit: int, per_pair: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--per-digit", type=int, default=100)
-    parser.add_argument("--per-pair", type=int, default=200)
+    parser.add_argument("--per-digit", type=int, default=40)
+    parser.add_argument("--per-pair", type=int, default=100)
     parser.add_argument("--only", choices=["rows", "speed", "memory", "quality"])
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
