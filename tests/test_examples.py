@@ -14,7 +14,7 @@ SCRIPTS = sorted(p.stem for p in EXAMPLES.glob("*.py") if p.stem != "gallery")
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_an_example_writes_its_picture(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    file = importlib.import_module(name).main(tmp_path, seeds=2, steps=2)
+    file = importlib.import_module(name).main(tmp_path, seeds=2, steps=6)
     assert file.parent == tmp_path
     with Image.open(file) as picture:
         assert picture.width > 50
