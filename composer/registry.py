@@ -20,7 +20,7 @@ import pluggy
 from composer import hookspecs, solvers
 from composer.backends import Backend
 from composer.errors import UnknownNameError
-from composer.transforms import Transform
+from composer.transforms import Composed, Inverse, Transform
 
 ALLOWED = "COMPOSER_PLUGINS"
 """Environment variable: comma-separated names of the entry points to load; unset loads all."""
@@ -173,6 +173,8 @@ def _own() -> Register:
     register.solver("heun", solvers.Heun)
     register.solver("dpm_pp", solvers.DPMSolverPP)
     register.solver("diffusers", solvers.DiffusersSolver)
+    register.transform("composed", Composed)
+    register.transform("inverse", Inverse)
     return register
 
 

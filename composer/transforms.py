@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,6 +40,10 @@ class Transform(ABC):
         where a sign flips: Var(-x) = Var(x)."""
         return self.inverse(variance)
 
+    def view_variance(self, variance: Tensor) -> Tensor:
+        """Carry a per-pixel variance to the view; the counterpart of :meth:`inverse_variance`."""
+        return self(variance)
+
     def accepts(self, height: int, width: int) -> bool:
         """Whether images of this size can be viewed; :attr:`sizes` says which can."""
         return height > 0 and width > 0
@@ -47,6 +52,120 @@ class Transform(ABC):
     def sizes(self) -> str:
         """The accepted sizes in words, for error messages."""
         return "any size"
+
+    def frame(self, x: Tensor, u: float) -> Tensor:
+        """A picture of the way from x (u = 0) to its view (u = 1), for animations.
+
+        A cross-fade unless the transform knows better. Same shape and dtype as x (..., C, H, W);
+        exact at both ends, and no orthogonal map in between.
+        """
+        return torch.lerp(x, self(x), u)
+
+    @property
+    def inverse_transform(self) -> Transform:
+        """Q^-1 as a transform of its own."""
+        return Inverse(self)
+
+    def __matmul__(self, first: Transform) -> Transform:
+        """(self @ first)(x) = self(first(x)), as of matrices."""
+        if not isinstance(first, Transform):
+            return NotImplemented
+        return Composed((self, first))
+
+
+@dataclass(frozen=True)
+class Composed(Transform):
+    """A product of transforms: Q_1 Q_2 ... Q_n x, the last applied first; of none, the identity.
+
+    Args:
+        transforms: Q_1, ..., Q_n. Made by ``q1 @ q2``.
+    """
+
+    transforms: tuple[Transform, ...] = ()
+
+    def __post_init__(self) -> None:
+        if strangers := [t for t in self.transforms if not isinstance(t, Transform)]:
+            raise TypeError(f"Composed: {strangers[0]!r} is no Transform; give Transform objects")
+        # Nested products are flattened, so that a @ (b @ c) == (a @ b) @ c.
+        flat: list[Transform] = []
+        for transform in self.transforms:
+            flat += transform.transforms if isinstance(transform, Composed) else [transform]
+        object.__setattr__(self, "transforms", tuple(flat))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for transform in reversed(self.transforms):
+            x = transform(x)
+        return x
+
+    def inverse(self, x: Tensor) -> Tensor:
+        for transform in self.transforms:
+            x = transform.inverse(x)
+        return x
+
+    def inverse_variance(self, variance: Tensor) -> Tensor:
+        for transform in self.transforms:
+            variance = transform.inverse_variance(variance)
+        return variance
+
+    def view_variance(self, variance: Tensor) -> Tensor:
+        for transform in reversed(self.transforms):
+            variance = transform.view_variance(variance)
+        return variance
+
+    def accepts(self, height: int, width: int) -> bool:
+        return all(t.accepts(height, width) for t in self.transforms)
+
+    @property
+    def sizes(self) -> str:
+        return " and ".join(sorted({t.sizes for t in self.transforms})) or "any size"
+
+    def frame(self, x: Tensor, u: float) -> Tensor:
+        """One factor after the other, each for an equal part of the way."""
+        place = u * len(self.transforms)
+        for done, transform in enumerate(reversed(self.transforms)):
+            x = transform.frame(x, min(max(place - done, 0.0), 1.0))
+        return x
+
+
+@dataclass(frozen=True)
+class Inverse(Transform):
+    """Q^-1 of a transform Q. Made by ``q.inverse_transform``.
+
+    Args:
+        of: the transform Q.
+    """
+
+    of: Transform = Composed()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.of, Transform):
+            raise TypeError(f"Inverse: {self.of!r} is no Transform; give a Transform object")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.of.inverse(x)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        return self.of(x)
+
+    def inverse_variance(self, variance: Tensor) -> Tensor:
+        return self.of.view_variance(variance)
+
+    def view_variance(self, variance: Tensor) -> Tensor:
+        return self.of.inverse_variance(variance)
+
+    def accepts(self, height: int, width: int) -> bool:
+        return self.of.accepts(height, width)
+
+    @property
+    def sizes(self) -> str:
+        return self.of.sizes
+
+    @property
+    def inverse_transform(self) -> Transform:
+        return self.of
+
+    def frame(self, x: Tensor, u: float) -> Tensor:
+        return self.of.frame(self.of.inverse(x), 1 - u)
 
 
 def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None:

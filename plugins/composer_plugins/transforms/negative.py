@@ -21,3 +21,6 @@ class Negative(Transform):
 
     def inverse_variance(self, variance: Tensor) -> Tensor:
         return variance
+
+    def view_variance(self, variance: Tensor) -> Tensor:
+        return variance
