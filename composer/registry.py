@@ -63,7 +63,7 @@ class Register:
         self._offer("plugin", name, factory)
 
     def transform(self, name: str, factory: Callable[..., Transform]) -> None:
-        """Offer a Transform class, constructible without arguments."""
+        """Offer a Transform class; its name alone suffices where all parameters have defaults."""
         self._offer("transform", name, factory)
 
     def solver(self, name: str, factory: Callable[..., solvers.Solver]) -> None:
@@ -129,8 +129,23 @@ def installed() -> Registry:
 
 
 def get_transform(name: str) -> Transform:
-    """A registered transform by name, with its default parameters."""
-    transform: Transform = installed().find("transform", name).factory()
+    """A registered transform by name, with its default parameters.
+
+    Raises:
+        UnknownNameError: no such transform is registered.
+        TypeError: it has parameters without defaults.
+    """
+    factory = installed().find("transform", name).factory
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [
+        f"{p.name}=..."
+        for p in inspect.signature(factory).parameters.values()
+        if p.default is p.empty and p.kind not in variadic
+    ]
+    if needed:
+        made = f"{getattr(factory, '__name__', name)}({', '.join(needed)})"
+        raise TypeError(f"transform {name!r} has no defaults; give the object itself, {made}")
+    transform: Transform = factory()
     return transform
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from composer import Transform
 from composer.arguments import choice
+from composer_plugins.transforms.motion import Moving, moved, turn
 
 _AXES = {"vertical": -2, "horizontal": -1}
 
@@ -26,7 +28,7 @@ class Identity(Transform):
 
 
 @dataclass(frozen=True)
-class Flip(Transform):
+class Flip(Moving):
     """Upside down (axis "vertical") or mirrored left to right ("horizontal")."""
 
     axis: Literal["vertical", "horizontal"] = "vertical"
@@ -40,9 +42,16 @@ class Flip(Transform):
     def inverse(self, x: Tensor) -> Tensor:
         return self(x)
 
+    def between(self, x: Tensor, u: float) -> Tensor:
+        """A card that is turned over: narrower, on edge half-way, wider again mirrored."""
+        back = torch.eye(2, dtype=torch.float64)
+        # On edge, at cos = 0, it is as thin as can be divided by.
+        back[_AXES[self.axis], _AXES[self.axis]] /= math.cos(math.pi * u) or 1e-9
+        return moved(x, back)
+
 
 @dataclass(frozen=True)
-class Rotate180(Transform):
+class Rotate180(Moving):
     """A half turn."""
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -51,9 +60,13 @@ class Rotate180(Transform):
     def inverse(self, x: Tensor) -> Tensor:
         return self(x)
 
+    def between(self, x: Tensor, u: float) -> Tensor:
+        """The image turns clockwise."""
+        return moved(x, turn(180 * u))
+
 
 @dataclass(frozen=True)
-class RotateClockwise(Transform):
+class RotateClockwise(Moving):
     """A quarter turn clockwise; square images."""
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -69,9 +82,13 @@ class RotateClockwise(Transform):
     def sizes(self) -> str:
         return "square images"
 
+    def between(self, x: Tensor, u: float) -> Tensor:
+        """The image turns clockwise."""
+        return moved(x, turn(90 * u))
+
 
 @dataclass(frozen=True)
-class RotateCounterclockwise(Transform):
+class RotateCounterclockwise(Moving):
     """A quarter turn counterclockwise; square images."""
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -86,3 +103,7 @@ class RotateCounterclockwise(Transform):
     @property
     def sizes(self) -> str:
         return "square images"
+
+    def between(self, x: Tensor, u: float) -> Tensor:
+        """The image turns counterclockwise."""
+        return moved(x, turn(-90 * u))

@@ -1,30 +1,36 @@
-"""The skew: columns rolled by an amount that grows from left to right."""
+"""Rolls: of the whole image, and of columns or rows by amounts that grow along the image."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from composer import Transform
-from composer.arguments import finite
+from composer.arguments import choice, finite
+from composer_plugins.transforms.motion import Moving
 
 REFERENCE_SIZE = 64
+_ALONG = {"columns": -2, "rows": -1}
 
 
 @dataclass(frozen=True)
-class Skew(Transform):
-    """Column c rolls down by d_c pixels, d linear from -max to max, wrapping around.
+class Roll(Moving):
+    """The image rolls down and to the right, wrapping around; by default to swap its quarters.
 
     Args:
-        max_displacement: in pixels of an image 64 high (the course's 50); scales with the height.
+        rows: how far down, in pixels of an image 64 high; scales with the height.
+        columns: how far to the right, in pixels of an image 64 wide; scales with the width.
     """
 
-    max_displacement: float = 50.0
+    rows: float = 32.0
+    columns: float = 32.0
 
     def __post_init__(self) -> None:
-        finite(self.max_displacement, "Skew: max_displacement")
+        finite(self.rows, "Roll: rows")
+        finite(self.columns, "Roll: columns")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._rolled(x, 1)
@@ -32,9 +38,83 @@ class Skew(Transform):
     def inverse(self, x: Tensor) -> Tensor:
         return self._rolled(x, -1)
 
-    def _rolled(self, x: Tensor, sign: int) -> Tensor:
-        height, width = x.shape[-2:]
-        reach = self.max_displacement * height / REFERENCE_SIZE
-        shifts = torch.linspace(-reach, reach, width, dtype=torch.float64).round().long()
-        rows = (torch.arange(height)[:, None] - sign * shifts) % height
-        return x[..., rows.to(x.device), torch.arange(width, device=x.device)]
+    def between(self, x: Tensor, u: float) -> Tensor:
+        """The image on its way, by whole pixels."""
+        return self._rolled(x, u)
+
+    def _rolled(self, x: Tensor, share: float) -> Tensor:
+        sides = zip((self.rows, self.columns), x.shape[-2:], strict=True)
+        shifts = [round(share * round(pixels * side / REFERENCE_SIZE)) for pixels, side in sides]
+        return x.roll(shifts, (-2, -1))
+
+
+class _Skewed(Moving):
+    """Columns roll down, or rows to the right, each by its own amount, wrapping around."""
+
+    axis: Literal["columns", "rows"]
+
+    @abstractmethod
+    def shifts(self, length: int, count: int) -> Tensor:
+        """(count,) int64: how far each of ``count`` columns (or rows) of ``length`` rolls."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._rolled(x, 1)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        return self._rolled(x, -1)
+
+    def between(self, x: Tensor, u: float) -> Tensor:
+        """Columns on their way, by whole pixels."""
+        return self._rolled(x, u)
+
+    def _rolled(self, x: Tensor, share: float) -> Tensor:
+        along = _ALONG[self.axis]
+        columns = x if along == -2 else x.transpose(-2, -1)
+        length, count = columns.shape[-2:]
+        shifts = (share * self.shifts(length, count)).round().long()
+        places = (torch.arange(length)[:, None] - shifts) % length
+        rolled = columns[..., places.to(x.device), torch.arange(count, device=x.device)]
+        return rolled if along == -2 else rolled.transpose(-2, -1)
+
+
+@dataclass(frozen=True)
+class Skew(_Skewed):
+    """Column c rolls down by d_c pixels, d linear from -max to max, wrapping around.
+
+    Args:
+        max_displacement: in pixels of an image 64 high (the course's 50); scales with the height.
+        axis: "columns", or "rows" for rows that roll to the right and scale with the width.
+    """
+
+    max_displacement: float = 50.0
+    axis: Literal["columns", "rows"] = "columns"
+
+    def __post_init__(self) -> None:
+        finite(self.max_displacement, "Skew: max_displacement")
+        choice(self.axis, "Skew: axis", _ALONG)
+
+    def shifts(self, length: int, count: int) -> Tensor:
+        reach = self.max_displacement * length / REFERENCE_SIZE
+        return torch.linspace(-reach, reach, count, dtype=torch.float64).round().long()
+
+
+@dataclass(frozen=True)
+class Shear(_Skewed):
+    """Column c of W rolls down by slope * (c - W/2), rounded towards zero, wrapping around.
+
+    The skew of the reference implementation of visual anagrams; a slope needs no scaling.
+
+    Args:
+        slope: pixels down for a pixel to the right.
+        axis: "columns", or "rows" for rows that roll to the right.
+    """
+
+    slope: float = 1.5
+    axis: Literal["columns", "rows"] = "columns"
+
+    def __post_init__(self) -> None:
+        finite(self.slope, "Shear: slope")
+        choice(self.axis, "Shear: axis", _ALONG)
+
+    def shifts(self, length: int, count: int) -> Tensor:
+        return (self.slope * (torch.arange(count, dtype=torch.float64) - count / 2)).long()

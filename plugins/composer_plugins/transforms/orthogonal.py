@@ -1,0 +1,135 @@
+"""Any orthogonal matrix as a view: of the colours, the pixels, or the whole image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from composer import Transform
+from composer.arguments import choice, finite
+from composer.transforms import TOLERANCE
+from composer_plugins.transforms.motion import Moving, wide
+
+# What is mixed goes to the last dimension, and back to the shape of the image.
+_OVER: dict[str, tuple[str, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "channels": ("channels", lambda x: x.movedim(-3, -1), lambda y: y.movedim(-1, -3)),
+    "pixels": ("pixels", lambda x: x.flatten(-2), lambda y: y),
+    "image": ("numbers", lambda x: x.flatten(-3), lambda y: y),
+}
+
+
+@dataclass(frozen=True)
+class Orthogonal(Transform):
+    """x -> Q x for your own orthogonal matrix Q.
+
+    A variance goes through the squared entries, (Q o Q) v: the diagonal of Q diag(v) Q^T, the
+    variances that the view of independent noise has. Rows of Q o Q sum to one, so it never leaves
+    the range of v, which learned coefficients between two log-variances need too; for permutations
+    and signs it is v permuted. Correlations that Q brings into the noise are not in it, and
+    carrying it there and back smooths it unless Q is such a one.
+
+    Args:
+        matrix: (n, n), rows of a list or a tensor.
+        over: what Q mixes: "pixels" (n = H*W, each channel alike), "channels" (n = C) or "image"
+            (n = C*H*W), counted as they lie in memory.
+    """
+
+    matrix: Sequence[Sequence[float]]
+    over: Literal["channels", "pixels", "image"] = "pixels"
+
+    def __post_init__(self) -> None:
+        choice(self.over, "Orthogonal: over", _OVER)
+        try:
+            q = torch.as_tensor(self.matrix, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"Orthogonal: matrix must be rows of numbers ({error})") from None
+        if q.ndim != 2 or q.shape[0] != q.shape[1] or not len(q):
+            raise ValueError(f"Orthogonal: matrix must be square, got the shape {tuple(q.shape)}")
+        gap = (q @ q.T - torch.eye(len(q), dtype=q.dtype, device=q.device)).abs().max().item()
+        if not gap < TOLERANCE:
+            raise ValueError(
+                f"Orthogonal: matrix is not orthogonal, Q Q^T is off the identity by {gap:.2g}; "
+                "take for example the Q of torch.linalg.qr in float64"
+            )
+        # Tuples, so that the view can be hashed and written into a recipe.
+        object.__setattr__(self, "matrix", tuple(tuple(row) for row in q.tolist()))
+
+    @cached_property
+    def _q(self) -> Tensor:
+        return torch.tensor(self.matrix, dtype=torch.float64)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._applied(self._q, x)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        return self._applied(self._q.T, x)
+
+    def view_variance(self, variance: Tensor) -> Tensor:
+        return self._applied(self._q**2, variance)
+
+    def inverse_variance(self, variance: Tensor) -> Tensor:
+        return self._applied(self._q.T**2, variance)
+
+    def accepts(self, height: int, width: int) -> bool:
+        n, pixels = len(self.matrix), height * width
+        fits = {"channels": True, "pixels": n == pixels, "image": pixels > 0 and n % pixels == 0}
+        return height > 0 and width > 0 and fits[self.over]
+
+    @property
+    def sizes(self) -> str:
+        return f"images of {len(self.matrix)} {_OVER[self.over][0]}"
+
+    def _applied(self, matrix: Tensor, x: Tensor) -> Tensor:
+        _, to_last, back = _OVER[self.over]
+        mixed = to_last(wide(x))
+        if mixed.shape[-1] != len(matrix):
+            raise ValueError(f"Orthogonal: it accepts {self.sizes}, not {mixed.shape[-1]}")
+        return back(mixed @ matrix.T.to(mixed)).reshape(x.shape).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class ColourRotation(Moving):
+    """The colours of an RGB image turn about the axis of greys, which stay; brightness is kept.
+
+    Variances as in :class:`Orthogonal`.
+
+    Args:
+        degrees: how far; 180, the default, turns each colour into its complement, 120 moves red
+            to green, green to blue and blue to red.
+    """
+
+    degrees: float = 180.0
+
+    def __post_init__(self) -> None:
+        finite(self.degrees, "ColourRotation: degrees")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _hue(self.degrees)(x)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        return _hue(self.degrees).inverse(x)
+
+    def view_variance(self, variance: Tensor) -> Tensor:
+        return _hue(self.degrees).view_variance(variance)
+
+    def inverse_variance(self, variance: Tensor) -> Tensor:
+        return _hue(self.degrees).inverse_variance(variance)
+
+    def between(self, x: Tensor, u: float) -> Tensor:
+        """The colours on their way."""
+        return _hue(u * self.degrees)(x)
+
+
+def _hue(degrees: float) -> Orthogonal:
+    """Rodrigues' formula about (1, 1, 1): the first row is (a, b, c), the others are its shifts."""
+    angle = math.radians(degrees)
+    third = (1 - math.cos(angle)) / 3
+    side = math.sin(angle) / math.sqrt(3)
+    a, b, c = math.cos(angle) + third, third - side, third + side
+    return Orthogonal(((a, b, c), (c, a, b), (b, c, a)), over="channels")

@@ -1,0 +1,55 @@
+"""Patches and pixels in a random order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from composer.arguments import integer
+from composer_plugins.transforms.permutation import PixelPermutation, divisor, seeded
+
+
+@dataclass(frozen=True)
+class PatchPermute(PixelPermutation):
+    """A grid of patches in a random order, the same at every size with as many patches.
+
+    Args:
+        grid: patches along each side at most; where they do not divide the side, the largest
+            number below it that does (7 at 28 pixels, 8 at 64, 256 and 1024).
+        seed: of the order.
+    """
+
+    grid: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid", integer(self.grid, f"{type(self).__name__}: grid", 2))
+        object.__setattr__(self, "seed", integer(self.seed, f"{type(self).__name__}: seed", 0))
+
+    def order(self, height: int, width: int) -> Tensor:
+        down, across = divisor(height, self.grid), divisor(width, self.grid)
+        pixels = torch.arange(height * width).reshape(down, height // down, across, -1)
+        patches = pixels.transpose(1, 2).flatten(0, 1)
+        shuffled = patches[torch.randperm(len(patches), generator=seeded(self.seed))]
+        return shuffled.reshape(down, across, height // down, -1).transpose(1, 2).flatten()
+
+    def accepts(self, height: int, width: int) -> bool:
+        return all(side > 0 and divisor(side, self.grid) > 1 for side in (height, width))
+
+    @property
+    def sizes(self) -> str:
+        return f"sides divisible by a number from 2 to {self.grid}"
+
+
+@dataclass(frozen=True)
+class PixelPermute(PatchPermute):
+    """Single pixels in a random order, up to 64 a side; in larger images square blocks of them.
+
+    Args:
+        grid: blocks along each side at most, as in :class:`PatchPermute`.
+        seed: of the order.
+    """
+
+    grid: int = 64
