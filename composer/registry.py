@@ -66,6 +66,10 @@ class Register:
         """Offer a Transform class; its name alone suffices where all parameters have defaults."""
         self._offer("transform", name, factory)
 
+    def decomposition(self, name: str, factory: Callable[..., object]) -> None:
+        """Offer a class whose ``parts`` are linear maps of images that sum to the identity."""
+        self._offer("decomposition", name, factory)
+
     def solver(self, name: str, factory: Callable[..., solvers.Solver]) -> None:
         """Offer a solver class."""
         self._offer("solver", name, factory)

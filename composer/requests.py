@@ -163,6 +163,12 @@ class Estimate:
         noise = (self.x - alpha * x0) / sigma
         return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
 
+    def with_noise(self, noise: Tensor) -> Estimate:
+        """The estimate at the same x whose noise is ``noise``; needs alpha(t) > 0."""
+        alpha, sigma = self.schedule.at(self.t)
+        x0 = (self.x - sigma * noise) / alpha
+        return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
+
     def seen_back(self, view: Transform) -> Estimate:
         """The estimate carried from a view of the image back to the image itself."""
         return self.replace(

@@ -6,19 +6,37 @@ from composer_plugins.anagram import Anagram
 from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
 from composer_plugins.cfg import CFG
 from composer_plugins.components import Components
+from composer_plugins.conjunction import Conjunction
+from composer_plugins.decompositions import (
+    Bands,
+    GrayColour,
+    LaplacianPyramid,
+    Masks,
+    MotionBlur,
+    Scales,
+)
 from composer_plugins.filters import GaussianBlur
 from composer_plugins.hybrid import Hybrid, TripleHybrid
 from composer_plugins.inpaint import Inpaint
+from composer_plugins.reference import Reference
 from composer_plugins.sdedit import SDEdit
 
 __all__ = [
     "CFG",
     "Anagram",
+    "Bands",
     "Components",
+    "Conjunction",
     "GaussianBlur",
+    "GrayColour",
     "Hybrid",
     "Inpaint",
+    "LaplacianPyramid",
+    "Masks",
+    "MotionBlur",
+    "Reference",
     "SDEdit",
+    "Scales",
     "TripleHybrid",
 ]
 
@@ -32,17 +50,23 @@ def register_plugins(register: Register) -> None:
     register.plugin("triple_hybrid", TripleHybrid)
     register.plugin("inpaint", Inpaint)
     register.plugin("sdedit", SDEdit)
+    register.plugin("conjunction", Conjunction)
+    register.plugin("reference", Reference)
+    register.decomposition("bands", Bands)
+    register.decomposition("laplacian_pyramid", LaplacianPyramid)
+    register.decomposition("gray_colour", GrayColour)
+    register.decomposition("motion_blur", MotionBlur)
+    register.decomposition("masks", Masks)
+    register.decomposition("scales", Scales)
     register.transform("identity", transforms.Identity)
     register.transform("flip", transforms.Flip)
     register.transform("rotate_180", transforms.Rotate180)
     register.transform("rotate_cw", transforms.RotateClockwise)
     register.transform("rotate_ccw", transforms.RotateCounterclockwise)
     register.transform("skew", transforms.Skew)
-    register.transform("negative", transforms.Negative)
-    register.backend("mnist", load_mnist_flow)
-    register.backend("mnist-ddpm", load_mnist_ddpm)
     register.transform("shear", transforms.Shear)
     register.transform("roll", transforms.Roll)
+    register.transform("negative", transforms.Negative)
     register.transform("detail_negative", transforms.DetailNegative)
     register.transform("patch_permute", transforms.PatchPermute)
     register.transform("pixel_permute", transforms.PixelPermute)
@@ -53,3 +77,5 @@ def register_plugins(register: Register) -> None:
     register.transform("channel_permutation", transforms.ChannelPermutation)
     register.transform("colour_rotation", transforms.ColourRotation)
     register.transform("orthogonal", transforms.Orthogonal)
+    register.backend("mnist", load_mnist_flow)
+    register.backend("mnist-ddpm", load_mnist_ddpm)

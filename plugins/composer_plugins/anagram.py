@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from composer import Estimate, Request, Sampler, Transform, get_transform, hookimpl
-from composer.arguments import choice, finite_list
+from composer.arguments import choice, finite, finite_list
 from composer.requests import total
 from composer.transforms import check_view
+from composer_plugins.reductions import REDUCTIONS, interpolate, rectified, weight_rows
 
 Reduction = Literal["mean", "weighted", "alternate"]
 
@@ -29,14 +29,23 @@ class Anagram:
         views: {transform: condition}; transforms by name or as Transform objects. A condition may
             be a plugin, such as a Hybrid seen in this view only. All None leaves the condition to
             the call.
-        reduction: "mean" takes equal weights, "weighted" those given, "alternate" asks at step i
-            view i mod N only.
-        weights: one a view, summing to one; for "weighted". A view of weight 0 is not asked.
+        reduction: "mean" takes equal weights, "weighted" those given, "alternate" asks at each
+            step one view only, in turn.
+        weights: for "weighted": one a view, summing to one; or rows of such weights, spread evenly
+            over the noise level from noise to image and interpolated. A view of weight 0 is not
+            asked.
+        intervals: for each view the noise levels (low, high) within [0, 1], as CFG's interval, at
+            which it takes part; None for all views always.
+        rectification: 0 keeps the estimate as it is; 1 gives its noise the length that the views'
+            noises have, which a mean shrinks; between, that power of it. Leaves the law of
+            composition.
     """
 
     views: Mapping[str | Transform, Any] | Mapping[str, Any] | Mapping[Transform, Any]
     reduction: Reduction = "mean"
-    weights: Sequence[float] | None = None
+    weights: Sequence[float] | Sequence[Sequence[float]] | None = None
+    intervals: Sequence[Sequence[float]] | None = None
+    rectification: float = 0.0
 
     def __post_init__(self) -> None:
         # Looking the views up refuses an unknown name here, not at the first step.
@@ -45,16 +54,21 @@ class Anagram:
                 "Anagram: views must be a dict such as {'identity': 6, 'rotate_180': 9}, "
                 f"got {self.views!r}"
             )
-        choice(self.reduction, "Anagram: reduction", _REDUCTIONS)
-        if (self.weights is not None) != (self.reduction == "weighted"):
+        choice(self.reduction, "Anagram: reduction", REDUCTIONS)
+        finite(self.rectification, "Anagram: rectification")
+        if (self.weights is None) == (self.reduction == "weighted"):
             raise ValueError("Anagram: weights go with reduction='weighted', and only with it")
         if self.weights is not None:
-            weights = finite_list(self.weights, "Anagram: weights")
-            if len(weights) != len(self.views) or not math.isclose(sum(weights), 1.0):
+            weight_rows(self.weights, len(self.views), "Anagram")
+        for interval in self.intervals or ():
+            ends = finite_list(interval, "Anagram: intervals")
+            if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
                 raise ValueError(
-                    f"Anagram: weights must be {len(self.views)} numbers that sum to 1, "
-                    f"got {weights}"
+                    "Anagram: each of intervals must be (low, high) with 0 <= low <= high <= 1, "
+                    f"got {interval!r}"
                 )
+        if self.intervals is not None and len(self.intervals) != len(self.views):
+            raise ValueError(f"Anagram: intervals must be one for each of {len(self.views)} views")
 
     @property
     def conditions(self) -> tuple[Any, ...]:
@@ -69,44 +83,41 @@ class Anagram:
     def check(self, sampler: Sampler) -> None:
         for view in self.transforms:
             check_view(view, sampler.backend.shape, "Anagram")
+        for step, time in enumerate(sampler.times[:-1]):
+            level = sampler.backend.schedule.noise_level(time)
+            if not any(self.weights_at(level, step)):
+                raise ValueError(
+                    f"Anagram: no view takes part at the noise level {level:.3g} (step {step}); "
+                    "widen intervals"
+                )
 
     @hookimpl
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        weights = _REDUCTIONS[self.reduction](self, request.step)
-        chosen = [
+        weights = self.weights_at(request.noise_level, request.step)
+        asked = [
             (view, condition, weight)
             for view, condition, weight in zip(
                 self.transforms, self.conditions, weights, strict=True
             )
             if weight != 0
         ]
-        answers = yield [request.seen_through(view).fill(cond) for view, cond, _ in chosen]
-        return total(
-            request,
-            [
-                weight * answer.seen_back(view)
-                for answer, (view, _, weight) in zip(answers, chosen, strict=True)
-            ],
-        )
+        answers = yield [request.seen_through(view).fill(cond) for view, cond, _ in asked]
+        seen = [a.seen_back(view) for a, (view, _, _) in zip(answers, asked, strict=True)]
+        weighed = [weight * e for e, (_, _, weight) in zip(seen, asked, strict=True)]
+        estimate = total(request, weighed)
+        if self.rectification == 0:
+            return estimate
+        return rectified(estimate, seen, self.rectification)
 
-
-def _mean(anagram: Anagram, step: int) -> Sequence[float]:
-    return [1 / len(anagram.views)] * len(anagram.views)
-
-
-def _weighted(anagram: Anagram, step: int) -> Sequence[float]:
-    return anagram.weights or ()
-
-
-def _alternate(anagram: Anagram, step: int) -> Sequence[float]:
-    turn = step % len(anagram.views)
-    return [float(i == turn) for i in range(len(anagram.views))]
-
-
-_REDUCTIONS: dict[str, Callable[[Anagram, int], Sequence[float]]] = {
-    "mean": _mean,
-    "weighted": _weighted,
-    "alternate": _alternate,
-}
+    def weights_at(self, noise_level: float, step: int) -> list[float]:
+        """The weight of each view at a noise level; all 0 if none takes part."""
+        count = len(self.views)
+        always = [(0.0, 1.0)] * count
+        ends = enumerate(self.intervals or always)
+        active = [i for i, (low, high) in ends if low <= noise_level <= high]
+        if not active:
+            return [0.0] * count
+        rows = weight_rows(self.weights or [1 / count] * count, count, "Anagram")
+        return REDUCTIONS[self.reduction](active, step, interpolate(rows, 1 - noise_level))

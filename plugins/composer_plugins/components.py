@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from torch import Tensor
 
 from composer import Estimate, Request, Sampler, hookimpl
 from composer.requests import total
 from composer.transforms import check_parts
-
-Part = Callable[[Tensor], Tensor]
+from composer_plugins.decompositions import Decomposition, Part
 
 
 def decompose(
@@ -24,34 +21,45 @@ def decompose(
     return total(request, filtered)
 
 
+def parts_of(decomposition: Decomposition | Sequence[Part]) -> tuple[Part, ...]:
+    """The parts of a decomposition, or the functions given as such."""
+    if isinstance(decomposition, Decomposition):
+        return decomposition.parts
+    return tuple(decomposition)
+
+
 @dataclass(frozen=True, eq=False)
 class Components:
-    """A decomposition of your own: linear parts that sum to the identity, a condition for each.
+    """A condition for each part of a decomposition: regions, gray and colour, bands, your own.
+
+    The estimate is sum_i P_i f(x, condition_i).
 
     Geng, Park & Owens 2024, "Factorized Diffusion", arXiv 2404.11615.
 
     Args:
-        parts: linear maps (B, C, H, W) -> (B, C, H, W) whose sum is the identity; checked when
-            the Sampler is built.
+        parts: a decomposition such as ``GrayColour()`` or ``Masks([mask, 1 - mask])``, or linear
+            maps (B, C, H, W) -> (B, C, H, W) whose sum is the identity; checked when the Sampler
+            is built.
         conditions: one a part; a condition may be a plugin, such as an Anagram.
     """
 
-    parts: Sequence[Part]
+    parts: Decomposition | Sequence[Part]
     conditions: Sequence[Any]
 
     def __post_init__(self) -> None:
-        if not self.parts or len(self.parts) != len(self.conditions):
+        count = len(parts_of(self.parts))
+        if not count or count != len(self.conditions):
             raise ValueError(
-                f"Components: {len(self.parts)} parts and {len(self.conditions)} conditions; "
-                "give one condition a part"
+                f"Components: {count} parts and {len(self.conditions)} conditions; give one "
+                "condition a part"
             )
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:
-        check_parts(self.parts, sampler.backend.shape, "Components")
+        check_parts(parts_of(self.parts), sampler.backend.shape, "Components")
 
     @hookimpl
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        return (yield from decompose(request, self.parts, self.conditions))
+        return (yield from decompose(request, parts_of(self.parts), self.conditions))

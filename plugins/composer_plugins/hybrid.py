@@ -6,12 +6,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from composer import Estimate, Request, hookimpl
 from composer.arguments import finite_list, positive
-from composer_plugins.components import Part, decompose
-from composer_plugins.filters import GaussianBlur
+from composer_plugins.components import decompose
+from composer_plugins.decompositions import Bands, Part
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +41,7 @@ class Hybrid:
     @property
     def parts(self) -> tuple[Part, ...]:
         """Linear maps that sum to the identity, in the order of the conditions."""
-        blur = GaussianBlur(self.sigma)
-
-        def detail(x: Tensor) -> Tensor:
-            return x - blur(x)
-
-        return blur, detail
+        return Bands((self.sigma,)).parts
 
     @hookimpl
     def noise_estimate(
@@ -84,18 +77,7 @@ class TripleHybrid:
     @property
     def parts(self) -> tuple[Part, ...]:
         """Linear maps that sum to the identity, in the order of the conditions."""
-        fine, coarse = (GaussianBlur(sigma) for sigma in self.sigmas)
-
-        def low(x: Tensor) -> Tensor:
-            return coarse(fine(x))
-
-        def mid(x: Tensor) -> Tensor:
-            return fine(x) - low(x)
-
-        def high(x: Tensor) -> Tensor:
-            return x - fine(x)
-
-        return low, mid, high
+        return Bands(tuple(self.sigmas)).parts
 
     @hookimpl
     def noise_estimate(

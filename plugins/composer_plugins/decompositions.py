@@ -1,0 +1,194 @@
+"""Decompositions: linear parts of an image that sum to it, for hybrids and their kin.
+
+Each is stated at 64 pixels where it has a scale, and works from 28 to 1024. The network never sees
+a part: it sees x, and its prediction is filtered (Geng, Park & Owens 2024, "Factorized Diffusion",
+arXiv 2404.11615).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from composer.arguments import finite, finite_list, integer, positive
+from composer.images import ImageLike, to_mask
+from composer_plugins.filters import REFERENCE_SIZE, GaussianBlur
+
+Part = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Decomposition(Protocol):
+    """Anything with ``parts``: linear maps (B, C, H, W) -> the same shape that sum to the
+    identity."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]: ...
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Frequency bands, the coarsest first, by Gaussian blurs in cascade.
+
+    With G_1 ... G_n from fine to coarse and g_k = G_k ... G_1 x (g_0 = x), the parts are
+    g_n, g_{n-1} - g_n, ..., x - g_1. One sigma makes a hybrid's low and high, two make a triple.
+
+    Args:
+        sigmas: of G_1 ... G_n, in pixels of an image 64 high.
+    """
+
+    sigmas: Sequence[float] = (2.0,)
+
+    def __post_init__(self) -> None:
+        if not finite_list(self.sigmas, "Bands: sigmas"):
+            raise ValueError("Bands: sigmas is empty; give at least one")
+        for sigma in self.sigmas:
+            positive(sigma, "Bands: sigmas")
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        blurs = [GaussianBlur(sigma) for sigma in self.sigmas]
+
+        def smooth(x: Tensor, level: int) -> Tensor:
+            for blur in blurs[:level]:
+                x = blur(x)
+            return x
+
+        def band(x: Tensor, level: int) -> Tensor:
+            finer = smooth(x, level)
+            return finer - blurs[level](finer)
+
+        levels = reversed(range(len(blurs)))
+        return (partial(smooth, level=len(blurs)), *(partial(band, level=k) for k in levels))
+
+
+@dataclass(frozen=True)
+class LaplacianPyramid:
+    """``depth`` octaves of detail above a coarse rest, the coarsest first, at full resolution.
+
+    Burt & Adelson 1983, "The Laplacian Pyramid as a Compact Image Code"; level k is blurred to
+    sigma * 2^k in all, without down-sampling, which would fold high frequencies into low ones.
+
+    Args:
+        depth: number of differences, at least 1; there are depth + 1 parts.
+        sigma: of the finest blur, in pixels of an image 64 high.
+    """
+
+    depth: int = 3
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        integer(self.depth, "LaplacianPyramid: depth", least=1)
+        positive(self.sigma, "LaplacianPyramid: sigma")
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        # Variances of blurs in cascade add: from 2^(k-1) sigma to 2^k sigma it takes this much.
+        steps = (2 ** (k - 1) * math.sqrt(3) * self.sigma for k in range(1, self.depth))
+        return Bands((self.sigma, *steps)).parts
+
+
+@dataclass(frozen=True)
+class GrayColour:
+    """The mean of the channels, and what colour adds to it."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        def gray(x: Tensor) -> Tensor:
+            return x.mean(1, keepdim=True).expand_as(x)
+
+        return gray, partial(_rest, part=gray)
+
+
+@dataclass(frozen=True)
+class MotionBlur:
+    """What a diagonal motion smears out, and the rest.
+
+    Args:
+        taps: length of the motion in pixels of an image 64 high, at least 2; scales with it.
+    """
+
+    taps: int = 7
+
+    def __post_init__(self) -> None:
+        integer(self.taps, "MotionBlur: taps", least=2)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return self._blur, partial(_rest, part=self._blur)
+
+    def _blur(self, x: Tensor) -> Tensor:
+        channels, height, width = x.shape[1:]
+        # An odd length keeps the picture where it is; mirroring cannot reach beyond the image.
+        reach = max(1, round((self.taps - 1) / 2 * height / REFERENCE_SIZE))
+        reach = min(reach, height - 1, width - 1)
+        taps = 2 * reach + 1
+        kernel = torch.eye(taps, dtype=x.dtype, device=x.device) / taps
+        padded = F.pad(x, (reach,) * 4, mode="reflect")
+        return F.conv2d(padded, kernel.expand(channels, 1, taps, taps), groups=channels)
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Regions: part i is m_i * x, with masks that sum to one at every pixel.
+
+    Args:
+        masks: (H, W) in [0, 1] or PIL images; resized to the image by averaging, which keeps
+            their sum.
+    """
+
+    masks: Sequence[ImageLike]
+
+    def __post_init__(self) -> None:
+        masks = [to_mask(mask) for mask in self.masks]
+        if not masks or any(mask.shape != masks[0].shape for mask in masks):
+            raise ValueError("Masks: give at least one mask, and all of one size")
+        if (gap := (torch.stack(masks).sum(0) - 1).abs().max().item()) > 1e-6:
+            raise ValueError(
+                f"Masks: the masks do not sum to one everywhere (off by {gap:.2g}); make the last "
+                "one 1 minus the others"
+            )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        stack = torch.stack([to_mask(mask) for mask in self.masks])[:, None].double()
+        stack = stack / stack.sum(0)  # exact, where float32 or a PIL image's 8 bits were not
+
+        def region(x: Tensor, index: int) -> Tensor:
+            mask = stack[index : index + 1]
+            if mask.shape[-2:] != x.shape[-2:]:
+                mask = F.adaptive_avg_pool2d(mask, x.shape[-2:])
+            return x * mask.to(x)
+
+        return tuple(partial(region, index=i) for i in range(len(stack)))
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Shares of the whole image: part i is a_i * x.
+
+    Args:
+        shares: numbers a_i that sum to one.
+    """
+
+    shares: Sequence[float] = (0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        shares = finite_list(self.shares, "Scales: shares")
+        if not math.isclose(sum(shares), 1.0):
+            raise ValueError(f"Scales: shares must sum to 1, got {shares}")
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(partial(torch.mul, other=finite(a, "Scales: shares")) for a in self.shares)
+
+
+def _rest(x: Tensor, part: Part) -> Tensor:
+    return x - part(x)

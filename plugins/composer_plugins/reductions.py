@@ -1,0 +1,77 @@
+"""How the views of an anagram are weighed at each moment, and what a mean does to the noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+
+from composer import Estimate
+from composer.arguments import finite_list
+
+Rows = Sequence[Sequence[float]]
+
+
+def mean(active: Sequence[int], step: int, now: Sequence[float]) -> list[float]:
+    """Equal weights for the active views."""
+    return [float(i in active) / len(active) for i in range(len(now))]
+
+
+def weighted(active: Sequence[int], step: int, now: Sequence[float]) -> list[float]:
+    """The weights of this moment, shared out among the active views."""
+    whole = sum(now[i] for i in active)
+    return [now[i] / whole if i in active else 0.0 for i in range(len(now))]
+
+
+def alternate(active: Sequence[int], step: int, now: Sequence[float]) -> list[float]:
+    """The whole weight for the active view whose turn it is."""
+    turn = active[step % len(active)]
+    return [float(i == turn) for i in range(len(now))]
+
+
+REDUCTIONS: dict[str, Callable[[Sequence[int], int, Sequence[float]], list[float]]] = {
+    "mean": mean,
+    "weighted": weighted,
+    "alternate": alternate,
+}
+
+
+def weight_rows(weights: Sequence[float] | Rows, count: int, owner: str) -> Rows:
+    """Weights as rows over the run: one row if they are constant. Each row sums to one."""
+    if not isinstance(weights, Sequence) or isinstance(weights, str):
+        raise TypeError(f"{owner}: weights must be a list or tuple of numbers, got {weights!r}")
+    varying = bool(weights) and all(isinstance(row, Sequence) for row in weights)
+    rows = weights if varying else [weights]
+    checked = [finite_list(row, f"{owner}: weights") for row in rows]
+    for row in checked:
+        if len(row) != count or not math.isclose(math.fsum(row), 1.0):
+            raise ValueError(f"{owner}: weights must be {count} numbers that sum to 1, got {row}")
+    return checked
+
+
+def interpolate(rows: Rows, place: float) -> list[float]:
+    """The row at ``place`` in [0, 1] of rows spread evenly over it."""
+    if len(rows) == 1:
+        return list(rows[0])
+    at = min(max(place, 0.0), 1.0) * (len(rows) - 1)
+    index = min(int(at), len(rows) - 2)
+    before, after = [*pairwise(rows)][index]
+    return [a + (at - index) * (b - a) for a, b in zip(before, after, strict=True)]
+
+
+def rectified(mixture: Estimate, parts: Sequence[Estimate], strength: float) -> Estimate:
+    """``mixture`` with its noise as long as that of the ``parts`` it is a mean of.
+
+    Two noises of unit variance that correlate by rho have a mean of standard deviation
+    sqrt((1 + rho) / 2): the sampler would take the image for cleaner than it is. The noise of
+    each image is divided by (|mixture| / mean |part|)^strength, measured, which needs no rho.
+    This leaves the law of composition on purpose; it works on the noise, whatever the prediction.
+    """
+    alpha, _ = mixture.schedule.at(mixture.t)
+    if alpha == 0:  # x is the noise then, and nothing has been averaged away
+        return mixture
+    lengths = torch.stack([part.noise.flatten(1).norm(dim=1) for part in parts]).mean(0)
+    ratio = mixture.noise.flatten(1).norm(dim=1) / lengths
+    return mixture.with_noise(mixture.noise / ratio.pow(strength)[:, None, None, None])

@@ -1,0 +1,65 @@
+"""Inverse problems: one component of the image is given, the rest is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from composer import Sampler, State, hookimpl
+from composer.arguments import integer
+from composer.images import ImageLike, require_batch, require_shape, to_tensor
+from composer.transforms import check_parts
+from composer_plugins.components import parts_of
+from composer_plugins.decompositions import Bands, Decomposition, Part
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """After each step give x one component of a reference image, noised to the level of x.
+
+    With P the part chosen, x <- x - P x + P (alpha(t) image + sigma(t) noise); after the last step
+    x <- x - P x + P image. Where P is a projection (gray, a hard mask) the result has P x = P image
+    exactly; where it is not (a blur), the result is P image and the rest of the sample, a hybrid
+    with a real photograph.
+
+    Geng, Park & Owens 2024, "Factorized Diffusion", arXiv 2404.11615, section 3.4.
+
+    Args:
+        image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
+        decomposition: its parts sum to the identity.
+        part: which of them the image gives, counted from 0.
+    """
+
+    image: ImageLike
+    decomposition: Decomposition | Sequence[Part] = field(default_factory=Bands)
+    part: int = 0
+
+    def __post_init__(self) -> None:
+        to_tensor(self.image, "Reference: image")
+        count = len(parts_of(self.decomposition))
+        if integer(self.part, "Reference: part", least=0) >= count:
+            raise ValueError(f"Reference: part must be below {count}, got {self.part}")
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        require_shape(to_tensor(self.image), sampler.backend.shape, "Reference")
+        check_parts(parts_of(self.decomposition), sampler.backend.shape, "Reference")
+
+    @hookimpl
+    def start(self, state: State) -> None:
+        image = to_tensor(self.image).to(state.x)
+        require_batch(image, len(state.seeds), "Reference")
+        state.memory[self] = image
+        self._replace(state)
+
+    @hookimpl
+    def post_step(self, state: State) -> None:
+        self._replace(state)
+
+    def _replace(self, state: State) -> None:
+        known: Tensor = state.memory[self].expand_as(state.x)
+        if state.backend.schedule.noise_level(state.t) > 0:
+            known = state.backend.schedule.add_noise(known, state.randn(), state.t)
+        state.x = state.x + parts_of(self.decomposition)[self.part](known - state.x)
