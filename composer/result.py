@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
+from composer.animation import Timing, animate
 from composer.images import to_pil
+from composer.registry import get_transform
+from composer.transforms import Transform
 
 
 @dataclass
@@ -40,12 +44,14 @@ class Result:
         x: (B, C, H, W) in [-1, 1], up to the model's overshoot.
         seeds: image k is a function of seeds[k].
         stats: what it cost.
+        views: the transforms that the plugins showed the images through.
     """
 
     x: Tensor
     seeds: tuple[int, ...]
     stats: Stats
     _describe: Callable[[], dict[str, Any]] = field(repr=False)
+    views: tuple[Transform, ...] = ()
 
     @cached_property
     def images(self) -> list[Image.Image]:
@@ -57,3 +63,34 @@ class Result:
         """JSON-able: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))`` repeats
         the call."""
         return self._describe()
+
+    def animate(
+        self,
+        path: str | Path,
+        view: str | Transform | None = None,
+        captions: Sequence[str] = (),
+        fps: float = 30.0,
+        hold: float = 1.0,
+        move: float = 2.0,
+        scale: int | None = None,
+    ) -> Path:
+        """Write a GIF or MP4 in which the images move to a view and back, over and over.
+
+        Args:
+            path: ends in .gif, or in .mp4 with the extra ``video``.
+            view: a transform or its name; None for each of :attr:`views` in turn. Images without
+                views go far away and come back, which is how a hybrid reads differently.
+            captions: one for the images and one for each view, shown while they stand still.
+            fps: frames a second.
+            hold: seconds that the images, and each view, stand still.
+            move: seconds from the images to a view, and back.
+            scale: whole enlargement of each pixel; None for a frame of 500 to 1000 pixels.
+
+        Returns:
+            The path.
+        """
+        if view is None:  # an identity, which returns x itself, has no way to go
+            views = [v for v in self.views if v(self.x) is not self.x]
+        else:
+            views = [get_transform(view) if isinstance(view, str) else view]
+        return animate(self.x, path, views, captions, Timing(fps, hold, move), scale)

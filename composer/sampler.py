@@ -81,7 +81,7 @@ class Sampler:
         deque(steps, maxlen=0)  # runs them all, keeps none
         model.stats.seconds = time.perf_counter() - began
         describe = partial(recipes.describe, self, condition, state.seeds)
-        return Result(state.x, state.seeds, model.stats, describe)
+        return Result(state.x, state.seeds, model.stats, describe, stack.views(self.plugins))
 
     def stream(self, condition: Any = None, seeds: Iterable[int] = (0,)) -> Iterator[State]:
         """The state after every step; arguments as for :meth:`sample`, checked at once.

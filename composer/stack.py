@@ -17,6 +17,7 @@ from composer.errors import NonFiniteError
 from composer.requests import UNCONDITIONAL
 from composer.solvers import Solver
 from composer.state import State
+from composer.transforms import Transform
 
 if TYPE_CHECKING:
     from composer.sampler import Sampler
@@ -66,6 +67,17 @@ def checked_start(state: State) -> State:
     if not isinstance(state.x, Tensor) or tuple(state.x.shape) != shape:
         raise ValueError(f"after start, state.x must be a tensor of shape {shape}")
     return state
+
+
+def views(plugins: Iterable[object]) -> tuple[Transform, ...]:
+    """What plugins show images through, each view once: their optional attribute ``transforms``."""
+    found: list[Transform] = []
+    for plugin in plugins:
+        listed = getattr(plugin, "transforms", ())
+        for view in listed if isinstance(listed, Sequence) else ():
+            if isinstance(view, Transform) and view not in found:
+                found.append(view)
+    return tuple(found)
 
 
 def checked_solver(solver: Solver) -> Solver:
