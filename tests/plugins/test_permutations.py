@@ -8,8 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer import get_transform
+from composer import Sampler, get_transform
+from composer.testing import IdentityBackend
 from composer.transforms import check_view
+from composer_plugins import CFG, Anagram
 from composer_plugins.transforms import (
     InnerCircle,
     Jigsaw,
@@ -287,3 +289,30 @@ def test_bad_parameters_are_refused():
         PixelPermute(2.5)
     with pytest.raises(TypeError, match="Jigsaw: seed must be an integer"):
         Jigsaw("0")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "detail_negative"])
+def test_over_the_backend_that_returns_x_an_anagram_returns_x(name):
+    """The law of composition for every view, with guidance around it."""
+    stack = [CFG(3.0), Anagram({"identity": 0, name: 1})]
+    x = torch.randn(2, 1, 16, 16, dtype=torch.float64)
+    estimate = Sampler(IdentityBackend((1, 16, 16)), stack).denoise(x, 0.3)
+    torch.testing.assert_close(estimate.prediction, x, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_view_assumes_a_device(name):
+    """Tensors without data stand for another device: mixing devices fails there too."""
+    view, x = get_transform(name), torch.empty(2, 3, 32, 32, device="meta")
+    for seen in (view(x), view.inverse(x), view.frame(x, 0.4)):
+        assert (seen.shape, seen.device) == (x.shape, x.device)
+
+
+def test_an_order_found_without_gradients_serves_them_later():
+    view = PatchPermute(seed=123)
+    with torch.inference_mode():
+        view(torch.zeros(1, 16, 16))
+    x = torch.zeros(1, 16, 16, requires_grad=True)
+    weights = numbered(16, 16)
+    (view(x) * weights).sum().backward()
+    assert torch.equal(x.grad.double(), view.inverse(weights))

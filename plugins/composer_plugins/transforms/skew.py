@@ -11,6 +11,7 @@ from torch import Tensor
 
 from composer.arguments import choice, finite
 from composer_plugins.transforms.motion import Moving
+from composer_plugins.transforms.permutation import PixelPermutation
 
 REFERENCE_SIZE = 64
 _ALONG = {"columns": -2, "rows": -1}
@@ -48,7 +49,7 @@ class Roll(Moving):
         return x.roll(shifts, (-2, -1))
 
 
-class _Skewed(Moving):
+class _Skewed(PixelPermutation):
     """Columns roll down, or rows to the right, each by its own amount, wrapping around."""
 
     axis: Literal["columns", "rows"]
@@ -57,11 +58,8 @@ class _Skewed(Moving):
     def shifts(self, length: int, count: int) -> Tensor:
         """(count,) int64: how far each of ``count`` columns (or rows) of ``length`` rolls."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._rolled(x, 1)
-
-    def inverse(self, x: Tensor) -> Tensor:
-        return self._rolled(x, -1)
+    def order(self, height: int, width: int) -> Tensor:
+        return self._rolled(torch.arange(height * width).reshape(height, width), 1).flatten()
 
     def between(self, x: Tensor, u: float) -> Tensor:
         """Columns on their way, by whole pixels."""
@@ -69,12 +67,12 @@ class _Skewed(Moving):
 
     def _rolled(self, x: Tensor, share: float) -> Tensor:
         along = _ALONG[self.axis]
-        columns = x if along == -2 else x.transpose(-2, -1)
-        length, count = columns.shape[-2:]
+        length, count = x.shape[along], x.shape[-3 - along]
         shifts = (share * self.shifts(length, count)).round().long()
-        places = (torch.arange(length)[:, None] - shifts) % length
-        rolled = columns[..., places.to(x.device), torch.arange(count, device=x.device)]
-        return rolled if along == -2 else rolled.transpose(-2, -1)
+        # Lines first: the places in each column, or row, that its pixels come from.
+        lines = (torch.arange(length) - shifts[:, None]) % length
+        places = lines if along == -1 else lines.T
+        return x.gather(along, places.to(x.device).expand_as(x))
 
 
 @dataclass(frozen=True)
