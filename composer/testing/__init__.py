@@ -1,6 +1,64 @@
-"""Exact backends for tests: models whose answers are known in closed form."""
+"""For tests: exact backends, and the contracts of transforms, decompositions and stacks.
 
+``composer.testing.strategies`` has hypothesis strategies; hypothesis is imported with it only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import TypeVar
+
+from composer.testing.checks import Check, CheckFailed, Outcome, parametrize
+from composer.testing.decomposition import check_decomposition, decomposition_checks
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
 from composer.testing.identity import IdentityBackend
+from composer.testing.registered import registered_transforms
+from composer.testing.stack import check_stack, stack_checks
+from composer.testing.transform import check_transform, transform_checks
+from composer.transforms import Transform
 
-__all__ = ["GaussianMixtureBackend", "IdentityBackend"]
+T = TypeVar("T")
+
+__all__ = [
+    "Check",
+    "CheckFailed",
+    "GaussianMixtureBackend",
+    "IdentityBackend",
+    "Outcome",
+    "check_decomposition",
+    "check_stack",
+    "check_transform",
+    "decomposition_checks",
+    "parametrize_with_checks",
+    "registered_transforms",
+    "stack_checks",
+    "transform_checks",
+]
+
+
+def parametrize_with_checks(things: Iterable[object]) -> Callable[[T], T]:
+    """A pytest decorator: the test is run once for each check of each thing, as ``check``.
+
+    ::
+
+        @parametrize_with_checks([Flip(), Skew(20), GrayColour()])
+        def test_mine(check):
+            check()
+
+    Args:
+        things: transforms and decompositions.
+    """
+    checks: list[Check] = []
+    for thing in things:
+        checks += (
+            transform_checks(thing) if isinstance(thing, Transform) else decomposition_checks(thing)
+        )
+    return parametrize(checks)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name == "strategies":
+        return importlib.import_module("composer.testing.strategies")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,27 @@
+"""What of the registry can be examined as it is: the offers that need no arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from composer.registry import Registry, installed
+from composer.transforms import Transform
+
+
+def registered_transforms(registry: Registry | None = None) -> dict[str, Transform]:
+    """Every registered transform whose parameters all have defaults, by name."""
+    offers = (registry or installed()).offers.values()
+    return {
+        offer.name: offer.factory()
+        for offer in offers
+        if offer.kind == "transform" and not required(offer.factory)
+    }
+
+
+def required(factory: Callable[..., Any]) -> list[str]:
+    """The names of a factory's parameters without a default."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(factory).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]

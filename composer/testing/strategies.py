@@ -1,0 +1,89 @@
+"""Hypothesis strategies for images and transforms; they shrink to what a person would try first.
+
+Give tests that use them ``@settings(deadline=None)``: the first call of a transform may build a
+permutation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from composer.testing.probe import DTYPES, noise, takes
+from composer.testing.registered import registered_transforms
+from composer.transforms import Transform
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise ImportError(
+        "composer.testing.strategies needs hypothesis: pip install hypothesis"
+    ) from error
+
+
+@st.composite
+def image_shapes(
+    draw: st.DrawFn,
+    max_side: int = 24,
+    max_lead: int = 2,
+    square: bool = False,
+) -> tuple[int, ...]:
+    """(..., C, H, W), of 1 to 3 channels and up to ``max_lead`` leading dimensions.
+
+    Shrinks to one small image of one channel.
+    """
+    lead = draw(st.lists(st.integers(1, 3), max_size=max_lead))
+    height = draw(st.integers(1, max_side))
+    width = height if square else draw(st.integers(1, max_side))
+    return (*lead, draw(st.integers(1, 3)), height, width)
+
+
+def dtypes() -> st.SearchStrategy[torch.dtype]:
+    """float64, float32, float16 and bfloat16; shrinks to float64."""
+    return st.sampled_from(DTYPES[::-1])
+
+
+@st.composite
+def images(
+    draw: st.DrawFn,
+    shapes: st.SearchStrategy[tuple[int, ...]] | None = None,
+    dtypes: st.SearchStrategy[torch.dtype] | None = None,
+) -> Tensor:
+    """Images: whole numbers in order, one white pixel, or N(0, 1) noise; shrinks to numbers.
+
+    Args:
+        shapes: None for :func:`image_shapes`.
+        dtypes: None for float32.
+    """
+    shape = draw(image_shapes() if shapes is None else shapes)
+    dtype = torch.float32 if dtypes is None else draw(dtypes)
+    count = torch.Size(shape).numel()
+    kind = draw(st.sampled_from(["numbers", "pixel", "noise"]))
+    if kind == "noise":
+        return noise(shape, seed=draw(st.integers(0, 2**31)), dtype=dtype)
+    flat = torch.arange(count) % 256  # what bfloat16 holds exactly
+    if kind == "pixel":
+        flat = (torch.arange(count) == draw(st.integers(0, count - 1))).long()
+    return flat.reshape(shape).to(dtype)
+
+
+def transforms(
+    height: int | None = None, width: int | None = None, channels: int = 3
+) -> st.SearchStrategy[Transform]:
+    """Registered transforms that need no arguments, their inverses and products.
+
+    Shrinks to the identity.
+
+    Args:
+        height, width: only those that accept this size; None for any.
+        channels: of the images they must work with, where a size is given.
+    """
+    by_name = registered_transforms()
+    known = [by_name[name] for name in sorted(by_name, key=lambda n: (n != "identity", n))]
+    if height is not None and width is not None:
+        size = height, width
+        known = [t for t in known if t.accepts(*size) and takes(t, (channels, *size))]
+    single = st.sampled_from(known)
+    inverse = single.map(lambda t: t.inverse_transform)
+    product = st.builds(lambda a, b: a @ b, single, single | inverse)
+    return single | inverse | product

@@ -1,0 +1,278 @@
+"""How a view behaves: what it leaves alone, keeps, refuses, remembers, and can be written as."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+from unittest import SkipTest
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from composer.recipes import _decode, _encode
+from composer.registry import installed
+from composer.testing.checks import Contract, first, off
+from composer.testing.probe import DTYPES, Map, Probe, Shape, at, both, noise
+from composer.transforms import TOLERANCE, check_view
+
+ASKED = (*((n, n) for n in (1, 2, 3, 7, 16, 28, 64, 256, 1024)), (28, 30), (30, 28), (64, 256))
+
+
+def accepted_sizes(probe: Probe) -> str:
+    """accepts() says yes or no to every size, and sizes in words what; others are refused so."""
+    view = probe.transform
+    answers = {size: view.accepts(*size) for size in ASKED}
+    vague = [size for size, answer in answers.items() if not isinstance(answer, bool)]
+    if vague:
+        return f"accepts{vague[0]} is {answers[vague[0]]!r}, neither True nor False"
+    if not isinstance(view.sizes, str) or not view.sizes:
+        return f"sizes is {view.sizes!r}"
+    refused = [size for size, answer in answers.items() if not answer]
+    if not refused:
+        return ""
+    if view.sizes == "any size":
+        return f"sizes says any size, accepts{refused[0]} says no"
+    try:
+        check_view(view, (3, *refused[0]), "Anagram")
+    except ValueError as error:
+        return "" if view.sizes in str(error) else f"the refusal does not say sizes: {error}"
+    return f"a view of size {refused[0]} is not refused"
+
+
+def no_mutation(probe: Probe) -> str:
+    """Neither map writes into its argument."""
+
+    def trouble(size: Shape, what: str, view: Map) -> str:
+        x = noise(size, 2)
+        before = x.clone()
+        view(x)
+        return "" if torch.equal(x, before) else f"{what} writes into its argument{at(size)}"
+
+    return first(trouble(s, *pair) for s in probe.shapes for pair in both(probe.transform))
+
+
+def dtype_and_device(probe: Probe) -> str:
+    """float16, bfloat16, float32 and float64 are kept, on every device there is.
+
+    Rounding: within 16 eps max|f(x)| of float64's answer.
+    """
+
+    def trouble(size: Shape, what: str, view: Map, dtype: torch.dtype, device: str) -> str:
+        x = noise(size, 2, dtype=dtype).to(device)
+        seen = view(x)
+        if (seen.dtype, seen.device) != (x.dtype, x.device):
+            return f"{what} of {x.dtype} on {x.device} is {seen.dtype} on {seen.device}"
+        exact = view(x.cpu().double())
+        tolerance = 16 * torch.finfo(dtype).eps * exact.abs().max().item()
+        return off(seen.cpu(), exact, tolerance, f"{what} in {dtype}{at(size)}")
+
+    return first(
+        trouble(size, *pair, dtype, device)
+        for size in probe.middling
+        for pair in both(probe.transform)
+        for dtype in DTYPES
+        for device in _devices()
+    )
+
+
+def non_contiguous(probe: Probe) -> str:
+    """However an image lies in memory, it is seen the same: strided, transposed, expanded."""
+
+    def troubles() -> Iterator[str]:
+        for size in probe.middling:
+            for what, view in both(probe.transform):
+                for layout, x in _layouts(size):
+                    seen = view(x)
+                    expected = view(x.clone(memory_format=torch.contiguous_format))
+                    yield off(seen, expected, TOLERANCE, f"{what} of a {layout} x{at(size)}")
+
+    return first(troubles())
+
+
+def deterministic(probe: Probe) -> str:
+    """The same image, twice, and by an equal object: bitwise the same."""
+
+    def trouble(size: Shape, what: str, view: Map, other: Map) -> str:
+        x = noise(size, 2)
+        once = view(x.clone())
+        if not torch.equal(view(x.clone()), once):
+            return f"{what}{at(size)} is another at the second call"
+        same = torch.equal(other(x.clone()), once)
+        return "" if same else f"{what}{at(size)} is another by an equal object"
+
+    pairs = zip(both(probe.transform), both(copy.deepcopy(probe.transform)), strict=True)
+    return first(
+        trouble(size, what, view, other)
+        for (what, view), (_, other) in pairs
+        for size in probe.fresh
+    )
+
+
+def global_generators(probe: Probe) -> str:
+    """The random numbers of torch, numpy and random are neither drawn nor seeded nor read."""
+
+    def answers(seed: int) -> tuple[list[Tensor], str]:
+        """What the maps give when the global generators are seeded so, and which they moved."""
+        kept = _states()
+        try:
+            torch.default_generator.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
+            before = _fingerprints(_states())
+            pairs = list(both(probe.transform))
+            seen = [view(noise(size)) for size in probe.fresh for _, view in pairs]
+            after = _fingerprints(_states())
+            moved = [name for name in before if before[name] != after[name]]
+            return seen, first(f"it moves the global generator of {name}" for name in moved)
+        finally:
+            _restore(kept)
+
+    one, moved = answers(1)
+    if moved:
+        return moved
+    other, _ = answers(2)
+    same = all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return "" if same else "its answer depends on the seed of a global generator"
+
+
+def equal_copies(probe: Probe) -> str:
+    """Hashable, equal to a copy and to one made of the same fields: views are cached by it."""
+    view = probe.transform
+    hash(view)  # a TypeError is the answer
+    copies = {"a deep copy": copy.deepcopy(view)}
+    if dataclasses.is_dataclass(view):
+        copies["one made of the same fields"] = dataclasses.replace(view)
+    x = noise(probe.shapes[0])
+    for what, other in copies.items():
+        if view != other or hash(view) != hash(other):
+            return f"{what} is not equal to it, or has another hash"
+        if not torch.equal(other(x.clone()), view(x.clone())):
+            return f"{what} is equal to it and sees another image"
+    return ""
+
+
+def recipe(probe: Probe) -> str:
+    """Written into a recipe and read again it is an equal view that does the same."""
+    view, registry = probe.transform, installed()
+    if registry.name_of("transform", type(view)) is None:
+        raise SkipTest(f"{type(view).__name__} is not registered; recipes name what is")
+    written = _encode(view, registry)
+    text = json.dumps(written, allow_nan=False)
+    if "unregistered" in text:
+        return f"a recipe cannot hold its parameters: {text}"
+    again: Any = _decode(json.loads(text), registry)
+    x = noise(probe.shapes[0])
+    if again != view or _encode(again, registry) != written:
+        return f"{view!r} comes back as {again!r}"
+    return "" if torch.equal(again(x.clone()), view(x.clone())) else "it comes back another view"
+
+
+def algebra(probe: Probe) -> str:
+    """inverse_transform is Q^-1 and @ is the product, as maps."""
+    view, back = probe.transform, probe.transform.inverse_transform
+    twice, round_trip = view @ view, view @ back
+    same: dict[str, tuple[Map, Map]] = {
+        "inverse_transform(x)": (back, view.inverse),
+        "inverse_transform.inverse(x)": (back.inverse, view),
+        "(f @ f)(x)": (twice, lambda x: view(view(x))),
+        "(f @ f).inverse(x)": (twice.inverse, lambda x: view.inverse(view.inverse(x))),
+        "(f @ inverse_transform)(x)": (round_trip, lambda x: x),
+    }
+
+    def troubles() -> Iterator[str]:
+        if back.inverse_transform != view:
+            yield "inverse_transform.inverse_transform is another"
+        for size in probe.middling:
+            x = noise(size, 2)
+            for what, (made, meant) in same.items():
+                yield off(made(x.clone()), meant(x.clone()), TOLERANCE, what + at(size))
+            if not all(made.accepts(*size[1:]) for made in (back, twice, round_trip)):
+                yield f"inverse_transform or f @ f does not accept the size{at(size)}"
+
+    return first(troubles())
+
+
+def frame(probe: Probe) -> str:
+    """frame(x, 0) is x and frame(x, 1) is f(x), to 1e-8; between, a picture of the same kind."""
+
+    def troubles() -> Iterator[str]:
+        view = probe.transform
+        for size in probe.middling:
+            x = noise(size, 2)
+            before = x.clone()
+            yield off(view.frame(x, 0.0), before, TOLERANCE, "frame(x, 0)" + at(size))
+            yield off(view.frame(x, 1.0), view(before), TOLERANCE, "frame(x, 1)" + at(size))
+            for u in (0.25, 0.5, 0.75):
+                for dtype in DTYPES:
+                    given = x.to(dtype, copy=True)
+                    picture = view.frame(given, u)
+                    if (picture.shape, picture.dtype) != (given.shape, dtype):
+                        yield (
+                            f"frame(x, {u}) of {dtype} {tuple(x.shape)} is {picture.dtype} "
+                            f"{tuple(picture.shape)}"
+                        )
+                    elif not bool(picture.isfinite().all()):
+                        yield f"frame(x, {u}) is not finite"
+                    if not torch.equal(given, before.to(dtype)):
+                        yield f"frame(x, {u}) writes into its argument"
+            yield "" if torch.equal(x, before) else "frame writes into its argument"
+
+    return first(troubles())
+
+
+CONDUCT: Contract[Probe] = {
+    accepted_sizes: "let accepts(height, width) return True or False, and say in sizes which pass",
+    no_mutation: "make a new tensor; clone before writing",
+    dtype_and_device: "return x's dtype on x's device; compute in float32 or wider, and make "
+    "tensors of your own with .to(x)",
+    non_contiguous: "use reshape or flatten in place of view, and ask for no strides",
+    deterministic: "let the parameters alone decide what is seen, and keep no state between calls",
+    global_generators: "draw from torch.Generator().manual_seed(seed), seed being a parameter",
+    equal_copies: "make it a @dataclass(frozen=True) whose parameters are numbers, words or tuples",
+    recipe: "let the parameters be numbers, words or tuples, each kept under its own name",
+    algebra: "leave inverse_transform and @ to the base class, or make them agree with the maps",
+    frame: "return x at u = 0 and f(x) at u = 1, and write into new tensors only",
+}
+"""The manners of a view, and what to do where they are broken."""
+
+
+def _devices() -> list[str]:
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return ["cpu"] if found is None else ["cpu", found.type]
+
+
+def _layouts(size: Shape) -> Iterator[tuple[str, Tensor]]:
+    channels, height, width = size
+    yield "strided", noise((channels, 2 * height, 2 * width), 2)[..., ::2, ::2]
+    yield "transposed", noise((channels, width, height), 2).transpose(-2, -1)
+    yield "channels-last", noise((height, width, channels), 2).movedim(-1, -3)
+    yield "expanded", noise(size).expand(2, *size)
+
+
+def _states() -> dict[str, Any]:
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state(),
+        "random": random.getstate(),
+    }
+
+
+def _restore(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    np.random.set_state(states["numpy"])
+    random.setstate(states["random"])
+
+
+def _fingerprints(states: dict[str, Any]) -> dict[str, object]:
+    """The states as things that == compares."""
+    name, keys, *rest = states["numpy"]
+    return {
+        "torch": states["torch"].tolist(),
+        "numpy": (name, keys.tolist(), rest),
+        "random": states["random"],
+    }
