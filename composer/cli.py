@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 import click
+
+from composer.commands.check import check
+from composer.commands.plugins import plugins
 
 GROUP = "composer.commands"
 
@@ -16,14 +19,33 @@ class InstalledCommands(click.Group):
         return sorted({*super().list_commands(ctx), *entry_points(group=GROUP).names})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        found = entry_points(group=GROUP, name=cmd_name)
-        for entry in found:
-            command: click.Command = entry.load()
-            return command
-        return super().get_command(ctx, cmd_name)
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:  # no package replaces a command of the core
+            return own
+        found = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
+        return None if found is None else _loaded(found)
 
 
 @click.group(cls=InstalledCommands)
 @click.version_option(package_name="diffusion-composer")
 def main() -> None:
     """One diffusion sampling loop; guidance, inpainting and illusions as plugins."""
+
+
+main.add_command(plugins)
+main.add_command(check)
+
+
+def _loaded(entry: EntryPoint) -> click.Command:
+    """A package's command; if it breaks, one that says so, so that --help still works."""
+    try:
+        command: click.Command = entry.load()
+    except Exception as caught:  # a third party's code
+        owner = entry.dist.name if entry.dist else entry.value
+        sentence = f"{owner} failed to load: {type(caught).__name__}: {caught}"
+
+        def fail() -> None:
+            raise click.ClickException(sentence)
+
+        return click.Command(entry.name, callback=fail, help=sentence)
+    return command

@@ -1,0 +1,109 @@
+"""``composer check``: the contracts of :mod:`composer.testing`, over what is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from composer.commands.plugins import distribution_of
+from composer.commands.table import echo_json, echo_table
+from composer.errors import UnknownNameError
+from composer.registry import Offer, Registry, installed
+from composer.testing import Check, decomposition_checks, stack_checks, transform_checks
+from composer.testing.registered import required
+from composer.transforms import Transform
+
+KINDS = ("transform", "decomposition", "plugin")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    check: str
+    status: str
+    why: str = ""
+
+
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--verbose", is_flag=True, help="Show what passed, too.")
+def check(name: str, as_json: bool, verbose: bool) -> None:
+    """Prove a registered transform or plugin, or all of a package's.
+
+    NAME is a registered name, a distribution or an entry point. Transforms must be orthogonal,
+    decompositions sum to the identity, plugins that answer noise_estimate keep the law of
+    composition. Exit status 1 if a check fails.
+    """
+    try:
+        rows = list(_rows(installed(), name))
+    except UnknownNameError as error:
+        raise click.ClickException(str(error)) from error
+    failed = sum(row.status == "failed" for row in rows)
+    if as_json:
+        echo_json({"name": name, "failed": failed, "checks": [vars(row) for row in rows]})
+    else:
+        _echo(rows, verbose)
+    if failed:
+        raise SystemExit(1)
+
+
+def _echo(rows: list[Row], verbose: bool) -> None:
+    shown = [row for row in rows if verbose or row.status != "passed"]
+    if shown:
+        echo_table(
+            ("name", "check", "", "why"), [(r.name, r.check, r.status, r.why) for r in shown]
+        )
+        click.echo()
+    names = {row.name: 0 for row in rows}
+    counts = {s: sum(r.status == s for r in rows) for s in ("passed", "failed", "skipped")}
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    click.echo(f"{told}, of {', '.join(names)}")
+
+
+def _rows(registry: Registry, name: str) -> Iterator[Row]:
+    offers = [o for o in registry.offers.values() if o.kind in KINDS]
+    packages = [p for p in registry.packages if name in (p.name, p.distribution)]
+    distributions = {name, *(p.distribution for p in packages)}
+    chosen = [o for o in offers if o.name == name]
+    if not chosen:
+        chosen = [o for o in offers if distribution_of(o) in distributions]
+        yield from (Row(p.name, "loads", "failed", p.error) for p in packages if p.error)
+    if not chosen and not packages:
+        known = {o.name for o in offers} | {distribution_of(o) for o in offers}
+        known |= {n for p in registry.packages for n in (p.name, p.distribution)}
+        raise UnknownNameError("transform, decomposition, plugin or package", name, known)
+    for offer in chosen:
+        yield from _rows_of(offer)
+
+
+def _rows_of(offer: Offer) -> Iterator[Row]:
+    if needed := required(offer.factory):
+        why = f"needs {', '.join(needed)}; examine it in a test, by composer.testing"
+        yield Row(offer.name, "all", "skipped", why)
+        return
+    try:
+        checks = _checks(offer.factory())
+    except Exception as error:  # a third party's code: whatever it raises is its row's error
+        yield Row(offer.name, "is made", "failed", f"{type(error).__name__}: {error}")
+        return
+    if not checks:
+        yield Row(offer.name, "all", "skipped", "no contract: it answers no noise_estimate")
+    for one in checks:
+        outcome = one.outcome()
+        why = f"{outcome.why}; {one.mend}" if outcome.status == "failed" else outcome.why
+        yield Row(offer.name, one.name, outcome.status, why)
+
+
+def _checks(thing: object) -> list[Check]:
+    """The contracts that a thing is under."""
+    if isinstance(thing, Transform):
+        return transform_checks(thing)
+    checks = decomposition_checks(thing) if hasattr(thing, "parts") else []
+    if hasattr(thing, "noise_estimate"):
+        checks += stack_checks([thing])
+    return checks

@@ -1,0 +1,67 @@
+"""``composer plugins``: what is installed, and what failed to load."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from composer.commands.table import echo_json, echo_table
+from composer.registry import Offer, Registry, installed
+from composer.stack import HOOKS
+
+CORE = "diffusion-composer"
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(as_json: bool) -> None:
+    """List the registered names, and the packages that failed to load."""
+    registry = installed()
+    offered = [row_of(offer, registry) for offer in registry.offers.values()]
+    offered.sort(key=lambda row: (row["kind"], row["name"]))
+    failed = [
+        {
+            "entry_point": package.name,
+            "distribution": package.distribution,
+            "version": package.version,
+            "error": package.error,
+        }
+        for package in registry.packages
+        if package.error
+    ]
+    if as_json:
+        echo_json({"offers": offered, "failed": failed})
+        return
+    _echo(offered, ("name", "kind", "distribution", "version", "description"))
+    if failed:
+        click.echo("\nFailed to load; nothing else is affected:\n")
+        _echo(failed, ("entry_point", "distribution", "version", "error"))
+
+
+def row_of(offer: Offer, registry: Registry) -> dict[str, Any]:
+    """An offer in words."""
+    versions = {package.distribution: package.version for package in registry.packages}
+    distribution = distribution_of(offer)
+    known = versions.get(distribution)
+    return {
+        "name": offer.name,
+        "kind": offer.kind,
+        "distribution": distribution,
+        "version": known or (version(CORE) if distribution == CORE else "unknown"),
+        "description": offer.description,
+        "hooks": sorted(
+            hook for hook in HOOKS if hasattr(getattr(offer.factory, hook, None), "composer_impl")
+        ),
+    }
+
+
+def distribution_of(offer: Offer) -> str:
+    """The distribution that an offer comes with; the core's own carry a remark."""
+    return offer.package.removesuffix(" (core)")
+
+
+def _echo(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    head = [column.replace("_", " ") for column in columns]
+    echo_table(head, [[str(row[column]) for column in columns] for row in rows])

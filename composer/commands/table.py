@@ -1,0 +1,23 @@
+"""Aligned text, and JSON, for commands that list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+
+def echo_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns of one line each; the last is as wide as it likes."""
+    lines = [list(head), *([" ".join(cell.split()) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def echo_json(value: Any) -> None:
+    """Indented JSON."""
+    click.echo(json.dumps(value, indent=2))

@@ -1,0 +1,162 @@
+"""``composer plugins`` and ``composer check``, and packages that break."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from composer import Register, Transform, hookimpl, installed
+from composer import cli as cli_module
+from composer.commands import check as check_module
+from composer.commands import plugins as plugins_module
+from composer.registry import Package, Registry
+from composer_plugins import GrayColour, Inpaint
+from composer_plugins.transforms import Flip, Permutation
+
+
+class Rolled(Transform):
+    """Rolled to the right, and back too far."""
+
+    def __call__(self, x):
+        return x.roll(1, -1)
+
+    def inverse(self, x):
+        return x.roll(-2, -1)
+
+
+class Fussy(Transform):
+    """Cannot be made."""
+
+    def __init__(self):
+        raise RuntimeError("no licence")
+
+    __call__ = inverse = None
+
+
+class Doubled:
+    """Twice the answer."""
+
+    @hookimpl
+    def noise_estimate(self, request):
+        return 2 * (yield [request])[0]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    mine, others = Register("composer-mine"), Register("composer-others")
+    mine.transform("right", Flip)
+    mine.transform("free", Permutation)
+    mine.decomposition("gray", GrayColour)
+    mine.plugin("paint", Inpaint)
+    others.transform("rolled", Rolled)
+    others.transform("fussy", Fussy)
+    others.plugin("doubled", Doubled)
+    packages = (
+        Package("mine", "composer-mine", "1.0"),
+        Package("others", "composer-others", "2.0"),
+        Package("lost", "composer-lost", "0.1", "ImportError: no module named\nnumpyy"),
+    )
+    offers = Registry().with_offers(mine).with_offers(others).offers
+    registry = Registry(offers, packages)
+    for module in (check_module, plugins_module):
+        monkeypatch.setattr(module, "installed", lambda: registry)
+    return lambda *arguments: CliRunner().invoke(cli_module.main, arguments)
+
+
+def test_plugins_is_a_table(run):
+    lines = run("plugins").output.splitlines()
+    assert lines[0].split() == ["name", "kind", "distribution", "version", "description"]
+    assert lines[2].split()[:4] == ["doubled", "plugin", "composer-others", "2.0"]
+    assert lines[2].endswith("  Twice the answer.")
+    assert lines[-1] == "lost         composer-lost  0.1      ImportError: no module named numpyy"
+
+
+def test_plugins_as_json(run):
+    listed = json.loads(run("plugins", "--json").output)
+    assert listed["failed"][0]["error"].startswith("ImportError")
+    row = next(row for row in listed["offers"] if row["name"] == "doubled")
+    assert (row["hooks"], row["version"]) == (["noise_estimate"], "2.0")
+
+
+def test_the_core_has_a_version_too():
+    listed = json.loads(CliRunner().invoke(cli_module.main, ["plugins", "--json"]).output)
+    euler = next(row for row in listed["offers"] if row["name"] == "euler")
+    cfg = next(row for row in listed["offers"] if row["name"] == "cfg")
+    assert euler["distribution"] == "diffusion-composer"
+    assert euler["version"] == cfg["version"] != "unknown"
+    assert len(listed["offers"]) == len(installed().offers)
+
+
+def test_check_passes_a_right_transform(run):
+    done = run("check", "right", "--verbose")
+    assert done.exit_code == 0
+    assert "right  orthogonal_matrix      passed" in done.output
+    assert done.output.endswith("0 failed, 0 skipped, of right\n")
+
+
+def test_check_fails_a_wrong_one_with_the_reason_and_the_mend(run):
+    done = run("check", "rolled")
+    assert done.exit_code == 1
+    assert "rolled  inverse_on_both_sides  failed   inverse(f(x)) of" in done.output
+    assert "; let inverse() undo __call__ at every size" in done.output
+    assert "linear" not in done.output  # what passed is counted, not shown
+    assert run("check", "doubled").exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["mine", "composer-mine"])
+def test_check_of_a_package_takes_all_it_offers(run, name):
+    done = run("check", name, "--json")
+    told = json.loads(done.output)
+    rows = {(row["name"], row["check"]): row for row in told["checks"]}
+    assert done.exit_code == told["failed"] == 0
+    assert rows["right", "norm"]["status"] == rows["gray", "scales"]["status"] == "passed"
+    assert rows["free", "all"]["why"].startswith("needs indices; examine it in a test")
+    assert rows["paint", "all"]["why"].startswith("needs image, mask")
+
+
+def test_check_of_what_cannot_be_made_or_loaded_fails_with_its_error(run):
+    done = run("check", "composer-others")
+    assert done.exit_code == 1
+    assert "fussy    is made" in done.output
+    assert "RuntimeError: no licence" in done.output
+    done = run("check", "lost")
+    assert done.exit_code == 1
+    assert "lost  loads  failed  ImportError: no module named numpyy" in done.output
+
+
+def test_an_unknown_name_comes_with_the_nearest(run):
+    done = run("check", "rolledd")
+    assert done.exit_code == 1
+    assert done.output == (
+        "Error: unknown transform, decomposition, plugin or package 'rolledd'; "
+        "did you mean rolled or doubled?\n"
+    )
+
+
+def broken():
+    raise RuntimeError("made against another version")
+
+
+@pytest.mark.parametrize(
+    ("dist", "who"), [(SimpleNamespace(name="composer-lost"), "composer-lost"), (None, "lost:go")]
+)
+def test_a_command_that_breaks_says_so_and_leaves_the_others(monkeypatch, dist, who):
+    entry = SimpleNamespace(name="lost", value="lost:go", load=broken, dist=dist)
+
+    class Entries(list):
+        names = ("lost",)
+
+    monkeypatch.setattr(
+        cli_module,
+        "entry_points",
+        lambda group, name=None: Entries([entry] if name in (None, "lost") else []),
+    )
+    helped = CliRunner().invoke(cli_module.main, ["--help"])
+    assert helped.exit_code == 0
+    assert "List the registered names" in helped.output
+    done = CliRunner().invoke(cli_module.main, ["lost"])
+    assert done.exit_code == 1
+    error = "RuntimeError: made against another version"
+    assert done.output == f"Error: {who} failed to load: {error}\n"
+    assert CliRunner().invoke(cli_module.main, ["lots"]).exit_code == 2
