@@ -1,0 +1,3 @@
+"""A package that fails to import."""
+
+raise RuntimeError("made against another version")
