@@ -2,7 +2,9 @@
 
 import itertools
 import random
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -388,6 +390,13 @@ def test_a_spoilt_view_is_caught_by_name(spoilt, name):
 def test_every_mathematical_and_practical_law_can_fail():
     """But for the recipe, which is spoilt below: it needs a registry."""
     assert {name for _, name in SPOILT} == {law.__name__ for law in CONTRACT} - {"recipe"}
+
+
+def test_every_check_has_its_line_in_the_documentation():
+    page = Path(__file__).parents[2] / "docs" / "write-a-transform.md"
+    table = page.read_text().split("## The checks")[1].split("## A decomposition")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert re.findall(r"`(\w+)`", "".join(rows)) == [law.__name__ for law in CONTRACT]
 
 
 # Unspoilt where what is wrong is one thing only.
