@@ -14,7 +14,7 @@ from composer.testing.checks import Check, CheckFailed, Outcome, parametrize
 from composer.testing.decomposition import check_decomposition, decomposition_checks
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
 from composer.testing.identity import IdentityBackend
-from composer.testing.registered import registered_transforms
+from composer.testing.registered import registered_decompositions, registered_transforms
 from composer.testing.stack import check_stack, stack_checks
 from composer.testing.transform import check_transform, transform_checks
 from composer.transforms import Transform
@@ -32,6 +32,7 @@ __all__ = [
     "check_transform",
     "decomposition_checks",
     "parametrize_with_checks",
+    "registered_decompositions",
     "registered_transforms",
     "stack_checks",
     "transform_checks",

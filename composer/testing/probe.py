@@ -79,10 +79,10 @@ class Probe:
         return next(working, CHANNELS[0])  # if none does, the checks will say so
 
 
-def takes(transform: Transform, shape: Shape) -> bool:
-    """Whether a transform works at all on (C, H, W)."""
+def takes(view: Map, shape: Shape) -> bool:
+    """Whether a map works at all on an image (1, C, H, W)."""
     try:
-        transform(torch.zeros(shape))
+        view(torch.zeros(1, *shape))
     except Exception:
         return False
     return True

@@ -12,12 +12,12 @@ from composer.transforms import Transform
 
 def registered_transforms(registry: Registry | None = None) -> dict[str, Transform]:
     """Every registered transform whose parameters all have defaults, by name."""
-    offers = (registry or installed()).offers.values()
-    return {
-        offer.name: offer.factory()
-        for offer in offers
-        if offer.kind == "transform" and not required(offer.factory)
-    }
+    return _made("transform", registry)
+
+
+def registered_decompositions(registry: Registry | None = None) -> dict[str, Any]:
+    """Every registered decomposition whose parameters all have defaults, by name."""
+    return _made("decomposition", registry)
 
 
 def required(factory: Callable[..., Any]) -> list[str]:
@@ -25,3 +25,8 @@ def required(factory: Callable[..., Any]) -> list[str]:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = inspect.signature(factory).parameters.values()
     return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
+
+
+def _made(kind: str, registry: Registry | None) -> dict[str, Any]:
+    offers = (registry or installed()).offers.values()
+    return {o.name: o.factory() for o in offers if o.kind == kind and not required(o.factory)}

@@ -13,10 +13,11 @@ from composer.testing import (
     check_stack,
     decomposition_checks,
     parametrize_with_checks,
+    registered_decompositions,
     stack_checks,
 )
 from composer.testing.decomposition import CONTRACT
-from composer_plugins import CFG, Anagram, GaussianBlur, Hybrid, Inpaint, SDEdit, TripleHybrid
+from composer_plugins import CFG, Anagram, GaussianBlur, Inpaint, SDEdit, TripleHybrid
 from composer_plugins.transforms import Flip
 
 BLUR = GaussianBlur(2.0)
@@ -27,9 +28,18 @@ def rest(x):
     return x - BLUR(x)
 
 
-@parametrize_with_checks([Hybrid(1, 2), TripleHybrid(1, 2, 3), (BLUR, rest), [torch.clone], Flip()])
+REGISTERED = registered_decompositions()
+
+
+@parametrize_with_checks(
+    [*REGISTERED.values(), TripleHybrid(1, 2, 3), (BLUR, rest), [torch.clone], Flip()]
+)
 def test_what_is_right_passes(check):
     check()
+
+
+def test_all_that_can_be_made_by_name_are_examined():
+    assert {"bands", "gray_colour", "laplacian_pyramid", "motion_blur"} <= REGISTERED.keys()
 
 
 def pair(part):
