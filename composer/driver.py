@@ -147,6 +147,7 @@ class Model:
         self.stats.model_seconds += time.perf_counter() - began
         self.stats.requested += len(requests)
         self.stats.evaluated += len(unique)
+        self.stats.rows += sum(len(request.x) for request in unique.values())
         for key, output in outputs.items():
             _require_finite(output, unique[key])
         return [self._estimate(request, outputs[_identity(request)]) for request in encoded]

@@ -29,7 +29,7 @@ from composer.requests import UNCONDITIONAL
 if TYPE_CHECKING:
     from composer.sampler import Sampler
 
-KINDS = ("plugin", "transform", "decomposition", "solver")
+KINDS = ("plugin", "transform", "decomposition", "score", "solver")
 MAX_PIXELS = 4096 * 4096
 
 

@@ -16,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
+from torch import Tensor
 
 from composer import hookspecs, solvers
 from composer.backends import Backend
@@ -69,6 +70,10 @@ class Register:
     def decomposition(self, name: str, factory: Callable[..., object]) -> None:
         """Offer a class whose ``parts`` are linear maps of images that sum to the identity."""
         self._offer("decomposition", name, factory)
+
+    def score(self, name: str, factory: Callable[..., Callable[[Tensor], Tensor]]) -> None:
+        """Offer a class of functions (B, C, H, W) -> (B,), higher is better."""
+        self._offer("score", name, factory)
 
     def solver(self, name: str, factory: Callable[..., solvers.Solver]) -> None:
         """Offer a solver class."""

@@ -24,6 +24,7 @@ class Stats:
     Attributes:
         requested: rows the plugins asked for.
         evaluated: rows the model computed, after deduplication.
+        rows: evaluated, for all images together.
         calls: calls of the backend.
         model_seconds: time spent inside the backend.
         seconds: time of the whole call.
@@ -31,6 +32,7 @@ class Stats:
 
     requested: int = 0
     evaluated: int = 0
+    rows: int = 0
     calls: int = 0
     model_seconds: float = 0.0
     seconds: float = 0.0

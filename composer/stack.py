@@ -195,7 +195,7 @@ def _check_nested(sampler: Sampler, plugin: object) -> None:
         if isinstance(condition, type):
             raise TypeError(f"{owner}: give an object in place of a condition, not {condition!r}")
         if not _hooks_of(condition):
-            _encode(sampler.backend, condition, owner)
+            check_encodable(sampler.backend, condition, owner)
             continue
         name = type(condition).__name__
         if "noise_estimate" not in _hooks_of(condition):
@@ -238,10 +238,11 @@ def check_condition(sampler: Sampler, condition: Any) -> None:
                 f"condition={condition!r} would replace the conditions that "
                 f"{type(plugin).__name__} sets; leave it None, or remove them from the plugin"
             )
-    _encode(sampler.backend, condition, "condition")
+    check_encodable(sampler.backend, condition, "condition")
 
 
-def _encode(backend: Backend, condition: Any, owner: str) -> None:
+def check_encodable(backend: Backend, condition: Any, owner: str) -> None:
+    """Refuse a condition that is not hashable, or that the backend cannot express."""
     try:
         hash(condition)
     except TypeError:

@@ -3,7 +3,7 @@
 from composer import Register, hookimpl
 from composer_plugins import transforms
 from composer_plugins.anagram import Anagram
-from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
+from composer_plugins.backends.mnist import ReadsAs, load_mnist_ddpm, load_mnist_flow
 from composer_plugins.cfg import CFG
 from composer_plugins.components import Components
 from composer_plugins.conjunction import Conjunction
@@ -18,6 +18,8 @@ from composer_plugins.decompositions import (
 from composer_plugins.filters import GaussianBlur
 from composer_plugins.hybrid import Hybrid, TripleHybrid
 from composer_plugins.inpaint import Inpaint
+from composer_plugins.langevin import Langevin
+from composer_plugins.particles import Particles
 from composer_plugins.reference import Reference
 from composer_plugins.sdedit import SDEdit
 
@@ -31,9 +33,12 @@ __all__ = [
     "GrayColour",
     "Hybrid",
     "Inpaint",
+    "Langevin",
     "LaplacianPyramid",
     "Masks",
     "MotionBlur",
+    "Particles",
+    "ReadsAs",
     "Reference",
     "SDEdit",
     "Scales",
@@ -52,6 +57,9 @@ def register_plugins(register: Register) -> None:
     register.plugin("sdedit", SDEdit)
     register.plugin("conjunction", Conjunction)
     register.plugin("reference", Reference)
+    register.plugin("particles", Particles)
+    register.plugin("langevin", Langevin)
+    register.score("reads_as", ReadsAs)
     register.decomposition("bands", Bands)
     register.decomposition("laplacian_pyramid", LaplacianPyramid)
     register.decomposition("gray_colour", GrayColour)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from composer import UNCONDITIONAL, Estimate, Request, hookimpl
+from composer import UNCONDITIONAL, Estimate, Request, Sampler, hookimpl
 from composer.arguments import finite, finite_list
+from composer.stack import check_encodable
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +26,12 @@ class CFG:
         scale: the guidance scale, any finite number.
         interval: noise levels sigma / (alpha + sigma), 0 (image) to 1 (noise), within which to
             guide; outside, the scale is 1.
+        negative: a condition to move away from, in place of none: a negative prompt.
     """
 
     scale: float
     interval: Sequence[float] = (0.0, 1.0)
+    negative: Any = None
 
     def __post_init__(self) -> None:
         finite(self.scale, "CFG: scale")
@@ -38,12 +42,18 @@ class CFG:
             )
 
     @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        if self.negative is not None:
+            check_encodable(sampler.backend, self.negative, "CFG: negative")
+
+    @hookimpl
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
         low, high = self.interval
         scale = self.scale if low <= request.noise_level <= high else 1.0
-        unconditional = request.replace(condition=UNCONDITIONAL)
+        against = UNCONDITIONAL if self.negative is None else self.negative
+        unconditional = request.replace(condition=against)
         if scale == 1:
             return (yield [request])[0]
         if scale == 0:

@@ -14,6 +14,7 @@ import click
 from composer_plugins.backends.mnist.data import load_mnist
 from composer_plugins.training import TrainingConfig
 
+OBJECTIVES = ["flow", "ddpm", "ddpm-preconditioned"]
 F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULTS = {f.name: f.default for f in fields(TrainingConfig)}
 
@@ -37,7 +38,7 @@ def train() -> None:
 
 
 @train.command("mnist")
-@click.option("--objective", type=click.Choice(["flow", "ddpm"]), default="flow", show_default=True)
+@click.option("--objective", type=click.Choice(OBJECTIVES), default="flow", show_default=True)
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
 @click.option("--init", type=click.Path(path_type=Path), help="Trained folder to start from.")

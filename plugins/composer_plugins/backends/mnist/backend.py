@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from composer import UNCONDITIONAL, Output, Request
+from composer import UNCONDITIONAL, Backend, Output, Request
 from composer.predictions import PREDICTIONS, Prediction
+from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
 from composer.solvers import DPMSolverPP, Euler, Solver
 from composer_plugins.backends.mnist.folded import FoldedUNet, unflatten
@@ -121,7 +122,7 @@ class MnistBackend:
 
 def load_mnist_flow(
     weights: str | None = None, device: str = "cpu", dtype: str = "float32", share: bool = True
-) -> MnistBackend:
+) -> Backend:
     """MNIST digits by flow matching; default solver Euler.
 
     Args:
@@ -135,7 +136,7 @@ def load_mnist_flow(
 
 def load_mnist_ddpm(
     weights: str | None = None, device: str = "cpu", dtype: str = "float32", share: bool = True
-) -> MnistBackend:
+) -> Backend:
     """MNIST digits by DDPM's epsilon prediction; default solver DPM-Solver++(2M).
 
     Arguments as for :func:`load_mnist_flow`.
@@ -143,7 +144,7 @@ def load_mnist_ddpm(
     return _load(weights, "ddpm", device, dtype, share)
 
 
-def _load(weights: str | None, shipped: str, device: str, dtype: str, share: bool) -> MnistBackend:
+def _load(weights: str | None, shipped: str, device: str, dtype: str, share: bool) -> Backend:
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
@@ -154,16 +155,21 @@ def _load(weights: str | None, shipped: str, device: str, dtype: str, share: boo
         return _read(folder, device, dtype, share)
 
 
-def _read(folder: Path, device: str, dtype: str, share: bool) -> MnistBackend:
+def _read(folder: Path, device: str, dtype: str, share: bool) -> Backend:
     unet = read_unet(folder)
     try:
         path = json.loads((folder / "path.json").read_text())
         options = dict(path["schedule"])
         schedule = SCHEDULES[options.pop("type")](**options)
         prediction = PREDICTIONS[path["prediction"]]
+        network = PREDICTIONS[path.get("network", path["prediction"])]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'path.json'} is damaged ({error!r}); train anew") from error
-    return MnistBackend(unet, schedule, prediction, torch.device(device), DTYPES[dtype], share)
+    settings = torch.device(device), DTYPES[dtype], share
+    if network == prediction:
+        return MnistBackend(unet, schedule, prediction, *settings)
+    inner = MnistBackend(unet, FlowSchedule(), network, *settings)
+    return Reparametrised(inner, schedule, prediction, SOLVERS[prediction.name])
 
 
 def read_unet(folder: Path) -> MnistUNet:

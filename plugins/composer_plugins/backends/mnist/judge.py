@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import cast
@@ -44,11 +45,22 @@ class Judge(nn.Module):
 
 
 def load_judge(file: Path | None = None) -> Judge:
-    """The judge from a file, by default the shipped one."""
+    """The judge from a file, by default the shipped one, which only ever reports."""
+    return _load("judge.safetensors", file)
+
+
+@functools.cache
+def load_chooser() -> Judge:
+    """The shipped network that chooses among samples: trained like the judge, from another seed,
+    on other noise and shifts, and for fewer epochs; 99.4 % on the test digits."""
+    return _load("chooser.safetensors")
+
+
+def _load(shipped: str, file: Path | None = None) -> Judge:
     judge = Judge()
-    with as_file(files(__package__) / "weights" / "judge.safetensors") as shipped:
-        judge.load_state_dict(load_file(file or shipped))
-    return judge.float().eval()
+    with as_file(files(__package__) / "weights" / shipped) as path:
+        judge.load_state_dict(load_file(file or path))
+    return judge.float().eval().requires_grad_(False)
 
 
 def train_judge(images: Tensor, labels: Tensor, epochs: int, seed: int = 0) -> Judge:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from composer.predictions import PREDICTIONS
 from composer_plugins.backends.mnist.backend import SCHEDULES, read_unet
+from composer_plugins.backends.mnist.preconditioned import Preconditioned
 from composer_plugins.backends.mnist.unet import MnistUNet
 from composer_plugins.training import Objective, Trainer, TrainingConfig, write_atomically
 
 
 class PathSpec(NamedTuple):
-    """A path and a prediction type, as written to path.json beside the weights."""
+    """A path and a prediction type, as written to path.json beside the weights.
+
+    ``network`` is what the network itself speaks: ``prediction``, or "flow", reparametrised.
+    """
 
     schedule: dict[str, Any]
     prediction: str
+    network: str
 
     def objective(self) -> Objective:
         """What a Trainer needs."""
@@ -30,7 +35,11 @@ class PathSpec(NamedTuple):
 
 # 1000 steps of beta up to 0.02 end in noise (alpha_bar = 4e-5); the course's 300 do not (0.048).
 _LINEAR = {"type": "linear", "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
-OBJECTIVES = {"flow": PathSpec({"type": "flow"}, "flow"), "ddpm": PathSpec(_LINEAR, "epsilon")}
+OBJECTIVES = {
+    "flow": PathSpec({"type": "flow"}, "flow", "flow"),
+    "ddpm": PathSpec(_LINEAR, "epsilon", "epsilon"),
+    "ddpm-preconditioned": PathSpec(_LINEAR, "epsilon", "flow"),
+}
 
 
 def train_mnist(
@@ -46,7 +55,7 @@ def train_mnist(
     """Train, resuming what ``out`` holds, and write model, log and loss curve there.
 
     Args:
-        objective: "flow" or "ddpm".
+        objective: a key of OBJECTIVES.
         images, labels: uint8 (N, 28, 28) and int64 (N,).
         width: the UNet's hidden_size.
         init: folder of a trained model whose weights to start from.
@@ -62,11 +71,15 @@ def train_mnist(
                 f"{init} has width {model.hidden_size}; start from it with --width "
                 f"{model.hidden_size}"
             )
-    trainer = Trainer(model.float(), path.objective(), images, labels, 10, config, out)
-    trained: MnistUNet = trainer.run(progress)  # type: ignore[assignment]
-    save_model(trained, path, out / "model")
+    goal, trained = path.objective(), cast(nn.Module, model.float())
+    if path.network != path.prediction:
+        trained = Preconditioned(trained, goal)
+    trainer = Trainer(trained, goal, images, labels, 10, config, out)
+    trained = trainer.run(progress)
+    unet = cast(MnistUNet, trained.network if path.network != path.prediction else trained)
+    save_model(unet, path, out / "model")
     plot_loss(trainer.losses, out / "loss.png", f"MNIST, {objective}")
-    return trained
+    return unet
 
 
 def save_model(model: MnistUNet, path: PathSpec, folder: Path) -> None:

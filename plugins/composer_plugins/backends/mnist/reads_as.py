@@ -1,0 +1,42 @@
+"""A score for particles: how surely the views of a digit read as intended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from composer import Transform, get_transform
+from composer.arguments import integer
+from composer_plugins.backends.mnist.judge import load_chooser
+from composer_plugins.metrics import log_probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class ReadsAs:
+    """min over views of log P(digit | view), by the shipped chooser.
+
+    The chooser is a network of its own: the judge, which reports, never chooses.
+
+    Args:
+        views: {transform: digit}, as for an Anagram.
+    """
+
+    views: Mapping[str, int] | Mapping[Transform, int]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.views, Mapping) or not self.views:
+            raise TypeError(
+                f"ReadsAs: views must be a dict such as {{'identity': 3}}, got {self.views!r}"
+            )
+        for view, digit in self.views.items():
+            if isinstance(view, str):
+                get_transform(view)
+            if integer(digit, "ReadsAs: a digit", least=0) > 9:
+                raise ValueError(f"ReadsAs: a digit must be 0 to 9, got {digit}")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, 1, 28, 28) -> (B,)."""
+        scores = log_probabilities(load_chooser(), x.float(), self.views)
+        return scores.diagonal(dim1=1, dim2=2).min(1).values

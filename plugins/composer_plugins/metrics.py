@@ -1,0 +1,58 @@
+"""How well an illusion reads, as any classifier sees it.
+
+A classifier is a function from images (B, C, H, W) in [-1, 1] to logits (B, K). Never let the
+classifier that judges guide or choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from composer import Transform, get_transform
+
+Classifier = Callable[[Tensor], Tensor]
+Readings = Mapping[str, int] | Mapping[Transform, int] | Mapping[str | Transform, int]
+"""{view: index of the class intended in it}."""
+
+
+def log_probabilities(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
+    """S (B, N, N): S[b, i, j] = log P(class intended in view j | view i of image b)."""
+    if not views:
+        raise ValueError("views is empty; give at least one {view: class}")
+    classes = list(views.values())
+    seen = [get_transform(v)(x) if isinstance(v, str) else v(x) for v in views]
+    with torch.no_grad():
+        return torch.stack([classifier(s).log_softmax(1)[:, classes] for s in seen], 1)
+
+
+def views_correct(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
+    """(B,) bool: the most likely class is the intended one in every view."""
+    right = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    for view, intended in views.items():
+        seen = get_transform(view)(x) if isinstance(view, str) else view(x)
+        with torch.no_grad():
+            right &= classifier(seen).argmax(1) == intended
+    return right
+
+
+def alignment(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
+    """A (B,) in [0, 1]: the least of the probabilities P(intended class | view).
+
+    Geng, Park & Owens 2024, "Visual Anagrams", arXiv 2311.17919, section 5.2, with a classifier
+    in place of CLIP.
+    """
+    diagonal = log_probabilities(classifier, x, views).diagonal(dim1=1, dim2=2)
+    return diagonal.min(1).values.exp()
+
+
+def concealment(classifier: Classifier, x: Tensor, views: Readings, tau: float = 1.0) -> Tensor:
+    """C (B,) in [0, 1]: how surely a view tells its class from the others intended, and back.
+
+    The mean of the diagonals of softmax(S / tau) over classes and over views; 1 / N by chance.
+    """
+    scores = log_probabilities(classifier, x, views) / tau
+    both = scores.softmax(2) + scores.softmax(1)
+    return both.diagonal(dim1=1, dim2=2).mean(1) / 2

@@ -1,0 +1,113 @@
+"""Metrics of illusions over any classifier."""
+
+import json
+import math
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from composer import get_transform
+from composer_plugins.backends.mnist import ReadsAs, sample_digits
+from composer_plugins.backends.mnist.evaluate import Anagrams
+from composer_plugins.backends.mnist.judge import load_chooser, load_judge
+from composer_plugins.evaluate_commands import evaluate
+from composer_plugins.metrics import alignment, concealment, log_probabilities, views_correct
+
+VIEWS = {"identity": 0, "rotate_180": 1}
+
+
+def corners(x):
+    """A classifier of two classes: is the top left or the bottom right pixel brighter?"""
+    return torch.stack([x[:, 0, 0, 0], x[:, 0, -1, -1]], 1)
+
+
+def pictures(*values):
+    x = torch.zeros(len(values), 1, 4, 4)
+    for image, (first, last) in zip(x, values, strict=True):
+        image[0, 0, 0], image[0, -1, -1] = first, last
+    return x
+
+
+def test_correct_means_in_every_view():
+    # Class 0 upright wants the first corner bright; class 1 turned wants the same corner bright.
+    x = pictures((1.0, 0.0), (0.0, 1.0))
+    assert views_correct(corners, x, VIEWS).tolist() == [True, False]
+    assert views_correct(corners, x, {"identity": 0, "rotate_180": 0}).tolist() == [False, False]
+
+
+def test_alignment_is_the_least_probability():
+    x = pictures((1.0, -1.0))
+    sigmoid = 1 / (1 + math.exp(-2))
+    assert alignment(corners, x, VIEWS).item() == pytest.approx(sigmoid)
+    assert alignment(corners, x, {"identity": 0, "rotate_180": 0}).item() == pytest.approx(
+        1 - sigmoid
+    )
+
+
+def test_concealment_is_one_when_views_tell_classes_apart_and_a_half_by_chance():
+    assert concealment(corners, pictures((20.0, -20.0)), VIEWS).item() == pytest.approx(1)
+    assert concealment(corners, pictures((0.0, 0.0)), VIEWS).item() == pytest.approx(0.5)
+    written_out = log_probabilities(corners, pictures((0.6, 0.1)), VIEWS)[0]
+    expected = sum((written_out.softmax(d).trace() / 2) for d in (0, 1)) / 2
+    assert concealment(corners, pictures((0.6, 0.1)), VIEWS).item() == pytest.approx(expected)
+
+
+def test_nothing_to_read_is_refused():
+    with pytest.raises(ValueError, match="views is empty"):
+        log_probabilities(corners, pictures((0.0, 0.0)), {})
+
+
+def test_judge_and_chooser_are_two_networks_that_read_digits():
+    images, labels = sample_digits()
+    one, other = (net.classify(images) for net in (load_judge(), load_chooser()))
+    for read in (one, other):
+        assert (read == labels).float().mean() > 0.97
+    weights = (next(net.parameters()) for net in (load_judge(), load_chooser()))
+    assert not torch.equal(*weights)
+
+
+def test_reads_as_prefers_what_reads_as_intended():
+    images, labels = sample_digits()
+    six, other = images[labels == 6][:5], images[labels == 1][:5]
+    turned = get_transform("rotate_180")(six)
+    score = ReadsAs({"identity": 6})
+    assert score(six).min() > score(other).max()
+    assert torch.equal(ReadsAs({"rotate_180": 6})(turned), score(six))
+    with pytest.raises(ValueError, match="0 to 9"):
+        ReadsAs({"identity": 10})
+    with pytest.raises(TypeError, match="views must be a dict"):
+        ReadsAs([6])
+
+
+def test_best_of_takes_the_chosen_of_each_group():
+    correct = torch.tensor([True, False, False, True])
+    scores = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    found = Anagrams(VIEWS, torch.zeros(4, 1, 2, 2), correct, scores, scores, scores, 80.0)
+    assert found.best_of(1) == 0.5
+    assert found.best_of(2) == 0.5  # the right one of the first pair, the wrong one of the second
+    assert found.best_of(4) == 1.0  # ties go to the first
+
+
+def test_the_command_prints_and_writes_a_row_a_pair(tmp_path, monkeypatch):
+    import composer_plugins.evaluate_commands as commands
+
+    few = list(commands.all_pairs.__globals__["PAIRS"][:2])
+    whole = commands.all_pairs
+    monkeypatch.setattr(commands, "all_pairs", lambda *a: whole(*a, pairs=few))
+    out = tmp_path / "table.json"
+    options = ["anagrams", "--transform", "flip", "--seeds", "2", "--best-of", "2"]
+    result = CliRunner().invoke(evaluate, [*options, "--json", str(out)])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(out.read_text())
+    assert [row["pair"] for row in rows] == [list(p) for p in few]
+    assert all(0 <= row["correct"] <= 1 and row["rows"] > 0 for row in rows)
+    assert "mean of unequal 1" in result.output
+    for bad, words in (
+        (["--best-of", "3"], "at least as many"),
+        (["--transform", "flop"], "did you mean flip"),
+        (["--gallery", str(tmp_path / "no" / "x")], "is no folder"),
+    ):
+        result = CliRunner().invoke(evaluate, [*options, *bad])
+        assert result.exit_code == 1
+        assert words in result.output
