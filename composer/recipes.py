@@ -40,11 +40,11 @@ def describe(sampler: Sampler, condition: Any, seeds: tuple[int, ...]) -> dict[s
     return {
         "composer": version("diffusion-composer"),
         "backend": getattr(sampler.backend, "loaded_as", unregistered),
-        "plugins": [_encode(plugin, registry) for plugin in sampler.plugins],
-        "solver": _encode(sampler.solver, registry),
+        "plugins": [encode(plugin, registry) for plugin in sampler.plugins],
+        "solver": encode(sampler.solver, registry),
         "num_inference_steps": sampler.num_inference_steps,
         "max_rows": sampler.max_rows,
-        "call": {"condition": _encode(condition, registry), "seeds": list(seeds)},
+        "call": {"condition": encode(condition, registry), "seeds": list(seeds)},
     }
 
 
@@ -79,16 +79,17 @@ def call_of(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(value: Any, registry: Registry) -> Any:
-    """:func:`_decode`, its errors as one sentence."""
+    """:func:`decode`, its errors as one sentence."""
     try:
-        return _decode(value, registry)
+        return decode(value, registry)
     except (KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
         raise ValueError(f"the recipe is malformed: {type(error).__name__}: {error}") from error
     except SafetensorError as error:
         raise ValueError(f"the recipe holds a damaged tensor: {error}") from error
 
 
-def _encode(value: Any, registry: Registry) -> Any:
+def encode(value: Any, registry: Registry) -> Any:
+    """A value as JSON: numbers, images, tensors, and registered objects by their names."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, numbers.Real):  # numpy's numbers too
@@ -105,9 +106,9 @@ def _encode(value: Any, registry: Registry) -> Any:
         config = json.loads(value.to_json_string())  # type: ignore[attr-defined]
         return {"scheduler": type(value).__name__, "config": config}
     if isinstance(value, Mapping):
-        return {"pairs": [[_encode(k, registry), _encode(v, registry)] for k, v in value.items()]}
+        return {"pairs": [[encode(k, registry), encode(v, registry)] for k, v in value.items()]}
     if isinstance(value, list | tuple | range):
-        return [_encode(v, registry) for v in value]
+        return [encode(v, registry) for v in value]
     return _encode_object(value, registry)
 
 
@@ -118,27 +119,32 @@ def _encode_object(value: object, registry: Registry) -> dict[str, Any]:
             fields = inspect.signature(type(value)).parameters
             if not all(hasattr(value, field) for field in fields):
                 break  # what it was made with cannot be read off it
-            options = {field: _encode(getattr(value, field), registry) for field in fields}
+            options = {field: encode(getattr(value, field), registry) for field in fields}
             return {kind: name, "options": options}
     return {"unregistered": type(value).__qualname__}
 
 
-def _decode(value: Any, registry: Registry) -> Any:
+def decode(value: Any, registry: Registry) -> Any:
+    """The value that :func:`encode` wrote, lists as tuples.
+
+    Raises:
+        LookupError: it names what is not registered.
+    """
     if isinstance(value, list):
-        return tuple(_decode(v, registry) for v in value)
+        return tuple(decode(v, registry) for v in value)
     if not isinstance(value, Mapping):
         return value
     for kind in KINDS:
         if kind in value:
             factory = registry.find(kind, value[kind]).factory
-            options = {k: _decode(v, registry) for k, v in value.get("options", {}).items()}
+            options = {k: decode(v, registry) for k, v in value.get("options", {}).items()}
             inspect.signature(factory).bind(**options)
             return factory(**options)
-    for key, decode in _DECODERS.items():
+    for key, read in _DECODERS.items():
         if key in value:
-            return decode(value)
+            return read(value)
     if "pairs" in value:
-        return {_decode(k, registry): _decode(v, registry) for k, v in value["pairs"]}
+        return {decode(k, registry): decode(v, registry) for k, v in value["pairs"]}
     raise LookupError(f"the recipe needs {_called(value)}, which is not registered")
 
 

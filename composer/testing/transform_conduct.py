@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from composer.recipes import _decode, _encode
+from composer.recipes import decode, encode
 from composer.registry import installed
 from composer.testing.checks import Contract, first, off
 from composer.testing.probe import DTYPES, Map, Probe, Shape, at, both, noise
@@ -161,13 +161,13 @@ def recipe(probe: Probe) -> str:
     view, registry = probe.transform, installed()
     if registry.name_of("transform", type(view)) is None:
         raise SkipTest(f"{type(view).__name__} is not registered; recipes name what is")
-    written = _encode(view, registry)
+    written = encode(view, registry)
     text = json.dumps(written, allow_nan=False)
     if "unregistered" in text:
         return f"a recipe cannot hold its parameters: {text}"
-    again: Any = _decode(json.loads(text), registry)
+    again: Any = decode(json.loads(text), registry)
     x = noise(probe.shapes[0])
-    if again != view or _encode(again, registry) != written:
+    if again != view or encode(again, registry) != written:
         return f"{view!r} comes back as {again!r}"
     return "" if torch.equal(again(x.clone()), view(x.clone())) else "it comes back another view"
 

@@ -164,7 +164,7 @@ class Masks:
         def region(x: Tensor, index: int) -> Tensor:
             mask = stack[index : index + 1]
             if mask.shape[-2:] != x.shape[-2:]:
-                mask = F.adaptive_avg_pool2d(mask, x.shape[-2:])
+                mask = F.adaptive_avg_pool2d(mask, (x.shape[-2], x.shape[-1]))
             return x * mask.to(x)
 
         return tuple(partial(region, index=i) for i in range(len(stack)))

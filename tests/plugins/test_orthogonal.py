@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import composer
 from composer import get_transform
-from composer.recipes import _decode, _encode
+from composer.recipes import decode, encode
 from composer.transforms import check_view
 from composer_plugins import transforms
 from composer_plugins.transforms import (
@@ -161,7 +161,7 @@ def by_name():
 @pytest.mark.parametrize("view", [*by_name(), *OTHERS], ids=lambda v: type(v).__name__)
 def test_every_view_survives_a_recipe(view):
     registry = composer.installed()
-    text = json.dumps(_encode(view, registry))
-    again = _decode(json.loads(text), registry)
+    text = json.dumps(encode(view, registry))
+    again = decode(json.loads(text), registry)
     assert again == view
     assert hash(again) == hash(view)
