@@ -216,7 +216,10 @@ def write_idx(folder):
     return sums
 
 
-@pytest.mark.parametrize(("objective", "name"), [("flow", "mnist"), ("ddpm", "mnist-ddpm")])
+@pytest.mark.parametrize(
+    ("objective", "name"),
+    [("flow", "mnist"), ("ddpm", "mnist-ddpm"), ("ddpm-preconditioned", "mnist-ddpm")],
+)
 def test_the_command_trains_resumes_and_its_model_loads(tmp_path, monkeypatch, objective, name):
     from composer_plugins.backends.mnist import data as mnist_data
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from composer import Transform, get_transform
 from composer.arguments import integer
 from composer_plugins.backends.mnist.judge import load_chooser
 from composer_plugins.metrics import log_probabilities
 
+SHIFTS = tuple(product((-1, 0, 1), repeat=2))
+
 
 @dataclass(frozen=True, eq=False)
 class ReadsAs:
     """min over views of log P(digit | view), by the shipped chooser.
 
-    The chooser is a network of its own: the judge, which reports, never chooses.
+    The chooser is a network of its own: the judge, which reports, never chooses. Its log P is the
+    mean over the image moved by up to one pixel each way: what reads only just where it lies is
+    often read as something else by another reader.
 
     Args:
         views: {transform: digit}, as for an Anagram.
@@ -38,5 +45,14 @@ class ReadsAs:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, 1, 28, 28) -> (B,)."""
-        scores = log_probabilities(load_chooser(), x.float(), self.views)
-        return scores.diagonal(dim1=1, dim2=2).min(1).values
+        around = F.pad(x.float(), (1,) * 4, value=-1)
+        height, width = x.shape[-2:]
+        readings = [
+            log_probabilities(
+                load_chooser(),
+                around[..., 1 + down : 1 + down + height, 1 + right : 1 + right + width],
+                self.views,
+            )
+            for down, right in SHIFTS
+        ]
+        return torch.stack(readings).mean(0).diagonal(dim1=1, dim2=2).min(1).values
