@@ -38,6 +38,13 @@ def integer(value: Any, name: str, least: int) -> int:
     return int(value)
 
 
+def sequence(values: Any, name: str) -> list[Any]:
+    """A list or tuple, or anything like them but text and mappings, as a list."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise TypeError(f"{name} must be a list or tuple, got {values!r}")
+    return list(values)
+
+
 def finite_list(values: Any, name: str) -> list[float]:
     """A list or tuple of finite numbers."""
     if not isinstance(values, Sequence) or isinstance(values, str):

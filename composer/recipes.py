@@ -29,6 +29,11 @@ from composer.requests import UNCONDITIONAL
 if TYPE_CHECKING:
     from composer.sampler import Sampler
 
+# What reading something else than a recipe may raise.
+_MALFORMED = (
+    *(KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError, OverflowError),
+    Image.DecompressionBombError,
+)
 KINDS = ("plugin", "transform", "decomposition", "score", "solver")
 MAX_PIXELS = 4096 * 4096
 
@@ -61,12 +66,15 @@ def arguments_of(recipe: dict[str, Any], registry: Registry | None = None) -> di
     backend = recipe["backend"]
     if not isinstance(backend, Mapping) or "name" not in backend:
         raise LookupError(f"the recipe's backend {_called(backend)} is not registered")
+    options = backend.get("options", {})
+    if not isinstance(options, Mapping):
+        raise ValueError(f"the recipe's backend options must be a dict, got {options!r}")
     return {
         "plugins": _read(recipe["plugins"], names),
         "solver": _read(recipe["solver"], names),
         "num_inference_steps": recipe["num_inference_steps"],
         "max_rows": recipe.get("max_rows"),
-        "backend": load_from(names, backend["name"], dict(backend.get("options", {}))),
+        "backend": load_from(names, backend["name"], dict(options)),
     }
 
 
@@ -75,6 +83,8 @@ def call_of(recipe: dict[str, Any]) -> dict[str, Any]:
     call = recipe.get("call") if isinstance(recipe, Mapping) else None
     if not isinstance(call, Mapping) or call.keys() != {"condition", "seeds"}:
         raise ValueError("the recipe has no call with condition and seeds; use result.recipe")
+    if not isinstance(call["seeds"], list | tuple):
+        raise ValueError(f"the recipe's seeds must be a list, got {call['seeds']!r}")
     return {"condition": _read(call["condition"], installed()), "seeds": list(call["seeds"])}
 
 
@@ -82,7 +92,7 @@ def _read(value: Any, registry: Registry) -> Any:
     """:func:`decode`, its errors as one sentence."""
     try:
         return decode(value, registry)
-    except (KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
+    except _MALFORMED as error:
         raise ValueError(f"the recipe is malformed: {type(error).__name__}: {error}") from error
     except SafetensorError as error:
         raise ValueError(f"the recipe holds a damaged tensor: {error}") from error

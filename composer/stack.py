@@ -77,6 +77,8 @@ def views(plugins: Iterable[object]) -> tuple[Transform, ...]:
         for view in listed if isinstance(listed, Sequence) else ():
             if isinstance(view, Transform) and view not in found:
                 found.append(view)
+        nested = views([c for c in conditions_of(plugin) if is_nested(c)])
+        found += [view for view in nested if view not in found]
     return tuple(found)
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from composer.arguments import sequence
+
 TOLERANCE = 1e-8
 """Of the float64 probes of views and decompositions."""
 
@@ -84,7 +86,8 @@ class Composed(Transform):
     transforms: tuple[Transform, ...] = ()
 
     def __post_init__(self) -> None:
-        if strangers := [t for t in self.transforms if not isinstance(t, Transform)]:
+        given = sequence(self.transforms, "Composed: transforms")
+        if strangers := [t for t in given if not isinstance(t, Transform)]:
             raise TypeError(f"Composed: {strangers[0]!r} is no Transform; give Transform objects")
         # Nested products are flattened, so that a @ (b @ c) == (a @ b) @ c.
         flat: list[Transform] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -78,19 +79,24 @@ class DiffusersSolver:
             times = [float(round(t)) if abs(t - round(t)) < 1e-6 else t for t in times]
         return times
 
-    @hookimpl(trylast=True)  # after all that change the plan
-    def start(self, state: State) -> None:
+    @hookimpl(wrapper=True)  # to look at the plan after all that change it
+    def start(self, state: State) -> Generator[None, None, None]:
+        yield
         plan = self.times(state.backend.schedule, state.num_inference_steps)
-        several = self.scheduler.order > 1 or len(plan) - 1 != state.num_inference_steps
-        if several and state.times != plan:
-            raise ValueError(
-                f"{type(self.scheduler).__name__} evaluates several times a step and can neither "
-                "start nor jump inside its plan; use Heun() or a one-evaluation scheduler"
-            )
+        if state.times != plan:
+            self._require_one_evaluation(plan, state)
         if stray := set(state.times) - set(plan):
             raise ValueError(
                 f"{type(self.scheduler).__name__} has no time {min(stray):g} in its plan; plugins "
                 "may leave out or repeat its times, not add others"
+            )
+
+    def _require_one_evaluation(self, plan: list[float], state: State) -> None:
+        if self.scheduler.order > 1 or len(plan) - 1 != state.num_inference_steps:
+            raise ValueError(
+                f"{type(self.scheduler).__name__} evaluates several times a step and can neither "
+                "start nor jump inside its plan, nor lose images on the way; use Heun() or a "
+                "one-evaluation scheduler"
             )
 
     @hookimpl
@@ -119,6 +125,8 @@ class DiffusersSolver:
     def _begin(self, state: State) -> _Run:
         scheduler = self._fresh(state.num_inference_steps)
         plan = self.times(state.backend.schedule, state.num_inference_steps)
+        if state.position > 0:
+            self._require_one_evaluation(plan, state)
         index = plan.index(state.t)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(index)

@@ -34,7 +34,8 @@ class DPMSolverPP:
         alpha_s, sigma_s = estimate.schedule.at(state.t_next)
         x0 = estimate.x0
         before = state.estimate
-        if before is not None and sigma_s > 0:
+        # A corrector's walk leaves an estimate at this very time, of another image.
+        if before is not None and before.t != estimate.t and sigma_s > 0:
             h = _lambda(estimate.schedule, state.t_next) - _lambda(estimate.schedule, estimate.t)
             h_before = _lambda(estimate.schedule, estimate.t) - _lambda(estimate.schedule, before.t)
             x0 = x0 + (h / (2 * h_before)) * (x0 - before.x0)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from composer import Estimate, Request, Sampler, Transform, get_transform, hookimpl
-from composer.arguments import choice, finite, finite_list
+from composer.arguments import choice, finite, finite_list, sequence
 from composer.requests import total
 from composer.transforms import check_view
 from composer_plugins.reductions import REDUCTIONS, interpolate, rectified, weight_rows
@@ -37,8 +37,7 @@ class Anagram:
         intervals: for each view the noise levels (low, high) within [0, 1], as CFG's interval, at
             which it takes part; None for all views always.
         rectification: 0 keeps the estimate as it is; 1 gives its noise the length that the views'
-            noises have, which a mean shrinks; between, that power of it. Leaves the law of
-            composition.
+            noises have, which a mean shrinks; between, that power of it.
     """
 
     views: Mapping[str | Transform, Any] | Mapping[str, Any] | Mapping[Transform, Any]
@@ -55,12 +54,18 @@ class Anagram:
                 f"got {self.views!r}"
             )
         choice(self.reduction, "Anagram: reduction", REDUCTIONS)
-        finite(self.rectification, "Anagram: rectification")
+        if not 0 <= finite(self.rectification, "Anagram: rectification") <= 1:
+            raise ValueError(
+                f"Anagram: rectification must be in [0, 1], got {self.rectification!r}"
+            )
+        if self.rectification and self.reduction == "alternate":
+            raise ValueError("Anagram: nothing is averaged by 'alternate', so nothing to rectify")
         if (self.weights is None) == (self.reduction == "weighted"):
             raise ValueError("Anagram: weights go with reduction='weighted', and only with it")
         if self.weights is not None:
             weight_rows(self.weights, len(self.views), "Anagram")
-        for interval in self.intervals or ():
+        intervals = [] if self.intervals is None else sequence(self.intervals, "Anagram: intervals")
+        for interval in intervals:
             ends = finite_list(interval, "Anagram: intervals")
             if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
                 raise ValueError(
@@ -83,19 +88,16 @@ class Anagram:
     def check(self, sampler: Sampler) -> None:
         for view in self.transforms:
             check_view(view, sampler.backend.shape, "Anagram")
+        if any(hasattr(plugin, "start") for plugin in sampler.plugins):
+            return  # the plan is not known yet; noise_estimate looks too
         for step, time in enumerate(sampler.times[:-1]):
-            level = sampler.backend.schedule.noise_level(time)
-            if not any(self.weights_at(level, step)):
-                raise ValueError(
-                    f"Anagram: no view takes part at the noise level {level:.3g} (step {step}); "
-                    "widen intervals"
-                )
+            self._require_a_view(sampler.backend.schedule.noise_level(time), step)
 
     @hookimpl
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        weights = self.weights_at(request.noise_level, request.step)
+        weights = self._require_a_view(request.noise_level, request.step)
         asked = [
             (view, condition, weight)
             for view, condition, weight in zip(
@@ -109,7 +111,17 @@ class Anagram:
         estimate = total(request, weighed)
         if self.rectification == 0:
             return estimate
-        return rectified(estimate, seen, self.rectification)
+        shares = [weight for _, _, weight in asked]
+        return rectified(estimate, seen, shares, self.rectification)
+
+    def _require_a_view(self, noise_level: float, step: int) -> list[float]:
+        weights = self.weights_at(noise_level, step)
+        if not any(weights):
+            raise ValueError(
+                f"Anagram: no view takes part at the noise level {noise_level:.3g} (step {step}); "
+                "widen intervals, or let the weights there sum to more than 0"
+            )
+        return weights
 
     def weights_at(self, noise_level: float, step: int) -> list[float]:
         """The weight of each view at a noise level; all 0 if none takes part."""

@@ -26,7 +26,14 @@ def one_sentence(command: F) -> F:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except (ValueError, LookupError, ArithmeticError, RuntimeError, OSError) as error:
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            ArithmeticError,
+            RuntimeError,
+            OSError,
+        ) as error:
             raise click.ClickException(str(error)) from error
 
     return wrapper  # type: ignore[return-value]

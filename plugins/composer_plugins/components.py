@@ -6,7 +6,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from composer import Estimate, Request, Sampler, hookimpl
+from composer.arguments import sequence
 from composer.requests import total
 from composer.transforms import check_parts
 from composer_plugins.decompositions import Decomposition, Part
@@ -23,9 +26,12 @@ def decompose(
 
 def parts_of(decomposition: Decomposition | Sequence[Part]) -> tuple[Part, ...]:
     """The parts of a decomposition, or the functions given as such."""
-    if isinstance(decomposition, Decomposition):
+    if isinstance(decomposition, Decomposition) and not isinstance(decomposition, type):
         return decomposition.parts
-    return tuple(decomposition)
+    parts = sequence(decomposition, "a decomposition must have parts, or be functions; it")
+    if not all(callable(part) for part in parts):
+        raise TypeError(f"the parts of a decomposition must be functions, got {parts!r}")
+    return tuple(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +54,24 @@ class Components:
 
     def __post_init__(self) -> None:
         count = len(parts_of(self.parts))
-        if not count or count != len(self.conditions):
+        conditions = sequence(self.conditions, "Components: conditions")
+        if not count or count != len(conditions):
             raise ValueError(
-                f"Components: {count} parts and {len(self.conditions)} conditions; give one "
+                f"Components: {count} parts and {len(conditions)} conditions; give one "
                 "condition a part"
             )
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:
-        check_parts(parts_of(self.parts), sampler.backend.shape, "Components")
+        shape = sampler.backend.shape
+        check_parts(parts_of(self.parts), shape, "Components")
+        probe = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+        for part, condition in zip(parts_of(self.parts), self.conditions, strict=True):
+            if not bool(part(probe).any()):
+                raise ValueError(
+                    f"Components: the part for {condition!r} is zero on images of {shape}; leave "
+                    "it out, or use a decomposition that has one (gray has no colour to add to)"
+                )
 
     @hookimpl
     def noise_estimate(

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from composer.arguments import finite, finite_list, integer, positive
+from composer.arguments import finite, finite_list, integer, positive, sequence
 from composer.images import ImageLike, to_mask
 from composer_plugins.filters import REFERENCE_SIZE, GaussianBlur
 
 Part = Callable[[Tensor], Tensor]
+MAX_DEPTH = 10
+"""Octaves: a thousand pixels."""
 
 
 @runtime_checkable
@@ -85,7 +87,8 @@ class LaplacianPyramid:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        integer(self.depth, "LaplacianPyramid: depth", least=1)
+        if integer(self.depth, "LaplacianPyramid: depth", least=1) > MAX_DEPTH:
+            raise ValueError(f"LaplacianPyramid: depth must be at most {MAX_DEPTH}")
         positive(self.sigma, "LaplacianPyramid: sigma")
 
     @property
@@ -147,7 +150,7 @@ class Masks:
     masks: Sequence[ImageLike]
 
     def __post_init__(self) -> None:
-        masks = [to_mask(mask) for mask in self.masks]
+        masks = [to_mask(mask) for mask in sequence(self.masks, "Masks: masks")]
         if not masks or any(mask.shape != masks[0].shape for mask in masks):
             raise ValueError("Masks: give at least one mask, and all of one size")
         if (gap := (torch.stack(masks).sum(0) - 1).abs().max().item()) > 1e-6:
@@ -163,6 +166,12 @@ class Masks:
 
         def region(x: Tensor, index: int) -> Tensor:
             mask = stack[index : index + 1]
+            height, width = x.shape[-2:]
+            if mask.shape[-2] * width != mask.shape[-1] * height:
+                raise ValueError(
+                    f"Masks: masks of {mask.shape[-2]}x{mask.shape[-1]} would be stretched to "
+                    f"{height}x{width}; give them the image's proportions"
+                )
             if mask.shape[-2:] != x.shape[-2:]:
                 mask = F.adaptive_avg_pool2d(mask, (x.shape[-2], x.shape[-1]))
             return x * mask.to(x)

@@ -16,6 +16,7 @@ from composer_plugins.backends.mnist.judge import load_judge
 from composer_plugins.commands import one_sentence
 from composer_plugins.sheet import contact_sheet
 from composer_plugins.training import write_atomically
+from composer_plugins.transforms import Identity
 
 COLUMNS = "correct", "best", "aligned", "concealed"
 
@@ -59,7 +60,8 @@ def anagrams(
     if best_of > seeds:
         raise ValueError(f"--best-of {best_of} needs at least as many --seeds, got {seeds}")
     for transform in transforms:
-        get_transform(transform)
+        if isinstance(get_transform(transform), Identity):
+            raise ValueError(f"--transform {transform}: one view cannot read as two digits")
     for file in (as_json, gallery):
         if file is not None and not file.absolute().parent.is_dir():
             raise ValueError(f"{file.parent} is no folder; make it first")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from composer import Estimate, Sampler, State, hookimpl
 from composer.arguments import finite_list, integer, positive
+from composer.stack import conditions_of, is_nested
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +23,9 @@ class Langevin:
 
     A mean of scores is not the score of any diffused product, so a solver alone does not sample
     the product of what it combines; walking at each level does, up to the step's own bias (a
-    variance v becomes v / (1 - size sigma^2 / 2v), at most a factor 1 / (1 - size / 2)). Each walk
-    costs as many rows as a step.
+    variance v becomes v / (1 - size sigma^2 / 2v), a factor of at most 1 / (1 - size / 2) where
+    v >= sigma^2). Guidance narrows what is walked on by up to its scale: keep size times scale
+    below about 1, for walks diverge at 2. Each walk costs as many rows as a step.
 
     Song et al. 2021, "Score-Based Generative Modeling through SDEs", arXiv 2011.13456, algorithm 4;
     Du et al. 2023, "Reduce, Reuse, Recycle", arXiv 2302.11552.
@@ -53,6 +55,11 @@ class Langevin:
     def check(self, sampler: Sampler) -> None:
         if sum(isinstance(plugin, Langevin) for plugin in sampler.plugins) > 1:
             raise ValueError("two Langevin in one stack; raise the steps of one of them")
+        if any(_alternates(plugin) for plugin in sampler.plugins):
+            raise ValueError(
+                "Langevin and an Anagram with reduction='alternate' would each see one view only; "
+                "use reduction='mean'"
+            )
 
     @hookimpl(trylast=True)  # on the plan that other plugins leave
     def start(self, state: State) -> None:
@@ -73,7 +80,9 @@ class Langevin:
         noise = math.sqrt(2 * self.size) * sigma * state.randn()
         return estimate.x - self.size * sigma * estimate.noise + noise
 
-    @hookimpl
-    def post_step(self, state: State) -> None:
-        if state.times[state.position - 1] == state.t:
-            state.estimate = None  # of the image before the walk: no history for a solver
+
+def _alternates(plugin: object) -> bool:
+    """Whether a plugin, or one in place of a condition of it, takes its views in turn."""
+    if getattr(plugin, "reduction", None) == "alternate":
+        return True
+    return any(_alternates(c) for c in conditions_of(plugin) if is_nested(c))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from composer import Transform, get_transform
+from composer.arguments import positive
 
 Classifier = Callable[[Tensor], Tensor]
 Readings = Mapping[str, int] | Mapping[Transform, int] | Mapping[str | Transform, int]
@@ -20,22 +21,32 @@ Readings = Mapping[str, int] | Mapping[Transform, int] | Mapping[str | Transform
 
 def log_probabilities(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
     """S (B, N, N): S[b, i, j] = log P(class intended in view j | view i of image b)."""
-    if not views:
-        raise ValueError("views is empty; give at least one {view: class}")
-    classes = list(views.values())
-    seen = [get_transform(v)(x) if isinstance(v, str) else v(x) for v in views]
-    with torch.no_grad():
-        return torch.stack([classifier(s).log_softmax(1)[:, classes] for s in seen], 1)
+    logits, classes = _logits(classifier, x, views), list(views.values())
+    return torch.stack([one.log_softmax(1)[:, classes] for one in logits], 1)
 
 
 def views_correct(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
     """(B,) bool: the most likely class is the intended one in every view."""
-    right = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    for view, intended in views.items():
-        seen = get_transform(view)(x) if isinstance(view, str) else view(x)
-        with torch.no_grad():
-            right &= classifier(seen).argmax(1) == intended
-    return right
+    logits, classes = _logits(classifier, x, views), list(views.values())
+    right = [one.argmax(1) == intended for one, intended in zip(logits, classes, strict=True)]
+    return torch.stack(right).all(0)
+
+
+@torch.no_grad()
+def _logits(classifier: Classifier, x: Tensor, views: Readings) -> list[Tensor]:
+    """What the classifier says of each view; checked."""
+    if not views:
+        raise ValueError("views is empty; give at least one {view: class}")
+    transforms = [get_transform(v) if isinstance(v, str) else v for v in views]
+    if strangers := [v for v in transforms if not isinstance(v, Transform)]:
+        raise TypeError(f"{strangers[0]!r} is no Transform; give a name or a Transform object")
+    logits = [classifier(transform(x)) for transform in transforms]
+    for intended in views.values():
+        if not 0 <= intended < logits[0].shape[1]:
+            raise ValueError(
+                f"classes must be from 0 to {logits[0].shape[1] - 1}, got {intended!r}"
+            )
+    return logits
 
 
 def alignment(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
@@ -53,6 +64,6 @@ def concealment(classifier: Classifier, x: Tensor, views: Readings, tau: float =
 
     The mean of the diagonals of softmax(S / tau) over classes and over views; 1 / N by chance.
     """
-    scores = log_probabilities(classifier, x, views) / tau
+    scores = log_probabilities(classifier, x, views) / positive(tau, "concealment: tau")
     both = scores.softmax(2) + scores.softmax(1)
     return both.diagonal(dim1=1, dim2=2).mean(1) / 2

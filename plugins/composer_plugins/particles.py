@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from composer import Estimate, Sampler, State, hookimpl
-from composer.arguments import finite, integer
+from composer.arguments import finite, integer, sequence
 from composer.state import draw
 
 Score = Callable[[Tensor], Tensor]
@@ -40,10 +40,10 @@ class Particles:
     survivors: Sequence[Sequence[float]] = ((1.0, 4), (0.0, 1))
 
     def __post_init__(self) -> None:
-        if not callable(self.score):
+        if not callable(self.score) or isinstance(self.score, type):
             raise TypeError(f"Particles: score must be a function of images, got {self.score!r}")
-        plan = [tuple(entry) for entry in self.survivors]
-        if not plan or any(len(entry) != 2 for entry in plan):
+        plan = sequence(self.survivors, "Particles: survivors")
+        if not plan or any(not isinstance(e, Sequence) or len(e) != 2 for e in plan):
             raise ValueError(
                 f"Particles: survivors must be (noise level, number) pairs, got {plan}"
             )
@@ -62,9 +62,16 @@ class Particles:
     def check(self, sampler: Sampler) -> None:
         if sum(isinstance(plugin, Particles) for plugin in sampler.plugins) > 1:
             raise ValueError("two Particles in one stack; give one of them all the survivors")
+        grey = torch.zeros(1, *sampler.backend.shape, dtype=sampler.backend.dtype)
+        try:
+            self._scored(grey.to(sampler.backend.device))
+        except Exception as error:  # a function of somebody's: whatever it raises is the reason
+            raise ValueError(
+                f"Particles: score failed on images of {sampler.backend.shape}: {error}"
+            ) from error
 
-    @hookimpl(tryfirst=True)  # before plugins that lay something out for each image
-    def start(self, state: State) -> None:
+    @hookimpl(wrapper=True)  # around all others, which then lay things out for each candidate
+    def start(self, state: State) -> Generator[None, None, None]:
         count, own = self._alive(1.0), state.seeds
         state.memory[self] = own
         derived = [[_derived(seed, k) for k in range(1, count)] for seed in own]
@@ -78,6 +85,12 @@ class Particles:
             for first, group in zip(state.generators, derived, strict=True)
             for generator in (first, *group)
         )
+        yield
+        if count > 1 and (holder := _holding_a_batch(state)):
+            raise ValueError(
+                f"Particles: {holder} holds one image a candidate, and candidates are dropped on "
+                "the way; give it one image for all"
+            )
 
     @hookimpl(trylast=True)  # on the image that other plugins leave
     def post_step(self, state: State) -> None:
@@ -86,22 +99,38 @@ class Particles:
         # A run that is stopped early ends with one image a seed too.
         level = 0.0 if state.finished else state.backend.schedule.noise_level(state.t)
         keep = self._alive(level)
-        if keep >= count or state.estimate is None:
+        if keep >= count:
             return
-        x0 = state.x if state.finished else state.estimate.x0
-        scores = self.score(x0.clamp(-1, 1))
-        if tuple(scores.shape) != (len(x0),):
-            raise ValueError(
-                f"Particles: score returned the shape {tuple(scores.shape)}; it must return one "
-                f"number an image, ({len(x0)},)"
-            )
+        x0 = state.x if state.finished or state.estimate is None else state.estimate.x0
+        scores = self._scored(x0.clamp(-1, 1))
         best = scores.reshape(groups, count).argsort(1, descending=True)[:, :keep].sort(1).values
         chosen = best + count * torch.arange(groups, device=best.device)[:, None]
         _select(state, chosen.flatten())
 
+    def _scored(self, x: Tensor) -> Tensor:
+        scores = self.score(x)
+        if not isinstance(scores, Tensor) or tuple(scores.shape) != (len(x),):
+            what = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise ValueError(
+                f"Particles: score returned {what}; it must return a tensor of one number an "
+                f"image, ({len(x)},)"
+            )
+        if not bool(torch.isfinite(scores).all()):
+            raise ValueError(f"Particles: score returned NaN or Inf: {scores.tolist()}")
+        return scores
+
     def _alive(self, level: float) -> int:
         """How many images a seed has at a noise level."""
         return int([count for at, count in self.survivors if level <= at][-1])
+
+
+def _holding_a_batch(state: State) -> str | None:
+    """The plugin, if any, that keeps a tensor of one image a candidate for the run."""
+    for owner, kept in state.memory.items():
+        parts = kept if isinstance(kept, tuple) else (kept,)
+        if any(isinstance(p, Tensor) and p.ndim == 4 and len(p) > 1 for p in parts):
+            return type(owner).__name__
+    return None
 
 
 def _select(state: State, rows: Tensor) -> None:

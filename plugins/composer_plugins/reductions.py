@@ -22,6 +22,8 @@ def mean(active: Sequence[int], step: int, now: Sequence[float]) -> list[float]:
 def weighted(active: Sequence[int], step: int, now: Sequence[float]) -> list[float]:
     """The weights of this moment, shared out among the active views."""
     whole = sum(now[i] for i in active)
+    if whole <= 0:  # nobody takes part
+        return [0.0] * len(now)
     return [now[i] / whole if i in active else 0.0 for i in range(len(now))]
 
 
@@ -61,17 +63,19 @@ def interpolate(rows: Rows, place: float) -> list[float]:
     return [a + (at - index) * (b - a) for a, b in zip(before, after, strict=True)]
 
 
-def rectified(mixture: Estimate, parts: Sequence[Estimate], strength: float) -> Estimate:
+def rectified(
+    mixture: Estimate, parts: Sequence[Estimate], weights: Sequence[float], strength: float
+) -> Estimate:
     """``mixture`` with its noise as long as that of the ``parts`` it is a mean of.
 
     Two noises of unit variance that correlate by rho have a mean of standard deviation
     sqrt((1 + rho) / 2): the sampler would take the image for cleaner than it is. The noise of
-    each image is divided by (|mixture| / mean |part|)^strength, measured, which needs no rho.
-    This leaves the law of composition on purpose; it works on the noise, whatever the prediction.
+    each image is divided by (|mixture| / sum_i w_i |part_i|)^strength, measured, which needs no
+    rho. No linear combination does this; it works on the noise, whatever the prediction.
     """
     alpha, _ = mixture.schedule.at(mixture.t)
     if alpha == 0:  # x is the noise then, and nothing has been averaged away
         return mixture
-    lengths = torch.stack([part.noise.flatten(1).norm(dim=1) for part in parts]).mean(0)
-    ratio = mixture.noise.flatten(1).norm(dim=1) / lengths
+    lengths = [w * p.noise.flatten(1).norm(dim=1) for w, p in zip(weights, parts, strict=True)]
+    ratio = mixture.noise.flatten(1).norm(dim=1) / torch.stack(lengths).sum(0)
     return mixture.with_noise(mixture.noise / ratio.pow(strength)[:, None, None, None])

@@ -46,20 +46,31 @@ class Reference:
     def check(self, sampler: Sampler) -> None:
         require_shape(to_tensor(self.image), sampler.backend.shape, "Reference")
         check_parts(parts_of(self.decomposition), sampler.backend.shape, "Reference")
+        others = [p for p in sampler.plugins if isinstance(p, Reference) and p is not self]
+        if any((p.decomposition, p.part) == (self.decomposition, self.part) for p in others):
+            raise ValueError("two Reference give the same part of the image; leave one out")
 
     @hookimpl
     def start(self, state: State) -> None:
         image = to_tensor(self.image).to(state.x)
         require_batch(image, len(state.seeds), "Reference")
-        state.memory[self] = image
+        state.memory[self] = image, state.x
         self._replace(state)
 
     @hookimpl
     def post_step(self, state: State) -> None:
         self._replace(state)
 
+    @hookimpl
+    def finish(self, state: State) -> None:
+        """Once more if another plugin has changed the image after this one."""
+        if state.position + 1 == len(state.times) and state.x is not state.memory[self][1]:
+            self._replace(state)
+
     def _replace(self, state: State) -> None:
-        known: Tensor = state.memory[self].expand_as(state.x)
+        image: Tensor = state.memory[self][0]
+        known = image.expand_as(state.x)
         if state.backend.schedule.noise_level(state.t) > 0:
             known = state.backend.schedule.add_noise(known, state.randn(), state.t)
         state.x = state.x + parts_of(self.decomposition)[self.part](known - state.x)
+        state.memory[self] = image, state.x

@@ -9,7 +9,7 @@ from composer.schedules import DiscreteSchedule
 from composer.solvers import DPMSolverPP
 from composer.testing import GaussianMixtureBackend
 from composer.transforms import Composed
-from composer_plugins import CFG, Anagram, Inpaint, SDEdit
+from composer_plugins import CFG, Anagram, Hybrid, Inpaint, SDEdit
 from composer_plugins.langevin import Langevin
 
 STDS, MEANS = (0.1, 0.5), (-0.6, 0.6)
@@ -69,6 +69,19 @@ def test_a_right_score_stays_right():
     backend = GaussianMixtureBackend(torch.zeros(1, 1, 64, 64, dtype=torch.float64), [0.3])
     sampler = Sampler(backend, [Langevin(5, 0.1)], num_inference_steps=40)
     assert float(sampler.sample(0).x.var()) == pytest.approx(0.09, rel=0.17)
+
+
+def test_it_is_refused_beside_views_in_turn():
+    turns = Anagram({"identity": 0, "flip": 1}, "alternate")
+    for stack in ([turns, Langevin()], [Hybrid(turns, 2), Langevin()]):
+        with pytest.raises(ValueError, match="see one view only"):
+            Sampler(mixture(shape=(1, 16, 16)), stack)
+
+
+def test_every_state_has_an_estimate():
+    """Also after a walk: previews read it."""
+    states = Sampler(mixture(), [Langevin(2)], DPMSolverPP(), 4).stream(1)
+    assert all(torch.isfinite(state.estimate.x0).all() for state in states)
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,16 @@ def test_concealment_is_one_when_views_tell_classes_apart_and_a_half_by_chance()
 
 
 def test_nothing_to_read_is_refused():
-    with pytest.raises(ValueError, match="views is empty"):
-        log_probabilities(corners, pictures((0.0, 0.0)), {})
+    x = pictures((0.0, 0.0))
+    for metric in (log_probabilities, views_correct, alignment, concealment):
+        with pytest.raises(ValueError, match="views is empty"):
+            metric(corners, x, {})
+        with pytest.raises(ValueError, match="classes must be from 0 to 1"):
+            metric(corners, x, {"identity": 2})
+        with pytest.raises(TypeError, match="is no Transform"):
+            metric(corners, x, {5: 1})
+    with pytest.raises(ValueError, match="tau"):
+        concealment(corners, x, VIEWS, 0)
 
 
 def test_judge_and_chooser_are_two_networks_that_read_digits():
@@ -106,6 +114,8 @@ def test_the_command_prints_and_writes_a_row_a_pair(tmp_path, monkeypatch):
     for bad, words in (
         (["--best-of", "3"], "at least as many"),
         (["--transform", "flop"], "did you mean flip"),
+        (["--transform", "identity"], "cannot read as two digits"),
+        (["--transform", "orthogonal"], "Orthogonal"),
         (["--gallery", str(tmp_path / "no" / "x")], "is no folder"),
     ):
         result = CliRunner().invoke(evaluate, [*options, *bad])

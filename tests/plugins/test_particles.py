@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import mixture
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, HeunDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -11,7 +11,7 @@ from scipy import stats
 from composer import Sampler, hookimpl
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, DiffusersSolver, DPMSolverPP
-from composer_plugins import CFG, Anagram, Inpaint
+from composer_plugins import CFG, Anagram, Inpaint, Langevin, SDEdit
 from composer_plugins.particles import Particles
 
 
@@ -38,7 +38,7 @@ def test_the_best_candidate_is_taken_and_the_first_is_the_plain_image(count, sol
     plugin = Particles(score, ((1, count), (0, 1)))
     best = Sampler(backend, [plugin], solver, 4).sample(seeds=[5, 6])
     plain = Sampler(backend, [], solver, 4).sample(seeds=[5, 6]).x
-    (candidates,) = seen
+    candidates = seen[-1]  # the first was a probe, before any model call
     assert best.seeds == (5, 6)
     assert len(candidates) == 2 * count
     torch.testing.assert_close(candidates[::count], plain.clamp(-1, 1))
@@ -123,10 +123,60 @@ def test_bad_plans_are_refused(survivors, words):
         Particles(darkness, survivors)
 
 
-def test_bad_scores_are_refused():
-    with pytest.raises(TypeError, match="score must be a function"):
-        Particles("darkness")
-    with pytest.raises(ValueError, match="one number an image"):
-        Sampler(mixture(), [Particles(lambda x: x)], None, 2).sample()
+def test_bad_scores_are_refused_before_any_call():
+    for score in ("darkness", Particles):
+        with pytest.raises(TypeError, match="score must be a function"):
+            Particles(score)
+    for score, words in (
+        (lambda x: x, "one number an image"),
+        (lambda x: [0.0], "returned list"),
+        (lambda x: x.flatten(1).sum(1) / 0, "NaN or Inf"),
+        (lambda x: x.view(3, 7), "score failed"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Sampler(mixture(), [Particles(score)], None, 2)
+    with pytest.raises(TypeError, match="survivors must be a list"):
+        Particles(darkness, 5)
+
+
+def test_a_start_from_an_image_holds_for_every_candidate():
+    """Whichever stands first in the list."""
+    image = torch.zeros(1, 8, 8, dtype=torch.float64)
+    edit, plugin = SDEdit(image, 0.3), Particles(darkness, ((1, 4), (0, 1)))
+    runs = (
+        next(Sampler(mixture(), stack, None, 10).stream(1, [3])).estimate.x
+        for stack in ([edit, plugin], [plugin, edit])
+    )
+    one, other = runs
+    assert torch.equal(one, other)
+    assert one.flatten(1).std(1).max() < 0.5  # sigma is .3; pure noise has 1
+
+
+def test_images_of_each_seed_are_refused_and_not_mixed_up():
+    image, mask = torch.zeros(8, 1, 8, 8, dtype=torch.float64), torch.ones(8, 8)
+    stack = [Inpaint(image, mask), Particles(darkness, ((1, 4), (0, 1)))]
+    with pytest.raises(ValueError, match="Inpaint holds one image a candidate"):
+        Sampler(mixture(), stack).sample(1, [1, 2])
+
+
+def test_a_stop_in_the_middle_of_a_walk_leaves_one_image_a_seed():
+    class Stop:
+        @hookimpl
+        def post_step(self, state):
+            if state.step == 1:
+                state.stop()
+
+    stack = [Particles(darkness), Langevin(1), Stop()]
+    assert len(Sampler(mixture(), stack, None, 4).sample(1, [1, 2]).x) == 2
+
+
+def test_schedulers_of_several_evaluations_are_refused():
+    backend = mixture(DiscreteSchedule.linear(), "epsilon")
+    for plugin in (Particles(darkness, ((1, 2), (0.5, 1), (0, 1))), Langevin(1)):
+        with pytest.raises(ValueError, match="HeunDiscreteScheduler evaluates several times"):
+            Sampler(backend, [plugin], DiffusersSolver(HeunDiscreteScheduler()), 8).sample(1)
+
+
+def test_two_in_one_stack_are_refused():
     with pytest.raises(ValueError, match="two Particles"):
         Sampler(mixture(), [Particles(darkness), Particles(darkness)])

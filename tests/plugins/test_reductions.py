@@ -10,7 +10,7 @@ from composer import Sampler, get_transform
 from composer.predictions import PREDICTIONS
 from composer.schedules import DiscreteSchedule
 from composer.testing import IdentityBackend
-from composer_plugins import Anagram
+from composer_plugins import Anagram, SDEdit
 from composer_plugins.reductions import interpolate, rectified
 
 ROWS = ((1.0, 0.0), (0.5, 0.5), (0.25, 0.75))
@@ -74,7 +74,7 @@ def test_rectification_gives_the_mean_the_length_of_its_parts(kind, rho, strengt
     parts = [estimate.with_noise(noise) for noise in (one, other)]
     mixed = estimate.with_noise((one + other) / 2)
     before = float(mixed.noise.norm() / one.norm())
-    after = float(rectified(mixed, parts, strength).noise.norm() / one.norm())
+    after = float(rectified(mixed, parts, (0.5, 0.5), strength).noise.norm() / one.norm())
     # 4096 pixels know a length to 1.1 % and rho to .016; allowed are five of each.
     assert before == pytest.approx(((1 + rho) / 2) ** 0.5, abs=0.08)
     lengths = float(sum(p.noise.norm() for p in parts) / 2 / one.norm())
@@ -94,6 +94,9 @@ def test_rectification_runs_from_pure_noise():
         ({"intervals": ((0, 1),)}, "one for each of 2 views"),
         ({"intervals": ((0, 1), (0.5, 0.2))}, "low <= high"),
         ({"rectification": float("nan")}, "finite"),
+        ({"rectification": 1.5}, r"in \[0, 1\]"),
+        ({"rectification": 0.5, "reduction": "alternate"}, "nothing to rectify"),
+        ({"intervals": 5}, "must be a list"),
     ],
 )
 def test_bad_arguments_are_refused(options, words):
@@ -105,3 +108,12 @@ def test_a_moment_without_views_is_refused_before_any_call():
     plugin = Anagram({"identity": 0, "flip": 1}, intervals=((0.0, 0.4), (0.6, 1.0)))
     with pytest.raises(ValueError, match="no view takes part at the noise level 0.5"):
         Sampler(mixture(), [plugin], num_inference_steps=10)
+    zero = Anagram({"identity": 0, "flip": 1}, "weighted", ((1, 0), (0, 1)), ((0, 0.5), (0, 1)))
+    with pytest.raises(ValueError, match="no view takes part at the noise level 1"):
+        Sampler(mixture(), [zero], num_inference_steps=10)
+    # A start from an image leaves out what would be refused; what is asked is looked at again.
+    half = Anagram({"identity": 0, "flip": 1}, intervals=((0, 0.5), (0, 0.5)))
+    image = torch.zeros(1, 8, 8, dtype=torch.float64)
+    Sampler(mixture(), [half, SDEdit(image, 0.4)], None, 10).sample()
+    with pytest.raises(ValueError, match="no view takes part"):
+        Sampler(mixture(), [half, SDEdit(image, 0.9)], None, 10).sample()

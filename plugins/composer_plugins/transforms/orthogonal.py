@@ -60,6 +60,17 @@ class Orthogonal(Transform):
         # Tuples, so that the view can be hashed and written into a recipe.
         object.__setattr__(self, "matrix", tuple(tuple(row) for row in q.tolist()))
 
+    def __repr__(self) -> str:
+        return f"Orthogonal({len(self.matrix)}x{len(self.matrix)} matrix, over={self.over!r})"
+
+    # Views are looked up by value, and to hash half a million numbers each time takes seconds.
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.matrix, self.over))
+
     @cached_property
     def _q(self) -> Tensor:
         return torch.tensor(self.matrix, dtype=torch.float64)

@@ -59,6 +59,9 @@ class Permutation(PixelPermutation):
                 f"Permutation: indices must hold each number from 0 to {len(indices) - 1} once"
             )
 
+    def __repr__(self) -> str:
+        return f"Permutation of {len(self.indices)} pixels"
+
     def order(self, height: int, width: int) -> Tensor:
         return torch.tensor(self.indices)
 
@@ -72,11 +75,13 @@ class Permutation(PixelPermutation):
 
 def divisor(side: int, most: int) -> int:
     """The largest number up to ``most`` that divides a side into equal parts."""
-    return max(parts for parts in range(1, most + 1) if side % parts == 0)
+    return max(parts for parts in range(1, min(side, most) + 1) if side % parts == 0)
 
 
 def seeded(seed: int) -> torch.Generator:
     """A generator of a transform's own, so that no other random numbers are touched."""
+    if seed >= 2**32:
+        raise ValueError(f"a transform's seed must be below 2**32, got {seed}")
     return torch.Generator().manual_seed(seed)
 
 

@@ -14,6 +14,7 @@ from composer_plugins.transforms.motion import Moving
 from composer_plugins.transforms.permutation import PixelPermutation
 
 REFERENCE_SIZE = 64
+FURTHEST = 10**6
 _ALONG = {"columns": -2, "rows": -1}
 
 
@@ -30,8 +31,9 @@ class Roll(Moving):
     columns: float = 32.0
 
     def __post_init__(self) -> None:
-        finite(self.rows, "Roll: rows")
-        finite(self.columns, "Roll: columns")
+        for pixels, name in ((self.rows, "rows"), (self.columns, "columns")):
+            if abs(finite(pixels, f"Roll: {name}")) > FURTHEST:
+                raise ValueError(f"Roll: {name} must be at most {FURTHEST}, got {pixels!r}")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._rolled(x, 1)

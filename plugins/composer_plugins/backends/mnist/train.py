@@ -87,6 +87,10 @@ def save_model(model: MnistUNet, path: PathSpec, folder: Path) -> None:
     half = copy.deepcopy(model).cpu()
     nn.Module.half(half)  # diffusers' own warns of modules that are to stay float32: none here
     half.save_pretrained(folder)
+    # diffusers notes where the weights were read from, which is nobody else's business.
+    config = folder / "config.json"
+    kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+    write_atomically(config, lambda file: file.write_text(json.dumps(kept, indent=2)))
     description = json.dumps(path._asdict(), indent=1)
     write_atomically(folder / "path.json", lambda file: file.write_text(description))
 
