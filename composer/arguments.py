@@ -47,9 +47,15 @@ def sequence(values: Any, name: str) -> list[Any]:
 
 def finite_list(values: Any, name: str) -> list[float]:
     """A list or tuple of finite numbers."""
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise TypeError(f"{name} must be a list or tuple of numbers, got {values!r}")
-    return [finite(value, name) for value in values]
+    return [finite(value, name) for value in sequence(values, name)]
+
+
+def interval(values: Any, name: str) -> tuple[float, float]:
+    """(low, high) with 0 <= low <= high <= 1."""
+    ends = finite_list(values, name)
+    if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
+        raise ValueError(f"{name} must be (low, high) with 0 <= low <= high <= 1, got {values!r}")
+    return ends[0], ends[1]
 
 
 def choice(value: Any, name: str, known: Iterable[str]) -> str:

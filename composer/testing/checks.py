@@ -8,6 +8,9 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 from unittest import SkipTest
 
+import torch
+from torch import Tensor
+
 T = TypeVar("T")
 Contract = Mapping[Callable[[T], str], str]
 """{law: mend}. A law says what is wrong with a thing, "" if nothing is, and raises ``SkipTest``
@@ -107,6 +110,13 @@ def off(measured: Any, expected: Any, tolerance: float, what: str) -> str:
         return f"{what} has the shape {tuple(measured.shape)}, not {tuple(expected.shape)}"
     gap = (measured.double() - expected.double()).abs().max().item() if measured.numel() else 0.0
     return "" if gap <= tolerance else f"{what} is off by {gap:.2g}"
+
+
+def writes_into(view: Callable[[Tensor], Tensor], x: Tensor) -> bool:
+    """Whether a map changes its argument; x is spent."""
+    before = x.clone()
+    view(x)
+    return not torch.equal(x, before)
 
 
 def first(troubles: Iterable[str]) -> str:

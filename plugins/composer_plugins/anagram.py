@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 from composer import Estimate, Request, Sampler, Transform, get_transform, hookimpl
-from composer.arguments import choice, finite, finite_list, sequence
+from composer.arguments import choice, finite, interval, sequence
 from composer.requests import total
 from composer.transforms import check_view
-from composer_plugins.reductions import REDUCTIONS, interpolate, rectified, weight_rows
+from composer_plugins.reductions import REDUCTIONS, Rows, interpolate, rectified, weight_rows
 
 Reduction = Literal["mean", "weighted", "alternate"]
 
@@ -62,16 +62,10 @@ class Anagram:
             raise ValueError("Anagram: nothing is averaged by 'alternate', so nothing to rectify")
         if (self.weights is None) == (self.reduction == "weighted"):
             raise ValueError("Anagram: weights go with reduction='weighted', and only with it")
-        if self.weights is not None:
-            weight_rows(self.weights, len(self.views), "Anagram")
+        _ = self.rows  # looking at them refuses what is wrong with them
         intervals = [] if self.intervals is None else sequence(self.intervals, "Anagram: intervals")
-        for interval in intervals:
-            ends = finite_list(interval, "Anagram: intervals")
-            if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
-                raise ValueError(
-                    "Anagram: each of intervals must be (low, high) with 0 <= low <= high <= 1, "
-                    f"got {interval!r}"
-                )
+        for ends in intervals:
+            interval(ends, "Anagram: each of intervals")
         if self.intervals is not None and len(self.intervals) != len(self.views):
             raise ValueError(f"Anagram: intervals must be one for each of {len(self.views)} views")
 
@@ -83,6 +77,13 @@ class Anagram:
     def transforms(self) -> tuple[Transform, ...]:
         """The views, names looked up."""
         return tuple(get_transform(v) if isinstance(v, str) else v for v in self.views)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The weights over the run, checked; equal ones if none are given."""
+        count = len(self.views)
+        weights = [1 / count] * count if self.weights is None else self.weights
+        return weight_rows(weights, count, "Anagram")
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:
@@ -131,5 +132,4 @@ class Anagram:
         active = [i for i, (low, high) in ends if low <= noise_level <= high]
         if not active:
             return [0.0] * count
-        rows = weight_rows(self.weights or [1 / count] * count, count, "Anagram")
-        return REDUCTIONS[self.reduction](active, step, interpolate(rows, 1 - noise_level))
+        return REDUCTIONS[self.reduction](active, step, interpolate(self.rows, 1 - noise_level))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from composer import UNCONDITIONAL, Estimate, Request, Sampler, hookimpl
-from composer.arguments import finite, finite_list
+from composer.arguments import finite, interval
 from composer.stack import check_encodable
 
 
@@ -35,11 +35,7 @@ class CFG:
 
     def __post_init__(self) -> None:
         finite(self.scale, "CFG: scale")
-        ends = finite_list(self.interval, "CFG: interval")
-        if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
-            raise ValueError(
-                f"CFG: interval must be (low, high) with 0 <= low <= high <= 1, got {self.interval}"
-            )
+        interval(self.interval, "CFG: interval")
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from composer import Estimate, Sampler, State, hookimpl
-from composer.arguments import finite_list, integer, positive
+from composer.arguments import integer, interval, positive
 from composer.stack import conditions_of, is_nested
 
 
@@ -44,12 +44,7 @@ class Langevin:
         integer(self.steps, "Langevin: steps", least=1)
         if positive(self.size, "Langevin: size") >= 2:
             raise ValueError(f"Langevin: size must be below 2, or walks diverge; got {self.size}")
-        ends = finite_list(self.interval, "Langevin: interval")
-        if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
-            raise ValueError(
-                "Langevin: interval must be (low, high) with 0 <= low <= high <= 1, "
-                f"got {self.interval}"
-            )
+        interval(self.interval, "Langevin: interval")
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:

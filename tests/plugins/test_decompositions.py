@@ -22,6 +22,7 @@ from composer_plugins import (
     LaplacianPyramid,
     Masks,
     MotionBlur,
+    Particles,
     Reference,
     Scales,
     TripleHybrid,
@@ -157,6 +158,22 @@ def test_the_reference_is_exact_whatever_comes_after_it():
     two = [Reference(picture, GrayColour()), Reference(-picture, GrayColour())]
     with pytest.raises(ValueError, match="two Reference give the same part"):
         Sampler(mixture(shape=(3, 16, 16)), two)
+
+
+@pytest.mark.parametrize("decomposition", [GrayColour(), Bands((2.0,))])
+def test_a_reference_serves_every_candidate(decomposition):
+    """Choosing at the end leaves the chosen image as it would be alone."""
+    picture = image(1, 3, 16, 16).clamp(-1, 1)
+    stack = [Reference(picture, decomposition), CFG(2.0)]
+    backend, seen = mixture(shape=(3, 16, 16)), []
+
+    def first(x):
+        seen.append(x)
+        return -torch.arange(float(len(x)))
+
+    chosen = Sampler(backend, [Particles(first, ((1, 3), (0, 1))), *stack], None, 4).sample(1)
+    alone = Sampler(backend, stack, None, 4).sample(1)
+    torch.testing.assert_close(chosen.x, alone.x)
 
 
 def test_a_part_that_is_nothing_is_refused():
