@@ -41,8 +41,8 @@ class Schedule(ABC):
         """The time whose noise level sigma / (alpha + sigma) is the one given."""
 
     @abstractmethod
-    def stratified_times(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) training times, one from each of ``count`` equal parts of the clock."""
+    def training_times(self, places: Tensor) -> Tensor:
+        """Times at ``places`` (B,) in [0, 1] of the way along the clock."""
 
     @abstractmethod
     def unit_time(self, t: Tensor) -> Tensor:
@@ -95,8 +95,8 @@ class FlowSchedule(Schedule):
     def time_at(self, noise_level: float) -> float:
         return 1.0 - noise_level
 
-    def stratified_times(self, count: int, generator: torch.Generator) -> Tensor:
-        return _stratified(count, generator)
+    def training_times(self, places: Tensor) -> Tensor:
+        return places
 
     def unit_time(self, t: Tensor) -> Tensor:
         return t
@@ -179,9 +179,8 @@ class DiscreteSchedule(Schedule):
     def time_at(self, noise_level: float) -> float:
         return float(np.interp(noise_level, self._levels.numpy(), np.arange(-1, len(self))))
 
-    def stratified_times(self, count: int, generator: torch.Generator) -> Tensor:
-        # float64 rounds the last of many strata up to 1 now and then.
-        return (_stratified(count, generator) * len(self)).floor().clamp(max=len(self) - 1)
+    def training_times(self, places: Tensor) -> Tensor:
+        return (places * len(self)).floor().clamp(max=len(self) - 1)
 
     def unit_time(self, t: Tensor) -> Tensor:
         return t / len(self)
@@ -202,11 +201,6 @@ _SPACINGS = {
     "trailing": DiscreteSchedule._trailing,
     "linspace": DiscreteSchedule._linspace,
 }
-
-
-def _stratified(count: int, generator: torch.Generator) -> Tensor:
-    draws = torch.rand(count, generator=generator, dtype=torch.float64)
-    return (torch.arange(count) + draws) / count
 
 
 def ancestral_variance(alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float) -> float:

@@ -58,6 +58,9 @@ def train() -> None:
 @click.option(
     "--limit", type=click.IntRange(1), help="Use the first N images only, for trying things out."
 )
+@click.option(
+    "--logit-normal", type=(float, float), help="Mean and spread of the times' logit."
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--bf16/--no-bf16", default=False, help="Autocast to bfloat16.")
@@ -73,6 +76,7 @@ def mnist(
     learning_rate: float,
     width: int,
     limit: int | None,
+    logit_normal: tuple[float, float] | None,
     seed: int,
     device: str,
     bf16: bool,
@@ -93,6 +97,7 @@ def mnist(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        logit_normal=logit_normal,
         seed=seed,
         device=device,
         bf16=bf16,

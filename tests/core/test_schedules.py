@@ -1,3 +1,6 @@
+import math
+import statistics
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -5,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer.schedules import DiscreteSchedule, FlowSchedule, ancestral_variance, renoise
+from composer_plugins.training import stratified
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
@@ -93,10 +97,10 @@ def test_ancestral_variance_of_neighbours_is_beta():
 
 @given(st.integers(1, 64), st.integers(0, 2**31))
 def test_training_times_fall_one_in_each_part(count, seed):
-    generator = torch.Generator().manual_seed(seed)
-    places = FlowSchedule().stratified_times(count, generator) * count
-    assert torch.equal(places.floor().clamp(max=count - 1).long(), torch.arange(count))
-    discrete = DiscreteSchedule.linear().stratified_times(count, generator)
+    places = stratified(count, torch.Generator().manual_seed(seed))
+    assert torch.equal((places * count).floor().clamp(max=count - 1).long(), torch.arange(count))
+    assert torch.equal(FlowSchedule().training_times(places), places)
+    discrete = DiscreteSchedule.linear().training_times(places)
     assert torch.equal(discrete, discrete.floor())
     assert 0 <= discrete.min() <= discrete.max() <= 999
 
@@ -125,8 +129,19 @@ def test_a_schedule_may_end_in_pure_noise():
 
 def test_training_times_never_leave_the_schedule():
     """In float32, (63 + rand) / 64 rounds to 1 for this seed, and so to time 1000 of 1000."""
-    generator = torch.Generator().manual_seed(141668)
-    assert DiscreteSchedule.linear().stratified_times(64, generator).max() <= 999
+    places = stratified(64, torch.Generator().manual_seed(141668))
+    assert DiscreteSchedule.linear().training_times(places).max() <= 999
+    assert DiscreteSchedule.linear().training_times(torch.ones(1)) == 999
+
+
+@given(st.floats(-2, 2), st.floats(0.2, 2), st.integers(0, 2**31))
+def test_logit_normal_times_are_normal_quantiles(mean, spread, seed):
+    """Each of n strata holds one draw, so the k-th lies between the quantiles (k - 1)/n and k/n."""
+    count = 16
+    places = stratified(count, torch.Generator().manual_seed(seed), (mean, spread))
+    normal = statistics.NormalDist(mean, spread)
+    shares = [normal.cdf(math.log(p / (1 - p))) for p in places.tolist()]
+    assert all(k / count - 1e-9 <= share <= (k + 1) / count + 1e-9 for k, share in enumerate(shares))
 
 
 def test_an_offset_beyond_the_schedule_is_refused():
