@@ -58,7 +58,9 @@ class Sampler:
         self.num_inference_steps = integer(num_inference_steps, "num_inference_steps", least=1)
         self.max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
         self.times = self.solver.times(backend.schedule, self.num_inference_steps)
-        self._hooks = stack.hooked([*self.plugins, self.solver])
+        # A backend that answers hooks, such as a thresholding its model needs, is outermost.
+        own = [backend] if stack.answers_hooks(backend) else []
+        self._hooks = stack.hooked([*own, *self.plugins, self.solver])
         self._noise_estimates = stack.noise_estimates(self._hooks)
         stack.check_conditions(self)
         self._hooks.hook.check(sampler=self)

@@ -216,6 +216,11 @@ def _check_nested(sampler: Sampler, plugin: object) -> None:
         _check_nested(sampler, condition)
 
 
+def answers_hooks(thing: object) -> bool:
+    """Whether an object has methods marked as hook implementations."""
+    return bool(_hooks_of(thing))
+
+
 def _hooks_of(thing: object) -> set[str]:
     """The names of the hooks that an object answers."""
     return {name for name in HOOKS if hasattr(getattr(thing, name, None), "composer_impl")}

@@ -27,6 +27,8 @@ class State:
         estimate: the last combined estimate, None before the first and after a jump.
         condition, seeds, backend, num_inference_steps: as given to the sampler and the call.
         stopped: set by :meth:`stop`.
+        beside: tensors laid out like the image (B, ., H, W) that every request carries, such as a
+            low-resolution conditioning.
         memory: what plugins keep for the length of this run, by plugin.
     """
 
@@ -40,6 +42,7 @@ class State:
     step: int = 0
     estimate: Estimate | None = None
     stopped: bool = False
+    beside: dict[str, Tensor] = field(default_factory=dict)
     memory: dict[Any, Any] = field(default_factory=dict)
     generators: tuple[torch.Generator, ...] = ()
 
@@ -69,13 +72,18 @@ class State:
 
     def request(self, x: Tensor, t: float) -> Request:
         """The question this run asks at (x, t)."""
-        return Request(x, t, self.condition, self.step, schedule=self.backend.schedule)
+        schedule = self.backend.schedule
+        return Request(x, t, self.condition, self.step, self.beside, schedule=schedule)
 
     def snapshot(self) -> State:
         """A copy that later steps leave as it is, and that leaves them alone."""
         generators = tuple(torch.Generator().set_state(g.get_state()) for g in self.generators)
         return dataclasses.replace(
-            self, times=list(self.times), memory=dict(self.memory), generators=generators
+            self,
+            times=list(self.times),
+            beside=dict(self.beside),
+            memory=dict(self.memory),
+            generators=generators,
         )
 
 

@@ -58,9 +58,7 @@ def train() -> None:
 @click.option(
     "--limit", type=click.IntRange(1), help="Use the first N images only, for trying things out."
 )
-@click.option(
-    "--logit-normal", type=(float, float), help="Mean and spread of the times' logit."
-)
+@click.option("--logit-normal", type=(float, float), help="Mean and spread of the times' logit.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--bf16/--no-bf16", default=False, help="Autocast to bfloat16.")

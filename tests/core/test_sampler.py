@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from composer import UNCONDITIONAL, Sampler, hookimpl
 from composer.solvers import DDIM, DDPM, Heun
+from composer.testing import IdentityBackend
 from composer_plugins import CFG, Anagram, Hybrid, Inpaint, SDEdit
 
 
@@ -434,3 +435,30 @@ def test_what_step_returns_is_checked(answer, error, sentence):
 def test_times_off_the_path_are_refused(t):
     with pytest.raises(ValueError, match=r"times must be in \[0, 1\]"):
         Sampler(mixture()).denoise(torch.zeros(1, 1, 8, 8), t)
+
+
+class Clipping(IdentityBackend):
+    """A backend with hooks of its own: clips what every stack makes, and lays an image beside."""
+
+    seen: list[float]
+
+    @hookimpl
+    def start(self, state):
+        state.beside["low"] = torch.full_like(state.x, 3.0)
+
+    @hookimpl
+    def noise_estimate(self, request):
+        (estimate,) = yield [request]
+        return estimate.with_x0(estimate.x0.clamp(-1, 1))
+
+    def evaluate(self, requests):
+        self.seen = [float(r.beside["low"].mean()) for r in requests]
+        return super().evaluate(requests)
+
+
+def test_a_backend_may_answer_hooks_and_is_outermost():
+    backend = Clipping((1, 4, 4))
+    result = Sampler(backend, [Anagram({"identity": 0, "flip": 1}), CFG(9.0)]).sample(seeds=[0])
+    assert result.x.abs().max() <= 1 + 1e-6
+    assert Sampler(IdentityBackend((1, 4, 4))).sample(seeds=[0]).x.abs().max() > 1
+    assert backend.seen == [3.0] * 4  # two views, each with and without its condition

@@ -141,7 +141,9 @@ def test_logit_normal_times_are_normal_quantiles(mean, spread, seed):
     places = stratified(count, torch.Generator().manual_seed(seed), (mean, spread))
     normal = statistics.NormalDist(mean, spread)
     shares = [normal.cdf(math.log(p / (1 - p))) for p in places.tolist()]
-    assert all(k / count - 1e-9 <= share <= (k + 1) / count + 1e-9 for k, share in enumerate(shares))
+    assert all(
+        k / count - 1e-9 <= share <= (k + 1) / count + 1e-9 for k, share in enumerate(shares)
+    )
 
 
 def test_an_offset_beyond_the_schedule_is_refused():
