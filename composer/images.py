@@ -92,11 +92,3 @@ def require_shape(image: Tensor, shape: tuple[int, int, int], owner: str) -> Non
             f"{owner}: image has {image.shape[1]} channel(s) of {image.shape[2]}x{image.shape[3]} "
             f"but the backend makes {c} channel(s) of {h}x{w}; convert or resize it first"
         )
-
-
-def require_batch(image: Tensor, count: int, owner: str) -> None:
-    """Refuse a batch of images that is neither one for all seeds nor one a seed."""
-    if len(image) not in (1, count):
-        raise ValueError(
-            f"{owner}: {len(image)} images for {count} seeds; give one image, or one a seed"
-        )

@@ -157,6 +157,11 @@ class Estimate:
             x=self.x if x is None else x,
         )
 
+    def rows(self, rows: Tensor) -> Estimate:
+        """The estimate of the images ``rows``, integers (N,), in their order."""
+        variance = None if self.variance is None else self.variance[rows]
+        return self.replace(prediction=self.prediction[rows], variance=variance, x=self.x[rows])
+
     def with_x0(self, x0: Tensor) -> Estimate:
         """The estimate at the same x whose clean image is ``x0``; needs sigma(t) > 0."""
         alpha, sigma = self.schedule.at(self.t)

@@ -63,7 +63,7 @@ def checked_start(state: State) -> State:
         raise ValueError("no step is left after start; leave at least two times in state.times")
     if state.backend.schedule.goes_back(state.times[-2], state.times[-1]):
         raise ValueError("state.times ends in a jump back to noise; it must end in a step")
-    shape = (len(state.seeds), *state.backend.shape)
+    shape = (len(state.origin), *state.backend.shape)
     if not isinstance(state.x, Tensor) or tuple(state.x.shape) != shape:
         raise ValueError(f"after start, state.x must be a tensor of shape {shape}")
     return state

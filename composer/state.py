@@ -26,10 +26,15 @@ class State:
         step: 0-based number of the current sampling step.
         estimate: the last combined estimate, None before the first and after a jump.
         condition, seeds, backend, num_inference_steps: as given to the sampler and the call.
+        origin: for each image of now, the index in ``seeds`` of the seed it belongs to; one image
+            a seed unless a plugin follows several.
         stopped: set by :meth:`stop`.
         beside: tensors laid out like the image (B, ., H, W) that every request carries, such as a
             low-resolution conditioning.
         memory: what plugins keep for the length of this run, by plugin.
+        generators: of the images of now, in their order.
+        selections: how often images were dropped or copied; who keeps something of each image
+            between steps, beyond what :meth:`each` gives, must start anew when it changes.
     """
 
     x: Tensor
@@ -45,6 +50,11 @@ class State:
     beside: dict[str, Tensor] = field(default_factory=dict)
     memory: dict[Any, Any] = field(default_factory=dict)
     generators: tuple[torch.Generator, ...] = ()
+    origin: tuple[int, ...] = ()
+    selections: int = 0
+
+    def __post_init__(self) -> None:
+        self.origin = self.origin or tuple(range(len(self.seeds)))
 
     @property
     def t(self) -> float:
@@ -66,8 +76,36 @@ class State:
         leaves the loop instead."""
         self.stopped = True
 
+    def each(self, batch: Tensor, owner: str) -> Tensor:
+        """What was given for all seeds (1, ...), or for each (len(seeds), ...), for the images of
+        now: (1, ...) or (B, ...).
+
+        Raises:
+            ValueError: another number of images was given; ``owner`` says by whom.
+        """
+        if len(batch) not in (1, len(self.seeds)):
+            raise ValueError(
+                f"{owner}: {len(batch)} images for {len(self.seeds)} seeds; give one image, or "
+                "one a seed"
+            )
+        return batch if len(batch) == 1 else batch[list(self.origin)]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the images ``rows`` (N,) in their order, each with its seed and generator."""
+        kept = rows.tolist()
+        self.origin = tuple(self.origin[i] for i in kept)
+        self.generators = tuple(self.generators[i] for i in kept)
+        self.copy(rows)
+
+    def copy(self, rows: Tensor) -> None:
+        """Image i becomes what image ``rows[i]`` is; its later draws remain its own."""
+        self.x = self.x[rows]
+        self.beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
+        self.estimate = None if self.estimate is None else self.estimate.rows(rows)
+        self.selections += 1
+
     def randn(self) -> Tensor:
-        """Fresh noise (B, C, H, W), row k from the generator of seeds[k] alone."""
+        """Fresh noise (B, C, H, W), row k from the generator of image k alone."""
         return draw(self.generators, self.backend)
 
     def request(self, x: Tensor, t: float) -> Request:

@@ -30,7 +30,7 @@ class _Run:
     scheduler: Any
     index: int
     position: int
-    images: int
+    selections: int
     levels: list[float]
 
 
@@ -102,7 +102,7 @@ class DiffusersSolver:
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:
         run: _Run | None = state.memory.get(self)
-        if run is None or (run.position, run.images) != (state.position, len(state.x)):
+        if run is None or (run.position, run.selections) != (state.position, state.selections):
             run = state.memory[self] = self._begin(state)
         path = self._path(run.scheduler)
         timestep = run.scheduler.timesteps[run.index]
@@ -130,7 +130,7 @@ class DiffusersSolver:
         index = plan.index(state.t)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(index)
-        return _Run(scheduler, index, state.position, len(state.x), self._levels(scheduler))
+        return _Run(scheduler, index, state.position, state.selections, self._levels(scheduler))
 
     def _fresh(self, num_steps: int) -> Any:
         scheduler = copy.deepcopy(self.scheduler)

@@ -15,6 +15,7 @@ from composer_plugins.decompositions import (
     MotionBlur,
     Scales,
 )
+from composer_plugins.feynman_kac import FeynmanKac
 from composer_plugins.filters import GaussianBlur
 from composer_plugins.hybrid import Hybrid, TripleHybrid
 from composer_plugins.inpaint import Inpaint
@@ -29,6 +30,7 @@ __all__ = [
     "Bands",
     "Components",
     "Conjunction",
+    "FeynmanKac",
     "GaussianBlur",
     "GrayColour",
     "Hybrid",
@@ -58,6 +60,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("conjunction", Conjunction)
     register.plugin("reference", Reference)
     register.plugin("particles", Particles)
+    register.plugin("feynman_kac", FeynmanKac)
     register.plugin("langevin", Langevin)
     register.score("reads_as", ReadsAs)
     register.decomposition("bands", Bands)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer import Sampler, State, hookimpl
 from composer.arguments import choice, integer
-from composer.images import ImageLike, require_batch, require_shape, to_mask, to_tensor
+from composer.images import ImageLike, require_shape, to_mask, to_tensor
 
 Mode = Literal["clean", "renoise", "repaint"]
 
@@ -67,9 +67,7 @@ class Inpaint:
 
     @hookimpl
     def start(self, state: State) -> None:
-        image = to_tensor(self.image).to(state.x)
-        require_batch(image, len(state.seeds), "Inpaint")
-        state.memory[self] = image, to_mask(self.mask).to(state.x)
+        state.memory[self] = to_tensor(self.image).to(state.x), to_mask(self.mask).to(state.x)
         if self.mode == "repaint":
             plan = with_jumps(state.times, self.jump_length, self.resamples)
             if len(plan) == len(state.times) and self.resamples > 1:
@@ -88,11 +86,15 @@ class Inpaint:
     def finish(self, state: State) -> None:
         """Exact where nothing was to be repainted, whatever others did after the last step."""
         if state.position + 1 == len(state.times):
-            image, mask = state.memory[self]
+            image, mask = self._given(state)
             state.x = torch.where(mask == 0, image, state.x)
 
-    def _project(self, state: State) -> None:
+    def _given(self, state: State) -> tuple[Tensor, Tensor]:
         image, mask = state.memory[self]
+        return state.each(image, "Inpaint"), mask
+
+    def _project(self, state: State) -> None:
+        image, mask = self._given(state)
         known = _KNOWN[self.mode](state, image)
         state.x = mask * state.x + (1 - mask) * known
 

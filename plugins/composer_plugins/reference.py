@@ -10,7 +10,7 @@ from torch import Tensor
 
 from composer import Sampler, State, hookimpl
 from composer.arguments import integer
-from composer.images import ImageLike, require_batch, require_shape, to_tensor
+from composer.images import ImageLike, require_shape, to_tensor
 from composer.transforms import check_parts
 from composer_plugins.components import parts_of
 from composer_plugins.decompositions import Bands, Decomposition, Part
@@ -53,9 +53,7 @@ class Reference:
 
     @hookimpl
     def start(self, state: State) -> None:
-        image = to_tensor(self.image).to(state.x)
-        require_batch(image, len(state.seeds), "Reference")
-        state.memory[self] = image
+        state.memory[self] = to_tensor(self.image).to(state.x)
         self._replace(state)
 
     @hookimpl
@@ -69,12 +67,15 @@ class Reference:
         Elsewhere doing it once more would change the rest of the sample too.
         """
         part = parts_of(self.decomposition)[self.part]
-        gap = part(state.memory[self] - state.x)
+        gap = part(self._given(state) - state.x)
         if state.position + 1 == len(state.times) and torch.allclose(part(gap), gap, atol=1e-6):
             state.x = state.x + gap
 
+    def _given(self, state: State) -> Tensor:
+        return state.each(state.memory[self], "Reference").expand_as(state.x)
+
     def _replace(self, state: State) -> None:
-        known: Tensor = state.memory[self].expand_as(state.x)
+        known = self._given(state)
         if state.backend.schedule.noise_level(state.t) > 0:
             known = state.backend.schedule.add_noise(known, state.randn(), state.t)
         state.x = state.x + parts_of(self.decomposition)[self.part](known - state.x)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from composer import Sampler, State, hookimpl
 from composer.arguments import finite, integer
-from composer.images import ImageLike, require_batch, require_shape, to_tensor
+from composer.images import ImageLike, require_shape, to_tensor
 
 DEFAULT_STRENGTH = 0.6
 
@@ -53,8 +53,7 @@ class SDEdit:
 
     @hookimpl(tryfirst=True)  # the plan is shortened before others, such as RePaint, extend it
     def start(self, state: State) -> None:
-        image = to_tensor(self.image).to(state.x)
-        require_batch(image, len(state.seeds), "SDEdit")
+        image = state.each(to_tensor(self.image).to(state.x), "SDEdit")
         state.times = state.times[self._start(len(state.times) - 1) :]
         state.x = state.backend.schedule.add_noise(image, state.x, state.t)
 

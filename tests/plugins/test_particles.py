@@ -152,11 +152,18 @@ def test_a_start_from_an_image_holds_for_every_candidate():
     assert one.flatten(1).std(1).max() < 0.5  # sigma is .3; pure noise has 1
 
 
-def test_images_of_each_seed_are_refused_and_not_mixed_up():
-    image, mask = torch.zeros(8, 1, 8, 8, dtype=torch.float64), torch.ones(8, 8)
-    stack = [Inpaint(image, mask), Particles(darkness, ((1, 4), (0, 1)))]
-    with pytest.raises(ValueError, match="Inpaint holds one image a candidate"):
-        Sampler(mixture(), stack).sample(1, [1, 2])
+@given(st.integers(0, 2**31), st.integers(1, 4))
+def test_images_given_for_each_seed_go_with_their_seed(seed, count):
+    image = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    mask = torch.ones(8, 8)
+    mask[:4] = 0
+    plugins = [Inpaint(image, mask), Particles(darkness, ((1, 4), (0.5, count), (0, 1)))]
+    together = Sampler(mixture(), plugins, DDPM(), 4).sample(1, [seed, seed + 1]).x
+    assert torch.equal(together[:, :, :4], image[:, :, :4])
+    alone = [Inpaint(image[1:], mask), plugins[1]]
+    torch.testing.assert_close(
+        together[1:], Sampler(mixture(), alone, DDPM(), 4).sample(1, [seed + 1]).x
+    )
 
 
 def test_a_stop_in_the_middle_of_a_walk_leaves_one_image_a_seed():
@@ -178,5 +185,5 @@ def test_schedulers_of_several_evaluations_are_refused():
 
 
 def test_two_in_one_stack_are_refused():
-    with pytest.raises(ValueError, match="two Particles"):
+    with pytest.raises(ValueError, match="Particles and Particles in one stack"):
         Sampler(mixture(), [Particles(darkness), Particles(darkness)])

@@ -1,0 +1,79 @@
+"""Several images a seed, and scores of images: what Particles and FeynmanKac share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from composer import Sampler, State
+from composer.state import draw
+
+Score = Callable[[Tensor], Tensor]
+"""(B, C, H, W) in [-1, 1] -> (B,), each image scored alone, higher is better."""
+
+
+def require_score(score: object, owner: str) -> None:
+    """Refuse what cannot be called on images."""
+    if not callable(score) or isinstance(score, type):
+        raise TypeError(f"{owner}: score must be a function of images, got {score!r}")
+
+
+def check_score(score: Score, sampler: Sampler, owner: str) -> None:
+    """Try a score on a grey image of the backend's shape."""
+    backend = sampler.backend
+    grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
+    try:
+        scored(score, grey, owner)
+    except Exception as error:  # a function of somebody's: whatever it raises is the reason
+        raise ValueError(f"{owner}: score failed on images of {backend.shape}: {error}") from error
+
+
+def scored(score: Score, x: Tensor, owner: str) -> Tensor:
+    """(B,) finite scores of images (B, C, H, W), clipped to [-1, 1] first."""
+    scores = score(x.clamp(-1, 1))
+    if not isinstance(scores, Tensor) or tuple(scores.shape) != (len(x),):
+        what = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(
+            f"{owner}: score returned {what}; it must return a tensor of one number an image, "
+            f"({len(x)},)"
+        )
+    if not bool(torch.isfinite(scores).all()):
+        raise ValueError(f"{owner}: score returned NaN or Inf: {scores.tolist()}")
+    return scores
+
+
+def check_alone(plugin: object, sampler: Sampler) -> None:
+    """Refuse a second plugin that follows several images a seed."""
+    following = [p for p in sampler.plugins if hasattr(p, "follows_several")]
+    if following[0] is plugin and len(following) > 1:
+        first, second = (type(p).__name__ for p in following[:2])
+        raise ValueError(
+            f"{first} and {second} in one stack both follow several images a seed; keep one of them"
+        )
+
+
+def follow_several(state: State, count: int) -> None:
+    """Make ``count`` images of each seed at the start of a run.
+
+    The first is the image that the seed has alone; the others' generators derive from the seed.
+    """
+    if count == 1:
+        return
+    derived = [[_derived(seed, k) for k in range(1, count)] for seed in state.seeds]
+    further = draw(tuple(g for group in derived for g in group), state.backend)
+    further = further.reshape(len(derived), count - 1, *state.x.shape[1:])
+    state.x = torch.cat([state.x[:, None], further], 1).flatten(0, 1)
+    state.origin = tuple(i for i in state.origin for _ in range(count))
+    state.generators = tuple(
+        generator
+        for first, group in zip(state.generators, derived, strict=True)
+        for generator in (first, *group)
+    )
+
+
+def _derived(seed: int, particle: int) -> torch.Generator:
+    mixed = np.random.SeedSequence([seed, particle]).generate_state(1)[0]
+    return torch.Generator().manual_seed(int(mixed))
