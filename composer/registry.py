@@ -137,13 +137,17 @@ def installed() -> Registry:
     return registry
 
 
-def get_transform(name: str) -> Transform:
-    """A registered transform by name, with its default parameters.
+def get_transform(name: str | Transform) -> Transform:
+    """A registered transform by name, with its default parameters; a Transform is returned as is.
 
     Raises:
         UnknownNameError: no such transform is registered.
-        TypeError: it has parameters without defaults.
+        TypeError: it has parameters without defaults, or is neither a name nor a Transform.
     """
+    if isinstance(name, Transform):
+        return name
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no Transform; give the name of one, or a Transform object")
     factory = installed().find("transform", name).factory
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [

@@ -94,5 +94,5 @@ class Result:
         if view is None:  # an identity, which returns x itself, has no way to go
             views = [v for v in self.views if v(self.x) is not self.x]
         else:
-            views = [get_transform(view) if isinstance(view, str) else view]
+            views = [get_transform(view)]
         return animate(self.x, path, views, captions, Timing(fps, hold, move), scale)

@@ -12,17 +12,16 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 import composer
 from composer import Sampler
-from composer.solvers import DDPM, Solver
-from composer_plugins import CFG, Anagram, Hybrid, Particles, ReadsAs, TripleHybrid
+from composer_plugins import CFG, Anagram, Hybrid, TripleHybrid
 from composer_plugins.backends.mnist import MnistUNet
-from composer_plugins.backends.mnist.evaluate import PAIRS, anagrams, conditional_accuracy
+from composer_plugins.backends.mnist.evaluate import anagrams, conditional_accuracy
 from composer_plugins.backends.mnist.judge import load_judge
 
 STEPS, BATCH, DIGIT = 20, 16, 3
@@ -152,75 +151,16 @@ def quality(per_digit: int, per_pair: int) -> None:
         print(f"    {one}/{other}   {share:.3f}   (at least .95), {found.rows:g} rows a sample")
 
 
-def best_of(count: int) -> Callable[[Mapping[str, int]], Particles]:
-    return lambda views: Particles(ReadsAs(views), ((1, count), (0, 1)))
-
-
-def half_way(views: Mapping[str, int]) -> Particles:
-    return Particles(ReadsAs(views), ((1, 4), (0.5, 1), (0, 1)))
-
-
-COMBINATIONS: dict[
-    str, tuple[Callable[[Mapping[str, int]], Particles], CFG, Solver | None, int]
-] = {
-    "plain mean, 20 steps": (best_of(1), CFG(5.0), None, 20),
-    "best of 2, 10 steps, noise renewed": (best_of(2), CFG(5.0), DDPM(), 10),
-    "best of 3, 6 steps, noise renewed": (best_of(3), CFG(5.0), DDPM(), 6),
-    "best of 4, 5 steps": (best_of(4), CFG(5.0), None, 5),
-    "best of 4, 5 steps, scale 7": (best_of(4), CFG(7.0), None, 5),
-    "best of 5, 5 steps, guided above .5": (best_of(5), CFG(5.0, (0.5, 1.0)), None, 5),
-    "best of 5, 4 steps": (best_of(5), CFG(5.0), None, 4),
-    "best of 4 at level .5, 8 steps": (half_way, CFG(5.0), None, 8),
-}
-
-
-def combinations(seeds: int) -> None:
-    """Not part of ``make bench``: minutes a line."""
-    print(f"Anagrams of the 45 unequal pairs under rotate_180, {seeds} seeds each")
-    backend, judge = composer.load_backend("mnist"), load_judge()
-    pairs = [pair for pair in PAIRS if pair[0] != pair[1]]
-    for name, (particles, guidance, solver, steps) in COMBINATIONS.items():
-        shares, rows = [], 0.0
-        for one, other in pairs:
-            views = {"identity": one, "rotate_180": other}
-            stack = [particles(views), Anagram(views), guidance]
-            found = anagrams(backend, judge, views, range(seeds), stack, solver, steps)
-            shares.append(float(found.correct.float().mean()))
-            rows = found.rows
-        print(f"    {name:36} {statistics.mean(shares):.3f}   {rows:g} rows", flush=True)
-
-
-def renewed(per_digit: int) -> None:
-    """Not part of ``make bench``: conditional accuracy at scale 1 when the solver renews noise."""
-    judge = load_judge()
-    for name, steps in (("mnist", 10), ("mnist-ddpm", 20)):
-        for solver in (None, DDPM()):
-            share = conditional_accuracy(
-                composer.load_backend(name), judge, 1.0, steps, range(per_digit), solver
-            )
-            called = "default solver" if solver is None else "DDPM()"
-            print(f"    {name:11} scale 1, {steps} steps, {called:15} {share:.4f}", flush=True)
-
-
-EXTRA: dict[str, Callable[[argparse.Namespace], None]] = {
-    "combinations": lambda arguments: combinations(arguments.per_pair),
-    "renewed": lambda arguments: renewed(arguments.per_digit),
-}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--per-digit", type=int, default=40)
     parser.add_argument("--per-pair", type=int, default=100)
-    parser.add_argument("--only", choices=["rows", "speed", "memory", "quality", *EXTRA])
+    parser.add_argument("--only", choices=["rows", "speed", "memory", "quality"])
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
         print_peak(*arguments.peak)
-        return
-    if arguments.only in EXTRA:
-        EXTRA[arguments.only](arguments)
         return
     jobs = {
         "rows": rows_and_calls,

@@ -76,7 +76,7 @@ class Anagram:
     @cached_property
     def transforms(self) -> tuple[Transform, ...]:
         """The views, names looked up."""
-        return tuple(get_transform(v) if isinstance(v, str) else v for v in self.views)
+        return tuple(get_transform(v) for v in self.views)
 
     @cached_property
     def rows(self) -> Rows:

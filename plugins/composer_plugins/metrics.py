@@ -37,10 +37,7 @@ def _logits(classifier: Classifier, x: Tensor, views: Readings) -> list[Tensor]:
     """What the classifier says of each view; checked."""
     if not views:
         raise ValueError("views is empty; give at least one {view: class}")
-    transforms = [get_transform(v) if isinstance(v, str) else v for v in views]
-    if strangers := [v for v in transforms if not isinstance(v, Transform)]:
-        raise TypeError(f"{strangers[0]!r} is no Transform; give a name or a Transform object")
-    logits = [classifier(transform(x)) for transform in transforms]
+    logits = [classifier(get_transform(view)(x)) for view in views]
     for intended in views.values():
         if not 0 <= intended < logits[0].shape[1]:
             raise ValueError(

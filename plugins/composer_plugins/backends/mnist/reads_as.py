@@ -38,8 +38,7 @@ class ReadsAs:
                 f"ReadsAs: views must be a dict such as {{'identity': 3}}, got {self.views!r}"
             )
         for view, digit in self.views.items():
-            if not isinstance(get_transform(view) if isinstance(view, str) else view, Transform):
-                raise TypeError(f"ReadsAs: {view!r} is no Transform; give a name or an object")
+            get_transform(view)
             if integer(digit, "ReadsAs: a digit", least=0) > 9:
                 raise ValueError(f"ReadsAs: a digit must be 0 to 9, got {digit}")
 
