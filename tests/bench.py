@@ -26,6 +26,7 @@ from composer_plugins.backends.mnist.evaluate import anagrams, conditional_accur
 from composer_plugins.backends.mnist.judge import load_judge
 
 STEPS, BATCH, DIGIT = 20, 16, 3
+CONDITIONS = (DIGIT, composer.UNCONDITIONAL)
 TWO_VIEWS = Anagram({"identity": 6, "rotate_180": 9})
 STACKS = {
     "CFG": ([CFG(4.0)], 2),
@@ -100,13 +101,17 @@ def speed(repeats: int) -> None:
         },
         repeats,
     )
-    unshared = Sampler(composer.load_backend("mnist", share=False), [CFG(4.0)])
-    gaps = [
-        largest(
-            step.estimate.prediction,
-            unshared.denoise(step.estimate.x, step.estimate.t, DIGIT).prediction,
-        )
+    unshared = composer.load_backend("mnist", share=False)
+    asked = [
+        [step.request(step.estimate.x, step.estimate.t).replace(condition=c) for c in CONDITIONS]
         for step in guided.stream(DIGIT, seeds)
+    ]
+    gaps = [
+        largest(ours.prediction, theirs.prediction)
+        for requests in asked
+        for ours, theirs in zip(
+            backend.evaluate(requests), unshared.evaluate(requests), strict=True
+        )
     ]
     exact = naive(nn.Module.double(copy.deepcopy(unet)))
     ours, usual = run_guided(), naive(unet)
@@ -115,10 +120,14 @@ def speed(repeats: int) -> None:
     rows = [
         ("(b) total over model time, CFG", statistics.median(overheads), "at most 1.05"),
         ("(c) CFG over unconditional sampling", took["guided"] / took["plain"], "at most 1.60"),
-        ("    a guided estimate from the unshared", max(gaps), "at most 1e-5"),
-        ("    a sample from the naive loop's", largest(ours, usual), "rounding of 20 steps:"),
-        ("    ours from float64", largest(ours, exact), "float32 is no nearer"),
-        ("    the naive loop's from float64", largest(usual, exact), "than this"),
+        ("    a prediction from the unshared", max(gaps), "at most 1e-5"),
+        (
+            "    a sample from the naive loop's",
+            largest(ours, usual),
+            "no bar: rounding of 20 steps",
+        ),
+        ("    ours from float64", largest(ours, exact), "no bar"),
+        ("    the naive loop's from float64", largest(usual, exact), "no bar"),
         ("(d) the naive loop over ours", took["naive"] / took["guided"], "at least 1.40"),
     ]
     for name, value, bar in rows:
