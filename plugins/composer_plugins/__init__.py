@@ -23,6 +23,7 @@ from composer_plugins.langevin import Langevin
 from composer_plugins.particles import Particles
 from composer_plugins.reference import Reference
 from composer_plugins.sdedit import SDEdit
+from composer_plugins.thresholding import DynamicThreshold
 
 __all__ = [
     "CFG",
@@ -30,6 +31,7 @@ __all__ = [
     "Bands",
     "Components",
     "Conjunction",
+    "DynamicThreshold",
     "FeynmanKac",
     "GaussianBlur",
     "GrayColour",
@@ -62,6 +64,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("particles", Particles)
     register.plugin("feynman_kac", FeynmanKac)
     register.plugin("langevin", Langevin)
+    register.plugin("dynamic_threshold", DynamicThreshold)
     register.score("reads_as", ReadsAs)
     register.decomposition("bands", Bands)
     register.decomposition("laplacian_pyramid", LaplacianPyramid)
