@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def animate(
     Raises:
         ValueError, TypeError, ImportError: it cannot be written; said before any work.
     """
-    timing, target = timing or Timing(), Path(path)
+    timing, target = timing or Timing(), _checked_path(path)
     form = _checked_format(target, timing)
     x = x.detach().float().cpu()
     _check_views(views, x)
@@ -105,6 +106,7 @@ def animate(
     film = [shot for picture in pictures for shot in _there_and_back(picture, timing)]
     # In the same folder, so that it can take the file's place in one stroke.
     unfinished = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+    _require_writable(unfinished, target)
     try:
         form.write(film, unfinished, timing.fps)
         unfinished.replace(target)
@@ -242,6 +244,24 @@ _FORMATS = {
     ".gif": Format(_check_gif, _write_gif),
     ".mp4": Format(lambda timing: _ffmpeg(), _write_mp4),
 }
+
+
+def _checked_path(path: str | Path) -> Path:
+    if not isinstance(path, str | Path):
+        raise TypeError(f"animate: path must be a string or a Path, got {path!r}")
+    return Path(path)
+
+
+def _require_writable(unfinished: Path, target: Path) -> None:
+    """Found out by writing: permissions alone do not tell."""
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        unfinished.touch()
+    except OSError as error:
+        raise ValueError(
+            f"animate: cannot write {str(target)!r} ({error.strerror}); choose another path"
+        ) from error
 
 
 def _checked_format(target: Path, timing: Timing) -> Format:

@@ -160,6 +160,7 @@ BAD = [
     ({"path": "a.png"}, ValueError, "must end in .gif or .mp4"),
     ({"path": "a"}, ValueError, "must end in .gif or .mp4"),
     ({"path": "none/a.gif"}, ValueError, "does not exist; make it first"),
+    ({"path": "a" * 300 + ".gif"}, ValueError, "cannot write .*; choose another path"),
     ({"fps": 0}, ValueError, "fps must be a positive number"),
     ({"fps": float("nan")}, ValueError, "fps must be finite"),
     ({"fps": "30"}, TypeError, "fps must be a number"),
@@ -181,6 +182,19 @@ def test_bad_arguments_are_refused_before_any_work(options, error, message, tmp_
     with pytest.raises(error, match=message):
         result().animate(**{**given, "path": tmp_path / given["path"]})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", [5, None, b"a.gif"])
+def test_a_path_is_a_string_or_a_path(path):
+    with pytest.raises(TypeError, match="path must be a string or a Path, got"):
+        result().animate(path)
+
+
+def test_a_folder_is_not_written_over(tmp_path):
+    (tmp_path / "a.gif").mkdir()
+    with pytest.raises(ValueError, match="it is a folder.; choose another path"):
+        result().animate(tmp_path / "a.gif")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gif"]
 
 
 def test_a_view_of_another_size_is_refused(tmp_path):
