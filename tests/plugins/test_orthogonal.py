@@ -111,6 +111,36 @@ def test_the_negative_of_details_keeps_means():
     assert torch.allclose(view(x), 2 * mean - x)
 
 
+@given(st.integers(1, 6), st.integers(0, 9), st.integers(0, 9))
+def test_views_are_the_same_if_their_numbers_are(n, seed, other):
+    q = random_q(n, seed)
+    view, again = Orthogonal(q), Orthogonal(q.tolist())
+    assert view == again
+    assert hash(view) == hash(again)
+    assert (view == Orthogonal(random_q(n, other))) == torch.equal(q, random_q(n, other))
+    assert view != Orthogonal(q, over="image")
+    assert view != Orthogonal(torch.eye(n + 1))
+
+
+def test_a_matrix_is_read_once():
+    """Later writes into the argument change no view."""
+    q = torch.eye(4, dtype=torch.float64)
+    view, x = Orthogonal(q), torch.rand(1, 2, 2)
+    q.zero_()
+    assert torch.equal(view(x), x)
+
+
+def test_a_large_matrix_costs_one_product(monkeypatch):
+    """Nothing of the size of the matrix is done number by number in Python."""
+    calls = []
+    product = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: pytest.fail("one by one"))
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: calls.append(1) or product(a, b))
+    view = Orthogonal(torch.eye(256, dtype=torch.float64).flip(0))
+    assert hash(view) == hash(view)
+    assert len(calls) == 1
+
+
 def test_what_is_not_orthogonal_is_refused():
     with pytest.raises(ValueError, match="not orthogonal, Q Q.T is off the identity by 3"):
         Orthogonal(2 * torch.eye(4))

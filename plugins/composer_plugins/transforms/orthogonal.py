@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ _OVER: dict[str, tuple[str, Callable[[Tensor], Tensor], Callable[[Tensor], Tenso
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Orthogonal(Transform):
     """x -> Q x for your own orthogonal matrix Q.
 
@@ -35,45 +35,51 @@ class Orthogonal(Transform):
     carrying it there and back smooths it unless Q is such a one.
 
     Args:
-        matrix: (n, n), rows of a list or a tensor.
+        matrix: (n, n), rows of a list or a tensor; kept as a tensor in float64.
         over: what Q mixes: "pixels" (n = H*W, each channel alike), "channels" (n = C) or "image"
             (n = C*H*W), counted as they lie in memory.
     """
 
-    matrix: Sequence[Sequence[float]]
+    matrix: Sequence[Sequence[float]] | Tensor
     over: Literal["channels", "pixels", "image"] = "pixels"
 
     def __post_init__(self) -> None:
         choice(self.over, "Orthogonal: over", _OVER)
         try:
-            q = torch.as_tensor(self.matrix, dtype=torch.float64)
+            q = torch.as_tensor(self.matrix, dtype=torch.float64).clone()
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"Orthogonal: matrix must be rows of numbers ({error})") from None
         if q.ndim != 2 or q.shape[0] != q.shape[1] or not len(q):
             raise ValueError(f"Orthogonal: matrix must be square, got the shape {tuple(q.shape)}")
-        gap = (q @ q.T - torch.eye(len(q), dtype=q.dtype, device=q.device)).abs().max().item()
+        error = q @ q.T
+        error.diagonal().sub_(1)
+        gap = error.abs().max().item()
         if not gap < TOLERANCE:
             raise ValueError(
                 f"Orthogonal: matrix is not orthogonal, Q Q^T is off the identity by {gap:.2g}; "
                 "take for example the Q of torch.linalg.qr in float64"
             )
-        # Tuples, so that the view can be hashed and written into a recipe.
-        object.__setattr__(self, "matrix", tuple(tuple(row) for row in q.tolist()))
+        object.__setattr__(self, "matrix", q)
 
     def __repr__(self) -> str:
         return f"Orthogonal({len(self.matrix)}x{len(self.matrix)} matrix, over={self.over!r})"
 
-    # Views are looked up by value, and to hash half a million numbers each time takes seconds.
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Orthogonal):
+            return NotImplemented
+        return self is other or (self.over == other.over and torch.equal(self._q, other._q))
+
     def __hash__(self) -> int:
         return self._hash
 
+    # Views are looked up by value at every step: numbers are read once.
     @cached_property
     def _hash(self) -> int:
-        return hash((self.matrix, self.over))
+        return hash((self._q.cpu().numpy().tobytes(), self.over))
 
-    @cached_property
+    @property
     def _q(self) -> Tensor:
-        return torch.tensor(self.matrix, dtype=torch.float64)
+        return cast(Tensor, self.matrix)  # since __post_init__
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._applied(self._q, x)
