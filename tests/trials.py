@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import composer
-from composer.solvers import DDPM, Solver
-from composer_plugins import CFG, Anagram, FeynmanKac, Langevin, Particles, ReadsAs
+from composer.solvers import DDPM, DPMSolverPP, Euler, Solver
+from composer_plugins import CFG, Anagram, FeynmanKac, Langevin, Particles, ReadsAs, Spaced
 from composer_plugins.backends.mnist.evaluate import PAIRS, anagrams, conditional_accuracy
 from composer_plugins.backends.mnist.judge import load_judge
 
@@ -86,15 +86,23 @@ def compare_anagrams(seeds: int) -> None:
         print(f"    {name:46} {statistics.mean(shares):.3f}   {rows:g} rows", flush=True)
 
 
+SOLVERS = (
+    Euler(),
+    DPMSolverPP(),
+    DDPM(),
+    Spaced(Euler()),
+    *(Spaced(DDPM(), p) for p in (1.5, 2, 3)),
+)
+
+
 def compare_solvers(seeds: int) -> None:
     print(f"Conditional accuracy at scale 1, {10 * seeds} samples")
     judge = load_judge()
     for name, steps in (("mnist", 10), ("mnist-ddpm", 20)):
         backend = composer.load_backend(name)
-        for solver in (None, DDPM()):
+        for solver in SOLVERS:
             share = conditional_accuracy(backend, judge, 1.0, steps, range(seeds), solver)
-            called = "default solver" if solver is None else "DDPM()"
-            print(f"    {name:11} {steps} steps, {called:15} {share:.4f}", flush=True)
+            print(f"    {name:11} {steps} steps, {solver!s:36} {share:.4f}", flush=True)
 
 
 TRIALS = {"anagrams": (compare_anagrams, 4), "scale-1": (compare_solvers, 120)}
