@@ -23,6 +23,7 @@ from composer.backends import Backend
 from composer.errors import UnknownNameError
 from composer.transforms import Composed, Inverse, Transform
 
+Example = Callable[[], object]
 ALLOWED = "COMPOSER_PLUGINS"
 """Environment variable: comma-separated names of the entry points to load; unset loads all."""
 
@@ -45,6 +46,7 @@ class Offer:
     name: str
     factory: Callable[..., Any]
     package: str
+    example: Example | None = None
 
     @property
     def description(self) -> str:
@@ -53,23 +55,33 @@ class Offer:
 
 
 class Register:
-    """What ``register_plugins`` is handed: one method a kind of thing."""
+    """What ``register_plugins`` is handed: one method a kind of thing.
+
+    ``example`` makes one for ``composer check`` to examine, where the factory needs arguments:
+    ``register.plugin("guidance", Guidance, example=lambda: Guidance(3.0))``.
+    """
 
     def __init__(self, package: str) -> None:
         self.package = package
         self.offers: list[Offer] = []
 
-    def plugin(self, name: str, factory: Callable[..., object]) -> None:
+    def plugin(
+        self, name: str, factory: Callable[..., object], *, example: Example | None = None
+    ) -> None:
         """Offer a plugin class; its dataclass fields are its options in recipes."""
-        self._offer("plugin", name, factory)
+        self._offer("plugin", name, factory, example)
 
-    def transform(self, name: str, factory: Callable[..., Transform]) -> None:
+    def transform(
+        self, name: str, factory: Callable[..., Transform], *, example: Example | None = None
+    ) -> None:
         """Offer a Transform class; its name alone suffices where all parameters have defaults."""
-        self._offer("transform", name, factory)
+        self._offer("transform", name, factory, example)
 
-    def decomposition(self, name: str, factory: Callable[..., object]) -> None:
+    def decomposition(
+        self, name: str, factory: Callable[..., object], *, example: Example | None = None
+    ) -> None:
         """Offer a class whose ``parts`` are linear maps of images that sum to the identity."""
-        self._offer("decomposition", name, factory)
+        self._offer("decomposition", name, factory, example)
 
     def score(self, name: str, factory: Callable[..., Callable[[Tensor], Tensor]]) -> None:
         """Offer a class of functions (B, C, H, W) -> (B,), higher is better."""
@@ -83,10 +95,17 @@ class Register:
         """Offer a function that loads a backend; its parameters are ``load_backend``'s options."""
         self._offer("backend", name, factory)
 
-    def _offer(self, kind: str, name: str, factory: Callable[..., Any]) -> None:
+    def _offer(
+        self, kind: str, name: str, factory: Callable[..., Any], example: Example | None = None
+    ) -> None:
+        if example is not None and (not callable(example) or isinstance(example, type)):
+            raise TypeError(
+                f"{self.package} offers the {kind} {name!r} with the example {example!r}; give a "
+                "function without arguments that makes one"
+            )
         if any((o.kind, o.name) == (kind, name) for o in self.offers):
             raise ValueError(f"{self.package} offers the {kind} {name!r} twice")
-        self.offers.append(Offer(kind, name, factory, self.package))
+        self.offers.append(Offer(kind, name, factory, self.package, example))
 
 
 @dataclass(frozen=True)

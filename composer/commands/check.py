@@ -82,12 +82,13 @@ def _rows(registry: Registry, name: str) -> Iterator[Row]:
 
 
 def _rows_of(offer: Offer) -> Iterator[Row]:
-    if needed := required(offer.factory):
-        why = f"needs {', '.join(needed)}; examine it in a test, by composer.testing"
+    needed = required(offer.factory)
+    if needed and offer.example is None:
+        why = f"needs {', '.join(needed)}; examine it in a test, or offer it with an example"
         yield Row(offer.name, "all", "skipped", why)
         return
     try:
-        checks = _checks(offer.factory())
+        checks = _checks((offer.example or offer.factory)())
     except Exception as error:  # a third party's code: whatever it raises is its row's error
         yield Row(offer.name, "is made", "failed", f"{type(error).__name__}: {error}")
         return
@@ -103,7 +104,7 @@ def _checks(thing: object) -> list[Check]:
     """The contracts that a thing is under."""
     if isinstance(thing, Transform):
         return transform_checks(thing)
-    checks = decomposition_checks(thing) if hasattr(thing, "parts") else []
+    checks = decomposition_checks(thing.parts) if hasattr(thing, "parts") else []
     if hasattr(thing, "noise_estimate"):
         checks += stack_checks([thing])
     return checks

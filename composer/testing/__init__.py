@@ -49,13 +49,17 @@ def parametrize_with_checks(things: Iterable[object]) -> Callable[[T], T]:
             check()
 
     Args:
-        things: transforms and decompositions.
+        things: transforms and decompositions, at least one.
     """
+    if not isinstance(things, Iterable) or isinstance(things, str):
+        raise TypeError(f"things must be a list of transforms and decompositions, got {things!r}")
     checks: list[Check] = []
     for thing in things:
         checks += (
             transform_checks(thing) if isinstance(thing, Transform) else decomposition_checks(thing)
         )
+    if not checks:
+        raise ValueError("nothing to check: things is empty; give at least one")
     return parametrize(checks)
 
 

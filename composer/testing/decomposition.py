@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from composer.testing.checks import Check, Contract, checks_of, first, off, run_all, writes_into
-from composer.testing.probe import DTYPES, Shape, at, noise, takes
+from composer.testing.probe import DTYPES, Shape, at, checked_shapes, noise, takes
 from composer.transforms import TOLERANCE
 
 Part = Callable[[Tensor], Tensor]
@@ -49,7 +49,7 @@ def decomposition_checks(
         shapes: (C, H, W) to examine it at; None for three channels, 28 to 256 pixels, oblong too.
 
     Raises:
-        TypeError: it has no parts.
+        TypeError, ValueError: it has no parts, or no shapes.
     """
     parts = getattr(decomposition, "parts", decomposition)
     if not isinstance(parts, Sequence) or not parts or not all(callable(p) for p in parts):
@@ -57,7 +57,7 @@ def decomposition_checks(
             f"{decomposition!r} is no decomposition; give functions of an image, or an object "
             "whose attribute parts is a tuple of such"
         )
-    chosen = tuple(shapes or ((3, *size) for size in SIZES))
+    chosen = checked_shapes(shapes) or tuple((3, *size) for size in SIZES)
     return checks_of(CONTRACT, Decomposed(tuple(parts), chosen), repr(decomposition))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from composer.arguments import positive, sequence
 from composer.backends import Output
 from composer.predictions import FLOW, Prediction
 from composer.requests import UNCONDITIONAL, Request
@@ -46,13 +46,16 @@ class GaussianMixtureBackend:
     default_solver: Solver = Euler()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.means, Tensor):
+            raise TypeError(f"means must be a tensor (K, C, H, W), got {self.means!r}")
+        for name in ("stds", "weights"):
+            for number in sequence(getattr(self, name) or [], name):
+                positive(number, name)
         if self.means.ndim != 4 or len(self.means) != len(self.stds):
             raise ValueError(
                 f"means must be (K, C, H, W) with K = len(stds), got {tuple(self.means.shape)} "
                 f"and {len(self.stds)} stds"
             )
-        if not all(0 < std < math.inf for std in self.stds):
-            raise ValueError("stds must be positive numbers")
         if self.weights is not None and len(self.weights) != len(self.stds):
             raise ValueError(f"{len(self.weights)} weights for {len(self.stds)} components")
 

@@ -11,6 +11,7 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
+from composer.arguments import integer, sequence
 from composer.transforms import Transform
 
 Shape = tuple[int, int, int]
@@ -77,6 +78,25 @@ class Probe:
         """A channel count that the transform works with; ``accepts`` speaks of sizes only."""
         working = (c for c in CHANNELS if takes(self.transform, (c, height, width)))
         return next(working, CHANNELS[0])  # if none does, the checks will say so
+
+
+def checked_shapes(shapes: Sequence[Shape] | None) -> tuple[Shape, ...]:
+    """The shapes to examine something at; none leaves the choice to the kit."""
+    if shapes is None:
+        return ()
+    given = tuple(checked_shape(shape) for shape in sequence(shapes, "shapes"))
+    if not given:
+        raise ValueError("shapes is empty; give at least one (C, H, W), or None")
+    return given
+
+
+def checked_shape(shape: Shape) -> Shape:
+    """(C, H, W), each at least 1."""
+    sizes = [integer(n, "C, H and W of a shape", least=1) for n in sequence(shape, "a shape")]
+    if len(sizes) != 3:
+        raise ValueError(f"a shape must be (C, H, W), got {shape!r}")
+    channels, height, width = sizes
+    return channels, height, width
 
 
 def takes(view: Map, shape: Shape) -> bool:

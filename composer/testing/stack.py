@@ -7,7 +7,7 @@ the sample is the same whichever prediction type the model speaks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,11 @@ import torch
 from composer.predictions import PREDICTIONS, Prediction
 from composer.sampler import Sampler
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
-from composer.stack import sets_conditions
+from composer.stack import check_encodable, checked_plugins, hooked, sets_conditions
 from composer.testing.checks import Check, first, off, run_all
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
 from composer.testing.identity import IdentityBackend
-from composer.testing.probe import Shape, noise
+from composer.testing.probe import Shape, checked_shape, noise
 from composer.transforms import TOLERANCE
 
 COMPONENTS = 10
@@ -65,10 +65,17 @@ def stack_checks(
             components 0 to 9 of a mixture of Gaussians.
         condition: of the call; None for component 1, unless the plugins set conditions.
         shape: (C, H, W) of the images.
+
+    Raises:
+        TypeError, ValueError: no plugins, no such condition, or no shape.
     """
+    plugins = checked_plugins(plugins)
+    hooked(plugins)
     if condition is None and not any(sets_conditions(plugin) for plugin in plugins):
         condition = 1
-    stack = Stack(tuple(plugins), condition, shape)
+    if condition is not None:
+        check_encodable(_mixture((1, 1, 1)), condition, "condition")
+    stack = Stack(plugins, condition, checked_shape(shape))
     subject = f"[{', '.join(type(plugin).__name__ for plugin in plugins)}]"
     laws: dict[str, Callable[[], str]] = {}
     for clock in SCHEDULES:
@@ -119,14 +126,9 @@ def _same_sample(stack: Stack, clock: str) -> str:
 
     To 1e-6 of max|x|, in float64, after six steps.
     """
-    generator = torch.Generator().manual_seed(7)
-    means = torch.rand((COMPONENTS, *stack.shape), generator=generator, dtype=torch.float64) * 2 - 1
-    stds = [0.1 + 0.02 * k for k in range(COMPONENTS)]
     samples = {}
     for name, prediction in PREDICTIONS.items():
-        backend = GaussianMixtureBackend(
-            means, stds, schedule=SCHEDULES[clock](), prediction=prediction
-        )
+        backend = replace(_mixture(stack.shape), schedule=SCHEDULES[clock](), prediction=prediction)
         sampler = Sampler(backend, stack.plugins, num_inference_steps=STEPS)
         samples[name] = sampler.sample(stack.condition, seeds=[0, 1]).x
     reference = samples["v"]
@@ -135,3 +137,10 @@ def _same_sample(stack: Stack, clock: str) -> str:
         off(x, reference, tolerance, f"the sample by {name} against that by v")
         for name, x in samples.items()
     )
+
+
+def _mixture(shape: Shape) -> GaussianMixtureBackend:
+    """Ten random images (C, H, W), each a component."""
+    generator = torch.Generator().manual_seed(7)
+    means = torch.rand((COMPONENTS, *shape), generator=generator, dtype=torch.float64) * 2 - 1
+    return GaussianMixtureBackend(means, [0.1 + 0.02 * k for k in range(COMPONENTS)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from composer.testing.checks import Check, Contract, checks_of, run_all
-from composer.testing.probe import Probe, Shape
+from composer.testing.probe import Probe, Shape, checked_shapes
 from composer.testing.transform_conduct import CONDUCT
 from composer.testing.transform_maths import MATHS
 from composer.transforms import Transform
@@ -22,11 +22,11 @@ def transform_checks(transform: Transform, *, shapes: Sequence[Shape] | None = N
             and oblong, from 28 to 256 pixels, and small ones for the whole matrix.
 
     Raises:
-        TypeError: no Transform.
+        TypeError, ValueError: no Transform, or no shapes.
     """
     if not isinstance(transform, Transform):
         raise TypeError(f"{transform!r} is no Transform; subclass composer.Transform")
-    return checks_of(CONTRACT, Probe(transform, tuple(shapes or ())), repr(transform))
+    return checks_of(CONTRACT, Probe(transform, checked_shapes(shapes)), repr(transform))
 
 
 def check_transform(transform: Transform, *, shapes: Sequence[Shape] | None = None) -> None:

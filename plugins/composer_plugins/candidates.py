@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from composer import Sampler, State
+from composer import Sampler, State, Transform
 from composer.state import draw
 
 Score = Callable[[Tensor], Tensor]
@@ -16,9 +16,11 @@ Score = Callable[[Tensor], Tensor]
 
 
 def require_score(score: object, owner: str) -> None:
-    """Refuse what cannot be called on images."""
-    if not callable(score) or isinstance(score, type):
-        raise TypeError(f"{owner}: score must be a function of images, got {score!r}")
+    """Refuse what cannot be called on images, and views, which return images."""
+    if not callable(score) or isinstance(score, type | Transform):
+        raise TypeError(
+            f"{owner}: score must be a function of images that returns numbers, got {score!r}"
+        )
 
 
 def check_score(score: Score, sampler: Sampler, owner: str) -> None:

@@ -11,7 +11,7 @@ from composer import cli as cli_module
 from composer.commands import check as check_module
 from composer.commands import plugins as plugins_module
 from composer.registry import Package, Registry
-from composer_plugins import GrayColour, Inpaint
+from composer_plugins import CFG, GrayColour, Inpaint
 from composer_plugins.transforms import Flip, Permutation
 
 
@@ -51,7 +51,9 @@ def run(monkeypatch):
     mine.plugin("paint", Inpaint)
     others.transform("rolled", Rolled)
     others.transform("fussy", Fussy)
+    mine.plugin("guidance", CFG, example=lambda: CFG(3.0))
     others.plugin("doubled", Doubled)
+    others.plugin("crooked", Inpaint, example=lambda: Inpaint(3, 4))
     packages = (
         Package("mine", "composer-mine", "1.0"),
         Package("others", "composer-others", "2.0"),
@@ -113,6 +115,7 @@ def test_check_of_a_package_takes_all_it_offers(run, name):
     assert rows["right", "norm"]["status"] == rows["gray", "scales"]["status"] == "passed"
     assert rows["free", "all"]["why"].startswith("needs indices; examine it in a test")
     assert rows["paint", "all"]["why"].startswith("needs image, mask")
+    assert rows["guidance", "same_sample_flow"]["status"] == "passed"
 
 
 def test_check_of_what_cannot_be_made_or_loaded_fails_with_its_error(run):
@@ -120,9 +123,16 @@ def test_check_of_what_cannot_be_made_or_loaded_fails_with_its_error(run):
     assert done.exit_code == 1
     assert "fussy    is made" in done.output
     assert "RuntimeError: no licence" in done.output
+    assert "crooked  is made" in done.output
     done = run("check", "lost")
     assert done.exit_code == 1
     assert "lost  loads  failed  ImportError: no module named numpyy" in done.output
+
+
+def test_an_example_is_a_function():
+    for example in (CFG(3.0), CFG):
+        with pytest.raises(TypeError, match="give a function without arguments that makes one"):
+            Register("me").plugin("guidance", CFG, example=example)
 
 
 def test_an_unknown_name_comes_with_the_nearest(run):

@@ -9,8 +9,10 @@ from composer import UNCONDITIONAL, hookimpl
 from composer.predictions import EPSILON
 from composer.testing import (
     CheckFailed,
+    GaussianMixtureBackend,
     check_decomposition,
     check_stack,
+    check_transform,
     decomposition_checks,
     parametrize_with_checks,
     registered_decompositions,
@@ -182,3 +184,32 @@ def test_what_leaves_the_law_is_caught_by_name(plugin, names):
     assert sorted(o.check.name for o in outcomes if o.status == "failed") == sorted(names)
     with pytest.raises(CheckFailed, match="leaves the law: sum_i A_i V_i is not the identity"):
         check_stack([CFG(1.0), plugin])
+
+
+@pytest.mark.parametrize(
+    ("check", "error", "sentence"),
+    [
+        (lambda: check_stack(5), TypeError, "plugins must be a list of plugin objects, got 5"),
+        (lambda: check_stack([5]), TypeError, "int answers no hook"),
+        (lambda: check_stack([CFG]), TypeError, r"write CFG\(...\)"),
+        (lambda: check_stack([CFG(2.0)], condition=10), ValueError, "a component 0 to 9, got 10"),
+        (lambda: check_stack([CFG(2.0)], condition=[1]), TypeError, "must be hashable"),
+        (lambda: check_stack([CFG(2.0)], shape=32), TypeError, "a shape must be a list or tuple"),
+        (lambda: check_stack([CFG(2.0)], shape=(3, 32)), ValueError, r"must be \(C, H, W\)"),
+        (lambda: check_decomposition([BLUR], shapes=[]), ValueError, "shapes is empty"),
+        (lambda: check_decomposition([BLUR], shapes=[(3, 0, 4)]), ValueError, "at least 1, got 0"),
+        (lambda: check_transform(5), TypeError, "5 is no Transform"),
+        (lambda: check_transform(Flip(), shapes=()), ValueError, "shapes is empty"),
+        (lambda: check_transform(Flip(), shapes=28), TypeError, "shapes must be a list or tuple"),
+        (lambda: parametrize_with_checks([]), ValueError, "nothing to check: things is empty"),
+        (lambda: parametrize_with_checks(5), TypeError, "a list of transforms and decompositions"),
+        (lambda: registered_decompositions(5), TypeError, "registry must be a Registry"),
+        (lambda: GaussianMixtureBackend([0], [1]), TypeError, r"must be a tensor \(K, C, H, W\)"),
+        (lambda: GaussianMixtureBackend(IMAGE[None], ["1"]), TypeError, "stds must be a number"),
+        (lambda: GaussianMixtureBackend(IMAGE[None], [0.0]), ValueError, "stds must be a positive"),
+    ],
+)
+def test_junk_is_one_sentence(check, error, sentence):
+    with pytest.raises(error, match=sentence) as raised:
+        check()
+    assert "\n" not in str(raised.value)
