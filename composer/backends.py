@@ -70,3 +70,8 @@ class Backend(Protocol):
     def evaluate(self, requests: Sequence[Request]) -> Sequence[Output]:
         """Answer distinct requests, conditions encoded, each about the same B images."""
         ...
+
+
+def models_of(backend: Backend) -> tuple[str, ...]:
+    """The names of the further models behind a backend: its optional attribute ``models``."""
+    return tuple(getattr(backend, "models", ()))

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from composer.backends import Backend, Output
+from composer.backends import Backend, Output, models_of
 from composer.errors import NonFiniteError
 from composer.requests import UNCONDITIONAL, Estimate, Request
 from composer.result import Stats
@@ -153,6 +153,11 @@ class Model:
         return [self._estimate(request, outputs[_identity(request)]) for request in encoded]
 
     def _encoded(self, request: Request) -> Request:
+        if request.model is not None and request.model not in models_of(self.backend):
+            raise ValueError(
+                f"a plugin asks for the model {request.model!r} and {type(self.backend).__name__} "
+                f"has {sorted(models_of(self.backend)) or 'one only'}"
+            )
         condition = UNCONDITIONAL if request.condition is None else request.condition
         return request.replace(condition=self.backend.encode(condition))
 
@@ -205,7 +210,7 @@ class Model:
 
 def _identity(request: Request) -> Hashable:
     beside = tuple((name, id(value)) for name, value in sorted(request.beside.items()))
-    return id(request.x), request.t, request.condition, beside
+    return id(request.x), request.t, request.condition, request.model, beside
 
 
 def _rows(requests: list[Request], start: int, stop: int) -> list[Request]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -47,6 +48,7 @@ class Request:
             conditioning; views act on them too.
         through: plugins that answer this request before those further in do.
         schedule: the backend's schedule; the loop fills it in.
+        model: which of the backend's ``models`` to ask, by name; None for the backend's own.
     """
 
     x: Tensor
@@ -56,6 +58,7 @@ class Request:
     beside: Mapping[str, Tensor] = field(default_factory=dict)
     through: tuple[Any, ...] = ()
     schedule: Schedule | None = None
+    model: str | None = None
     # Views of tensors already taken in this round, shared by every request derived from one
     # another: two plugins that look through the same view then send the same object.
     _views: dict[tuple[int, Transform], tuple[Tensor, Tensor]] = field(
@@ -76,6 +79,7 @@ class Request:
         t: float | None = None,
         condition: Hashable = _KEEP,
         through: tuple[Any, ...] | None = None,
+        model: str | None = None,
     ) -> Request:
         """A copy with the fields given changed; condition None makes it unspecified."""
         return replace(
@@ -84,6 +88,7 @@ class Request:
             t=self.t if t is None else t,
             condition=self.condition if condition is _KEEP else condition,
             through=self.through if through is None else through,
+            model=self.model if model is None else model,
         )
 
     def fill(self, condition: Any) -> Request:
@@ -148,13 +153,15 @@ class Estimate:
         prediction: Tensor | None = None,
         variance: Tensor | None = None,
         x: Tensor | None = None,
+        kind: Prediction | None = None,
     ) -> Estimate:
-        """A copy with the fields given changed."""
+        """A copy with the fields given changed; ``kind`` says what a new prediction means."""
         return replace(
             self,
             prediction=self.prediction if prediction is None else prediction,
             variance=self.variance if variance is None else variance,
             x=self.x if x is None else x,
+            kind=self.kind if kind is None else kind,
         )
 
     def rows(self, rows: Tensor) -> Estimate:
@@ -187,10 +194,10 @@ class Estimate:
         return self.replace(prediction=part(self.prediction))
 
     def __add__(self, other: Estimate) -> Estimate:
-        return self.replace(prediction=self.prediction + other.prediction)
+        return self.replace(prediction=self.prediction + self._alike(other).prediction)
 
     def __sub__(self, other: Estimate) -> Estimate:
-        return self.replace(prediction=self.prediction - other.prediction)
+        return self.replace(prediction=self.prediction - self._alike(other).prediction)
 
     def __mul__(self, factor: float | Tensor) -> Estimate:
         return self.replace(prediction=self.prediction * factor)
@@ -203,12 +210,19 @@ class Estimate:
     def __neg__(self) -> Estimate:
         return self.replace(prediction=-self.prediction)
 
+    def _alike(self, other: Estimate) -> Estimate:
+        if other.kind != self.kind:
+            raise ValueError(
+                f"an estimate of the kind {self.kind.name!r} was combined with one of the kind "
+                f"{other.kind.name!r}; a plugin that works on x_0 or noise must stand in all "
+                "branches that are combined, or around them"
+            )
+        return other
+
 
 def total(request: Request, estimates: Sequence[Estimate]) -> Estimate:
     """The sum of lawful parts as one estimate at the request's x; the variance is their mean."""
-    prediction = estimates[0].prediction
-    for estimate in estimates[1:]:
-        prediction = prediction + estimate.prediction
+    summed = reduce(operator.add, estimates)
     variances = [e.variance for e in estimates if e.variance is not None]
     variance = torch.stack(variances).mean(0) if variances else None
-    return replace(estimates[0], prediction=prediction, variance=variance, x=request.x)
+    return replace(summed, variance=variance, x=request.x)

@@ -116,7 +116,9 @@ class DiffusersSolver:
                     "has none; configure it with variance_type='fixed_small'"
                 )
             output = torch.cat([output, estimate.variance], 1)
-        stepped = run.scheduler.step(output, timestep, state.x / shrink, **self._generator(state))
+        stepped = run.scheduler.step(
+            output, timestep, estimate.x / shrink, **self._generator(state)
+        )
         run.index += 1
         run.position += 1
         x: Tensor = stepped.prev_sample

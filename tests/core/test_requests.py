@@ -1,0 +1,40 @@
+"""Estimates of one kind combine; those of two are refused."""
+
+import pytest
+import torch
+from conftest import mixture
+
+from composer import Request, Sampler
+from composer.predictions import SAMPLE
+from composer.requests import total
+from composer.schedules import FlowSchedule
+from composer_plugins import Anagram, DynamicThreshold
+
+X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+def test_a_new_prediction_says_what_it_means():
+    plain = Sampler(mixture()).denoise(X, 0.3, 1)
+    same = plain.replace(prediction=plain.x0, kind=SAMPLE)
+    torch.testing.assert_close(same.x0, plain.x0)
+    torch.testing.assert_close(same.noise, plain.noise)
+    assert plain.replace(prediction=plain.x0).kind is plain.kind
+
+
+def test_estimates_of_two_kinds_are_not_added():
+    plain = Sampler(mixture()).denoise(X, 0.3, 1)
+    other = plain.replace(prediction=plain.x0, kind=SAMPLE)
+    request = Request(X, 0.3, schedule=FlowSchedule())
+    for combine in (
+        lambda: plain + other,
+        lambda: other - plain,
+        lambda: total(request, [plain, other]),
+    ):
+        with pytest.raises(ValueError, match="was combined with one of the kind"):
+            combine()
+
+
+def test_a_threshold_in_one_view_of_two_is_refused():
+    stack = [Anagram({"identity": DynamicThreshold(), "flip": 1})]
+    with pytest.raises(ValueError, match="'sample' was combined with one of the kind 'flow'"):
+        Sampler(mixture(), stack).sample()
