@@ -3,8 +3,12 @@
 from composer import Register, hookimpl
 from composer_plugins import transforms
 from composer_plugins.anagram import Anagram
+from composer_plugins.apg import APG
+from composer_plugins.autoguidance import Autoguidance
 from composer_plugins.backends.mnist import ReadsAs, load_mnist_ddpm, load_mnist_flow
+from composer_plugins.backends.with_weak import WithWeak, load_with_weak
 from composer_plugins.cfg import CFG
+from composer_plugins.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.components import Components
 from composer_plugins.conjunction import Conjunction
 from composer_plugins.decompositions import (
@@ -22,13 +26,17 @@ from composer_plugins.inpaint import Inpaint
 from composer_plugins.langevin import Langevin
 from composer_plugins.particles import Particles
 from composer_plugins.reference import Reference
+from composer_plugins.rescale import Rescale
 from composer_plugins.sdedit import SDEdit
 from composer_plugins.thresholding import DynamicThreshold
 
 __all__ = [
+    "APG",
     "CFG",
     "Anagram",
+    "Autoguidance",
     "Bands",
+    "CFGPlusPlus",
     "Components",
     "Conjunction",
     "DynamicThreshold",
@@ -44,9 +52,11 @@ __all__ = [
     "Particles",
     "ReadsAs",
     "Reference",
+    "Rescale",
     "SDEdit",
     "Scales",
     "TripleHybrid",
+    "WithWeak",
 ]
 
 
@@ -65,6 +75,10 @@ def register_plugins(register: Register) -> None:
     register.plugin("feynman_kac", FeynmanKac)
     register.plugin("langevin", Langevin)
     register.plugin("dynamic_threshold", DynamicThreshold)
+    register.plugin("rescale", Rescale)
+    register.plugin("apg", APG)
+    register.plugin("autoguidance", Autoguidance)
+    register.plugin("cfg_plus_plus", CFGPlusPlus)
     register.score("reads_as", ReadsAs)
     register.decomposition("bands", Bands)
     register.decomposition("laplacian_pyramid", LaplacianPyramid)
@@ -93,3 +107,4 @@ def register_plugins(register: Register) -> None:
     register.transform("orthogonal", transforms.Orthogonal)
     register.backend("mnist", load_mnist_flow)
     register.backend("mnist-ddpm", load_mnist_ddpm)
+    register.backend("with_weak", load_with_weak)

@@ -46,18 +46,33 @@ class CFG:
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        low, high = self.interval
-        scale = self.scale if low <= request.noise_level <= high else 1.0
         against = UNCONDITIONAL if self.negative is None else self.negative
-        unconditional = request.replace(condition=against)
-        if scale == 1:
-            return (yield [request])[0]
-        if scale == 0:
-            return (yield [unconditional])[0]
-        cond, uncond = yield [request, unconditional]
-        return guide(uncond, cond, scale)
+        other = request.replace(condition=against)
+        return (yield from away(request, other, self.scale, self.interval))
+
+
+def away(
+    request: Request, other: Request, scale: float, interval: Sequence[float]
+) -> Generator[list[Request], list[Estimate], Estimate]:
+    """Guide ``request`` away from ``other``, within an interval of noise levels.
+
+    Outside the interval the scale is 1; what has no weight is not asked.
+    """
+    low, high = interval
+    if scale == 1 or not low <= request.noise_level <= high:
+        return (yield [request])[0]
+    if scale == 0:
+        return (yield [other])[0]
+    cond, uncond = yield [request, other]
+    return guide(uncond, cond, scale)
 
 
 def guide(uncond: Estimate, cond: Estimate, scale: float) -> Estimate:
     """uncond + scale * (cond - uncond), with cond's learned variance."""
     return (uncond + scale * (cond - uncond)).replace(variance=cond.variance)
+
+
+def require_guidance(guidance: object, owner: str) -> None:
+    """Refuse what does not guide where a plugin that guides is expected."""
+    if isinstance(guidance, type) or not hasattr(guidance, "noise_estimate"):
+        raise TypeError(f"{owner}: guidance must be a plugin such as CFG(7.5), got {guidance!r}")

@@ -1,0 +1,116 @@
+"""A backend that holds a second, weaker model."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from composer import Backend, Output, Request, load_backend
+from composer.predictions import Prediction
+from composer.reparametrised import Reparametrised
+from composer.schedules import Schedule
+from composer.solvers import Solver
+from composer.stack import answers_hooks
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One condition in the terms of both models."""
+
+    main: Hashable
+    weak: Hashable
+
+
+@dataclass(frozen=True, eq=False)
+class WithWeak:
+    """``main``, and beside it a model that requests reach by ``request.replace(model="weak")``.
+
+    It is ``main`` in all else. A weak model on another path, or of another prediction type, is
+    shown on main's, exactly (:class:`~composer.reparametrised.Reparametrised`). Requests to both
+    are one call of this backend; a row of the weak model counts as a row.
+
+    Args:
+        main: the model to sample; it answers no hooks, which belong to it as ``Sampler``'s backend.
+        weak: a model of the same images, on the same device.
+    """
+
+    main: Backend
+    weak: Backend
+
+    models = ("weak",)
+
+    def __post_init__(self) -> None:
+        for name in ("shape", "device", "dtype"):
+            ours, theirs = getattr(self.main, name), getattr(self.weak, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"WithWeak: main and weak must be of one {name}, got {ours} and {theirs}"
+                )
+        for backend in (self.main, self.weak):
+            if answers_hooks(backend):
+                raise ValueError(
+                    f"WithWeak: {type(backend).__name__} answers hooks, which would be lost here; "
+                    "use it as the backend of Sampler itself"
+                )
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.main.schedule
+
+    @property
+    def prediction(self) -> Prediction:
+        return self.main.prediction
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.main.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.main.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.main.dtype
+
+    @property
+    def default_solver(self) -> Solver:
+        return self.main.default_solver
+
+    @cached_property
+    def shown(self) -> Backend:
+        """The weak model on main's path."""
+        path = self.main.schedule, self.main.prediction
+        if (self.weak.schedule, self.weak.prediction) == path:
+            return self.weak
+        return Reparametrised(self.weak, *path, self.main.default_solver)
+
+    def encode(self, condition: Any) -> Encoded:
+        if isinstance(condition, Encoded):
+            return condition
+        return Encoded(self.main.encode(condition), self.weak.encode(condition))
+
+    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
+        own = [r.replace(condition=r.condition.main) for r in requests if r.model is None]
+        other = [r.replace(condition=r.condition.weak) for r in requests if r.model is not None]
+        answers = iter(self.main.evaluate(own) if own else ())
+        weak_answers = iter(self.shown.evaluate(other) if other else ())
+        return [next(answers if r.model is None else weak_answers) for r in requests]
+
+
+def load_with_weak(
+    main: str = "mnist", weak: str = "mnist", weak_weights: str | None = None
+) -> Backend:
+    """A backend for autoguidance: a model, and beside it a weaker one.
+
+    Args:
+        main, weak: names of backends.
+        weak_weights: the weak one's ``weights``, such as the folder of an early checkpoint; None
+            for its default.
+    """
+    options = {} if weak_weights is None else {"weights": weak_weights}
+    return WithWeak(load_backend(main), load_backend(weak, **options))
