@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import composer
 from composer.solvers import DDPM, DPMSolverPP, Euler, Solver
-from composer_plugins import CFG, Anagram, FeynmanKac, Langevin, Particles, ReadsAs, Spaced
+from composer_plugins import APG, CFG, Anagram, FeynmanKac, Langevin, Particles, ReadsAs, Spaced
 from composer_plugins.backends.mnist.evaluate import PAIRS, anagrams, conditional_accuracy
 from composer_plugins.backends.mnist.judge import load_judge
 
@@ -28,7 +28,7 @@ class Trial(NamedTuple):
     steps: int
 
 
-def best_of(count: int, guidance: CFG, *others: object) -> Callable[[Views], list[object]]:
+def best_of(count: int, guidance: object, *others: object) -> Callable[[Views], list[object]]:
     """The best of ``count`` candidates of the plain mean, by the chooser."""
     survivors = ((1, count), (0, 1))
     return lambda views: [Particles(ReadsAs(views), survivors), *others, Anagram(views), guidance]
@@ -58,6 +58,7 @@ ANAGRAMS = {
         lambda views: [Anagram(views, rectification=0.5), CFG(5.0)], None, 20
     ),
     "10 steps, each with a Langevin walk": Trial(best_of(1, CFG(5.0), Langevin(1)), None, 10),
+    "projected guidance, 20 steps": Trial(best_of(1, APG(CFG(5.0))), None, 20),
     "Feynman-Kac, 4 of strength 1, 5 steps": Trial(steered(1.0), DDPM(), 5),
     "Feynman-Kac, 4 of strength 5, 5 steps": Trial(steered(5.0), DDPM(), 5),
     "best of 2, 10 steps, noise renewed": Trial(best_of(2, CFG(5.0)), DDPM(), 10),
@@ -66,15 +67,18 @@ ANAGRAMS = {
     "best of 4, 5 steps": Trial(best_of(4, CFG(5.0)), None, 5),
     "best of 4, 5 steps, scale 7": Trial(best_of(4, CFG(7.0)), None, 5),
     "best of 5, 5 steps, guided above .5": Trial(best_of(5, CFG(5.0, (0.5, 1.0))), None, 5),
+    "best of 5, 4 steps, projected guidance": Trial(best_of(5, APG(CFG(5.0))), None, 4),
     "best of 5, 4 steps": Trial(best_of(5, CFG(5.0)), None, 4),
 }
 
 
-def compare_anagrams(seeds: int) -> None:
+def compare_anagrams(seeds: int, matching: str) -> None:
     print(f"Anagrams of the 45 unequal pairs under rotate_180, {seeds} seeds each")
     backend, judge = composer.load_backend("mnist"), load_judge()
     pairs = [pair for pair in PAIRS if pair[0] != pair[1]]
     for name, trial in ANAGRAMS.items():
+        if matching not in name:
+            continue
         shares, rows = [], 0.0
         for one, other in pairs:
             views = {"identity": one, "rotate_180": other}
@@ -87,20 +91,17 @@ def compare_anagrams(seeds: int) -> None:
 
 
 SOLVERS = (
-    Euler(),
-    DPMSolverPP(),
-    DDPM(),
-    Spaced(Euler()),
-    *(Spaced(DDPM(), p) for p in (1.5, 2, 3)),
+    *(Euler(), DPMSolverPP(), DDPM(), Spaced(Euler())),
+    *(Spaced(DDPM(), power) for power in (1.5, 2.0, 3.0)),
 )
 
 
-def compare_solvers(seeds: int) -> None:
+def compare_solvers(seeds: int, matching: str) -> None:
     print(f"Conditional accuracy at scale 1, {10 * seeds} samples")
     judge = load_judge()
     for name, steps in (("mnist", 10), ("mnist-ddpm", 20)):
         backend = composer.load_backend(name)
-        for solver in SOLVERS:
+        for solver in (solver for solver in SOLVERS if matching in str(solver)):
             share = conditional_accuracy(backend, judge, 1.0, steps, range(seeds), solver)
             print(f"    {name:11} {steps} steps, {solver!s:36} {share:.4f}", flush=True)
 
@@ -112,9 +113,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("trial", choices=[*TRIALS])
     parser.add_argument("--seeds", type=int, help="a pair, or a digit")
+    parser.add_argument("--matching", default="", help="only lines whose name contains this")
     arguments = parser.parse_args()
     trial, usual = TRIALS[arguments.trial]
-    trial(arguments.seeds or usual)
+    trial(arguments.seeds or usual, arguments.matching)
 
 
 if __name__ == "__main__":
