@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from composer.arguments import finite
+from composer.arguments import choice, finite
 from composer.hookspecs import hookimpl
 from composer.requests import Estimate
 from composer.schedules import Schedule, ancestral_variance
@@ -70,12 +71,21 @@ class DDPM:
 
         x_s = (alpha_s beta x_0 + r sigma_s^2 x_t) / sigma_t^2 + spread * noise',
 
-    spread^2 = beta sigma_s^2 / sigma_t^2, or, where the model learned a variance v in [-1, 1],
-    between that and beta at (v + 1) / 2 of the way on a log scale.
+    spread^2 = beta sigma_s^2 / sigma_t^2 ("fixed_small") or beta ("fixed_large"); where the model
+    learned a variance v in [-1, 1], between the two at (v + 1) / 2 of the way on a log scale.
 
-    Ho et al. 2020, arXiv 2006.11239, equation 7; Nichol & Dhariwal 2021, arXiv 2102.09672,
-    equation 15.
+    Ho et al. 2020, arXiv 2006.11239, equation 7 and section 3.2; Nichol & Dhariwal 2021,
+    arXiv 2102.09672, equation 15.
+
+    Args:
+        variance: "fixed_small" or "fixed_large", for models that learned none. The large one is
+            meant for all steps of training; with few steps it leaves noise in the image.
     """
+
+    variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
+
+    def __post_init__(self) -> None:
+        choice(self.variance, "DDPM: variance", ("fixed_small", "fixed_large"))
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         return schedule.times(num_steps)
@@ -90,7 +100,9 @@ class DDPM:
         mean = of_x0 * estimate.x0 + of_x * estimate.x
         if sigma_s == 0:
             return mean
-        return mean + _spread(estimate, state.t_next, beta) * state.randn()
+        smallest = max(posterior_variance(estimate, state.t_next), 1e-20)
+        fixed = beta if self.variance == "fixed_large" else smallest
+        return mean + _spread(estimate.variance, smallest, beta, fixed) * state.randn()
 
 
 def posterior_variance(estimate: Estimate, s: float) -> float:
@@ -100,9 +112,11 @@ def posterior_variance(estimate: Estimate, s: float) -> float:
     return ancestral_variance(alpha_t, sigma_t, alpha_s, sigma_s) * sigma_s**2 / sigma_t**2
 
 
-def _spread(estimate: Estimate, s: float, beta: float) -> float | Tensor:
-    smallest = max(posterior_variance(estimate, s), 1e-20)
-    if estimate.variance is None:
-        return math.sqrt(smallest)
-    share = (estimate.variance + 1) / 2
-    return torch.exp(0.5 * (share * math.log(beta) + (1 - share) * math.log(smallest)))
+def _spread(
+    learned: Tensor | None, smallest: float, largest: float, fixed: float
+) -> float | Tensor:
+    """Standard deviation of the noise added, from variances."""
+    if learned is None:
+        return math.sqrt(fixed)
+    share = (learned + 1) / 2
+    return torch.exp(0.5 * (share * math.log(largest) + (1 - share) * math.log(smallest)))

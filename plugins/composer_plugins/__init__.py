@@ -5,6 +5,7 @@ from composer_plugins import transforms
 from composer_plugins.anagram import Anagram
 from composer_plugins.apg import APG
 from composer_plugins.autoguidance import Autoguidance
+from composer_plugins.backends.diffusers_unet import load_diffusers
 from composer_plugins.backends.mnist import ReadsAs, load_mnist_ddpm, load_mnist_flow
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
 from composer_plugins.cfg import CFG
@@ -107,4 +108,5 @@ def register_plugins(register: Register) -> None:
     register.transform("orthogonal", transforms.Orthogonal)
     register.backend("mnist", load_mnist_flow)
     register.backend("mnist-ddpm", load_mnist_ddpm)
+    register.backend("diffusers", load_diffusers)
     register.backend("with_weak", load_with_weak)

@@ -406,3 +406,8 @@ def test_a_learned_variance_that_is_not_there_is_refused():
     solver = DiffusersSolver(DDPMScheduler(variance_type="learned_range"))
     with pytest.raises(ValueError, match="expects a learned variance and the backend has none"):
         Sampler(mixture(), solver=solver).sample(1)
+
+
+def test_ddpm_knows_two_fixed_variances():
+    with pytest.raises(ValueError, match="DDPM: variance must be one of .* got 'learned'"):
+        DDPM("learned")

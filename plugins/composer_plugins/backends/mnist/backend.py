@@ -22,13 +22,13 @@ from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
 from composer.solvers import DPMSolverPP, Euler, Solver
 from composer_plugins.backends.mnist.folded import FoldedUNet, unflatten
 from composer_plugins.backends.mnist.unet import MnistUNet
+from composer_plugins.backends.placement import placement
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "flow": FlowSchedule,
     "linear": DiscreteSchedule.linear,
 }
 SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,17 +145,14 @@ def load_mnist_ddpm(
 
 
 def _load(weights: str | None, shipped: str, device: str, dtype: str, share: bool) -> Backend:
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} is not available; use 'cpu'")
+    place, network_dtype = placement(device, dtype)
     if weights is not None:
-        return _read(Path(weights), device, dtype, share)
+        return _read(Path(weights), place, network_dtype, share)
     with as_file(files(__package__) / "weights" / shipped) as folder:
-        return _read(folder, device, dtype, share)
+        return _read(folder, place, network_dtype, share)
 
 
-def _read(folder: Path, device: str, dtype: str, share: bool) -> Backend:
+def _read(folder: Path, device: torch.device, dtype: torch.dtype, share: bool) -> Backend:
     unet = read_unet(folder)
     try:
         path = json.loads((folder / "path.json").read_text())
@@ -165,7 +162,7 @@ def _read(folder: Path, device: str, dtype: str, share: bool) -> Backend:
         network = PREDICTIONS[path.get("network", path["prediction"])]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'path.json'} is damaged ({error!r}); train anew") from error
-    settings = torch.device(device), DTYPES[dtype], share
+    settings = device, dtype, share
     if network == prediction:
         return MnistBackend(unet, schedule, prediction, *settings)
     inner = MnistBackend(unet, FlowSchedule(), network, *settings)

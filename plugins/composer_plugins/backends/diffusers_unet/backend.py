@@ -1,0 +1,118 @@
+"""A diffusers UNet2DModel behind the loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable, Generator, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from composer import UNCONDITIONAL, Estimate, Output, Request, hookimpl
+from composer.predictions import SAMPLE, Prediction
+from composer.schedules import DiscreteSchedule
+from composer.solvers import Solver
+from composer_plugins.backends.memory import memory_bound
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusersBackend:
+    """A pixel-space UNet2DModel, unconditional or conditioned on integer labels.
+
+    The loop keeps x in float32 whatever the network computes in.
+
+    Args:
+        unet: called as unet(x, times, class_labels=labels).
+        schedule, prediction: what it was trained on.
+        default_solver: the pipeline's own scheduler, as a solver.
+        clip: what the scheduler does to every estimated clean image (B, C, H, W), or None. It is
+            done here, outermost, so that it is done once a step and whatever the solver.
+        learns_variance: whether the second half of 2C output channels is a variance in [-1, 1];
+            otherwise a second half is dropped.
+        unconditional_label: the label trained as "no label", or None if there is none.
+    """
+
+    unet: Any
+    schedule: DiscreteSchedule
+    prediction: Prediction
+    default_solver: Solver
+    clip: Callable[[Tensor], Tensor] | None = None
+    learns_variance: bool = False
+    unconditional_label: int | None = None
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.unet.config.in_channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.unet.device
+        return device
+
+    @property
+    def num_labels(self) -> int | None:
+        """How many labels the network knows, "no label" included; None if it takes none."""
+        count: int | None = self.unet.config.num_class_embeds
+        return count
+
+    def encode(self, condition: Any) -> Hashable:
+        if self.num_labels is None:
+            if condition is UNCONDITIONAL:
+                return UNCONDITIONAL  # type: ignore[no-any-return]
+            raise ValueError(
+                f"the model is unconditional and cannot make {condition!r}; leave conditions away"
+            )
+        if condition is UNCONDITIONAL:
+            if self.unconditional_label is None:
+                raise ValueError(
+                    "the model needs a label: give every request a condition from 0 to "
+                    f"{self.num_labels - 1}, or, if one of them was trained as no label, load the "
+                    f"model with unconditional_label={self.num_labels - 1}"
+                )
+            return self.unconditional_label
+        try:
+            label = operator.index(condition)
+        except TypeError:
+            label = -1
+        if isinstance(condition, bool) or not 0 <= label < self.num_labels:
+            raise ValueError(
+                f"a condition must be a label from 0 to {self.num_labels - 1}, got {condition!r}"
+            )
+        return label
+
+    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
+        batch = len(requests[0].x)
+        x = torch.cat([r.x for r in requests]).to(self.unet.dtype)
+        # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is whole.
+        times = torch.tensor([r.t for r in requests], dtype=torch.float32, device=self.device)
+        if self.unet.config.time_embedding_type == "learned":
+            times = times.round().long()
+        labels = None
+        if self.num_labels is not None:
+            chosen = torch.tensor([r.condition for r in requests], device=self.device)
+            labels = chosen.repeat_interleave(batch)
+        with memory_bound(x):
+            out = self.unet(x, times.repeat_interleave(batch), class_labels=labels).sample
+        return [self._output(part) for part in out.to(self.dtype).split(batch)]
+
+    def _output(self, out: Tensor) -> Output:
+        channels = self.shape[0]
+        variance = out[:, channels:] if self.learns_variance else None
+        return Output(out[:, :channels], variance)
+
+    @hookimpl
+    def noise_estimate(
+        self, request: Request
+    ) -> Generator[list[Request], list[Estimate], Estimate]:
+        """Clip x_0 as the scheduler's configuration says; the noise follows from it."""
+        (estimate,) = yield [request]
+        if self.clip is None:
+            return estimate
+        # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
+        return dataclasses.replace(estimate, prediction=self.clip(estimate.x0), kind=SAMPLE)

@@ -1,0 +1,108 @@
+"""Where the files of a diffusers model are: a folder, or a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's files.
+
+    Args:
+        model: a folder, or a hub id "owner/name". A folder of that name goes first.
+        revision: branch, tag or commit of the hub.
+        local_files_only: take nothing from the hub that is not in its cache.
+    """
+
+    model: str | Path
+    revision: str | None = None
+    local_files_only: bool = False
+
+    def fetch(self, patterns: Sequence[str]) -> Path:
+        """The folder that holds the model's files of these patterns, downloaded if need be.
+
+        Raises:
+            ValueError: there is no such folder or repository, or it may not be read.
+        """
+        folder = Path(self.model).expanduser()
+        if folder.is_dir():
+            if self.revision is not None:
+                raise ValueError(f"{folder} is a folder and has no revision; leave revision away")
+            return folder
+        if not _is_hub_id(self.model):
+            raise ValueError(
+                f"there is no folder {str(self.model)!r}; name a folder written by "
+                "save_pretrained, or a model of the hub as 'owner/name'"
+            )
+        return self._download(str(self.model), list(patterns))
+
+    def _download(self, model: str, patterns: list[str]) -> Path:
+        try:
+            snapshot = snapshot_download(
+                model,
+                revision=self.revision,
+                local_files_only=self.local_files_only,
+                allow_patterns=patterns,
+            )
+        except GatedRepoError as error:
+            raise ValueError(
+                f"{model} is gated: accept its licence at https://huggingface.co/{model} and log "
+                "in with `hf auth login`"
+            ) from error
+        except RepositoryNotFoundError as error:
+            raise ValueError(
+                f"there is neither a folder {model!r} nor such a model on the hub; mend the name, "
+                "or, if it is private, log in with `hf auth login`"
+            ) from error
+        except RevisionNotFoundError as error:
+            raise ValueError(f"{model} has no revision {self.revision!r} on the hub") from error
+        except EntryNotFoundError as error:
+            raise ValueError(self._unreachable(model)) from error
+        except (HfHubHTTPError, OSError) as error:
+            raise ValueError(f"{model} could not be downloaded ({error}); try again") from error
+        return Path(snapshot)
+
+    def _unreachable(self, model: str) -> str:
+        if self.local_files_only:
+            return (
+                f"{model} is no folder, and not all of it is in the cache of the hub; download it "
+                "once with local_files_only=False"
+            )
+        return f"{model} is no folder, and the hub cannot be reached; connect, or name a folder"
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file that exists."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); fetch or write it anew") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged (it holds no object); fetch or write it anew")
+    return content
+
+
+def _is_hub_id(model: str | Path) -> bool:
+    if isinstance(model, Path) or model.count("/") != 1:
+        return False
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        return False
+    return True
