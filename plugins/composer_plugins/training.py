@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -28,6 +27,7 @@ from tqdm import tqdm
 
 from composer.predictions import Prediction
 from composer.schedules import Schedule
+from composer_plugins.training_data import DataSource, generator_of
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -107,8 +107,7 @@ class Trainer:
 
     Args:
         model: called as model(x, times, labels); the label ``num_classes`` means unconditional.
-        images: uint8 (N, H, W) or (N, C, H, W).
-        labels: int64 (N,), below ``num_classes``.
+        data: pictures in [0, 255] and labels below ``num_classes``.
         folder: where checkpoints and the log go; a checkpoint found there is resumed.
     """
 
@@ -116,8 +115,7 @@ class Trainer:
         self,
         model: nn.Module,
         objective: Objective,
-        images: Tensor,
-        labels: Tensor,
+        data: DataSource,
         num_classes: int,
         config: TrainingConfig,
         folder: str | Path,
@@ -125,17 +123,15 @@ class Trainer:
         self.objective = objective
         self.config = config
         self.num_classes = num_classes
-        self.images = images if images.ndim == 4 else images[:, None]
-        self.labels = labels
+        self.data = data
         self.folder = Path(folder)
         self.model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = AveragedModel(
             self.model, avg_fn=functools.partial(warm_average, config.ema_decay), use_buffers=True
         )
-        self.steps_per_epoch = len(images) // config.batch_size
-        if self.steps_per_epoch < 1:
-            raise ValueError(f"{len(images)} images do not fill one batch of {config.batch_size}")
-        self.total_steps = config.epochs * self.steps_per_epoch
+        self.total_steps = config.epochs * (len(data) // config.batch_size)
+        if self.total_steps < 1:
+            raise ValueError(f"{len(data)} images do not fill one batch of {config.batch_size}")
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True
         )
@@ -174,14 +170,9 @@ class Trainer:
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of steps ``first`` to ``last``, each a function of (seed, step) alone."""
-        order, order_epoch = torch.empty(0), -1
         for step in range(first, last):
-            epoch, place = divmod(step, self.steps_per_epoch)
-            if epoch != order_epoch:
-                order = torch.randperm(len(self.images), generator=self._generator(2**32 + epoch))
-                order_epoch = epoch
-            size = self.config.batch_size
-            yield self._batch(order[place * size : (place + 1) * size], self._generator(step))
+            pictures, labels = self.data.batch(step, self.config.batch_size, self.config.seed)
+            yield self._batch(pictures, labels, generator_of(self.config.seed, step))
 
     def averaged(self) -> nn.Module:
         """A copy of the averaged network with batch-norm statistics measured on its own outputs.
@@ -195,25 +186,21 @@ class Trainer:
             norm.reset_running_stats()
             norm.momentum = None
         model.train()
+        batches = self.batches(0, min(100, self.total_steps) if norms else 0)
         with torch.no_grad():
-            for batch in self.batches(0, min(100, self.total_steps)):
+            for batch in batches:
                 model(batch.x, batch.times, batch.labels)
         for norm in norms:
             norm.momentum = 0.1
         return model.eval()
 
-    def _generator(self, step: int) -> torch.Generator:
-        # torch reads 32 bits of a seed, so (seed, step) is hashed into that many.
-        mixed = np.random.SeedSequence([self.config.seed, step]).generate_state(1)[0]
-        return torch.Generator().manual_seed(int(mixed))
-
-    def _batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
-        x0 = self.images[chosen].float() / 127.5 - 1
-        places = stratified(len(chosen), generator, self.config.logit_normal)
+    def _batch(self, pictures: Tensor, labels: Tensor, generator: torch.Generator) -> Batch:
+        x0 = pictures.float() / 127.5 - 1
+        places = stratified(len(x0), generator, self.config.logit_normal)
         times = self.objective.schedule.training_times(places)
         noise = torch.randn(x0.shape, generator=generator)
-        dropped = torch.rand(len(chosen), generator=generator) < self.config.class_drop
-        labels = self.labels[chosen].masked_fill(dropped, self.num_classes)
+        dropped = torch.rand(len(x0), generator=generator) < self.config.class_drop
+        labels = labels.masked_fill(dropped, self.num_classes)
         alpha, sigma = (
             v.float()[:, None, None, None] for v in self.objective.schedule.alpha_sigma(times)
         )
@@ -246,7 +233,7 @@ class Trainer:
             del config[free]
         return {
             **config,
-            "images": len(self.images),
+            "images": len(self.data),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "schedule": type(self.objective.schedule).__name__,
             "prediction": self.objective.prediction.name,

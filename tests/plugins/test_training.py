@@ -22,6 +22,7 @@ from composer_plugins.training import (
     warm_average,
     write_atomically,
 )
+from composer_plugins.training_data import FixedImages
 
 
 def digits(count=64):
@@ -35,7 +36,8 @@ def trainer(folder, prediction=FLOW, epochs=2, width=4, **options):
     config = TrainingConfig(epochs=epochs, batch_size=16, checkpoint_every=3, **options)
     images, labels = digits()
     model = MnistUNet(hidden_size=width)
-    return Trainer(model, Objective(schedule, prediction), images, labels, 10, config, folder)
+    data = FixedImages(images, labels)
+    return Trainer(model, Objective(schedule, prediction), data, 10, config, folder)
 
 
 @pytest.mark.parametrize("prediction", [FLOW, EPSILON])
@@ -63,7 +65,7 @@ def test_batches_are_the_forward_process_and_its_target(tmp_path, kind):
     x0 = (b * batch.x - sigma * batch.target) / d
     usable = alpha.flatten() > 0.3
     assert usable.sum() >= 4
-    images = run.images.float() / 127.5 - 1
+    images = run.data.images[:, None].float() / 127.5 - 1
     gaps = (x0[usable, None] - images[None]).abs().amax((2, 3, 4)).amin(1)
     assert gaps.max() < 1e-3
 
@@ -77,7 +79,7 @@ def test_labels_are_dropped_at_the_stated_rate(tmp_path):
 
 def test_every_image_is_seen_once_an_epoch(tmp_path):
     run = trainer(tmp_path, class_drop=0.0)
-    run.labels = torch.arange(64)
+    run.data = FixedImages(run.data.images, torch.arange(64))
     for epoch in (0, 1):
         labels = torch.cat([b.labels for b in run.batches(4 * epoch, 4 * epoch + 4)])
         assert labels.sort().values.tolist() == list(range(64))

@@ -15,6 +15,8 @@ from composer_plugins.backends.mnist.backend import SCHEDULES, read_unet
 from composer_plugins.backends.mnist.preconditioned import Preconditioned
 from composer_plugins.backends.mnist.unet import MnistUNet
 from composer_plugins.training import Objective, Trainer, TrainingConfig, write_atomically
+from composer_plugins.training_data import FixedImages
+from composer_plugins.training_output import forget_origin, plot_loss
 
 
 class PathSpec(NamedTuple):
@@ -74,7 +76,7 @@ def train_mnist(
     goal, trained = path.objective(), cast(nn.Module, model.float())
     if path.network != path.prediction:
         trained = Preconditioned(trained, goal)
-    trainer = Trainer(trained, goal, images, labels, 10, config, out)
+    trainer = Trainer(trained, goal, FixedImages(images, labels), 10, config, out)
     trained = trainer.run(progress)
     unet = cast(MnistUNet, trained.network if path.network != path.prediction else trained)
     save_model(unet, path, out / "model")
@@ -87,24 +89,6 @@ def save_model(model: MnistUNet, path: PathSpec, folder: Path) -> None:
     half = copy.deepcopy(model).cpu()
     nn.Module.half(half)  # diffusers' own warns of modules that are to stay float32: none here
     half.save_pretrained(folder)
-    # diffusers notes where the weights were read from, which is nobody else's business.
-    config = folder / "config.json"
-    kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
-    write_atomically(config, lambda file: file.write_text(json.dumps(kept, indent=2)))
+    forget_origin(folder / "config.json")
     description = json.dumps(path._asdict(), indent=1)
     write_atomically(folder / "path.json", lambda file: file.write_text(description))
-
-
-def plot_loss(losses: list[float], file: Path, title: str) -> None:
-    """The loss a step, and its running mean over 100 steps."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
-
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(losses, linewidth=0.4, alpha=0.4, label="each step")
-    window = min(100, len(losses))
-    smooth = torch.tensor(losses).unfold(0, window, 1).mean(1)
-    axes.plot(range(window - 1, len(losses)), smooth, label=f"mean of {window}")
-    axes.set(xlabel="step", ylabel="mean squared error", yscale="log", title=title)
-    axes.legend()
-    write_atomically(file, lambda path: figure.savefig(path, format="png", dpi=150))

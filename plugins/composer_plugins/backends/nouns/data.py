@@ -1,0 +1,142 @@
+"""Pictures of 32x32 to train on: Nouns put together from their traits, or a folder of images.
+
+A Noun is one of two backgrounds, and over it a body, an accessory, a head and glasses: 50 million
+pictures out of 34 KB. The traits are in the public domain (CC0; the Nouns project).
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from composer.recipes import MAX_PIXELS
+from composer_plugins.training_data import generator_of
+
+BACKGROUNDS = ((213, 215, 225), (225, 215, 213))
+LAYERS = {"bodies": 30, "accessories": 143, "heads": 254, "glasses": 23}
+"""The traits over the background, lowest first, and how many there are of each."""
+COUNTS = (len(BACKGROUNDS), *LAYERS.values())
+HEAD = 3
+"""Place of the head among the five indices of a Noun."""
+SIZE = 32
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+@functools.cache
+def load_traits() -> tuple[Tensor, ...]:
+    """The layers over the background, each uint8 (n, 4, 32, 32): red, green, blue, alpha.
+
+    Raises:
+        ValueError: the file in the package is not what it should be.
+    """
+    with np.load(io.BytesIO((files(__package__) / "traits.npz").read_bytes())) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    for name, count in LAYERS.items():
+        array = arrays.get(name)
+        shape = (count, SIZE, SIZE, 4)
+        if array is None or array.shape != shape or array.dtype != np.uint8:
+            raise ValueError(
+                f"traits.npz: {name} must be uint8 of {shape}; install the package anew"
+            )
+        if not np.isin(array[..., 3], (0, 255)).all():
+            raise ValueError(f"traits.npz: {name} are half transparent; install the package anew")
+    return tuple(torch.from_numpy(arrays[name]).permute(0, 3, 1, 2).contiguous() for name in LAYERS)
+
+
+@functools.cache
+def head_names() -> tuple[str, ...]:
+    """What the heads show, in the order of their indices."""
+    names = json.loads((files(__package__) / "names.json").read_text(encoding="utf-8"))["heads"]
+    if len(names) != LAYERS["heads"]:
+        raise ValueError("names.json does not name every head; install the package anew")
+    return tuple(name.removeprefix("head-") for name in names)
+
+
+def compose(indices: Tensor | Sequence[int]) -> Tensor:
+    """The pictures of (background, body, accessory, head, glasses): (..., 5) -> (..., 3, 32, 32).
+
+    Every trait lies over the last where its alpha is 255, and shows it where that is 0.
+
+    Returns:
+        uint8.
+    """
+    chosen = torch.as_tensor(indices)
+    if chosen.ndim == 0 or chosen.shape[-1] != len(COUNTS) or chosen.is_floating_point():
+        raise ValueError(
+            f"a Noun is {len(COUNTS)} whole numbers (background, body, accessory, head, glasses), "
+            f"got the shape {tuple(chosen.shape)} of {chosen.dtype}"
+        )
+    if bool(((chosen < 0) | (chosen >= torch.tensor(COUNTS))).any()):
+        raise ValueError(f"indices of a Noun must be below {COUNTS}, got {chosen.tolist()}")
+    background, *traits = chosen.unbind(-1)
+    colours = torch.tensor(BACKGROUNDS, dtype=torch.uint8)[background]
+    picture = colours[..., None, None].expand(*chosen.shape[:-1], 3, SIZE, SIZE)
+    for layer, index in zip(load_traits(), traits, strict=True):
+        rgba = layer[index]
+        picture = torch.where(rgba[..., 3:, :, :] == 255, rgba[..., :3, :, :], picture)
+    return picture
+
+
+def random_nouns(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random Nouns, each trait uniform: uint8 (count, 3, 32, 32), and their heads, int64."""
+    indices = torch.stack([torch.randint(n, (count,), generator=generator) for n in COUNTS], dim=-1)
+    return compose(indices), indices[:, HEAD]
+
+
+@dataclass(frozen=True)
+class Nouns:
+    """An endless source of fresh Nouns, labelled by their heads.
+
+    Args:
+        epoch: how many make an epoch.
+    """
+
+    epoch: int = 25_600
+
+    def __len__(self) -> int:
+        return self.epoch
+
+    def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+        return random_nouns(size, generator_of(seed, 2**32 + step))
+
+
+def load_images(folder: str | Path, size: int = SIZE) -> Tensor:
+    """All images of a folder, in the order of their names: uint8 (N, 3, size, size).
+
+    Each is cropped to its central square and resized; what is transparent becomes white.
+
+    Raises:
+        ValueError: no such folder, no image in it, or one that cannot be read.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"there is no folder {str(root)!r}; name a folder of images")
+    found = sorted(file for file in root.iterdir() if file.suffix.lower() in _ENDINGS)
+    if not found:
+        raise ValueError(f"{root} holds no image ending in {', '.join(sorted(_ENDINGS))}")
+    return torch.stack([_read(file, size) for file in found])
+
+
+def _read(file: Path, size: int) -> Tensor:
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{file} of {image.size} exceeds {MAX_PIXELS} pixels; shrink it")
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+        raise ValueError(f"{file} cannot be read ({error}); mend or remove it") from error
+    white = Image.new("RGBA", upright.size, "white")
+    flat = Image.alpha_composite(white, upright).convert("RGB")
+    fitted = ImageOps.fit(flat, (size, size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)

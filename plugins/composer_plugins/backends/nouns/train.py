@@ -1,0 +1,118 @@
+"""Training a small UNet2DModel of diffusers on 32x32 pictures; the pipeline it becomes."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from torch import Tensor, nn
+
+from composer.predictions import EPSILON
+from composer.schedules import DiscreteSchedule
+from composer_plugins.backends.diffusers_unet.loading import LABELS, read_unet
+from composer_plugins.backends.nouns.data import LAYERS, SIZE, Nouns, head_names, load_images
+from composer_plugins.training import Objective, Trainer, TrainingConfig, write_atomically
+from composer_plugins.training_data import DataSource, FixedImages
+from composer_plugins.training_output import forget_origin, plot_loss
+
+HEADS = LAYERS["heads"]
+"""Number of classes; the label beyond the last means "unconditional"."""
+LAYOUT: dict[str, Any] = {
+    "block_out_channels": (32, 64, 96, 128),
+    "layers_per_block": 2,
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "attention_head_dim": 32,
+}
+
+
+class Timed(nn.Module):
+    """A UNet2DModel as a Trainer calls it: with times in [0, 1), and labels also if it takes none.
+
+    Args:
+        unet: called as unet(x, t, class_labels=labels), t from 0 to num_train_timesteps - 1.
+    """
+
+    def __init__(self, unet: UNet2DModel, num_train_timesteps: int) -> None:
+        super().__init__()
+        self.unet, self.count = unet, num_train_timesteps
+
+    def forward(self, x: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        """x (B, C, H, W), times t / T (B,), labels (B,) -> the prediction at x."""
+        taken = labels if self.unet.config.num_class_embeds is not None else None
+        out = self.unet(x, (times * self.count).round(), class_labels=taken)
+        return cast(Tensor, out.sample)
+
+
+def train_nouns(
+    config: TrainingConfig,
+    out: Path,
+    data: Path | None = None,
+    init: Path | None = None,
+    layout: dict[str, Any] | None = None,
+    epoch: int = Nouns.epoch,
+    progress: bool = True,
+) -> UNet2DModel:
+    """Train, resuming what ``out`` holds, and write model, log and loss curve there.
+
+    Args:
+        data: a folder of images to train on, without labels; None for fresh Nouns at every step,
+            labelled by their heads.
+        init: folder of a pretrained pipeline, or UNet, whose weights to start from.
+        layout: of a UNet that starts from scratch, in the words of UNet2DModel; None for LAYOUT.
+        epoch: how many Nouns make an epoch.
+    """
+    source: DataSource = Nouns(epoch) if data is None else _unlabelled(data)
+    num_classes = HEADS if data is None else 0
+    torch.manual_seed(config.seed)
+    unet = _unet(
+        init, LAYOUT if layout is None else layout, num_classes + 1 if num_classes else None
+    )
+    # Trailing: the plan begins where this schedule ends in noise, as the sampler does.
+    scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing")
+    objective = Objective(DiscreteSchedule(scheduler.alphas_cumprod), EPSILON)
+    timed = Timed(unet, len(scheduler.alphas_cumprod))
+    trainer = Trainer(timed, objective, source, num_classes, config, out)
+    trained: UNet2DModel = cast(Timed, trainer.run(progress)).unet
+    save_pipeline(trained, scheduler, out / "model", labelled=num_classes > 0)
+    plot_loss(trainer.losses, out / "loss.png", "Nouns" if data is None else data.name)
+    return trained
+
+
+def save_pipeline(
+    unet: UNet2DModel, scheduler: DDPMScheduler, folder: Path, labelled: bool
+) -> None:
+    """Write a DDPMPipeline with float16 safetensors, and which label means none."""
+    half = copy.deepcopy(unet).cpu()
+    nn.Module.half(half)  # diffusers' own warns of modules that are to stay float32: none here
+    DDPMPipeline(half, scheduler).save_pretrained(folder)
+    for config in ("model_index.json", "unet/config.json"):
+        forget_origin(folder / config)
+    if labelled:
+        labels = json.dumps({"unconditional_label": HEADS, "labels": head_names()}, indent=0)
+        write_atomically(folder / LABELS, lambda file: file.write_text(labels))
+
+
+def _unlabelled(folder: Path) -> FixedImages:
+    images = load_images(folder)
+    return FixedImages(images, torch.zeros(len(images), dtype=torch.int64))
+
+
+def _unet(init: Path | None, layout: dict[str, Any], num_class_embeds: int | None) -> UNet2DModel:
+    if init is None:
+        return UNet2DModel(sample_size=SIZE, num_class_embeds=num_class_embeds, **layout)
+    unet = read_unet(init)
+    theirs = {key: unet.config[key] for key in ("sample_size", "in_channels", "out_channels")}
+    if theirs != {"sample_size": SIZE, "in_channels": 3, "out_channels": 3}:
+        raise ValueError(f"{init} is of {theirs}; start from a UNet of {SIZE}x{SIZE} RGB images")
+    if unet.config.num_class_embeds != num_class_embeds:
+        raise ValueError(
+            f"{init} knows {unet.config.num_class_embeds} labels and this data needs "
+            f"{num_class_embeds}; start from another folder, or from scratch"
+        )
+    unet.requires_grad_(True)
+    return unet

@@ -1,0 +1,52 @@
+"""What a Trainer learns from: pictures and labels, each batch a function of (seed, step) alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class DataSource(Protocol):
+    """Where the batches of a training come from."""
+
+    def __len__(self) -> int:
+        """Pictures an epoch."""
+        ...
+
+    def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The pictures of one step, uint8 (size, C, H, W), and their labels, int64 (size,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class FixedImages:
+    """A set of images, each seen once an epoch, in an order that is drawn anew for every epoch.
+
+    Args:
+        images: uint8 (N, H, W) or (N, C, H, W).
+        labels: int64 (N,).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+        epoch, place = divmod(step, len(self) // size)
+        order = torch.randperm(len(self), generator=generator_of(seed, 2**32 + epoch))
+        chosen = order[place * size : (place + 1) * size]
+        images = self.images[chosen]
+        return images if images.ndim == 4 else images[:, None], self.labels[chosen]
+
+
+def generator_of(seed: int, step: int) -> torch.Generator:
+    """The generator of one step; steps of other seeds, and from 2**32 on, have others."""
+    # torch reads 32 bits of a seed, so (seed, step) is hashed into that many.
+    mixed = np.random.SeedSequence([seed, step]).generate_state(1)[0]
+    return torch.Generator().manual_seed(int(mixed))

@@ -1,0 +1,32 @@
+"""What a training leaves beside its checkpoint: the curve of its loss, and a folder to share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from composer_plugins.training import write_atomically
+
+
+def forget_origin(config: Path) -> None:
+    """Take out of a JSON configuration where diffusers read the weights from: nobody else's
+    business."""
+    kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+    write_atomically(config, lambda file: file.write_text(json.dumps(kept, indent=2)))
+
+
+def plot_loss(losses: list[float], file: Path, title: str) -> None:
+    """The loss a step, and its running mean over 100 steps."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(losses, linewidth=0.4, alpha=0.4, label="each step")
+    window = min(100, len(losses))
+    smooth = torch.tensor(losses).unfold(0, window, 1).mean(1)
+    axes.plot(range(window - 1, len(losses)), smooth, label=f"mean of {window}")
+    axes.set(xlabel="step", ylabel="mean squared error", yscale="log", title=title)
+    axes.legend()
+    write_atomically(file, lambda path: figure.savefig(path, format="png", dpi=150))
