@@ -58,7 +58,11 @@ class Prediction:
         a, b, d = self._solve(alpha, sigma)
         if d == 0:
             return out / a if a else out * 0
-        return (b / d) * x - (sigma / d) * out
+        if sigma == 0:
+            return x / alpha
+        # One large factor, outside: where alpha is tiny (5e-5 at IF's first time) x and the noise
+        # all but cancel, and two factors, each rounded, would leave 20000 times their rounding.
+        return (sigma / d) * ((b / sigma) * x - out)
 
     def _solve(self, alpha: float, sigma: float) -> tuple[float, float, float]:
         a, b = (float(v) for v in self.row(alpha, sigma))

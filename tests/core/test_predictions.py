@@ -36,6 +36,21 @@ def test_epsilon_is_passed_through_bit_for_bit():
     assert torch.equal(EPSILON.noise(out, x, 0.3, 0.9), out)
 
 
+def test_a_sample_is_passed_through_bit_for_bit():
+    out, x = torch.randn(2, 5)
+    assert torch.equal(SAMPLE.x0(out, x, 0.3, 0.9), out)
+
+
+def test_float32_keeps_the_image_where_alpha_is_tiny():
+    """At the first time of a cosine schedule x and the noise differ by 5e-5 of an image."""
+    alpha = 5e-5
+    sigma = math.sqrt(1 - alpha**2)
+    noise, x0 = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0))
+    x = alpha * x0 + sigma * noise
+    exact = EPSILON.x0(noise.double(), x.double(), alpha, sigma)
+    assert (EPSILON.x0(noise, x, alpha, sigma) - exact).abs().max() < 2e-4
+
+
 def test_where_the_output_says_nothing_the_answer_is_the_prior_mean():
     out, x = torch.randn(2, 5)
     assert torch.equal(EPSILON.noise(out, x, 0.0, 1.0), out)
