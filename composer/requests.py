@@ -44,8 +44,9 @@ class Request:
         t: its time on the backend's schedule.
         condition: a hashable condition, UNCONDITIONAL, or None for unspecified.
         step: 0-based number of the sampling step.
-        beside: further tensors (B, ., H, W) laid out like the image, such as a low-resolution
-            conditioning; views act on them too.
+        beside: further tensors for the model: (B, ., H, W) laid out like the image, such as a
+            low-resolution conditioning, on which views act too; (B,), a number an image, on which
+            they do not.
         through: plugins that answer this request before those further in do.
         schedule: the backend's schedule; the loop fills it in.
         model: which of the backend's ``models`` to ask, by name; None for the backend's own.
@@ -106,7 +107,10 @@ class Request:
         return replace(
             self,
             x=self._seen(self.x, view),
-            beside={name: self._seen(value, view) for name, value in self.beside.items()},
+            beside={
+                name: self._seen(value, view) if value.ndim == 4 else value
+                for name, value in self.beside.items()
+            },
         )
 
     def _seen(self, tensor: Tensor, view: Transform) -> Tensor:

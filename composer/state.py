@@ -29,8 +29,8 @@ class State:
         origin: for each image of now, the index in ``seeds`` of the seed it belongs to; one image
             a seed unless a plugin follows several.
         stopped: set by :meth:`stop`.
-        beside: tensors laid out like the image (B, ., H, W) that every request carries, such as a
-            low-resolution conditioning.
+        beside: tensors that every request carries beside x, see Request: (B, ., H, W) laid out
+            like the image, such as a low-resolution conditioning, or (B,), a number an image.
         memory: what plugins keep for the length of this run, by plugin.
         generators: of the images of now, in their order.
         selections: how often images were dropped or copied; who keeps something of each image
