@@ -40,6 +40,14 @@ def schedule(request):
 
 
 @pytest.fixture(scope="session")
+def tiny_if(tmp_path_factory):
+    """Folders of a tiny DeepFloyd IF by stage, as diffusers saves them."""
+    import tiny_if
+
+    return tiny_if.build(tmp_path_factory.mktemp("tiny_if"))
+
+
+@pytest.fixture(scope="session")
 def tiny_mnist():
     """An untrained MNIST UNet of width 8 with batch-norm statistics that are not trivial."""
     torch.manual_seed(0)

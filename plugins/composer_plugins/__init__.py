@@ -5,6 +5,7 @@ from composer_plugins import transforms
 from composer_plugins.anagram import Anagram
 from composer_plugins.apg import APG
 from composer_plugins.autoguidance import Autoguidance
+from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
 from composer_plugins.backends.mnist import ReadsAs, load_mnist_ddpm, load_mnist_flow
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
@@ -29,7 +30,9 @@ from composer_plugins.particles import Particles
 from composer_plugins.reference import Reference
 from composer_plugins.rescale import Rescale
 from composer_plugins.sdedit import SDEdit
+from composer_plugins.super_resolution import SuperResolution
 from composer_plugins.thresholding import DynamicThreshold
+from composer_plugins.timesteps import Timesteps
 
 __all__ = [
     "APG",
@@ -56,6 +59,8 @@ __all__ = [
     "Rescale",
     "SDEdit",
     "Scales",
+    "SuperResolution",
+    "Timesteps",
     "TripleHybrid",
     "WithWeak",
 ]
@@ -70,6 +75,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("triple_hybrid", TripleHybrid)
     register.plugin("inpaint", Inpaint)
     register.plugin("sdedit", SDEdit)
+    register.plugin("super_resolution", SuperResolution)
     register.plugin("conjunction", Conjunction)
     register.plugin("reference", Reference)
     register.plugin("particles", Particles)
@@ -108,5 +114,7 @@ def register_plugins(register: Register) -> None:
     register.transform("orthogonal", transforms.Orthogonal)
     register.backend("mnist", load_mnist_flow)
     register.backend("mnist-ddpm", load_mnist_ddpm)
+    register.backend("deepfloyd", load_deepfloyd)
+    register.solver("timesteps", Timesteps)
     register.backend("diffusers", load_diffusers)
     register.backend("with_weak", load_with_weak)

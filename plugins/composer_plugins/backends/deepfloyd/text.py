@@ -1,0 +1,81 @@
+"""DeepFloyd IF's text encoder, T5, in memory only for as long as there is text to encode."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from composer_plugins.backends.deepfloyd.reading import readable, require_all, require_packages
+from composer_plugins.backends.diffusers_unet.files import Source
+
+MAX_LENGTH = 77  # T5 reads more, but IF was trained on no more
+FILES = ("tokenizer/*", "text_encoder/*.json", "text_encoder/*.safetensors")
+
+
+@dataclass(eq=False)
+class TextEncoder:
+    """T5 as IF uses it: 77 tokens, padded to that; the mask of the padding goes to T5 alone.
+
+    Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+    Transformer", arXiv 1910.10683; Saharia et al. 2022 (Imagen), arXiv 2205.11487.
+
+    Args:
+        source: the pipeline whose text_encoder and tokenizer are read when first used.
+        device, dtype: where and in what it computes.
+    """
+
+    source: Source
+    device: torch.device
+    dtype: torch.dtype
+    _loaded: tuple[Any, Any] | None = field(default=None, init=False)
+
+    @torch.no_grad()
+    def __call__(self, prompt: str) -> Tensor:
+        """The embedding (1, 77, D) of a prompt, on the CPU."""
+        if self._loaded is None:
+            self._loaded = self._load()
+        tokenizer, encoder = self._loaded
+        tokens = tokenizer(
+            prompt,
+            padding="max_length",
+            max_length=MAX_LENGTH,
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.device)
+        if len(tokenizer(prompt).input_ids) > MAX_LENGTH:
+            warnings.warn(
+                f"IF reads {MAX_LENGTH} tokens of a prompt; the end of {prompt!r} is cut off",
+                stacklevel=2,
+            )
+        text: Tensor = encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+        return text.cpu()
+
+    def free(self) -> None:
+        """Forget the network; it is read again when another prompt comes."""
+        if self._loaded is None:
+            return
+        self._loaded = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _load(self) -> tuple[Any, Any]:
+        require_packages("encoding prompts", "transformers", "sentencepiece", "google.protobuf")
+        from transformers import AutoTokenizer, T5EncoderModel  # noqa: PLC0415  # slow, optional
+
+        folder = self.source.fetch(FILES)
+        place = folder / "text_encoder"
+        with readable(place):
+            # The dtype is always given: T5's configuration may say float16, which the UNet is
+            # not, and a cast afterwards would also cast the layers that T5 keeps in float32.
+            encoder, found = T5EncoderModel.from_pretrained(
+                place, dtype=self.dtype, local_files_only=True, output_loading_info=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        require_all(found["missing_keys"], place)
+        return tokenizer, encoder.eval().to(self.device)

@@ -1,0 +1,58 @@
+"""``composer embed``: keep what the text encoder makes of prompts, and need it no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from composer_plugins.commands import one_sentence
+
+
+@click.command()
+@click.argument("prompts", nargs=-1, required=True)
+@click.option("--model", default="DeepFloyd/IF-I-XL-v1.0", show_default=True, help="Folder or hub.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The .safetensors file to add to; without it, one in the user's cache, where "
+    "load_backend('deepfloyd') looks too.",
+)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--dtype", default="float32", show_default=True)
+@click.option("--local-files-only", is_flag=True, help="Take nothing new from the hub.")
+@one_sentence
+def embed(
+    prompts: tuple[str, ...],
+    model: str,
+    cache: Path | None,
+    device: str,
+    dtype: str,
+    local_files_only: bool,
+) -> None:
+    """Encode PROMPTS, and the empty one, by DeepFloyd IF's text encoder.
+
+    Only the encoder is loaded, and only for what the file lacks. Afterwards
+    load_backend("deepfloyd", model=MODEL, embeddings=CACHE) needs no encoder for these prompts.
+    """
+    from composer_plugins.backends.deepfloyd.embeddings import (  # noqa: PLC0415  # slow
+        NEGATIVE,
+        add_embeddings,
+        cache_file,
+        read_embeddings,
+        tidy,
+    )
+    from composer_plugins.backends.deepfloyd.text import TextEncoder  # noqa: PLC0415
+    from composer_plugins.backends.diffusers_unet.files import Source  # noqa: PLC0415
+    from composer_plugins.backends.placement import placement  # noqa: PLC0415
+
+    file = cache_file(model) if cache is None else cache
+    if file.suffix != ".safetensors":
+        raise ValueError(f"--cache must name a .safetensors file, got {file}")
+    stored = read_embeddings(file) if file.is_file() else {}
+    lacking = [p for p in dict.fromkeys(map(tidy, (*prompts, NEGATIVE))) if p not in stored]
+    encoder = TextEncoder(Source(model, None, local_files_only), *placement(device, dtype))
+    made = {prompt: encoder(prompt) for prompt in lacking}
+    encoder.free()
+    add_embeddings(file, made, model)
+    click.echo(f"encoded {len(made)} prompts, {len(stored) + len(made)} are now in {file}")

@@ -1,0 +1,74 @@
+"""Super-resolution: enlarge an image with a model that was trained to see a small one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch.nn import functional as F
+
+from composer import Sampler, State, hookimpl
+from composer.arguments import finite
+from composer.images import ImageLike, to_tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SuperResolution:
+    """Show the model a small image, enlarged and noised, beside x at every step.
+
+    With u the image enlarged bilinearly (corners aligned), the model sees
+
+        low_res = alpha(l) u + sigma(l) noise
+
+    on its own path, and is told the level l. Views act on ``low_res`` as they do on x, so an
+    anagram stays one. Noise is drawn once, after the initial noise of x.
+
+    Ho et al. 2022, "Cascaded Diffusion Models" (conditioning augmentation), arXiv 2106.15282.
+
+    Args:
+        image: PIL image or tensor (C, h, w) or (B, C, h, w) in [-1, 1], of any size; one, or one
+            a seed. The result of the stage before, as it is.
+        noise_level: l, a time of the model's low-resolution schedule: 0 trusts the image, 250 is
+            what IF's second stage takes.
+    """
+
+    image: ImageLike
+    noise_level: float = 250
+
+    def __post_init__(self) -> None:
+        to_tensor(self.image, "SuperResolution: image")
+        finite(self.noise_level, "SuperResolution: noise_level")
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        schedule = getattr(sampler.backend, "low_res_schedule", None)
+        if schedule is None:
+            raise ValueError(
+                f"SuperResolution: {type(sampler.backend).__name__} takes no low-resolution image; "
+                "load one that does, such as load_backend('deepfloyd', stage=2)"
+            )
+        if not 0 <= self.noise_level < len(schedule):
+            raise ValueError(
+                f"SuperResolution: noise_level must be in [0, {len(schedule) - 1}], got "
+                f"{self.noise_level!r}"
+            )
+        channels, wanted = to_tensor(self.image).shape[1], sampler.backend.shape[0]
+        if channels != wanted:
+            raise ValueError(
+                f"SuperResolution: image has {channels} channel(s) but the backend makes {wanted}; "
+                "convert it first"
+            )
+        if sum(isinstance(plugin, SuperResolution) for plugin in sampler.plugins) > 1:
+            raise ValueError("two SuperResolution in one stack; keep one of them")
+
+    @hookimpl(tryfirst=True)  # its noise is the second draw, whatever others draw
+    def start(self, state: State) -> None:
+        image = state.each(to_tensor(self.image).to(state.x), "SuperResolution")
+        image = image.expand(len(state.x), -1, -1, -1)
+        enlarged = F.interpolate(image, state.x.shape[-2:], mode="bilinear", align_corners=True)
+        schedule = state.backend.low_res_schedule  # type: ignore[attr-defined]
+        level = float(self.noise_level)
+        state.beside = {
+            **state.beside,
+            "low_res": schedule.add_noise(enlarged, state.randn(), level),
+            "noise_level": state.x.new_full((len(state.x),), level),
+        }

@@ -1,0 +1,82 @@
+"""Times of one's own choice, such as the presets of DeepFloyd IF."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from diffusers.pipelines.deepfloyd_if import timesteps as presets
+from torch import Tensor
+
+from composer import Estimate, Request, State, UnknownNameError, hookimpl
+from composer.arguments import finite_list
+from composer.schedules import Schedule
+from composer.solvers import DDPM, Solver
+from composer.stack import checked_solver
+
+_ENDING = "_timesteps"
+PRESETS: dict[str, list[int]] = {
+    name.removesuffix(_ENDING): getattr(presets, name)
+    for name in dir(presets)
+    if name.endswith(_ENDING)
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Timesteps:
+    """A solver that visits given times instead of evenly spaced ones.
+
+    Their number must be the sampler's: ``Sampler(backend, solver=Timesteps("smart27"),
+    num_inference_steps=27)``.
+
+    Args:
+        timesteps: times on the backend's schedule from noise to image, the clean image itself left
+            out; or the name of one of IF's presets for 1000 times: fast27, smart27, smart50,
+            smart100, smart185, super27, super40 and super100.
+        solver: that takes the steps; DDPM unless given.
+    """
+
+    timesteps: str | Sequence[float]
+    solver: Solver = field(default_factory=DDPM)
+
+    def __post_init__(self) -> None:
+        require_no_plan(self.solver, "Timesteps")
+        if isinstance(self.timesteps, str):
+            if self.timesteps not in PRESETS:
+                raise UnknownNameError("timesteps", self.timesteps, PRESETS)
+        elif not finite_list(self.timesteps, "Timesteps: timesteps"):
+            raise ValueError("Timesteps: timesteps is empty; give at least one time")
+
+    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
+        chosen = PRESETS[self.timesteps] if isinstance(self.timesteps, str) else self.timesteps
+        if len(chosen) != num_steps:
+            raise ValueError(
+                f"Timesteps: {len(chosen)} times for {num_steps} steps; set "
+                f"num_inference_steps={len(chosen)}"
+            )
+        times = [*map(float, chosen), schedule.time_at(0.0)]
+        levels = [schedule.noise_level(t) for t in times]
+        for (t, s), (level, cleaner) in zip(pairwise(times), pairwise(levels), strict=True):
+            if cleaner >= level:
+                raise ValueError(
+                    f"Timesteps: from {t:g} to {s:g} the noise does not fall; list times from "
+                    "noise to image, without the image itself"
+                )
+        return times
+
+    @hookimpl
+    def step(
+        self, state: State, estimate: Estimate
+    ) -> Tensor | Generator[list[Request], list[Estimate], Tensor]:
+        return self.solver.step(state, estimate)
+
+
+def require_no_plan(solver: Solver, owner: str) -> None:
+    """Refuse, inside a solver that plans the times, one that has a plan of its own."""
+    checked_solver(solver)
+    if any(hasattr(solver, hook) for hook in ("start", "post_step", "noise_estimate")):
+        raise ValueError(
+            f"{owner}: {type(solver).__name__} makes a plan of its own; use a solver of composer, "
+            "or configure the scheduler"
+        )
