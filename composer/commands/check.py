@@ -93,11 +93,22 @@ def _rows_of(offer: Offer) -> Iterator[Row]:
         yield Row(offer.name, "is made", "failed", f"{type(error).__name__}: {error}")
         return
     if not checks:
-        yield Row(offer.name, "all", "skipped", "no contract: it answers no noise_estimate")
+        yield Row(offer.name, "all", "skipped", _why_no_contract(offer.factory))
     for one in checks:
         outcome = one.outcome()
         why = f"{outcome.why}; {one.mend}" if outcome.status == "failed" else outcome.why
         yield Row(offer.name, one.name, outcome.status, why)
+
+
+def _leaves_law(thing: object) -> bool:
+    """Whether a plugin says that it leaves the law of composition on purpose."""
+    return bool(getattr(thing, "leaves_law", False))
+
+
+def _why_no_contract(factory: object) -> str:
+    if _leaves_law(factory):
+        return "no contract: it says that it leaves the law of composition on purpose"
+    return "no contract: it answers no noise_estimate"
 
 
 def _checks(thing: object) -> list[Check]:
@@ -105,6 +116,6 @@ def _checks(thing: object) -> list[Check]:
     if isinstance(thing, Transform):
         return transform_checks(thing)
     checks = decomposition_checks(thing.parts) if hasattr(thing, "parts") else []
-    if hasattr(thing, "noise_estimate"):
+    if hasattr(thing, "noise_estimate") and not _leaves_law(thing):
         checks += stack_checks([thing])
     return checks

@@ -85,7 +85,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("rescale", Rescale)
     register.plugin("apg", APG)
     register.plugin("autoguidance", Autoguidance)
-    register.plugin("cfg_plus_plus", CFGPlusPlus)
+    register.plugin("cfg_plus_plus", CFGPlusPlus, example=lambda: CFGPlusPlus(0.6))
     register.score("reads_as", ReadsAs)
     register.decomposition("bands", Bands)
     register.decomposition("laplacian_pyramid", LaplacianPyramid)

@@ -45,6 +45,8 @@ class APG:
         norm_threshold: the longest u, as a root mean square over the image; None for no bound.
     """
 
+    leaves_law = True
+
     guidance: Any
     eta: float = 0.0
     norm_threshold: float | None = None

@@ -38,6 +38,8 @@ class Rescale:
         phi: how much of the rescaling to take, in [0, 1].
     """
 
+    leaves_law = True
+
     guidance: Any
     phi: float = 0.7
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -35,6 +34,8 @@ class DynamicThreshold:
         max_value: the largest s, at least 1; 1 is plain clipping to [-1, 1].
     """
 
+    leaves_law = True
+
     percentile: float = 0.95
     max_value: float = 1.5
 
@@ -55,7 +56,7 @@ class DynamicThreshold:
         (estimate,) = yield [request]
         x0 = dynamic_threshold(estimate.x0, self.percentile, self.max_value)
         # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
-        return dataclasses.replace(estimate, prediction=x0, kind=SAMPLE)
+        return estimate.replace(prediction=x0, kind=SAMPLE)
 
 
 def dynamic_threshold(x0: Tensor, percentile: float, max_value: float) -> Tensor:

@@ -42,6 +42,12 @@ class Doubled:
         return 2 * (yield [request])[0]
 
 
+class Tripled(Doubled):
+    """Thrice the answer, and meant."""
+
+    leaves_law = True
+
+
 @pytest.fixture
 def run(monkeypatch):
     mine, others = Register("composer-mine"), Register("composer-others")
@@ -49,11 +55,12 @@ def run(monkeypatch):
     mine.transform("free", Permutation)
     mine.decomposition("gray", GrayColour)
     mine.plugin("paint", Inpaint)
+    mine.plugin("meant", Tripled)
     others.transform("rolled", Rolled)
     others.transform("fussy", Fussy)
     mine.plugin("guidance", CFG, example=lambda: CFG(3.0))
     others.plugin("doubled", Doubled)
-    others.plugin("crooked", Inpaint, example=lambda: Inpaint(3, 4))
+    others.plugin("wrong", Inpaint, example=lambda: Inpaint(3, 4))
     packages = (
         Package("mine", "composer-mine", "1.0"),
         Package("others", "composer-others", "2.0"),
@@ -115,6 +122,7 @@ def test_check_of_a_package_takes_all_it_offers(run, name):
     assert rows["right", "norm"]["status"] == rows["gray", "scales"]["status"] == "passed"
     assert rows["free", "all"]["why"].startswith("needs indices; examine it in a test")
     assert rows["paint", "all"]["why"].startswith("needs image, mask")
+    assert rows["meant", "all"]["why"].endswith("leaves the law of composition on purpose")
     assert rows["guidance", "same_sample_flow"]["status"] == "passed"
 
 
@@ -123,7 +131,7 @@ def test_check_of_what_cannot_be_made_or_loaded_fails_with_its_error(run):
     assert done.exit_code == 1
     assert "fussy    is made" in done.output
     assert "RuntimeError: no licence" in done.output
-    assert "crooked  is made" in done.output
+    assert "wrong    is made" in done.output
     done = run("check", "lost")
     assert done.exit_code == 1
     assert "lost  loads  failed  ImportError: no module named numpyy" in done.output
