@@ -17,7 +17,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,16 @@ class Source:
             if self.revision is not None:
                 raise ValueError(f"{folder} is a folder and has no revision; leave revision away")
             return folder
-        if not _is_hub_id(self.model):
-            raise ValueError(
-                f"there is no folder {str(self.model)!r}; name a folder written by "
-                "save_pretrained, or a model of the hub as 'owner/name'"
-            )
-        return self._download(str(self.model), list(patterns))
+        nowhere = (
+            f"there is no folder {str(self.model)!r}; name a folder written by save_pretrained, or "
+            "a model of the hub as 'owner/name'"
+        )
+        if isinstance(self.model, Path) or self.model.count("/") != 1:
+            raise ValueError(nowhere)
+        try:
+            return self._download(self.model, list(patterns))
+        except HFValidationError as error:
+            raise ValueError(nowhere) from error
 
     def _download(self, model: str, patterns: list[str]) -> Path:
         try:
@@ -96,13 +99,3 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged (it holds no object); fetch or write it anew")
     return content
-
-
-def _is_hub_id(model: str | Path) -> bool:
-    if isinstance(model, Path) or model.count("/") != 1:
-        return False
-    try:
-        validate_repo_id(model)
-    except HFValidationError:
-        return False
-    return True
