@@ -220,7 +220,8 @@ def _rows(requests: list[Request], start: int, stop: int) -> list[Request]:
     slices: dict[int, Tensor] = {}
 
     def cut(tensor: Tensor) -> Tensor:
-        return slices.setdefault(id(tensor), tensor[start:stop])
+        # What lies beside all images alike, one row, is not cut.
+        return slices.setdefault(id(tensor), tensor if len(tensor) == 1 else tensor[start:stop])
 
     return [
         replace(r, x=cut(r.x), beside={name: cut(v) for name, v in r.beside.items()})

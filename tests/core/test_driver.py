@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import mixture
 
-from composer import UNCONDITIONAL, Sampler, hookimpl
+from composer import UNCONDITIONAL, Sampler, get_transform, hookimpl
 from composer.driver import Model, drive, resolve
 from composer.requests import Request
 from composer.result import Stats
@@ -267,3 +267,24 @@ def test_a_request_can_be_made_unspecified_again():
     request = Request(torch.zeros(1), 0.5, 3)
     assert request.replace(t=0.1).condition == 3
     assert request.replace(condition=None).condition is None
+
+
+def test_what_lies_beside_all_images_is_in_every_part():
+    class Looks(Counting):
+        def evaluate(self, requests):
+            for request in requests:
+                assert request.beside["all"].shape == (1, 1, 8, 8)
+                assert request.beside["each"].tolist() == request.x[:, 0, 0, 0].tolist()
+            return super().evaluate(requests)
+
+    x = torch.randn(5, 1, 8, 8, dtype=torch.float64)
+    beside = {"all": torch.zeros(1, 1, 8, 8), "each": x[:, 0, 0, 0]}
+    backend = Looks(mixture())
+    model = Model(backend, max_rows=2, stats=Stats())
+    request = Request(x, 0.5, 1, beside=beside, schedule=backend.schedule)
+    (estimate,) = model([request.seen_through(get_transform("identity"))])
+    assert backend.rows == [2, 2, 1]
+    assert len(estimate.prediction) == 5
+    turned = request.seen_through(get_transform("negative"))
+    assert torch.equal(turned.beside["each"], beside["each"])
+    assert torch.equal(turned.x, -x)
