@@ -1,7 +1,10 @@
 """Backends that the tests share. None downloads anything."""
 
+import shutil
+
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import HealthCheck, settings
 
 from composer.predictions import PREDICTIONS
@@ -45,6 +48,27 @@ def tiny_if(tmp_path_factory):
     import tiny_if
 
     return tiny_if.build(tmp_path_factory.mktemp("tiny_if"))
+
+
+@pytest.fixture
+def folder(tiny_if, tmp_path):
+    """The tiny IF's stage I in a folder that a test may spoil."""
+    return shutil.copytree(tiny_if[1], tmp_path / "IF")
+
+
+@pytest.fixture(scope="session")
+def embedded(tiny_if, tmp_path_factory):
+    """A file of the tiny IF's embeddings that the command wrote."""
+    from composer_plugins.embed_command import embed
+
+    file = tmp_path_factory.mktemp("embedded") / "prompts.safetensors"
+    done = CliRunner().invoke(
+        embed,
+        ["a photo of a cat", "A photo of a DOG", "--model", str(tiny_if[1]), "--cache", str(file)],
+    )
+    assert done.exit_code == 0, done.output
+    assert f"encoded 3 prompts, 3 are now in {file}" in done.output
+    return file
 
 
 @pytest.fixture(scope="session")

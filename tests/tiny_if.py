@@ -6,6 +6,7 @@ with a sentencepiece vocabulary, learned_range variance, dynamic thresholding), 
 
 import itertools
 import json
+import shutil
 
 import sentencepiece
 import torch
@@ -146,3 +147,18 @@ def exact(pipeline):
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler.alphas_cumprod = pipeline.scheduler.alphas_cumprod.double()
     return pipeline
+
+
+def rewrite(file, **changes):
+    """Change entries of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def empty(part):
+    """What removes a part of a pipeline from its folder."""
+    return lambda folder: shutil.rmtree(folder / part)
+
+
+def cut(file):
+    """What leaves the first bytes of a file of a folder."""
+    return lambda folder: (folder / file).write_bytes((folder / file).read_bytes()[:50])

@@ -15,7 +15,12 @@ from composer.arguments import integer
 from composer.schedules import DiscreteSchedule
 from composer_plugins.backends.deepfloyd.backend import DeepFloydBackend
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings, cache_file
-from composer_plugins.backends.deepfloyd.reading import readable, require_all, require_packages
+from composer_plugins.backends.deepfloyd.reading import (
+    importable,
+    readable,
+    require_all,
+    require_packages,
+)
 from composer_plugins.backends.deepfloyd.text import TextEncoder
 from composer_plugins.backends.diffusers_unet.files import Source, read_json
 from composer_plugins.backends.placement import placement
@@ -110,7 +115,6 @@ def _require_stage(folder: Path, stage: int) -> Mapping[str, Any]:
 
 def _read_unet(folder: Path, dtype: torch.dtype, variant: str | None) -> nn.Module:
     from diffusers import UNet2DConditionModel  # noqa: PLC0415  # slow to import
-    from diffusers.utils import is_accelerate_available  # noqa: PLC0415
 
     place = folder / "unet"
     with readable(place):
@@ -120,7 +124,7 @@ def _read_unet(folder: Path, dtype: torch.dtype, variant: str | None) -> nn.Modu
             variant=variant,
             local_files_only=True,
             use_safetensors=True,
-            low_cpu_mem_usage=is_accelerate_available(),
+            low_cpu_mem_usage=importable("accelerate"),
             output_loading_info=True,
         )
     require_all(found["missing_keys"], place)

@@ -42,12 +42,13 @@ def require_all(missing: Collection[str], place: Path) -> None:
 
 def require_packages(purpose: str, *names: str) -> None:
     """Refuse, by name, packages that are not there; what the libraries say of it misleads."""
-    missing = [name for name in names if not _importable(name)]
+    missing = [name for name in names if not importable(name)]
     if missing:
         raise ValueError(f"{purpose} needs {' and '.join(missing)}: {EXTRA}")
 
 
-def _importable(name: str) -> bool:
+def importable(name: str) -> bool:
+    """Whether an optional package is there."""
     try:
         importlib.import_module(name)
     except ImportError:

@@ -1,0 +1,209 @@
+"""Prompt embeddings of DeepFloyd IF: by T5, from files, kept, and refused."""
+
+import shutil
+import sys
+
+import pytest
+import torch
+from click.testing import CliRunner
+from diffusers import IFPipeline
+from safetensors.torch import load_file, save_file
+from tiny_if import cut, empty
+
+from composer import UNCONDITIONAL, Sampler
+from composer_plugins import CFG, Anagram
+from composer_plugins.backends.deepfloyd import Embeddings, load_deepfloyd, text
+from composer_plugins.backends.deepfloyd.embeddings import add_embeddings, cache_file
+from composer_plugins.backends.diffusers_unet import files
+from composer_plugins.embed_command import embed
+
+PROMPT = "a photo of a cat"
+
+
+def test_embeddings_are_the_pipeline_s(tiny_if, embedded):
+    pipeline = IFPipeline.from_pretrained(tiny_if[1], unet=None, safety_checker=None)
+    stored = load_file(embedded)
+    assert stored.keys() == {"", PROMPT, "a photo of a dog"}
+    cond, uncond = pipeline.encode_prompt("A photo of a dog")
+    torch.testing.assert_close(stored["a photo of a dog"], cond)
+    torch.testing.assert_close(stored[""], uncond)
+    assert cond.shape == (1, 77, 32)
+
+
+def test_only_what_lacks_is_encoded(tiny_if, embedded, tmp_path):
+    file = shutil.copy(embedded, tmp_path / "more.safetensors")
+    arguments = ["a hat", PROMPT, "--model", str(tiny_if[1]), "--cache", str(file)]
+    assert "encoded 1 prompts, 4 are" in CliRunner().invoke(embed, arguments).output
+    assert "encoded 0 prompts, 4 are" in CliRunner().invoke(embed, arguments).output
+
+
+def test_with_embeddings_no_text_encoder_is_read(tiny_if, folder, embedded):
+    shutil.rmtree(folder / "text_encoder")
+    shutil.rmtree(folder / "tokenizer")
+    without = load_deepfloyd(folder, embeddings=embedded)
+    with_it = load_deepfloyd(tiny_if[1], embeddings=embedded)
+    images = [
+        Sampler(backend, [CFG(3.0)], num_inference_steps=2).sample(PROMPT).x
+        for backend in (without, with_it)
+    ]
+    assert torch.equal(*images)
+    with pytest.raises(ValueError, match="'a hat' has no embedding in .*composer embed 'a hat'"):
+        Sampler(without, [Anagram({"identity": "a hat"})])
+
+
+@pytest.mark.parametrize("ending", [".pt", ".pth", ".safetensors"])
+def test_files_of_others_are_read(folder, embedded, tmp_path, ending):
+    """Any length: attention does not mind, and lengths are not mixed in one forward."""
+    shutil.rmtree(folder / "text_encoder")
+    stored = load_file(embedded)
+    given = {"": stored[""][:, :5], "A Cat": stored[PROMPT][:, :9].half()}
+    file = tmp_path / f"given{ending}"
+    save_file({k: v.contiguous() for k, v in given.items()}, file) if ending == (
+        ".safetensors"
+    ) else torch.save(given, file)
+    backend = load_deepfloyd(folder, embeddings=file)
+    guided = Sampler(backend, [CFG(3.0)], num_inference_steps=2).sample("a cat", [0, 1])
+    assert guided.stats.calls == 2
+
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    estimate = Sampler(backend).denoise(x, 20.0, "a cat")
+    out = backend.unet(x, 20, encoder_hidden_states=given["A Cat"].float()).sample
+    alpha, sigma = backend.schedule.at(20.0)
+    x0 = (x - sigma * out[:, :3]) / alpha
+    s = torch.quantile(x0.abs().flatten(), 0.95).clamp(1, 1.5)
+    torch.testing.assert_close(estimate.x0, x0.clamp(-s, s) / s, rtol=0, atol=1e-5)
+
+
+def test_embeddings_without_negatives_are_refused_before_the_model(folder, embedded, tmp_path):
+    shutil.rmtree(folder / "text_encoder")
+    file = tmp_path / "few.safetensors"
+    add_embeddings(file, {PROMPT: load_file(embedded)[PROMPT]}, "someone's")
+    sampler = Sampler(load_deepfloyd(folder, embeddings=file), [CFG(7.0)])
+    with pytest.raises(ValueError, match="the empty prompt '', the negative of guidance, has no"):
+        sampler.sample(PROMPT)
+    assert Sampler(sampler.backend, [CFG(1.0)], num_inference_steps=1).sample(PROMPT).stats.calls
+
+
+def test_new_prompts_are_encoded_kept_and_the_encoder_is_freed(tiny_if, tmp_path):
+    file = tmp_path / "new" / "cache.safetensors"
+    backend = load_deepfloyd(tiny_if[1], embeddings=file)
+    assert backend.embeddings.encoder._loaded is None
+    sampler = Sampler(backend, [Anagram({"identity": PROMPT, "flip": "a hat"})])
+    assert backend.embeddings.encoder._loaded is not None
+    sampler = Sampler(backend, sampler.plugins, num_inference_steps=1)
+    sampler.sample()
+    assert backend.embeddings.encoder._loaded is None
+    assert load_file(file).keys() == {PROMPT, "a hat"}
+
+
+def test_a_long_prompt_says_that_it_is_cut(tiny_if, tmp_path):
+    backend = load_deepfloyd(tiny_if[1], embeddings=tmp_path / "x.safetensors")
+    with pytest.warns(UserWarning, match="IF reads 77 tokens of a prompt"):
+        backend.encode("a photo of a cat " * 30)
+
+
+def test_the_cache_is_a_file_for_each_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    hub = cache_file("DeepFloyd/IF-I-XL-v1.0")
+    assert hub == tmp_path / "composer/embeddings/DeepFloyd--IF-I-XL-v1.0.safetensors"
+    names = set()
+    for parent in ("a", "b"):
+        (tmp_path / parent / "IF").mkdir(parents=True)
+        names.add(cache_file(str(tmp_path / parent / "IF")))
+    assert len(names) == 2
+    add_embeddings(hub, {"": torch.zeros(1, 3, 4)}, "one")
+    with pytest.raises(ValueError, match="by the text encoder of one, not of two; name another"):
+        add_embeddings(hub, {"x": torch.zeros(1, 3, 4)}, "two")
+
+
+def spoil_text_weights(folder):
+    file = folder / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    weights.pop("encoder.final_layer_norm.weight")
+    save_file(weights, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (empty("tokenizer"), "text_encoder cannot be read"),
+        (cut("text_encoder/model.safetensors"), "text_encoder cannot be read"),
+        (spoil_text_weights, "lack 1 of the tensors .* such as encoder.final_layer_norm"),
+    ],
+)
+def test_wrong_or_missing_text_parts_are_a_sentence(folder, tmp_path, spoil, sentence):
+    spoil(folder)
+    backend = load_deepfloyd(folder, embeddings=tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=sentence):
+        Sampler(backend).sample(PROMPT)
+    done = CliRunner().invoke(
+        embed, [PROMPT, "--model", str(folder), "--cache", str(tmp_path / "y.safetensors")]
+    )
+    assert done.exit_code == 1
+    assert "Error: " in done.output
+    assert isinstance(done.exception, SystemExit)
+    assert not (tmp_path / "y.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"": torch.zeros(1, 5, 16)}, r"\(1, 5, 16\) and the UNet takes \(1, L, 32\)"),
+        ({"": torch.zeros(5, 32)}, r"\(5, 32\) and the UNet takes"),
+        ({"": torch.zeros(2, 5, 32)}, r"\(2, 5, 32\) and the UNet takes"),
+        ({"": [1.0]}, "must hold a dictionary of prompts and their embeddings"),
+        ({3: torch.zeros(1, 5, 32)}, "must hold a dictionary"),
+        ({"": torch.zeros(1, 5, 32, dtype=torch.int64)}, "must hold a dictionary"),
+        (torch.zeros(1, 5, 32), "must hold a dictionary"),
+        (Embeddings, "cannot be read"),  # a pickled class: weights_only refuses it
+    ],
+)
+def test_wrong_embeddings_are_refused_when_loaded(tiny_if, tmp_path, content, sentence):
+    torch.save(content, tmp_path / "wrong.pt")
+    with pytest.raises(ValueError, match=sentence):
+        load_deepfloyd(tiny_if[1], embeddings=tmp_path / "wrong.pt")
+
+
+def test_files_that_are_none_are_refused(folder, embedded, tmp_path):
+    shutil.rmtree(folder / "text_encoder")
+    with pytest.raises(ValueError, match="there is no file .* make it with `composer embed`"):
+        load_deepfloyd(folder, embeddings=tmp_path / "none.safetensors")
+    for name, sentence in (("x.npz", "are read from .safetensors, .pt, .pth"), ("x.pt", "anew")):
+        (tmp_path / name).write_bytes(b"something")
+        with pytest.raises(ValueError, match=sentence):
+            load_deepfloyd(folder, embeddings=tmp_path / name)
+    done = CliRunner().invoke(embed, [PROMPT, "--cache", str(tmp_path / "x.pt")])
+    assert "must name a .safetensors file" in done.output
+
+
+@pytest.mark.parametrize("name", ["transformers", "sentencepiece", "google.protobuf"])
+def test_packages_that_lack_are_named(tiny_if, tmp_path, monkeypatch, name):
+    """transformers would ask for tiktoken, which would not help."""
+    monkeypatch.setitem(sys.modules, name, None)
+    backend = load_deepfloyd(tiny_if[1], embeddings=tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=rf"needs {name}: pip install .*\[deepfloyd\]"):
+        backend.encode(PROMPT)
+
+
+def test_the_text_encoder_is_asked_for_from_the_hub_alone(monkeypatch, tiny_if):
+    """Stage I is 17 GB; who embeds fetches T5 and no UNet."""
+    asked = []
+
+    def fetch(self, patterns):
+        asked.extend(patterns)
+        return tiny_if[1]
+
+    monkeypatch.setattr(files.Source, "fetch", fetch)
+    encoder = text.TextEncoder(
+        files.Source("DeepFloyd/IF-I-XL-v1.0"), torch.device("cpu"), torch.float32
+    )
+    assert encoder("a hat").shape == (1, 77, 32)
+    assert asked
+    assert not [pattern for pattern in asked if not pattern.startswith(("text_enc", "tokenizer"))]
+
+
+def test_unconditional_is_the_empty_prompt(tiny_if, embedded):
+    backend = load_deepfloyd(tiny_if[1], embeddings=embedded)
+    sampler = Sampler(backend, num_inference_steps=2)
+    assert torch.equal(sampler.sample("").x, sampler.sample(UNCONDITIONAL).x)
+    assert torch.equal(sampler.sample().x, sampler.sample(UNCONDITIONAL).x)
