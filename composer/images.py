@@ -92,3 +92,12 @@ def require_shape(image: Tensor, shape: tuple[int, int, int], owner: str) -> Non
             f"{owner}: image has {image.shape[1]} channel(s) of {image.shape[2]}x{image.shape[3]} "
             f"but the backend makes {c} channel(s) of {h}x{w}; convert or resize it first"
         )
+
+
+def require_mask(mask: Tensor, shape: tuple[int, int, int], owner: str) -> None:
+    """Refuse a mask (H, W) that is not of the backend's (C, H, W)."""
+    if mask.shape != shape[1:]:
+        raise ValueError(
+            f"{owner}: mask is {mask.shape[0]}x{mask.shape[1]} but the backend makes "
+            f"{shape[1]}x{shape[2]}; resize the mask first"
+        )

@@ -32,8 +32,8 @@ MUTATIONS = [
     Mutation(
         "beta in place of sqrt(beta)",
         "composer/solvers/ancestral.py",
-        "return math.sqrt(smallest)",
-        "return smallest",
+        "return math.sqrt(fixed)",
+        "return fixed",
         "tests/core/test_solvers.py",
     ),
     Mutation(
@@ -49,6 +49,20 @@ MUTATIONS = [
         "state.x = mask * state.x + (1 - mask) * known",
         "state.x = (1 - mask) * state.x + mask * known",
         "tests/plugins/test_editing.py",
+    ),
+    Mutation(
+        "the known region's score without the model's",
+        "plugins/composer_plugins/lanpaint.py",
+        "(self.guidance / pull) * sigma",
+        "0.0 * sigma",
+        "tests/plugins/test_lanpaint.py",
+    ),
+    Mutation(
+        "what a measurement sees is added, not replaced",
+        "plugins/composer_plugins/ddnm.py",
+        "(x0 - self.operator.pinv(self.operator.apply(x0)))",
+        "x0",
+        "tests/plugins/test_ddnm.py",
     ),
     Mutation(
         "variance negated with the image",

@@ -13,6 +13,7 @@ from composer_plugins.cfg import CFG
 from composer_plugins.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.components import Components
 from composer_plugins.conjunction import Conjunction
+from composer_plugins.ddnm import DDNM
 from composer_plugins.decompositions import (
     Bands,
     GrayColour,
@@ -26,6 +27,8 @@ from composer_plugins.filters import GaussianBlur
 from composer_plugins.hybrid import Hybrid, TripleHybrid
 from composer_plugins.inpaint import Inpaint
 from composer_plugins.langevin import Langevin
+from composer_plugins.lanpaint import LanPaint
+from composer_plugins.operators import BlockMean, Gray, KnownPixels
 from composer_plugins.particles import Particles
 from composer_plugins.reference import Reference
 from composer_plugins.rescale import Rescale
@@ -37,18 +40,23 @@ from composer_plugins.timesteps import Timesteps
 __all__ = [
     "APG",
     "CFG",
+    "DDNM",
     "Anagram",
     "Autoguidance",
     "Bands",
+    "BlockMean",
     "CFGPlusPlus",
     "Components",
     "Conjunction",
     "DynamicThreshold",
     "FeynmanKac",
     "GaussianBlur",
+    "Gray",
     "GrayColour",
     "Hybrid",
     "Inpaint",
+    "KnownPixels",
+    "LanPaint",
     "Langevin",
     "LaplacianPyramid",
     "Masks",
@@ -68,19 +76,24 @@ __all__ = [
 
 @hookimpl
 def register_plugins(register: Register) -> None:
-    register.plugin("cfg", CFG)
-    register.plugin("anagram", Anagram)
-    register.plugin("components", Components)
-    register.plugin("hybrid", Hybrid)
-    register.plugin("triple_hybrid", TripleHybrid)
+    register.plugin("cfg", CFG, example=lambda: CFG(3.0))
+    register.plugin("anagram", Anagram, example=lambda: Anagram({"identity": 1, "rotate_180": 2}))
+    register.plugin("components", Components, example=lambda: Components(Bands(), (1, 2)))
+    register.plugin("hybrid", Hybrid, example=lambda: Hybrid(1, 2))
+    register.plugin("triple_hybrid", TripleHybrid, example=lambda: TripleHybrid(1, 2, 3))
     register.plugin("inpaint", Inpaint)
     register.plugin("sdedit", SDEdit)
     register.plugin("super_resolution", SuperResolution)
-    register.plugin("conjunction", Conjunction)
+    register.plugin("conjunction", Conjunction, example=lambda: Conjunction({1: 2.0, 2: -0.5}))
     register.plugin("reference", Reference)
     register.plugin("particles", Particles)
     register.plugin("feynman_kac", FeynmanKac)
     register.plugin("langevin", Langevin)
+    register.plugin("lanpaint", LanPaint)
+    register.plugin("ddnm", DDNM)
+    register.decomposition("known_pixels", KnownPixels)
+    register.decomposition("block_mean", BlockMean)
+    register.decomposition("gray", Gray, example=lambda: Gray(3))
     register.plugin("dynamic_threshold", DynamicThreshold)
     register.plugin("rescale", Rescale)
     register.plugin("apg", APG)
@@ -105,7 +118,9 @@ def register_plugins(register: Register) -> None:
     register.transform("detail_negative", transforms.DetailNegative)
     register.transform("patch_permute", transforms.PatchPermute)
     register.transform("pixel_permute", transforms.PixelPermute)
-    register.transform("permutation", transforms.Permutation)
+    register.transform(
+        "permutation", transforms.Permutation, example=lambda: transforms.Permutation((2, 0, 3, 1))
+    )
     register.transform("jigsaw", transforms.Jigsaw)
     register.transform("inner_circle", transforms.InnerCircle)
     register.transform("square_hinge", transforms.SquareHinge)

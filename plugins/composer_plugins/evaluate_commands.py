@@ -14,6 +14,7 @@ from composer import get_transform, load_backend
 from composer_plugins.backends.mnist.evaluate import PAIRS, Anagrams, all_pairs
 from composer_plugins.backends.mnist.judge import load_judge
 from composer_plugins.commands import one_sentence
+from composer_plugins.inpainting_command import inpainting
 from composer_plugins.sheet import contact_sheet
 from composer_plugins.training import write_atomically
 from composer_plugins.transforms import Identity
@@ -25,6 +26,8 @@ COLUMNS = "correct", "best", "aligned", "concealed"
 def evaluate() -> None:
     """Measure the shipped models."""
 
+
+evaluate.add_command(inpainting)
 
 @evaluate.command("anagrams")
 @click.option(

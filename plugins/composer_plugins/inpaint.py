@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer import Sampler, State, hookimpl
 from composer.arguments import choice, integer
-from composer.images import ImageLike, require_shape, to_mask, to_tensor
+from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
 
 Mode = Literal["clean", "renoise", "repaint"]
 
@@ -52,12 +52,7 @@ class Inpaint:
     def check(self, sampler: Sampler) -> None:
         shape = sampler.backend.shape
         require_shape(to_tensor(self.image), shape, "Inpaint")
-        mask = to_mask(self.mask)
-        if mask.shape != shape[1:]:
-            raise ValueError(
-                f"Inpaint: mask is {mask.shape[0]}x{mask.shape[1]} but the backend makes "
-                f"{shape[1]}x{shape[2]}; resize the mask first"
-            )
+        require_mask(to_mask(self.mask), shape, "Inpaint")
         jumping = [p for p in sampler.plugins if isinstance(p, Inpaint) and p.mode == "repaint"]
         if len(jumping) > 1:
             raise ValueError(

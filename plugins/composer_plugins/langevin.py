@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from composer import Estimate, Sampler, State, hookimpl
-from composer.arguments import integer, interval, positive
-from composer.stack import conditions_of, is_nested
+from composer.arguments import positive
+from composer_plugins.walks import check_walks, plan_walks, require_walks
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,43 +41,25 @@ class Langevin:
     interval: Sequence[float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        integer(self.steps, "Langevin: steps", least=1)
+        require_walks(self.steps, self.interval, "Langevin")
         if positive(self.size, "Langevin: size") >= 2:
             raise ValueError(f"Langevin: size must be below 2, or walks diverge; got {self.size}")
-        interval(self.interval, "Langevin: interval")
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:
-        if sum(isinstance(plugin, Langevin) for plugin in sampler.plugins) > 1:
-            raise ValueError("two Langevin in one stack; raise the steps of one of them")
-        if any(_alternates(plugin) for plugin in sampler.plugins):
-            raise ValueError(
-                "Langevin and an Anagram with reduction='alternate' would each see one view only; "
-                "use reduction='mean'"
-            )
+        check_walks(self, sampler)
 
     @hookimpl(trylast=True)  # on the plan that other plugins leave
     def start(self, state: State) -> None:
-        low, high = self.interval
-        plan = state.times[:1]  # where x comes from needs no correction
-        for time in state.times[1:]:
-            level = state.backend.schedule.noise_level(time)
-            walks = self.steps if level > 0 and low <= level <= high else 0
-            plan += [time] * (1 + walks)
-        state.times = plan
+        plan_walks(state, self.steps, self.interval)
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor | None:
         """A walk where the plan stays at one time; other steps are the solver's."""
-        if state.t_next != state.t:
-            return None
+        return self.walk(state, estimate) if state.t_next == state.t else None
+
+    def walk(self, state: State, estimate: Estimate) -> Tensor:
+        """The next image at the same noise level; one row a condition, as a step."""
         _, sigma = estimate.schedule.at(state.t)
         noise = math.sqrt(2 * self.size) * sigma * state.randn()
         return estimate.x - self.size * sigma * estimate.noise + noise
-
-
-def _alternates(plugin: object) -> bool:
-    """Whether a plugin, or one in place of a condition of it, takes its views in turn."""
-    if getattr(plugin, "reduction", None) == "alternate":
-        return True
-    return any(_alternates(c) for c in conditions_of(plugin) if is_nested(c))
