@@ -55,12 +55,9 @@ def test_the_size_is_that_of_the_course():
 
 @pytest.mark.parametrize("name", ["mnist", "mnist-ddpm"])
 def test_the_shipped_weights_equal_the_unshared_network(name):
-    backend = composer.load_backend(name)
+    backends = (composer.load_backend(name, share=share) for share in (True, False))
     stack = [Anagram({"identity": 6, "rotate_180": 9}), CFG(3.0)]
-    ours, theirs = (
-        Sampler(b, stack, num_inference_steps=3).sample(seeds=[0]).x
-        for b in (backend, plain(backend))
-    )
+    ours, theirs = (Sampler(b, stack, num_inference_steps=3).sample(seeds=[0]).x for b in backends)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
