@@ -33,6 +33,7 @@ from composer_plugins.particles import Particles
 from composer_plugins.reference import Reference
 from composer_plugins.rescale import Rescale
 from composer_plugins.sdedit import SDEdit
+from composer_plugins.spaced import Spaced
 from composer_plugins.super_resolution import SuperResolution
 from composer_plugins.thresholding import DynamicThreshold
 from composer_plugins.timesteps import Timesteps
@@ -67,6 +68,7 @@ __all__ = [
     "Rescale",
     "SDEdit",
     "Scales",
+    "Spaced",
     "SuperResolution",
     "Timesteps",
     "TripleHybrid",
@@ -129,7 +131,8 @@ def register_plugins(register: Register) -> None:
     register.transform("orthogonal", transforms.Orthogonal)
     register.backend("mnist", load_mnist_flow)
     register.backend("mnist-ddpm", load_mnist_ddpm)
+    register.backend("with_weak", load_with_weak)
     register.backend("deepfloyd", load_deepfloyd)
+    register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)
     register.backend("diffusers", load_diffusers)
-    register.backend("with_weak", load_with_weak)
