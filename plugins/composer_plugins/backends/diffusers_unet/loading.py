@@ -84,20 +84,20 @@ def load_diffusers(
     )
 
 
-def read_unet(folder: Path, use_safetensors: bool = True) -> UNet2DModel:
-    """The UNet of a pipeline's folder, or of its own, in float32 and for evaluation.
+def read_unet(folder: Path, use_safetensors: bool = True) -> Any:
+    """The UNet2DModel of a pipeline's folder, or of its own, in float32 and for evaluation.
 
     Raises:
         ValueError: weights that are missing, damaged or another model's.
     """
     place = _folder_of(folder, "unet", "config.json")
     if use_safetensors and not any(place.glob(f"{_WEIGHTS}*.safetensors")):
-        pickled = any(place.glob(f"{_WEIGHTS}*.bin"))
-        raise ValueError(
-            f"{place} has no {_WEIGHTS}.safetensors"
-            + ("; use_safetensors=False reads its pickled weights, if you trust them" * pickled)
-            + ("; fetch the model anew" * (not pickled))
+        mend = (
+            "use_safetensors=False reads its pickled weights, if you trust them"
+            if any(place.glob(f"{_WEIGHTS}*.bin"))
+            else "fetch the model anew"
         )
+        raise ValueError(f"{place} has no {_WEIGHTS}.safetensors; {mend}")
     try:
         unet, found = UNet2DModel.from_pretrained(
             place,
@@ -114,19 +114,17 @@ def read_unet(folder: Path, use_safetensors: bool = True) -> UNet2DModel:
             f"the weights in {place} lack {len(missing)} of the tensors that config.json asks for, "
             f"such as {sorted(missing)[0]}; the two belong to different models"
         )
-    evaluated: UNet2DModel = unet.float().eval().requires_grad_(False)
-    return evaluated
+    return unet.float().eval().requires_grad_(False)
 
 
 def _folder_of(folder: Path, part: str, file: str) -> Path:
     """A part of a pipeline lies in a folder of its own or, in old ones, beside the others."""
     place = next((p for p in (folder / part, folder) if (p / file).is_file()), None)
     if place is None:
+        elsewhere = ", or name another with scheduler=" if part == "scheduler" else ""
         raise ValueError(
             f"{folder} has neither {part}/{file} nor {file}; name a folder written by "
-            "save_pretrained of a DDPMPipeline or DDIMPipeline"
-            + ", or name another with scheduler="
-            * (part == "scheduler")
+            f"save_pretrained of a DDPMPipeline or DDIMPipeline{elsewhere}"
         )
     return place
 
@@ -214,7 +212,7 @@ def _learns_variance(config: dict[str, Any], scheduler: Any) -> bool:
             f"{config.get('out_channels', 3)} channels out; 'learned_range' goes with twice as "
             "many channels as in, 'fixed_small' and 'fixed_large' with any"
         )
-    return doubled and kind == "learned_range"
+    return bool(doubled) and kind == "learned_range"
 
 
 def _unconditional_label(folder: Path, config: dict[str, Any], chosen: int | None) -> int | None:
@@ -246,9 +244,10 @@ def _clip(config: Any) -> Callable[[Tensor], Tensor] | None:
 
 def _solver(scheduler: Any) -> Solver:
     """The solver of this library that is the scheduler, or the scheduler itself."""
-    if type(scheduler) is DDIMScheduler:
+    kind = type(scheduler)
+    if kind is DDIMScheduler:
         return DDIM()
-    if type(scheduler) is DDPMScheduler:
+    if kind is DDPMScheduler:
         large = str(scheduler.config.variance_type).startswith("fixed_large")
         return DDPM("fixed_large" if large else "fixed_small")
     return DiffusersSolver(scheduler)

@@ -37,7 +37,7 @@ class Timed(nn.Module):
         unet: called as unet(x, t, class_labels=labels), t from 0 to num_train_timesteps - 1.
     """
 
-    def __init__(self, unet: UNet2DModel, num_train_timesteps: int) -> None:
+    def __init__(self, unet: Any, num_train_timesteps: int) -> None:
         super().__init__()
         self.unet, self.count = unet, num_train_timesteps
 
@@ -56,7 +56,7 @@ def train_nouns(
     layout: dict[str, Any] | None = None,
     epoch: int = Nouns.epoch,
     progress: bool = True,
-) -> UNet2DModel:
+) -> Any:
     """Train, resuming what ``out`` holds, and write model, log and loss curve there.
 
     Args:
@@ -73,23 +73,22 @@ def train_nouns(
         init, LAYOUT if layout is None else layout, num_classes + 1 if num_classes else None
     )
     # Trailing: the plan begins where this schedule ends in noise, as the sampler does.
-    scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing")
+    scheduler: Any = DDPMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing")
     objective = Objective(DiscreteSchedule(scheduler.alphas_cumprod), EPSILON)
     timed = Timed(unet, len(scheduler.alphas_cumprod))
     trainer = Trainer(timed, objective, source, num_classes, config, out)
-    trained: UNet2DModel = cast(Timed, trainer.run(progress)).unet
+    trained = cast(Timed, trainer.run(progress)).unet
     save_pipeline(trained, scheduler, out / "model", labelled=num_classes > 0)
     plot_loss(trainer.losses, out / "loss.png", "Nouns" if data is None else data.name)
     return trained
 
 
-def save_pipeline(
-    unet: UNet2DModel, scheduler: DDPMScheduler, folder: Path, labelled: bool
-) -> None:
+def save_pipeline(unet: Any, scheduler: Any, folder: Path, labelled: bool) -> None:
     """Write a DDPMPipeline with float16 safetensors, and which label means none."""
     half = copy.deepcopy(unet).cpu()
     nn.Module.half(half)  # diffusers' own warns of modules that are to stay float32: none here
-    DDPMPipeline(half, scheduler).save_pretrained(folder)
+    pipeline: Any = DDPMPipeline(half, scheduler)
+    pipeline.save_pretrained(folder)
     for config in ("model_index.json", "unet/config.json"):
         forget_origin(folder / config)
     if labelled:
@@ -102,7 +101,7 @@ def _unlabelled(folder: Path) -> FixedImages:
     return FixedImages(images, torch.zeros(len(images), dtype=torch.int64))
 
 
-def _unet(init: Path | None, layout: dict[str, Any], num_class_embeds: int | None) -> UNet2DModel:
+def _unet(init: Path | None, layout: dict[str, Any], num_class_embeds: int | None) -> Any:
     if init is None:
         return UNet2DModel(sample_size=SIZE, num_class_embeds=num_class_embeds, **layout)
     unet = read_unet(init)
