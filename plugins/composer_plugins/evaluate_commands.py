@@ -29,6 +29,7 @@ def evaluate() -> None:
 
 evaluate.add_command(inpainting)
 
+
 @evaluate.command("anagrams")
 @click.option(
     "--transform", "transforms", multiple=True, default=("rotate_180", "flip"), show_default=True
