@@ -51,9 +51,9 @@ class Orthogonal(Transform):
             raise TypeError(f"Orthogonal: matrix must be rows of numbers ({error})") from None
         if q.ndim != 2 or q.shape[0] != q.shape[1] or not len(q):
             raise ValueError(f"Orthogonal: matrix must be square, got the shape {tuple(q.shape)}")
-        error = q @ q.T
-        error.diagonal().sub_(1)
-        gap = error.abs().max().item()
+        product = q @ q.T
+        product.diagonal().sub_(1)
+        gap = product.abs().max().item()
         if not gap < TOLERANCE:
             raise ValueError(
                 f"Orthogonal: matrix is not orthogonal, Q Q^T is off the identity by {gap:.2g}; "
