@@ -148,6 +148,7 @@ class Sampler:
         self._hooks.hook.post_step(state=state)
         if state.finished:
             self._hooks.hook.finish(state=state)
+            stack.check_finished(state)
 
     def _estimate(self, request: Request, model: Model) -> Estimate:
         return drive(resolve(request, self._noise_estimates), model)

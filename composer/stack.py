@@ -69,6 +69,14 @@ def checked_start(state: State) -> State:
     return state
 
 
+def check_finished(state: State) -> None:
+    if state.origin != tuple(range(len(state.seeds))):
+        raise ValueError(
+            f"the run ended with {len(state.x)} images of {len(state.seeds)} seeds; a plugin that "
+            "follows several images a seed must select one of them in its finish"
+        )
+
+
 def views(plugins: Iterable[object]) -> tuple[Transform, ...]:
     """What plugins show images through, each view once: their optional attribute ``transforms``."""
     found: list[Transform] = []

@@ -95,10 +95,16 @@ class State:
         kept = rows.tolist()
         self.origin = tuple(self.origin[i] for i in kept)
         self.generators = tuple(self.generators[i] for i in kept)
-        self.copy(rows)
+        self._take(rows)
 
     def copy(self, rows: Tensor) -> None:
-        """Image i becomes what image ``rows[i]`` is; its later draws remain its own."""
+        """Image i becomes what image ``rows[i]``, of the same seed, is; its later draws remain its
+        own."""
+        if [self.origin[i] for i in rows.tolist()] != list(self.origin):
+            raise ValueError("copy: give one row an image, and rows of the image's own seed")
+        self._take(rows)
+
+    def _take(self, rows: Tensor) -> None:
         self.x = self.x[rows]
         self.beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
         self.estimate = None if self.estimate is None else self.estimate.rows(rows)

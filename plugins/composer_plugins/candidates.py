@@ -49,7 +49,7 @@ def scored(score: Score, x: Tensor, owner: str) -> Tensor:
 
 def check_alone(plugin: object, sampler: Sampler) -> None:
     """Refuse a second plugin that follows several images a seed."""
-    following = [p for p in sampler.plugins if hasattr(p, "follows_several")]
+    following = [p for p in sampler.plugins if getattr(p, "follows_several", False)]
     if following[0] is plugin and len(following) > 1:
         first, second = (type(p).__name__ for p in following[:2])
         raise ValueError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from composer import UNCONDITIONAL, Estimate, Request, Sampler, hookimpl
 from composer.arguments import finite
 from composer_plugins.cfg import guide
+from composer_plugins.walks import Walker
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ class CFGPlusPlus:
             raise ValueError(
                 "CFGPlusPlus decides what the solver steps from and must be outermost; put it "
                 "before all other plugins that estimate noise"
+            )
+        if walkers := [p for p in sampler.plugins if isinstance(p, Walker)]:
+            raise ValueError(
+                f"CFGPlusPlus moves x before each step, and {type(walkers[0]).__name__} would "
+                "move it again at every walk; use CFG beside it"
             )
 
     @hookimpl

@@ -23,15 +23,17 @@ from composer_plugins.candidates import (
 
 @dataclass(frozen=True, eq=False)
 class FeynmanKac:
-    """Sample the model's density times exp(strength * score), by K candidates a seed.
+    """Lean towards the model's density times exp(strength * score), by K candidates a seed.
 
     After each step candidate k's weight grows by the factor exp(strength * (r - r')), r being the
     score of the x_0 that its last estimate implies and r' the score before, so that the weights'
     product is exp(strength * score(x)) at the end, whatever the scores in between were. When the
     effective number of candidates, (sum w)^2 / sum w^2, falls below half of K, they are resampled
     (systematically) and their weights begin anew; the image returned is drawn by the last weights.
-    Image k is a function of seeds[k] alone. The more noise the solver renews, the sooner copies of
-    one candidate part: use DDPM(), with Euler they stay equal.
+    Image k is a function of seeds[k] alone. The tilted density is what K -> infinity samples; few
+    candidates reach only part of a strong tilt (where it moves a Gaussian by .75 standard
+    deviations, four make about two thirds of the way). The more noise the solver renews, the
+    sooner copies of one candidate part: use DDPM(), with Euler they stay equal.
 
     Singhal et al. 2025, "A General Framework for Inference-time Scaling and Steering of Diffusion
     Models", arXiv 2501.06848, with the difference potential; Wu et al. 2023, "Practical and
@@ -66,13 +68,9 @@ class FeynmanKac:
 
     @hookimpl(trylast=True)  # on the image that other plugins leave
     def post_step(self, state: State) -> None:
-        last, weights = state.memory[self]  # log weights
-        x0 = state.x if state.finished or state.estimate is None else state.estimate.x0
-        scores = scored(self.score, x0, "FeynmanKac").double().cpu().reshape(last.shape)
-        weights = weights + self.strength * (scores - last)
-        if state.finished:
-            _keep(state, [_draw(w, _uniform(state, i), 1) for i, w in enumerate(weights)])
+        if state.estimate is None or state.finished:
             return
+        scores, weights = self._weighed(state, state.estimate.x0)
         low = _effective(weights) < self.particles / 2
         chosen = torch.arange(self.particles).repeat(len(weights), 1)
         for seed in low.nonzero().flatten().tolist():
@@ -81,6 +79,23 @@ class FeynmanKac:
             state.copy(_flat(chosen, self.particles))
         weights = weights.masked_fill(low[:, None], 0.0)
         state.memory[self] = torch.stack([scores.gather(1, chosen), weights])
+
+    @hookimpl(trylast=True)  # of a run that is stopped early too
+    def finish(self, state: State) -> None:
+        _, weights = self._weighed(state, state.x)
+        drawn = [_draw(w, _uniform(state, seed), 1) for seed, w in enumerate(weights)]
+        state.select(_flat(torch.stack(drawn), self.particles))
+
+    def _weighed(self, state: State, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of ``x0`` and the log weights that they make, (seeds, particles) each."""
+        last, weights = state.memory[self]
+        scores = scored(self.score, x0, "FeynmanKac").double().cpu().reshape(last.shape)
+        weights = weights + self.strength * (scores - last)
+        if not bool(torch.isfinite(weights).all()):
+            raise ValueError(
+                f"FeynmanKac: the weights overflow at strength={self.strength:g}; lower it"
+            )
+        return scores, weights
 
 
 def _effective(log_weights: Tensor) -> Tensor:
@@ -104,7 +119,3 @@ def _uniform(state: State, seed: int) -> float:
 def _flat(chosen: Tensor, count: int) -> Tensor:
     """Indices within each seed's candidates -> rows of the batch."""
     return (chosen + count * torch.arange(len(chosen))[:, None]).flatten()
-
-
-def _keep(state: State, chosen: list[Tensor]) -> None:
-    state.select(_flat(torch.stack(chosen), len(state.x) // len(state.seeds)))

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from composer import Sampler, State, hookimpl
 from composer.arguments import finite, integer, sequence
@@ -74,14 +75,20 @@ class Particles:
 
     @hookimpl(trylast=True)  # on the image that other plugins leave
     def post_step(self, state: State) -> None:
+        if state.estimate is not None and not state.finished:
+            keep = self._alive(state.backend.schedule.noise_level(state.t))
+            self._keep(state, keep, state.estimate.x0)
+
+    @hookimpl(trylast=True)  # of a run that is stopped early too
+    def finish(self, state: State) -> None:
+        self._keep(state, 1, state.x)
+
+    def _keep(self, state: State, keep: int, x0: Tensor) -> None:
+        """Of each seed's images those ``keep`` whose ``x0`` scores best."""
         groups = len(state.seeds)
         count = len(state.x) // groups
-        # A run that is stopped early ends with one image a seed too.
-        level = 0.0 if state.finished else state.backend.schedule.noise_level(state.t)
-        keep = self._alive(level)
         if keep >= count:
             return
-        x0 = state.x if state.finished or state.estimate is None else state.estimate.x0
         scores = scored(self.score, x0, "Particles")
         best = scores.reshape(groups, count).argsort(1, descending=True)[:, :keep].sort(1).values
         chosen = best + count * torch.arange(groups, device=best.device)[:, None]

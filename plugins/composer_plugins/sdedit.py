@@ -47,8 +47,8 @@ class SDEdit:
         steps = len(sampler.times) - 1
         if self._start(steps) >= steps:
             raise ValueError(
-                f"SDEdit: strength={self.strength}, i_start={self.i_start} leaves none of the "
-                f"{steps} steps; raise the strength, lower i_start or take more steps"
+                f"SDEdit: strength={self.strength or DEFAULT_STRENGTH}, i_start={self.i_start} "
+                f"leaves none of the {steps} steps; raise the strength, lower i_start or take more"
             )
 
     @hookimpl(tryfirst=True)  # the plan is shortened before others, such as RePaint, extend it

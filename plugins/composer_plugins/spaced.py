@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from composer import Estimate, Request, State, hookimpl
 from composer.arguments import positive
 from composer.schedules import Schedule
 from composer.solvers import DDPM, Solver
-from composer_plugins.timesteps import require_no_plan
+from composer_plugins.timesteps import require_falling, require_no_plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +24,14 @@ class Spaced:
     and 0 for a flow; after k = n - 1 comes the image. With power 1 the steps are even (a flow's own
     times), with more they are long in noise and short near the image, as Karras et al. 2022
     (arXiv 2206.00364, equation 5) space theirs. SDEdit's strength counts steps, so an image is then
-    noised to about strength^power only.
+    noised to about strength^power only. On a discrete schedule times lie between whole ones.
 
     Args:
         solver: that takes the steps; DDPM unless given.
         power: above 0.
     """
 
+    plans_times: ClassVar[bool] = True
     solver: Solver = field(default_factory=DDPM)
     power: float = 3.0
 
@@ -42,7 +44,11 @@ class Spaced:
         low, high = sorted(schedule.noise_level(t) for t in ends.tolist())
         places = [(1 - k / num_steps) ** self.power for k in range(num_steps)]
         levels = [low + (high - low) * place for place in places]
-        return [schedule.time_at(level) for level in (*levels, 0.0)]
+        times = [schedule.time_at(level) for level in (*levels, 0.0)]
+        require_falling(
+            times, schedule, f"Spaced: bring power={self.power:g} nearer to 1, or take fewer steps"
+        )
+        return times
 
     @hookimpl
     def step(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import ClassVar
 
 from diffusers.pipelines.deepfloyd_if import timesteps as presets
 from torch import Tensor
@@ -13,7 +14,7 @@ from composer import Estimate, Request, State, UnknownNameError, hookimpl
 from composer.arguments import finite_list
 from composer.schedules import Schedule
 from composer.solvers import DDPM, Solver
-from composer.stack import checked_solver
+from composer.stack import HOOKS, checked_solver
 
 _ENDING = "_timesteps"
 PRESETS: dict[str, list[int]] = {
@@ -37,6 +38,7 @@ class Timesteps:
         solver: that takes the steps; DDPM unless given.
     """
 
+    plans_times: ClassVar[bool] = True
     timesteps: str | Sequence[float]
     solver: Solver = field(default_factory=DDPM)
 
@@ -56,13 +58,8 @@ class Timesteps:
                 f"num_inference_steps={len(chosen)}"
             )
         times = [*map(float, chosen), schedule.time_at(0.0)]
-        levels = [schedule.noise_level(t) for t in times]
-        for (t, s), (level, cleaner) in zip(pairwise(times), pairwise(levels), strict=True):
-            if cleaner >= level:
-                raise ValueError(
-                    f"Timesteps: from {t:g} to {s:g} the noise does not fall; list times from "
-                    "noise to image, without the image itself"
-                )
+        mend = "list times from noise to image, without the image itself"
+        require_falling(times, schedule, f"Timesteps: {mend}")
         return times
 
     @hookimpl
@@ -72,10 +69,19 @@ class Timesteps:
         return self.solver.step(state, estimate)
 
 
+def require_falling(times: Sequence[float], schedule: Schedule, mend: str) -> None:
+    """Refuse a plan in which the noise does not fall at every step."""
+    levels = [schedule.noise_level(t) for t in times]
+    for (t, s), (level, cleaner) in zip(pairwise(times), pairwise(levels), strict=True):
+        if cleaner >= level:
+            raise ValueError(f"{mend}; from {t:g} to {s:g} the noise does not fall")
+
+
 def require_no_plan(solver: Solver, owner: str) -> None:
     """Refuse, inside a solver that plans the times, one that has a plan of its own."""
     checked_solver(solver)
-    if any(hasattr(solver, hook) for hook in ("start", "post_step", "noise_estimate")):
+    others = HOOKS - {"step"}
+    if hasattr(solver, "plans_times") or any(hasattr(solver, hook) for hook in others):
         raise ValueError(
             f"{owner}: {type(solver).__name__} makes a plan of its own; use a solver of composer, "
             "or configure the scheduler"

@@ -17,7 +17,7 @@ from composer.recipes import decode, encode
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP, Euler, Heun
 from composer.testing import check_stack
-from composer_plugins import CFG, Anagram, CFGPlusPlus, DynamicThreshold, Hybrid
+from composer_plugins import CFG, Anagram, CFGPlusPlus, DynamicThreshold, Hybrid, Langevin
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 SCHEDULES = [FlowSchedule(), DiscreteSchedule.linear()]
@@ -157,3 +157,8 @@ def test_every_prediction_has_its_turn():
         samples.append(Sampler(backend, [CFGPlusPlus(0.5)], num_inference_steps=5).sample(1).x)
     for other in samples[1:]:
         torch.testing.assert_close(other, samples[0], rtol=1e-6, atol=1e-6)
+
+
+def test_walks_beside_it_are_refused():
+    with pytest.raises(ValueError, match="Langevin would move it again"):
+        Sampler(mixture(), [CFGPlusPlus(0.8), Langevin(1)])

@@ -105,11 +105,33 @@ def test_it_stacks_and_a_scheduler_forgets_what_was_resampled():
         assert result.stats.rows == 6 * 2 * 4 * 4
 
 
+def test_after_resampling_the_weights_are_even_and_the_scores_those_of_the_ancestors():
+    """At every step of a strong tilt: what is kept is a function of the images as they now are."""
+    plugin, resampled = FeynmanKac(brightness, 60.0, 6), 0
+    sampler = Sampler(mixture(), [plugin], DDPM(), 8)
+    for state in sampler.stream(1, [3, 4]):
+        if state.finished:
+            break
+        scores, weights = state.memory[plugin]
+        now = brightness(state.estimate.x0.clamp(-1, 1)).reshape(2, 6)
+        torch.testing.assert_close(scores, now)
+        even = (weights == 0).all(1)
+        share = weights.softmax(1)
+        assert bool((even | (1 / share.square().sum(1) >= 3)).all())
+        resampled += int(even.sum())
+    assert resampled >= 5  # of 14; without resampling none
+
+
+def test_weights_that_overflow_are_refused():
+    with pytest.raises(ValueError, match="lower it"):
+        Sampler(mixture(), [FeynmanKac(brightness, 1e308, 3)], DDPM(), 3).sample(1)
+
+
 def test_a_copy_keeps_its_own_draws():
     backend = mixture()
     generators = tuple(torch.Generator().manual_seed(s) for s in (1, 2))
     x = torch.stack([torch.zeros(1, 8, 8), torch.ones(1, 8, 8)]).double()
-    state = State(x, [0.0, 1.0], None, (1, 2), backend, 1, generators=generators)
+    state = State(x, [0.0, 1.0], None, (1,), backend, 1, generators=generators, origin=(0, 0))
     state.copy(torch.tensor([1, 1]))
     noise = state.randn()
     assert torch.equal(state.x[0], state.x[1])

@@ -12,6 +12,7 @@ from composer import Sampler, hookimpl
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, DiffusersSolver, DPMSolverPP
 from composer_plugins import CFG, Anagram, Inpaint, Langevin, SDEdit
+from composer_plugins.feynman_kac import FeynmanKac
 from composer_plugins.particles import Particles
 
 
@@ -175,6 +176,40 @@ def test_a_stop_in_the_middle_of_a_walk_leaves_one_image_a_seed():
 
     stack = [Particles(darkness), Langevin(1), Stop()]
     assert len(Sampler(mixture(), stack, None, 4).sample(1, [1, 2]).x) == 2
+
+
+@pytest.mark.parametrize(
+    "plugin", [Particles(darkness), FeynmanKac(darkness, 1.0, 4)], ids=["particles", "feynman_kac"]
+)
+def test_a_stop_after_them_leaves_one_image_a_seed_too(plugin):
+    class Stop:
+        @hookimpl(trylast=True)
+        def post_step(self, state):
+            if state.step == 1:
+                state.stop()
+
+    for stack in ([Stop(), plugin], [plugin, Stop()]):
+        assert len(Sampler(mixture(), stack, DDPM(), 4).sample(1, [1, 2]).x) == 2
+
+
+def test_who_follows_several_and_never_selects_is_told():
+    class Twice:
+        @hookimpl
+        def start(self, state):
+            state.select(torch.tensor([0, 0]))
+
+    with pytest.raises(ValueError, match="ended with 2 images of 1 seeds"):
+        Sampler(mixture(), [Twice()], None, 2).sample(1)
+
+
+def test_images_become_copies_of_their_own_seed_s_only():
+    class Mixing:
+        @hookimpl
+        def post_step(self, state):
+            state.copy(torch.tensor([1, 0]))
+
+    with pytest.raises(ValueError, match="rows of the image's own seed"):
+        Sampler(mixture(), [Mixing()], None, 2).sample(1, [1, 2])
 
 
 def test_schedulers_of_several_evaluations_are_refused():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from composer import Sampler, installed, recipes
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM, DiffusersSolver, DPMSolverPP, Euler, Heun
-from composer_plugins import Spaced
+from composer_plugins import Spaced, Timesteps
 
 SCHEDULES = [FlowSchedule(), DiscreteSchedule.linear(), DiscreteSchedule.linear(spacing="leading")]
 
@@ -59,6 +59,13 @@ def test_a_recipe_keeps_it():
     ("make", "error", "sentence"),
     [
         (lambda: Spaced("ddim"), TypeError, "solver must be a solver object"),
+        (lambda: Spaced(Spaced()), ValueError, "Spaced makes a plan of its own"),
+        (lambda: Timesteps([0.0], Spaced()), ValueError, "Spaced makes a plan of its own"),
+        (
+            lambda: Sampler(mixture(), [], Spaced(Euler(), 1000.0), 10),
+            ValueError,
+            "power=1000 nearer to 1",
+        ),
         (lambda: Spaced(Euler(), 0.0), ValueError, "power must be"),
         (lambda: Spaced(Euler(), math.inf), ValueError, "power must be"),
         (
