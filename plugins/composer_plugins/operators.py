@@ -114,6 +114,8 @@ class Gray:
         integer(self.channels, "Gray: channels", least=1)
 
     def apply(self, x: Tensor) -> Tensor:
+        if x.shape[-3] != self.channels:
+            raise ValueError(f"Gray: the image has {x.shape[-3]} channel(s), not {self.channels}")
         return x.mean(-3, keepdim=True)
 
     def pinv(self, y: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from composer import Sampler, installed
 from composer.predictions import PREDICTIONS
 from composer.recipes import decode, encode
 from composer.solvers import DDPM, Heun
-from composer.testing import GaussianMixtureBackend
+from composer.testing import GaussianMixtureBackend, check_decomposition
 from composer.transforms import check_parts
 from composer_plugins import CFG, DDNM, Anagram, BlockMean, Gray, KnownPixels, Particles
 
@@ -60,6 +60,10 @@ def test_pseudoinverses_keep_the_laws_of_penrose(case):
     through = operator.apply(operator.pinv(z))
     torch.testing.assert_close((through * y).sum(), (z * operator.apply(seen)).sum())
     check_parts(operator.parts, tuple(x.shape[1:]), "test")
+
+
+def test_gray_keeps_the_contract_of_decompositions():
+    check_decomposition(Gray(3))
 
 
 @given(measured())
@@ -191,6 +195,7 @@ class Bent(Halved):
         (lambda: DDNM(IMAGE, Bent()), ValueError, "not linear with a pseudoinverse"),
         (lambda: KnownPixels(HALF / 2), ValueError, "must be 0 or 1 everywhere"),
         (lambda: BlockMean(0), ValueError, "factor must be an integer of at least 1"),
+        (lambda: DDNM(IMAGE, Gray(3)), ValueError, r"Gray: the image has 1 channel\(s\), not 3"),
         (lambda: Gray("3"), TypeError, "channels must be an integer"),
     ],
 )
