@@ -10,7 +10,7 @@ demo: $(READY)  ## write the picture gallery and say where it is
 	$(BIN)/python examples/gallery.py gallery
 
 test: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(READY)  ## linters and the strict type checker
 	$(BIN)/ruff check

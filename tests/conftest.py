@@ -12,6 +12,8 @@ from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.testing import GaussianMixtureBackend
 from composer_plugins.backends.mnist import MnistBackend, MnistUNet
 
+# The suite runs in as many processes as there are cores, and its networks are small.
+torch.set_num_threads(1)
 settings.register_profile(
     "composer", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

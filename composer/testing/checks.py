@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +62,8 @@ class Check:
         return Outcome(self, "failed" if trouble else "passed", trouble)
 
     def __str__(self) -> str:
-        return f"{self.subject}-{self.name}"
+        # An address differs between processes, and pytest-xdist compares the tests of its own.
+        return re.sub(r" at 0x[0-9a-f]+", "", f"{self.subject}-{self.name}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from diffusers import (
     IFPipeline,
     UniPCMultistepScheduler,
 )
-from tiny_if import exact
+from tiny_if import double, exact
 
 from composer import UNCONDITIONAL, Request, Sampler
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP, Euler, Heun
@@ -35,7 +35,7 @@ def pipeline(tiny_if):
 @pytest.fixture(scope="module")
 def backend(tiny_if, tmp_path_factory):
     file = tmp_path_factory.mktemp("embeddings") / "cache.safetensors"
-    return load_deepfloyd(tiny_if[1], embeddings=file)
+    return double(load_deepfloyd(tiny_if[1], embeddings=file))
 
 
 def generators(seeds):
@@ -131,7 +131,7 @@ def loop(pipeline, seed, steps, estimate):
     (generator,) = generators([seed])
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(steps)
-    x = torch.randn(1, 3, 16, 16, generator=generator)
+    x = torch.randn(1, 3, 16, 16, generator=generator, dtype=torch.float64)
     for t in scheduler.timesteps:
         x = scheduler.step(estimate(x, t), t, x, generator=generator).prev_sample
     return x

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DDPMPipeline
 from safetensors.torch import load_file, save_file
-from tiny_unet import SEEDS, load, ours, write
+from tiny_unet import SEEDS, load, ours, sample, write
 
 import composer
 from composer import UNCONDITIONAL, Request, Sampler
@@ -165,8 +165,7 @@ def test_a_hub_id_is_read_from_the_cache(cache):
     (folder / "refs" / "main").write_text(commit)
     for options in ({}, {"revision": commit}):
         backend = load_diffusers("someone/tiny", local_files_only=True, **options)
-        x = Sampler(backend, num_inference_steps=2).sample(seeds=SEEDS).x
-        assert torch.equal(x, expected)
+        assert torch.equal(sample(backend, 2), expected)
     with pytest.raises(ValueError, match="someone/tiny is no folder, and not all of it is in"):
         load_diffusers("someone/tiny", local_files_only=True, revision="other")
 
@@ -194,7 +193,7 @@ def test_errors_of_the_hub_are_sentences(monkeypatch, error, sentence):
     def fail(*args, **kwargs):
         raise getattr(errors, error)("the hub's own words", response=RESPONSE)
 
-    monkeypatch.setattr("composer_plugins.backends.diffusers_unet.files.snapshot_download", fail)
+    monkeypatch.setattr("composer_plugins.backends.files.snapshot_download", fail)
     with pytest.raises(ValueError, match=sentence):
         load_diffusers("someone/it", revision="v2")
 
@@ -205,7 +204,7 @@ def test_no_network_is_a_sentence(monkeypatch):
     def fail(*args, **kwargs):
         raise LocalEntryNotFoundError("no network")
 
-    monkeypatch.setattr("composer_plugins.backends.diffusers_unet.files.snapshot_download", fail)
+    monkeypatch.setattr("composer_plugins.backends.files.snapshot_download", fail)
     with pytest.raises(ValueError, match="the hub cannot be reached; connect, or name a folder"):
         load_diffusers("someone/it")
 
@@ -218,9 +217,7 @@ def test_only_what_is_needed_is_downloaded(tmp_path, monkeypatch):
         asked.append(allow_patterns)
         return str(tmp_path)
 
-    monkeypatch.setattr(
-        "composer_plugins.backends.diffusers_unet.files.snapshot_download", snapshot
-    )
+    monkeypatch.setattr("composer_plugins.backends.files.snapshot_download", snapshot)
     load_diffusers("someone/it")
     configs, weights = asked
     assert all(pattern.endswith(".json") for pattern in configs)  # looked at before any weight

@@ -5,7 +5,7 @@ import torch
 from conftest import mixture
 from diffusers import IFImg2ImgSuperResolutionPipeline, IFSuperResolutionPipeline
 from PIL import Image
-from tiny_if import exact
+from tiny_if import double, exact
 
 from composer import Sampler
 from composer_plugins import CFG, Anagram, Inpaint, SDEdit, SuperResolution
@@ -28,7 +28,7 @@ def pipeline(tiny_if):
 @pytest.fixture(scope="module")
 def backend(tiny_if, tmp_path_factory):
     file = tmp_path_factory.mktemp("embeddings") / "cache.safetensors"
-    return load_deepfloyd(tiny_if[2], stage=2, embeddings=file)
+    return double(load_deepfloyd(tiny_if[2], stage=2, embeddings=file))
 
 
 def reference(pipeline, seeds, **options):
@@ -89,9 +89,9 @@ def test_an_anagram_stays_one(pipeline, backend):
     generator = torch.Generator().manual_seed(5)
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(4)
-    x = torch.randn(1, 3, 32, 32, generator=generator)
-    low = torch.nn.functional.interpolate(SMALL[:1], (32, 32), mode="bilinear", align_corners=True)
-    noise = torch.randn(1, 3, 32, 32, generator=generator)
+    x, noise = torch.randn(2, 1, 3, 32, 32, generator=generator, dtype=torch.float64)
+    low = SMALL[:1].double()
+    low = torch.nn.functional.interpolate(low, (32, 32), mode="bilinear", align_corners=True)
     low = pipeline.image_noising_scheduler.add_noise(low, noise, torch.tensor([250]))
 
     def guided(x, low, t, prompt):

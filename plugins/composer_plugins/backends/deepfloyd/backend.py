@@ -88,7 +88,7 @@ class DeepFloydBackend:
         x = torch.cat([self._seen(r) for r in requests]).to(self.unet.dtype)
         # Float32 also for a half-precision network: bfloat16 has no 999.
         times = torch.tensor([r.t for r in requests], dtype=torch.float32, device=self.device)
-        text = torch.cat([self.embeddings[r.condition] for r in requests])
+        text = torch.cat([self.embeddings[r.condition] for r in requests]).to(x)
         with memory_bound(x):
             out: Tensor = self.unet(
                 x,

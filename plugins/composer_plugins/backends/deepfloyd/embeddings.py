@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from composer_plugins.backends.deepfloyd.text import TextEncoder
-from composer_plugins.training import write_atomically
+from composer_plugins.writing import write_atomically
 
 NEGATIVE = ""
 """The empty prompt, which stands for no condition."""
@@ -34,7 +34,7 @@ class Embeddings:
         file: a file as described above, which need not exist if there is an encoder.
         width: D, as the UNet takes it.
         encoder: None if all that will be asked is in the file.
-        device, dtype: of the embeddings given out.
+        device: of the embeddings given out.
         model: whose encoder it is, to keep the embeddings of different ones apart.
 
     Raises:
@@ -47,7 +47,6 @@ class Embeddings:
         width: int,
         encoder: TextEncoder | None = None,
         device: torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
         model: str = "",
     ) -> None:
         if encoder is None and not file.is_file():
@@ -59,7 +58,7 @@ class Embeddings:
         self.width = width
         self.encoder = encoder
         self.model = model
-        self._settings = device or torch.device("cpu"), dtype
+        self.device = device or torch.device("cpu")
         stored = read_embeddings(file) if file.is_file() else {}
         self._known = {prompt: self._checked(prompt, text) for prompt, text in stored.items()}
 
@@ -99,7 +98,7 @@ class Embeddings:
                 f"the embedding of {prompt!r} in {self.file} has the shape {tuple(text.shape)} and "
                 f"the UNet takes (1, L, {self.width}); it was made by another text encoder"
             )
-        return text.to(*self._settings)
+        return text.to(self.device)
 
 
 def tidy(prompt: str) -> str:

@@ -22,7 +22,7 @@ from composer_plugins.backends.deepfloyd.reading import (
     require_packages,
 )
 from composer_plugins.backends.deepfloyd.text import TextEncoder
-from composer_plugins.backends.diffusers_unet.files import Source, read_json
+from composer_plugins.backends.files import Source, read_json
 from composer_plugins.backends.placement import placement
 from composer_plugins.thresholding import DynamicThreshold
 
@@ -76,7 +76,6 @@ def load_deepfloyd(
         config.get("encoder_hid_dim") or config["cross_attention_dim"],
         _text_encoder(source, folder, place, network_dtype),
         place,
-        network_dtype,
         name,
     )
     return DeepFloydBackend(
