@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 # What reading something else than a recipe may raise.
 _MALFORMED = (
-    *(KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError, OverflowError),
+    *(KeyError, TypeError, ValueError, AttributeError, OSError, OverflowError),
+    *(RuntimeError, SyntaxError),  # what diffusers and Pillow say of settings and damaged pictures
     Image.DecompressionBombError,
 )
 KINDS = ("plugin", "transform", "decomposition", "score", "solver")

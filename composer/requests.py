@@ -215,6 +215,11 @@ class Estimate:
         return self.replace(prediction=-self.prediction)
 
     def _alike(self, other: Estimate) -> Estimate:
+        if not isinstance(other, Estimate):
+            raise TypeError(
+                f"an estimate and a {type(other).__name__} cannot be added; use with_x0, "
+                "with_noise or replace(prediction=...)"
+            )
         if other.kind != self.kind:
             raise ValueError(
                 f"an estimate of the kind {self.kind.name!r} was combined with one of the kind "

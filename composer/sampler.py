@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from composer import recipes, stack
-from composer.arguments import integer
+from composer.arguments import finite, integer
 from composer.backends import Backend
 from composer.driver import Model, converse, drive, resolve
 from composer.requests import Estimate, Request
@@ -113,6 +113,9 @@ class Sampler:
                 f"x must be a tensor of shape (B, *{self.backend.shape}), got "
                 f"{tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__}"
             )
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError("x has NaN or Inf; mend what made it")
+        finite(t, "t")
         x = x.to(self.backend.device, self.backend.dtype)
         return self._estimate(
             Request(x, t, condition, schedule=self.backend.schedule), self._model()

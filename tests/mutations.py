@@ -45,9 +45,9 @@ MUTATIONS = [
     ),
     Mutation(
         "mask polarity flipped",
-        "plugins/composer_plugins/inpaint.py",
-        "state.x = mask * state.x + (1 - mask) * known",
-        "state.x = (1 - mask) * state.x + mask * known",
+        "plugins/composer_plugins/known.py",
+        "return self.mask * unknown + (1 - self.mask) * known",
+        "return (1 - self.mask) * unknown + self.mask * known",
         "tests/plugins/test_editing.py",
     ),
     Mutation(

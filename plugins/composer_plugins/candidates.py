@@ -23,38 +23,40 @@ def require_score(score: object, owner: str) -> None:
         )
 
 
-def check_score(score: Score, sampler: Sampler, owner: str) -> None:
-    """Try a score on a grey image of the backend's shape."""
-    backend = sampler.backend
+def check_followers(plugin: object, score: Score, sampler: Sampler) -> None:
+    """Refuse a second plugin that follows several images a seed, and a score that fails on a grey
+    image of the backend's shape."""
+    owner, backend = type(plugin).__name__, sampler.backend
+    following = [p for p in sampler.plugins if getattr(p, "follows_several", False)]
+    if following[0] is plugin and len(following) > 1:
+        raise ValueError(
+            f"{owner} and {type(following[1]).__name__} in one stack both follow several images a "
+            "seed; keep one of them"
+        )
     grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
     try:
-        scored(score, grey, owner)
+        scores = score(grey)
     except Exception as error:  # a function of somebody's: whatever it raises is the reason
         raise ValueError(f"{owner}: score failed on images of {backend.shape}: {error}") from error
+    checked_scores(scores, 1, owner)
 
 
 def scored(score: Score, x: Tensor, owner: str) -> Tensor:
     """(B,) finite scores of images (B, C, H, W), clipped to [-1, 1] first."""
-    scores = score(x.clamp(-1, 1))
-    if not isinstance(scores, Tensor) or tuple(scores.shape) != (len(x),):
+    return checked_scores(score(x.clamp(-1, 1)), len(x), owner)
+
+
+def checked_scores(scores: object, count: int, owner: str) -> Tensor:
+    """What a score returned for ``count`` images, if it is as many finite numbers."""
+    if not isinstance(scores, Tensor) or tuple(scores.shape) != (count,):
         what = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(
             f"{owner}: score returned {what}; it must return a tensor of one number an image, "
-            f"({len(x)},)"
+            f"({count},)"
         )
     if not bool(torch.isfinite(scores).all()):
         raise ValueError(f"{owner}: score returned NaN or Inf: {scores.tolist()}")
     return scores
-
-
-def check_alone(plugin: object, sampler: Sampler) -> None:
-    """Refuse a second plugin that follows several images a seed."""
-    following = [p for p in sampler.plugins if getattr(p, "follows_several", False)]
-    if following[0] is plugin and len(following) > 1:
-        first, second = (type(p).__name__ for p in following[:2])
-        raise ValueError(
-            f"{first} and {second} in one stack both follow several images a seed; keep one of them"
-        )
 
 
 def follow_several(state: State, count: int) -> None:

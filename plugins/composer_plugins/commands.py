@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from composer_plugins.backends.mnist.data import load_mnist
-from composer_plugins.training import TrainingConfig
+from composer_plugins.training_config import TrainingConfig
 
 OBJECTIVES = ["flow", "ddpm", "ddpm-preconditioned"]
 F = TypeVar("F", bound=Callable[..., Any])

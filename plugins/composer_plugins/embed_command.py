@@ -43,7 +43,7 @@ def embed(
         tidy,
     )
     from composer_plugins.backends.deepfloyd.text import TextEncoder  # noqa: PLC0415
-    from composer_plugins.backends.diffusers_unet.files import Source  # noqa: PLC0415
+    from composer_plugins.backends.files import Source  # noqa: PLC0415
     from composer_plugins.backends.placement import placement  # noqa: PLC0415
 
     file = cache_file(model) if cache is None else cache

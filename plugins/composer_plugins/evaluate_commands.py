@@ -16,8 +16,8 @@ from composer_plugins.backends.mnist.judge import load_judge
 from composer_plugins.commands import one_sentence
 from composer_plugins.inpainting_command import inpainting
 from composer_plugins.sheet import contact_sheet
-from composer_plugins.training import write_atomically
 from composer_plugins.transforms import Identity
+from composer_plugins.writing import write_atomically
 
 COLUMNS = "correct", "best", "aligned", "concealed"
 

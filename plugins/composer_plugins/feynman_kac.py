@@ -13,8 +13,7 @@ from composer import Sampler, State, hookimpl
 from composer.arguments import finite, integer
 from composer_plugins.candidates import (
     Score,
-    check_alone,
-    check_score,
+    check_followers,
     follow_several,
     require_score,
     scored,
@@ -57,8 +56,7 @@ class FeynmanKac:
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:
-        check_alone(self, sampler)
-        check_score(self.score, sampler, "FeynmanKac")
+        check_followers(self, self.score, sampler)
 
     @hookimpl(wrapper=True)  # around all others, which then lay things out for each candidate
     def start(self, state: State) -> Generator[None, None, None]:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from composer import Sampler, State, hookimpl
 from composer.arguments import choice, integer
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
+from composer_plugins.known import KnownRegion
 
 Mode = Literal["clean", "renoise", "repaint"]
 
@@ -62,7 +62,7 @@ class Inpaint:
 
     @hookimpl
     def start(self, state: State) -> None:
-        state.memory[self] = to_tensor(self.image).to(state.x), to_mask(self.mask).to(state.x)
+        state.memory[self] = KnownRegion.of(state, self.image, self.mask, "Inpaint")
         if self.mode == "repaint":
             plan = with_jumps(state.times, self.jump_length, self.resamples)
             if len(plan) == len(state.times) and self.resamples > 1:
@@ -80,18 +80,12 @@ class Inpaint:
     @hookimpl
     def finish(self, state: State) -> None:
         """Exact where nothing was to be repainted, whatever others did after the last step."""
-        if state.position + 1 == len(state.times):
-            image, mask = self._given(state)
-            state.x = torch.where(mask == 0, image, state.x)
-
-    def _given(self, state: State) -> tuple[Tensor, Tensor]:
-        image, mask = state.memory[self]
-        return state.each(image, "Inpaint"), mask
+        state.x = state.memory[self].restored(state)
 
     def _project(self, state: State) -> None:
-        image, mask = self._given(state)
-        known = _KNOWN[self.mode](state, image)
-        state.x = mask * state.x + (1 - mask) * known
+        region: KnownRegion = state.memory[self]
+        known = _KNOWN[self.mode](state, region.image(state))
+        state.x = region.blended(state.x, known)
 
 
 def with_jumps(times: list[float], jump_length: int, resamples: int) -> list[float]:

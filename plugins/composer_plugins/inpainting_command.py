@@ -15,7 +15,7 @@ from composer_plugins.backends.mnist.data import load_mnist, sample_digits, to_m
 from composer_plugins.backends.mnist.inpainting import METHODS, Inpainted, inpainted
 from composer_plugins.backends.mnist.judge import load_judge
 from composer_plugins.commands import one_sentence
-from composer_plugins.training import write_atomically
+from composer_plugins.writing import write_atomically
 
 COLUMNS = "kept", "known_error", "unknown_error", "rows"
 CONDITIONS = {"the digit": True, "nothing": False}

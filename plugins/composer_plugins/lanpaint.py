@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from composer import Estimate, Sampler, State, hookimpl
 from composer.arguments import finite, positive
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
+from composer_plugins.known import KnownRegion
 from composer_plugins.walks import check_walks, plan_walks, require_walks
 
 
@@ -65,10 +65,10 @@ class LanPaint:
 
     @hookimpl(trylast=True)  # on the plan that other plugins leave
     def start(self, state: State) -> None:
-        state.memory[self] = to_tensor(self.image).to(state.x), to_mask(self.mask).to(state.x)
-        image, mask = self._given(state)
-        known = state.backend.schedule.add_noise(image, state.randn(), state.t)
-        state.x = mask * state.x + (1 - mask) * known
+        region = KnownRegion.of(state, self.image, self.mask, "LanPaint")
+        state.memory[self] = region
+        known = state.backend.schedule.add_noise(region.image(state), state.randn(), state.t)
+        state.x = region.blended(state.x, known)
         plan_walks(state, self.steps, self.interval)
 
     @hookimpl
@@ -78,35 +78,30 @@ class LanPaint:
 
     def walk(self, state: State, estimate: Estimate) -> Tensor:
         """The next image at the same noise level; one row a condition, as a step."""
-        image, mask = self._given(state)
+        region: KnownRegion = state.memory[self]
         alpha, sigma = estimate.schedule.at(state.t)
         x, fresh, pull = estimate.x, sigma * state.randn(), 1 + self.guidance
         unknown = _relaxed(x, alpha * estimate.x0, fresh, self.size)
-        centre = alpha * image + (self.guidance / pull) * sigma * estimate.noise
+        centre = alpha * region.image(state) + (self.guidance / pull) * sigma * estimate.noise
         known = _relaxed(x, centre, fresh / math.sqrt(pull), pull * self.size)
-        return mask * unknown + (1 - mask) * known
+        return region.blended(unknown, known)
 
     @hookimpl
     def post_step(self, state: State) -> None:
         past = state.estimate
         if past is None or past.t == state.t:  # a walk leaves the known region where it went
             return
-        image, mask = self._given(state)
+        region: KnownRegion = state.memory[self]
+        image = region.image(state)
         alpha, sigma = past.schedule.at(past.t)
         noise = (past.x - alpha * image) / sigma
         known = past.schedule.add_noise(image, noise, state.t)
-        state.x = mask * state.x + (1 - mask) * known
+        state.x = region.blended(state.x, known)
 
     @hookimpl
     def finish(self, state: State) -> None:
         """Exact where nothing was to be repainted, whatever others did after the last step."""
-        if state.position + 1 == len(state.times):
-            image, mask = self._given(state)
-            state.x = torch.where(mask == 0, image, state.x)
-
-    def _given(self, state: State) -> tuple[Tensor, Tensor]:
-        image, mask = state.memory[self]
-        return state.each(image, "LanPaint"), mask
+        state.x = state.memory[self].restored(state)
 
 
 def _relaxed(x: Tensor, centre: Tensor, noise: Tensor, time: float) -> Tensor:

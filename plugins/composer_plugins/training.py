@@ -13,9 +13,8 @@ import copy
 import functools
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,9 @@ from tqdm import tqdm
 
 from composer.predictions import Prediction
 from composer.schedules import Schedule
+from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import DataSource, generator_of
+from composer_plugins.writing import write_atomically
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -38,45 +39,6 @@ class Objective:
 
     schedule: Schedule
     prediction: Prediction
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Hyper-parameters; one-cycle learning rate with peak ``learning_rate``.
-
-    Args:
-        class_drop: probability that a label is replaced by "unconditional".
-        bf16: autocast to bfloat16. Slower than float32 on processors without bf16 arithmetic.
-        logit_normal: (mean, spread): train at times whose logit, in units of the clock, is normal,
-            more often in the middle of the path, where images are decided (Esser et al. 2024,
-            arXiv 2403.03206, section 3.1). None for uniform times.
-        started_from: where the initial weights came from, for the log.
-        checkpoint_every: steps between checkpoints; what a kill costs is repeated, never lost.
-    """
-
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    ema_decay: float = 0.999
-    class_drop: float = 0.1
-    seed: int = 0
-    logit_normal: tuple[float, float] | None = None
-    started_from: str = "scratch"
-    bf16: bool = False
-    device: str = "cpu"
-    checkpoint_every: int = 100
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
-            raise ValueError("epochs, batch_size and checkpoint_every must be at least 1")
-        if not 0 <= self.class_drop <= 1 or not 0 <= self.ema_decay < 1:
-            raise ValueError("class_drop must be in [0, 1] and ema_decay in [0, 1)")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.logit_normal is not None and not self.logit_normal[1] > 0:
-            raise ValueError(f"logit_normal needs a positive spread, got {self.logit_normal[1]}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be from 0 to 2**32 - 1, got {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -286,16 +248,3 @@ def warm_average(decay: float, average: Tensor, current: Tensor, count: Tensor |
         return current
     now = min(decay, (1 + int(count)) / (10 + int(count)))
     return torch.lerp(current, average, now)
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a temporary file beside ``path``, flush it to the disk, then rename it in place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

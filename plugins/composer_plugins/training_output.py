@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from composer_plugins.training import write_atomically
+from composer_plugins.writing import write_atomically
 
 
 def forget_origin(config: Path) -> None:

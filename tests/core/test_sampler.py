@@ -462,3 +462,16 @@ def test_a_backend_may_answer_hooks_and_is_outermost():
     assert result.x.abs().max() <= 1 + 1e-6
     assert Sampler(IdentityBackend((1, 4, 4))).sample(seeds=[0]).x.abs().max() > 1
     assert backend.seen == [3.0] * 4  # two views, each with and without its condition
+
+
+@pytest.mark.parametrize(
+    ("x", "t", "error", "sentence"),
+    [
+        (torch.full((1, 1, 8, 8), torch.nan), 0.5, ValueError, "x has NaN or Inf"),
+        (torch.zeros(1, 1, 8, 8), float("nan"), ValueError, "t must be"),
+        (torch.zeros(1, 1, 8, 8), "0.5", TypeError, "t must be"),
+    ],
+)
+def test_denoise_refuses_what_is_no_number(x, t, error, sentence):
+    with pytest.raises(error, match=sentence):
+        Sampler(mixture()).denoise(x, t)

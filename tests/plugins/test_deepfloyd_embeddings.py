@@ -12,9 +12,9 @@ from tiny_if import cut, empty
 
 from composer import UNCONDITIONAL, Sampler
 from composer_plugins import CFG, Anagram
+from composer_plugins.backends import files
 from composer_plugins.backends.deepfloyd import Embeddings, load_deepfloyd, text
 from composer_plugins.backends.deepfloyd.embeddings import add_embeddings, cache_file
-from composer_plugins.backends.diffusers_unet import files
 from composer_plugins.embed_command import embed
 
 PROMPT = "a photo of a cat"

@@ -12,8 +12,8 @@ from tiny_if import cut, empty, rewrite
 import composer
 from composer import Sampler
 from composer_plugins import CFG
+from composer_plugins.backends import files
 from composer_plugins.backends.deepfloyd import load_deepfloyd
-from composer_plugins.backends.diffusers_unet import files
 
 PROMPT = "a photo of a cat"
 

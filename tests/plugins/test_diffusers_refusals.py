@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tiny_unet import load, write
 
 from composer import UNCONDITIONAL, Request
-from composer_plugins.backends.diffusers_unet.files import Source
+from composer_plugins.backends.files import Source
 
 
 def edit(file, **changes):

@@ -15,6 +15,7 @@ from composer.schedules import DiscreteSchedule
 from composer.solvers import DPMSolverPP
 from composer.testing import GaussianMixtureBackend
 from composer_plugins import CFG, Anagram, Inpaint, Langevin, LanPaint, Particles
+from composer_plugins.known import KnownRegion
 from composer_plugins.lanpaint import _relaxed
 
 KNOWN, STD, MEANS = 0.15, 0.3, ((-0.3, -0.8), (0.3, 0.8))
@@ -60,7 +61,7 @@ def velocity_of(plugin, x, backend, t):
     state = SimpleNamespace(
         t=t,
         randn=lambda: torch.zeros_like(x),
-        memory={plugin: (plugin.image[None], plugin.mask.double())},
+        memory={plugin: KnownRegion(plugin.image[None], plugin.mask.double(), "LanPaint")},
         each=lambda image, owner: image,
     )
     return (plugin.walk(state, estimate) - x) / plugin.size, estimate

@@ -23,7 +23,7 @@ from composer_plugins.backends.nouns import (
 from composer_plugins.backends.nouns import train as nouns_train
 from composer_plugins.backends.nouns.data import BACKGROUNDS, COUNTS
 from composer_plugins.backends.nouns.train import HEADS, Timed, train_nouns
-from composer_plugins.training import TrainingConfig
+from composer_plugins.training_config import TrainingConfig
 
 TINY = {
     "block_out_channels": (8, 8),

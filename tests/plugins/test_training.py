@@ -15,14 +15,10 @@ from composer.cli import main
 from composer.predictions import EPSILON, FLOW, PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
-from composer_plugins.training import (
-    Objective,
-    Trainer,
-    TrainingConfig,
-    warm_average,
-    write_atomically,
-)
+from composer_plugins.training import Objective, Trainer, warm_average
+from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import FixedImages
+from composer_plugins.writing import write_atomically
 
 
 def digits(count=64):

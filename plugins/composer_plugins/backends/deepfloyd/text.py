@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from composer_plugins.backends.deepfloyd.reading import readable, require_all, require_packages
-from composer_plugins.backends.diffusers_unet.files import Source
+from composer_plugins.backends.files import Source
 
 MAX_LENGTH = 77  # T5 reads more, but IF was trained on no more
 FILES = ("tokenizer/*", "text_encoder/*.json", "text_encoder/*.safetensors")

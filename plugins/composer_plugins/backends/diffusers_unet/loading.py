@@ -20,7 +20,7 @@ from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
-from composer_plugins.backends.diffusers_unet.files import Source, read_json
+from composer_plugins.backends.files import Source, read_json
 from composer_plugins.backends.placement import placement
 from composer_plugins.thresholding import dynamic_threshold
 

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from composer_plugins.training import write_atomically
+from composer_plugins.writing import write_atomically
 
 Split = Literal["train", "test"]
 

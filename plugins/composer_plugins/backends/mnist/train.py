@@ -14,9 +14,11 @@ from composer.predictions import PREDICTIONS
 from composer_plugins.backends.mnist.backend import SCHEDULES, read_unet
 from composer_plugins.backends.mnist.preconditioned import Preconditioned
 from composer_plugins.backends.mnist.unet import MnistUNet
-from composer_plugins.training import Objective, Trainer, TrainingConfig, write_atomically
+from composer_plugins.training import Objective, Trainer
+from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import FixedImages
 from composer_plugins.training_output import forget_origin, plot_loss
+from composer_plugins.writing import write_atomically
 
 
 class PathSpec(NamedTuple):

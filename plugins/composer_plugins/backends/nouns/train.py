@@ -15,9 +15,11 @@ from composer.predictions import EPSILON
 from composer.schedules import DiscreteSchedule
 from composer_plugins.backends.diffusers_unet.loading import LABELS, read_unet
 from composer_plugins.backends.nouns.data import LAYERS, SIZE, Nouns, head_names, load_images
-from composer_plugins.training import Objective, Trainer, TrainingConfig, write_atomically
+from composer_plugins.training import Objective, Trainer
+from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import DataSource, FixedImages
 from composer_plugins.training_output import forget_origin, plot_loss
+from composer_plugins.writing import write_atomically
 
 HEADS = LAYERS["heads"]
 """Number of classes; the label beyond the last means "unconditional"."""

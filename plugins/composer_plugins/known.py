@@ -1,0 +1,43 @@
+"""The part of an image that inpainting keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from composer import State
+from composer.images import ImageLike, to_mask, to_tensor
+
+
+@dataclass(frozen=True, eq=False)
+class KnownRegion:
+    """An image and a mask for the length of a run, where and in what the run is.
+
+    Attributes:
+        given: (1, C, H, W), or one a seed.
+        mask: (H, W) in [0, 1], 1 = repaint.
+        owner: whose it is, for messages.
+    """
+
+    given: Tensor
+    mask: Tensor
+    owner: str
+
+    @classmethod
+    def of(cls, state: State, image: ImageLike, mask: ImageLike, owner: str) -> KnownRegion:
+        return cls(to_tensor(image).to(state.x), to_mask(mask).to(state.x), owner)
+
+    def image(self, state: State) -> Tensor:
+        """The image of each of the run's images: (1, C, H, W) or (B, C, H, W)."""
+        return state.each(self.given, self.owner)
+
+    def blended(self, unknown: Tensor, known: Tensor) -> Tensor:
+        return self.mask * unknown + (1 - self.mask) * known
+
+    def restored(self, state: State) -> Tensor:
+        """x, exact where nothing was to be repainted; x as it is after a run that was stopped."""
+        if state.position + 1 < len(state.times):
+            return state.x
+        return torch.where(self.mask == 0, self.image(state), state.x)
