@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
-from composer.predictions import EPSILON
+from composer.predictions import V
 from composer.schedules import DiscreteSchedule
 from composer_plugins.backends.diffusers_unet.loading import LABELS, read_unet
 from composer_plugins.backends.nouns.data import LAYERS, SIZE, Nouns, head_names, load_images
@@ -24,10 +24,10 @@ from composer_plugins.writing import write_atomically
 HEADS = LAYERS["heads"]
 """Number of classes; the label beyond the last means "unconditional"."""
 LAYOUT: dict[str, Any] = {
-    "block_out_channels": (32, 64, 96, 128),
-    "layers_per_block": 2,
-    "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "block_out_channels": (32, 64, 128, 160),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
     "attention_head_dim": 32,
 }
 
@@ -74,9 +74,12 @@ def train_nouns(
     unet = _unet(
         init, LAYOUT if layout is None else layout, num_classes + 1 if num_classes else None
     )
-    # Trailing: the plan begins where this schedule ends in noise, as the sampler does.
-    scheduler: Any = DDPMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing")
-    objective = Objective(DiscreteSchedule(scheduler.alphas_cumprod), EPSILON)
+    scheduler: Any = DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",  # in noise an error in epsilon is many times that in x_0
+        timestep_spacing="trailing",  # the plan begins where the schedule ends in noise
+    )
+    objective = Objective(DiscreteSchedule(scheduler.alphas_cumprod), V)
     timed = Timed(unet, len(scheduler.alphas_cumprod))
     trainer = Trainer(timed, objective, source, num_classes, config, out)
     trained = cast(Timed, trainer.run(progress)).unet
