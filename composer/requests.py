@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +34,13 @@ UNCONDITIONAL: Final = _Unconditional()
 """Ask the model for no condition at all, as opposed to None: "not yet decided"."""
 
 
-_KEEP: Final = object()
+class _Keep(Enum):
+    """What a field that may become None is given for "as it was"."""
+
+    KEEP = "keep"
+
+
+_KEEP: Final = _Keep.KEEP
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +88,17 @@ class Request:
         t: float | None = None,
         condition: Hashable = _KEEP,
         through: tuple[Any, ...] | None = None,
-        model: str | None = None,
+        model: str | _Keep | None = _KEEP,
     ) -> Request:
-        """A copy with the fields given changed; condition None makes it unspecified."""
+        """A copy with the fields given changed; condition None makes it unspecified, and model
+        None asks the backend's own."""
         return replace(
             self,
             x=self.x if x is None else x,
             t=self.t if t is None else t,
             condition=self.condition if condition is _KEEP else condition,
             through=self.through if through is None else through,
-            model=self.model if model is None else model,
+            model=self.model if model is _KEEP else model,
         )
 
     def fill(self, condition: Any) -> Request:
@@ -155,7 +164,7 @@ class Estimate:
         self,
         *,
         prediction: Tensor | None = None,
-        variance: Tensor | None = None,
+        variance: Tensor | _Keep | None = _KEEP,
         x: Tensor | None = None,
         kind: Prediction | None = None,
     ) -> Estimate:
@@ -163,7 +172,7 @@ class Estimate:
         return replace(
             self,
             prediction=self.prediction if prediction is None else prediction,
-            variance=self.variance if variance is None else variance,
+            variance=self.variance if variance is _KEEP else variance,
             x=self.x if x is None else x,
             kind=self.kind if kind is None else kind,
         )
@@ -204,12 +213,12 @@ class Estimate:
         return self.replace(prediction=self.prediction - self._alike(other).prediction)
 
     def __mul__(self, factor: float | Tensor) -> Estimate:
-        return self.replace(prediction=self.prediction * factor)
+        return self.replace(prediction=self.prediction * _factor(factor))
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float | Tensor) -> Estimate:
-        return self.replace(prediction=self.prediction / divisor)
+        return self.replace(prediction=self.prediction / _factor(divisor))
 
     def __neg__(self) -> Estimate:
         return self.replace(prediction=-self.prediction)
@@ -227,6 +236,14 @@ class Estimate:
                 "branches that are combined, or around them"
             )
         return other
+
+
+def _factor(value: float | Tensor) -> float | Tensor:
+    if not isinstance(value, Tensor | numbers.Real):
+        raise TypeError(
+            f"an estimate is multiplied or divided by a number or a tensor, not by {value!r:.50}"
+        )
+    return value
 
 
 def total(request: Request, estimates: Sequence[Estimate]) -> Estimate:

@@ -47,6 +47,7 @@ class Result:
         seeds: image k is a function of seeds[k].
         stats: what it cost.
         views: the transforms that the plugins showed the images through.
+        condition: as given to the call.
     """
 
     x: Tensor
@@ -54,6 +55,7 @@ class Result:
     stats: Stats
     _describe: Callable[[], dict[str, Any]] = field(repr=False)
     views: tuple[Transform, ...] = ()
+    condition: Any = None
 
     @cached_property
     def images(self) -> list[Image.Image]:

@@ -83,7 +83,8 @@ class Sampler:
         deque(steps, maxlen=0)  # runs them all, keeps none
         model.stats.seconds = time.perf_counter() - began
         describe = partial(recipes.describe, self, condition, state.seeds)
-        return Result(state.x, state.seeds, model.stats, describe, stack.views(self.plugins))
+        views = stack.views(self.plugins)
+        return Result(state.x, state.seeds, model.stats, describe, views, condition)
 
     def stream(self, condition: Any = None, seeds: Iterable[int] = (0,)) -> Iterator[State]:
         """The state after every step; arguments as for :meth:`sample`, checked at once.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from composer import hookspecs
+from composer.arguments import finite
 from composer.backends import Backend
 from composer.driver import NoiseEstimate, require_generator
 from composer.errors import NonFiniteError
@@ -61,6 +62,8 @@ def checked_step(x: object, state: State) -> Tensor:
 def checked_start(state: State) -> State:
     if len(state.times) < 2 or state.stopped:
         raise ValueError("no step is left after start; leave at least two times in state.times")
+    for time in state.times:
+        state.backend.schedule.at(finite(time, "after start, a time in state.times"))
     if state.backend.schedule.goes_back(state.times[-2], state.times[-1]):
         raise ValueError("state.times ends in a jump back to noise; it must end in a step")
     shape = (len(state.origin), *state.backend.shape)
@@ -101,10 +104,15 @@ def checked_solver(solver: Solver) -> Solver:
 
 
 def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
-    if isinstance(plugins, str) or not isinstance(plugins, Iterable):
-        raise TypeError(f"plugins must be a list of plugin objects, got {plugins!r}")
+    if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
+        raise TypeError(f"plugins must be a list of plugin objects, got {plugins!r:.80}")
     chosen = tuple(plugins)
     for plugin in chosen:
+        if isinstance(plugin, str | Mapping):
+            raise TypeError(
+                f"plugins must be objects, got {plugin!r:.80}; make one, such as CFG(4.0), or the "
+                "whole sampler by Sampler.from_recipe"
+            )
         if isinstance(plugin, type):
             raise TypeError(
                 f"plugins must be objects, got the class {plugin.__name__}; "

@@ -21,6 +21,31 @@ def test_a_new_prediction_says_what_it_means():
     assert plain.replace(prediction=plain.x0).kind is plain.kind
 
 
+@pytest.mark.parametrize("factor", ["2", None, [1.0]])
+def test_an_estimate_is_multiplied_by_numbers_alone(factor):
+    estimate = Sampler(mixture()).denoise(X, 0.3, 1)
+    for combine in (
+        lambda: estimate * factor,
+        lambda: factor * estimate,
+        lambda: estimate / factor,
+    ):
+        with pytest.raises(TypeError, match="by a number or a tensor, not by"):
+            combine()
+    with pytest.raises(TypeError, match="by a number or a tensor, not by"):
+        estimate * estimate
+
+
+def test_what_may_be_none_can_be_made_none_again():
+    estimate = Sampler(mixture()).denoise(X, 0.3, 1)
+    with_variance = estimate.replace(variance=X)
+    assert with_variance.replace(prediction=X).variance is X
+    assert with_variance.replace(variance=None).variance is None
+    request = Request(X, 0.3, 1, model="weak")
+    assert request.replace(x=2 * X).model == "weak"
+    assert request.replace(model=None).model is None
+    assert request.replace(condition=None).condition is None
+
+
 def test_estimates_of_two_kinds_are_not_added():
     plain = Sampler(mixture()).denoise(X, 0.3, 1)
     other = plain.replace(prediction=plain.x0, kind=SAMPLE)

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -251,6 +252,8 @@ REFUSED = [
     ({"max_rows": 0}, ValueError, "max_rows"),
     ({"plugins": [CFG]}, TypeError, r"got the class CFG; write CFG\(\.\.\.\)"),
     ({"plugins": "cfg"}, TypeError, "plugins must be a list"),
+    ({"plugins": {"cfg": 4.0}}, TypeError, "plugins must be a list"),
+    ({"plugins": ["cfg"]}, TypeError, r"plugins must be objects, got 'cfg'; make one, such as CFG"),
     ({"plugins": [DDIM()]}, TypeError, r"DDIM is a solver; pass it as solver=DDIM"),
     ({"plugins": [Silent()]}, TypeError, "Silent answers no hook"),
     ({"plugins": [Equal(), Equal()]}, ValueError, "declare Equal with eq=False"),
@@ -402,10 +405,13 @@ class Starts:
         (lambda s: s.stop(), "no step is left after start"),
         (lambda s: s.times.reverse(), "ends in a jump back to noise"),
         (lambda s: setattr(s, "x", s.x[:1]), "state.x must be a tensor of shape"),
+        (lambda s: s.times.__setitem__(2, math.nan), "a time in state.times must be"),
+        (lambda s: s.times.__setitem__(2, None), "a time in state.times must be"),
+        (lambda s: s.times.__setitem__(2, 7.0), r"times must be in \[0, 1\]"),
     ],
 )
 def test_what_start_leaves_is_checked(change, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
         Sampler(mixture(), [Starts(change)]).sample(1, seeds=[0, 1])
 
 
