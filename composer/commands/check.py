@@ -74,6 +74,11 @@ def _rows(registry: Registry, name: str) -> Iterator[Row]:
         chosen = [o for o in offers if distribution_of(o) in distributions]
         yield from (Row(p.name, "loads", "failed", p.error) for p in packages if p.error)
     if not chosen and not packages:
+        if other := next((o for o in registry.offers.values() if o.name == name), None):
+            raise click.ClickException(
+                f"{name} is a {other.kind}, which has no contract to check; checked are transforms, "
+                "decompositions and plugins"
+            )
         known = {o.name for o in offers} | {distribution_of(o) for o in offers}
         known |= {n for p in registry.packages for n in (p.name, p.distribution)}
         raise UnknownNameError("transform, decomposition, plugin or package", name, known)

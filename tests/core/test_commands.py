@@ -152,6 +152,12 @@ def test_an_unknown_name_comes_with_the_nearest(run):
     )
 
 
+def test_what_has_no_contract_is_said_to_have_none(run):
+    done = run("check", "euler")
+    assert done.exit_code == 1
+    assert "Error: euler is a solver, which has no contract to check" in done.output
+
+
 def broken():
     raise RuntimeError("made against another version")
 
