@@ -76,7 +76,7 @@ def _rows(registry: Registry, name: str) -> Iterator[Row]:
     if not chosen and not packages:
         if other := next((o for o in registry.offers.values() if o.name == name), None):
             raise click.ClickException(
-                f"{name} is a {other.kind}, which has no contract to check; checked are transforms, "
+                f"{name} is a {other.kind}, which has no contract; checked are transforms, "
                 "decompositions and plugins"
             )
         known = {o.name for o in offers} | {distribution_of(o) for o in offers}
