@@ -33,7 +33,7 @@ class DeepFloydBackend:
         unet: a UNet2DConditionModel of IF.
         embeddings: of the prompts.
         schedule: what it was trained on.
-        threshold: what is done to each estimated clean image.
+        threshold: what is done to each estimated clean image; None leaves it as it is.
         size: height and width of the images.
         device: where the UNet computes.
         low_res_schedule: for stage II, the path on which its low-resolution image is noised.
@@ -42,7 +42,7 @@ class DeepFloydBackend:
     unet: Any
     embeddings: Embeddings
     schedule: DiscreteSchedule
-    threshold: DynamicThreshold
+    threshold: DynamicThreshold | None
     size: int
     device: torch.device = torch.device("cpu")
     low_res_schedule: DiscreteSchedule | None = None
@@ -67,6 +67,8 @@ class DeepFloydBackend:
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
+        if self.threshold is None:
+            return (yield [request])[0]
         return (yield from self.threshold.noise_estimate(request))
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:

@@ -44,6 +44,7 @@ def load_deepfloyd(
     variant: str | None = None,
     size: int | None = None,
     local_files_only: bool = False,
+    thresholding: bool = True,
 ) -> Backend:
     """DeepFloyd IF, stage I (text to 64 pixels) or II (64 to 256); default solver DDPM.
 
@@ -62,6 +63,8 @@ def load_deepfloyd(
         variant: of the weights on the hub, such as "fp16", which are half as large.
         size: height and width of the images, in place of those the UNet was trained on.
         local_files_only: take nothing from the hub that is not in its cache.
+        thresholding: of each estimated clean image, as the pipelines do; False leaves it as it is,
+            which is what a loop written from the formulas does.
     """
     place, network_dtype = placement(device, dtype)
     if stage not in MODELS:
@@ -82,7 +85,7 @@ def load_deepfloyd(
         unet=_placed(_read_unet(folder, network_dtype, variant), place, offload),
         embeddings=store,
         schedule=schedule,
-        threshold=threshold,
+        threshold=threshold if thresholding else None,
         size=_size(config, size),
         device=place,
         low_res_schedule=_schedule(folder / "image_noising_scheduler") if stage == 2 else None,

@@ -1,0 +1,158 @@
+"""What the scripts share: their options, the model, the course's times, and contact sheets."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pictures
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+import composer
+from composer import Backend, Sampler
+from composer.images import to_tensor
+from composer_plugins import CFG, SuperResolution, Timesteps
+from composer_plugins.backends.deepfloyd.embeddings import cache_file
+from composer_plugins.sheet import contact_sheet
+
+NEUTRAL = "a high quality photo"
+"""The prompt that says nothing but "look like a picture"."""
+SHOWN = 128  # pixels of an image on a sheet
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """The model, and what the command line says.
+
+    Args:
+        backends: {stage: model}, 1 being text to 64 pixels; 2, if there, 64 to 256.
+        stride: between the times visited, of 1000.
+        files: pictures to work on, in place of those in ``pictures.py``.
+        steps: numbers of steps for sampling.py, in place of its own.
+        out: the folder that sheets are written to.
+    """
+
+    backends: Mapping[int, Backend]
+    stride: int
+    files: Sequence[Path]
+    steps: Sequence[int]
+    out: Path
+
+    @property
+    def backend(self) -> Backend:
+        """Stage I."""
+        return self.backends[1]
+
+    @property
+    def strided_times(self) -> list[int]:
+        """990, 960, ..., 30, 0: a model trained on 1000 times is asked at 34 of them."""
+        return [*range(990, -1, -self.stride)]
+
+    def sampler(self, *plugins: object, stage: int = 1) -> Sampler:
+        """Iterative denoising over the strided times, equation A.3 (see denoising.py).
+
+        The course stops at t = 0, where sigma is .006; one step more gives the clean image.
+        """
+        times = self.strided_times
+        return Sampler(self.backends[stage], plugins, Timesteps(times), len(times))
+
+    @cached_property
+    def images(self) -> dict[str, Tensor]:
+        """{name: (1, 3, H, W)} at the size of the model: a photo, a web picture and a drawing."""
+        given = {file.stem: Image.open(file) for file in self.files}
+        size = self.backend.shape[1:]
+        return {
+            name: to_tensor(ImageOps.fit(image.convert("RGB"), size)).to(self.backend.device)
+            for name, image in (given or pictures.drawn()).items()
+        }
+
+    @property
+    def photo(self) -> Tensor:
+        return next(iter(self.images.values()))
+
+    def noise(self, seed: int) -> Tensor:
+        """Noise (1, 3, H, W), a function of the seed."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(1, *self.backend.shape, generator=generator).to(self.backend.device)
+
+    def encode(self, prompts: Iterable[str]) -> None:
+        """Let T5 read all prompts at once: it is loaded when asked, and freed for the UNet."""
+        for prompt in ("", *prompts):
+            for backend in self.backends.values():
+                backend.encode(prompt)
+
+    def enlarged(
+        self, x: Tensor, seeds: Iterable[int], prompt: str | None, *views: object
+    ) -> dict[str, Tensor]:
+        """{suffix of a file: images}: x itself and, by stage II, x at 256 pixels, the same
+        plugins around it."""
+        if 2 not in self.backends:
+            return {"": x}
+        stack = (SuperResolution(x.clamp(-1, 1)), *views, CFG(4.0))
+        return {"": x, "-256": self.sampler(*stack, stage=2).sample(prompt, seeds).x}
+
+    def save(self, name: str, rows: Mapping[str, Tensor], columns: Iterable[object] = ()) -> Path:
+        """Write labelled rows of images to ``out``/``name``.png."""
+        height = next(iter(rows.values())).shape[-2]
+        shown = {label: images.clamp(-1, 1) for label, images in rows.items()}
+        sheet = contact_sheet(shown, max(1, SHOWN // height), ",".join(map(str, columns)))
+        self.out.mkdir(parents=True, exist_ok=True)
+        file = self.out / f"{name}.png"
+        sheet.save(file)
+        return file
+
+
+Part = Callable[[Course], list[Path]]
+
+
+def main(part: Part, description: str | None, arguments: Sequence[str] | None = None) -> None:
+    """Run a part of the course by the options of the command line; print what it wrote."""
+    try:
+        for file in part(course(description, arguments)):
+            print(file)
+    except ValueError as error:  # no such folder, no such embedding: said in a sentence
+        sys.exit(f"{error}")
+
+
+def course(description: str | None, arguments: Sequence[str] | None = None) -> Course:
+    """The options of the command line, the model read."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="DeepFloyd/IF-I-XL-v1.0", help="folder or hub")
+    parser.add_argument("--second-model", default="DeepFloyd/IF-II-L-v1.0", help="of stage II")
+    parser.add_argument("--stages", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--embeddings", help="a file of prompt embeddings, such as the course's")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", default="float32", help="or float16, bfloat16")
+    parser.add_argument(
+        "--no-thresholding", action="store_true", help="as the course's own loops do"
+    )
+    parser.add_argument("--stride", type=int, default=30, help="between times, of 1000")
+    parser.add_argument("--steps", type=int, nargs="*", default=(), help="for sampling.py")
+    parser.add_argument("--image", type=Path, nargs="*", default=(), help="your own pictures")
+    parser.add_argument("--out", type=Path, default=Path("course"), help="folder of the pictures")
+    options = parser.parse_args(arguments)
+
+    models = {1: options.model, 2: options.second_model}
+    # All stages of IF share one T5: what stage I has encoded, stage II reads.
+    embeddings = options.embeddings or cache_file(options.model)
+    backends = {
+        stage: composer.load_backend(
+            "deepfloyd",
+            model=models[stage],
+            stage=stage,
+            embeddings=embeddings,
+            device=options.device,
+            dtype=options.dtype,
+            thresholding=not options.no_thresholding,
+        )
+        for stage in range(1, options.stages + 1)
+    }
+    return Course(backends, options.stride, options.image, options.steps, options.out)
