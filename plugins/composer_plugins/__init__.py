@@ -9,6 +9,7 @@ from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
 from composer_plugins.backends.mnist import ReadsAs, load_mnist_ddpm, load_mnist_flow
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
+from composer_plugins.cascade import Cascade, Stage
 from composer_plugins.cfg import CFG
 from composer_plugins.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.components import Components
@@ -47,6 +48,7 @@ __all__ = [
     "Bands",
     "BlockMean",
     "CFGPlusPlus",
+    "Cascade",
     "Components",
     "Conjunction",
     "DynamicThreshold",
@@ -69,6 +71,7 @@ __all__ = [
     "SDEdit",
     "Scales",
     "Spaced",
+    "Stage",
     "SuperResolution",
     "Timesteps",
     "TripleHybrid",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from composer.arguments import choice, finite, interval, sequence
 from composer.requests import total
 from composer.transforms import check_view
 from composer_plugins.reductions import REDUCTIONS, Rows, interpolate, rectified, weight_rows
+from composer_plugins.resizing import resized
 
 Reduction = Literal["mean", "weighted", "alternate"]
 
@@ -84,6 +85,11 @@ class Anagram:
         count = len(self.views)
         weights = [1 / count] * count if self.weights is None else self.weights
         return weight_rows(weights, count, "Anagram")
+
+    def resized(self, height: int, width: int) -> Anagram:
+        size = height, width
+        views = {resized(v, *size): resized(c, *size) for v, c in self.views.items()}
+        return replace(self, views=views)
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:

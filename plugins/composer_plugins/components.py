@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from composer.arguments import sequence
 from composer.requests import total
 from composer.transforms import check_parts
 from composer_plugins.decompositions import Decomposition, Part
+from composer_plugins.resizing import resized
 
 
 def decompose(
@@ -60,6 +61,10 @@ class Components:
                 f"Components: {count} parts and {len(conditions)} conditions; give one "
                 "condition a part"
             )
+
+    def resized(self, height: int, width: int) -> Components:
+        conditions = [resized(condition, height, width) for condition in self.conditions]
+        return replace(self, parts=resized(self.parts, height, width), conditions=conditions)
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:

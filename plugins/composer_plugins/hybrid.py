@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from composer import Estimate, Request, hookimpl
 from composer.arguments import finite_list, positive
 from composer_plugins.components import decompose
 from composer_plugins.decompositions import Bands, Part
+from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +40,18 @@ class Hybrid:
         return self.low, self.high
 
     @property
+    def finest(self) -> Any:
+        """The condition that the last, plain stage of a cascade follows."""
+        return self.high
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """Linear maps that sum to the identity, in the order of the conditions."""
         return Bands((self.sigma,)).parts
+
+    def resized(self, height: int, width: int) -> Hybrid:
+        low, high = (resized(condition, height, width) for condition in self.conditions)
+        return replace(self, low=low, high=high)
 
     @hookimpl
     def noise_estimate(
@@ -75,9 +85,18 @@ class TripleHybrid:
         return self.low, self.mid, self.high
 
     @property
+    def finest(self) -> Any:
+        """The condition that the last, plain stage of a cascade follows."""
+        return self.high
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """Linear maps that sum to the identity, in the order of the conditions."""
         return Bands(tuple(self.sigmas)).parts
+
+    def resized(self, height: int, width: int) -> TripleHybrid:
+        low, mid, high = (resized(condition, height, width) for condition in self.conditions)
+        return replace(self, low=low, mid=mid, high=high)
 
     @hookimpl
     def noise_estimate(

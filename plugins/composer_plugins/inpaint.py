@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from composer import Sampler, State, hookimpl
 from composer.arguments import choice, integer
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
 from composer_plugins.known import KnownRegion
+from composer_plugins.resizing import resized_image, resized_mask
 
 Mode = Literal["clean", "renoise", "repaint"]
 
@@ -47,6 +48,13 @@ class Inpaint:
         choice(self.mode, "Inpaint: mode", _KNOWN)
         integer(self.jump_length, "Inpaint: jump_length", least=1)
         integer(self.resamples, "Inpaint: resamples", least=1)
+
+    def resized(self, height: int, width: int) -> Inpaint:
+        return replace(
+            self,
+            image=resized_image(self.image, height, width, "Inpaint: image"),
+            mask=resized_mask(self.mask, height, width, "Inpaint: mask"),
+        )
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from composer import Estimate, Sampler, State, hookimpl
 from composer.arguments import finite, positive
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
 from composer_plugins.known import KnownRegion
+from composer_plugins.resizing import resized_image, resized_mask
 from composer_plugins.walks import check_walks, plan_walks, require_walks
 
 
@@ -56,6 +57,13 @@ class LanPaint:
         positive(self.size, "LanPaint: size")
         if finite(self.guidance, "LanPaint: guidance") < 0:
             raise ValueError(f"LanPaint: guidance must be at least 0, got {self.guidance!r}")
+
+    def resized(self, height: int, width: int) -> LanPaint:
+        return replace(
+            self,
+            image=resized_image(self.image, height, width, "LanPaint: image"),
+            mask=resized_mask(self.mask, height, width, "LanPaint: mask"),
+        )
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:

@@ -16,6 +16,7 @@ from composer.arguments import integer
 from composer.images import ImageLike, to_mask
 from composer.transforms import TOLERANCE
 from composer_plugins.decompositions import Part
+from composer_plugins.resizing import resized_mask
 
 
 @runtime_checkable
@@ -56,6 +57,11 @@ class KnownPixels:
             raise ValueError(
                 "KnownPixels: mask must be 0 or 1 everywhere; round it, or use Inpaint"
             )
+
+    def resized(self, height: int, width: int) -> KnownPixels:
+        """Known is what is known of all that a pixel covers."""
+        mask = resized_mask(self.mask, height, width, "KnownPixels: mask")
+        return KnownPixels((mask > 0).float())
 
     def apply(self, x: Tensor) -> Tensor:
         mask = to_mask(self.mask).to(x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from composer.images import ImageLike, require_shape, to_tensor
 from composer.transforms import check_parts
 from composer_plugins.components import parts_of
 from composer_plugins.decompositions import Bands, Decomposition, Part
+from composer_plugins.resizing import resized, resized_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,13 @@ class Reference:
         count = len(parts_of(self.decomposition))
         if integer(self.part, "Reference: part", least=0) >= count:
             raise ValueError(f"Reference: part must be below {count}, got {self.part}")
+
+    def resized(self, height: int, width: int) -> Reference:
+        return replace(
+            self,
+            image=resized_image(self.image, height, width, "Reference: image"),
+            decomposition=resized(self.decomposition, height, width),
+        )
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:

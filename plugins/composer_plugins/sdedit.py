@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from composer import Sampler, State, hookimpl
 from composer.arguments import finite, integer
 from composer.images import ImageLike, require_shape, to_tensor
+from composer_plugins.resizing import resized_image
 
 DEFAULT_STRENGTH = 0.6
 
@@ -38,6 +39,9 @@ class SDEdit:
             raise ValueError(f"SDEdit: strength must be in (0, 1], got {self.strength!r}")
         if self.i_start is not None:
             integer(self.i_start, "SDEdit: i_start", least=0)
+
+    def resized(self, height: int, width: int) -> SDEdit:
+        return replace(self, image=resized_image(self.image, height, width, "SDEdit: image"))
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:

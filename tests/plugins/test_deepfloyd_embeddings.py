@@ -51,6 +51,16 @@ def test_with_embeddings_no_text_encoder_is_read(tiny_if, folder, embedded):
         Sampler(without, [Anagram({"identity": "a hat"})])
 
 
+def test_what_one_stage_has_encoded_the_other_reads(tiny_if, tmp_path, monkeypatch):
+    """T5 is twice as large as the UNets: of a cascade, one stage only needs it."""
+    file = tmp_path / "shared.safetensors"
+    first, second = (load_deepfloyd(tiny_if[s], stage=s, embeddings=file) for s in (1, 2))
+    first.encode(PROMPT)
+    monkeypatch.setattr(text.TextEncoder, "_load", lambda self: pytest.fail("T5 was read again"))
+    assert second.encode(PROMPT) == PROMPT
+    assert torch.equal(second.embeddings[PROMPT], first.embeddings[PROMPT])
+
+
 @pytest.mark.parametrize("ending", [".pt", ".pth", ".safetensors"])
 def test_files_of_others_are_read(folder, embedded, tmp_path, ending):
     """Any length: attention does not mind, and lengths are not mixed in one forward."""

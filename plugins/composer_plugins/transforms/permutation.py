@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +65,18 @@ class Permutation(PixelPermutation):
 
     def order(self, height: int, width: int) -> Tensor:
         return torch.tensor(self.indices)
+
+    def resized(self, height: int, width: int) -> Permutation:
+        """The same view of larger images of these proportions: square blocks of pixels move."""
+        side = math.isqrt(height * width // len(self.indices))
+        if height * width != len(self.indices) * side**2 or height % side or width % side:
+            return self  # where it is not accepted
+        across = width // side
+        blocks = torch.tensor(self.indices).reshape(-1, across)
+        blocks = blocks.repeat_interleave(side, 0).repeat_interleave(side, 1)
+        rows = blocks // across * side + (torch.arange(height) % side)[:, None]
+        columns = blocks % across * side + torch.arange(width) % side
+        return Permutation((rows * width + columns).flatten().tolist())
 
     def accepts(self, height: int, width: int) -> bool:
         return height * width == len(self.indices)

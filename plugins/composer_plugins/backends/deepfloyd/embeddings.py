@@ -28,7 +28,8 @@ NEGATIVE = ""
 class Embeddings:
     """What prompts look like to the UNet: from a file, and of new prompts from a text encoder.
 
-    New embeddings are added to the file if it is a safetensors file; others are only read.
+    New embeddings are added to the file if it is a safetensors file; others are only read. A file
+    may serve several stages of a model: what one of them has encoded the others read.
 
     Args:
         file: a file as described above, which need not exist if there is an encoder.
@@ -59,8 +60,8 @@ class Embeddings:
         self.encoder = encoder
         self.model = model
         self.device = device or torch.device("cpu")
-        stored = read_embeddings(file) if file.is_file() else {}
-        self._known = {prompt: self._checked(prompt, text) for prompt, text in stored.items()}
+        self._known: dict[str, Tensor] = {}
+        self._read()
 
     def __getitem__(self, prompt: str) -> Tensor:
         """The embedding (1, L, D) of a prompt that :meth:`prompt` returned."""
@@ -73,6 +74,8 @@ class Embeddings:
             ValueError: it is not in the file, and there is no encoder.
         """
         kept = tidy(prompt)
+        if kept not in self._known:
+            self._read()  # another stage of the model may have written it since
         if kept in self._known:
             return kept
         if self.encoder is None:
@@ -91,6 +94,12 @@ class Embeddings:
         """Give the text encoder's memory back; it is read again for a new prompt."""
         if self.encoder is not None:
             self.encoder.free()
+
+    def _read(self) -> None:
+        """Learn what is new in the file."""
+        stored = read_embeddings(self.file) if self.file.is_file() else {}
+        new = {prompt: text for prompt, text in stored.items() if prompt not in self._known}
+        self._known |= {prompt: self._checked(prompt, text) for prompt, text in new.items()}
 
     def _checked(self, prompt: str, text: Tensor) -> Tensor:
         if text.ndim != 3 or len(text) != 1 or text.shape[2] != self.width:
