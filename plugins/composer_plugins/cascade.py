@@ -15,6 +15,7 @@ from composer import Backend, Result, Sampler
 from composer.arguments import sequence
 from composer.solvers import Solver
 from composer.stack import (
+    answers_hooks,
     check_condition,
     checked_backend,
     checked_plugins,
@@ -65,6 +66,14 @@ class Stage:
             raise ValueError(
                 "Stage: condition is of a plain stage; set plain=True, or give it to the call"
             )
+
+    def link(self, before: Tensor) -> object:
+        """The plugin that shows the model what to enlarge."""
+        # Clipped as an image file would be: an overshoot is none that a model was trained on.
+        plugin = self.enlarge(before.clamp(-1, 1))
+        if not answers_hooks(plugin):
+            raise TypeError(f"Stage: enlarge returned {type(plugin).__name__}, which is no plugin")
+        return plugin
 
     @property
     def image_shape(self) -> Shape:
@@ -193,8 +202,7 @@ class Cascade:
         _, height, width = chosen.backend.shape
         try:
             shared = () if chosen.plain else self._resized(height, width)
-            # Clipped as an image file would be: an overshoot is none that a model was trained on.
-            link = [chosen.enlarge(before.clamp(-1, 1))] if stage else []
+            link = [chosen.link(before)] if stage else []
             return Sampler(
                 chosen.backend,
                 [*shared, *link, *chosen.plugins],

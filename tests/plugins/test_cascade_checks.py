@@ -139,7 +139,7 @@ def plain(backend, **options):
         (
             lambda s, m: Cascade([Stage(s), Stage(m, enlarge=lambda x: x)]),
             TypeError,
-            "stage 2: Tensor answers no hook",
+            "stage 2: Stage: enlarge returned Tensor, which is no plugin",
         ),
     ],
 )
