@@ -110,9 +110,13 @@ class State:
         self.estimate = None if self.estimate is None else self.estimate.rows(rows)
         self.selections += 1
 
-    def randn(self) -> Tensor:
-        """Fresh noise (B, C, H, W), row k from the generator of image k alone."""
-        return draw(self.generators, self.backend)
+    def randn(self, shape: tuple[int, ...] | None = None) -> Tensor:
+        """Fresh noise (B, C, H, W), row k from the generator of image k alone.
+
+        Args:
+            shape: (C, H, W), in place of the backend's.
+        """
+        return draw(self.generators, self.backend, shape)
 
     def request(self, x: Tensor, t: float) -> Request:
         """The question this run asks at (x, t)."""
@@ -131,10 +135,14 @@ class State:
         )
 
 
-def draw(generators: tuple[torch.Generator, ...], backend: Backend) -> Tensor:
+def draw(
+    generators: tuple[torch.Generator, ...],
+    backend: Backend,
+    shape: tuple[int, ...] | None = None,
+) -> Tensor:
     """Noise (B, C, H, W) on the backend's device, one image from each generator."""
     noise: Tensor = randn_tensor(
-        (len(generators), *backend.shape),
+        (len(generators), *(shape or backend.shape)),
         generator=list(generators),
         device=backend.device,
         dtype=backend.dtype,

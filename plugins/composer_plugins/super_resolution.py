@@ -51,10 +51,11 @@ class SuperResolution:
                 f"SuperResolution: noise_level must be in [0, {len(schedule) - 1}], got "
                 f"{self.noise_level!r}"
             )
-        channels, wanted = to_tensor(self.image).shape[1], sampler.backend.shape[0]
-        if channels != wanted:
+        # A latent model makes other channels than those of the image that it sees beside them.
+        makes = getattr(sampler.backend, "image_shape", sampler.backend.shape)[0]
+        if (channels := to_tensor(self.image).shape[1]) != makes:
             raise ValueError(
-                f"SuperResolution: image has {channels} channel(s) but the backend makes {wanted}; "
+                f"SuperResolution: image has {channels} channel(s) but the backend makes {makes}; "
                 "convert it first"
             )
         if sum(isinstance(plugin, SuperResolution) for plugin in sampler.plugins) > 1:
@@ -69,6 +70,6 @@ class SuperResolution:
         level = float(self.noise_level)
         state.beside = {
             **state.beside,
-            "low_res": schedule.add_noise(enlarged, state.randn(), level),
+            "low_res": schedule.add_noise(enlarged, state.randn(tuple(enlarged.shape[1:])), level),
             "noise_level": state.x.new_full((len(state.x),), level),
         }

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from composer import UNCONDITIONAL
 from composer_plugins.backends.deepfloyd.text import TextEncoder
 from composer_plugins.writing import write_atomically
 
@@ -66,6 +68,17 @@ class Embeddings:
     def __getitem__(self, prompt: str) -> Tensor:
         """The embedding (1, L, D) of a prompt that :meth:`prompt` returned."""
         return self._known[prompt]
+
+    def encode(self, condition: Any) -> str:
+        """:meth:`prompt` of a condition; no condition is the empty prompt.
+
+        Raises:
+            ValueError: it is none of the two.
+        """
+        prompt = NEGATIVE if condition is UNCONDITIONAL else condition
+        if not isinstance(prompt, str):
+            raise ValueError(f"a condition must be a prompt, a string, got {condition!r}")
+        return self.prompt(prompt)
 
     def prompt(self, prompt: str) -> str:
         """The prompt as it is kept, the same object each time, its embedding now at hand.

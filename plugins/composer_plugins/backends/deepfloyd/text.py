@@ -1,4 +1,4 @@
-"""DeepFloyd IF's text encoder, T5, in memory only for as long as there is text to encode."""
+"""The text encoders, T5 and CLIP, in memory only for as long as there is text to encode."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from torch import Tensor
 from composer_plugins.backends.deepfloyd.reading import readable, require_all, require_packages
 from composer_plugins.backends.files import Source
 
-MAX_LENGTH = 77  # T5 reads more, but IF was trained on no more
+MAX_LENGTH = 77  # T5 reads more, but IF was trained on no more; CLIP reads no more
 FILES = ("tokenizer/*", "text_encoder/*.json", "text_encoder/*.safetensors")
 
 
 @dataclass(eq=False)
 class TextEncoder:
-    """T5 as IF uses it: 77 tokens, padded to that; the mask of the padding goes to T5 alone.
+    """T5 as IF uses it: 77 tokens, padded to that; the mask of the padding goes to T5 alone. Or
+    CLIP as the upscaler of stage III uses it, which is shown no mask.
 
     Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
     Transformer", arXiv 1910.10683; Saharia et al. 2022 (Imagen), arXiv 2205.11487.
@@ -27,11 +28,17 @@ class TextEncoder:
     Args:
         source: the pipeline whose text_encoder and tokenizer are read when first used.
         device, dtype: where and in what it computes.
+        kind: its class in transformers.
+        masked: whether it is told which tokens are padding.
+        packages: what reading it needs.
     """
 
     source: Source
     device: torch.device
     dtype: torch.dtype
+    kind: str = "T5EncoderModel"
+    masked: bool = True
+    packages: tuple[str, ...] = ("transformers", "sentencepiece", "google.protobuf")
     _loaded: tuple[Any, Any] | None = field(default=None, init=False)
 
     @torch.no_grad()
@@ -52,7 +59,8 @@ class TextEncoder:
                 f"IF reads {MAX_LENGTH} tokens of a prompt; the end of {prompt!r} is cut off",
                 stacklevel=2,
             )
-        text: Tensor = encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+        mask = tokens.attention_mask if self.masked else None
+        text: Tensor = encoder(tokens.input_ids, attention_mask=mask)[0]
         return text.cpu()
 
     def free(self) -> None:
@@ -65,17 +73,19 @@ class TextEncoder:
             torch.cuda.empty_cache()
 
     def _load(self) -> tuple[Any, Any]:
-        require_packages("encoding prompts", "transformers", "sentencepiece", "google.protobuf")
-        from transformers import AutoTokenizer, T5EncoderModel  # noqa: PLC0415  # slow, optional
+        require_packages("encoding prompts", *self.packages)
+        import transformers  # noqa: PLC0415  # slow, optional
 
         folder = self.source.fetch(FILES)
         place = folder / "text_encoder"
         with readable(place):
             # The dtype is always given: T5's configuration may say float16, which the UNet is
             # not, and a cast afterwards would also cast the layers that T5 keeps in float32.
-            encoder, found = T5EncoderModel.from_pretrained(
+            encoder, found = getattr(transformers, self.kind).from_pretrained(
                 place, dtype=self.dtype, local_files_only=True, output_loading_info=True
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder / "tokenizer", local_files_only=True
+            )
         require_all(found["missing_keys"], place)
         return tokenizer, encoder.eval().to(self.device)
