@@ -107,7 +107,9 @@ def checked(asked: object, who: str) -> list[Request]:
 def described(function: Callable[..., Any]) -> str:
     """'CFG.noise_estimate' for a bound method, for error messages."""
     owner = getattr(function, "__self__", None)
-    name = getattr(function, "__name__", repr(function))
+    name = getattr(function, "__name__", None)  # repr only if need be: it prints whole networks
+    if name is None:
+        return repr(function)
     return f"{type(owner).__name__}.{name}" if owner is not None else name
 
 

@@ -137,6 +137,7 @@ class DiscreteSchedule(Schedule):
         self._levels = torch.cat([clean, sigmas / (alphas + sigmas)])
         self.spacing: Spacing = spacing
         self.steps_offset = steps_offset
+        self._known: dict[float, tuple[float, float]] = {}
 
     @classmethod
     def linear(
@@ -152,6 +153,12 @@ class DiscreteSchedule(Schedule):
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
+
+    def at(self, t: float) -> tuple[float, float]:
+        # Kept: every step asks a dozen times for the same two, and a table of tensors is slow.
+        if t not in self._known:
+            self._known[t] = super().at(t)
+        return self._known[t]
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         if bool(((t < -1) | (t > len(self) - 1)).any()):

@@ -126,6 +126,17 @@ class Constant:
         return self.kept
 
 
+def test_no_plugin_is_printed_in_a_run():
+    """A name for messages must not cost the repr of a plugin, which may hold a network."""
+
+    class Silent(CFG):
+        def __repr__(self):
+            raise AssertionError("printed")
+
+    stack = [Silent(3.0), Anagram({"identity": 0, "flip": 1})]
+    assert Sampler(mixture(), stack, num_inference_steps=2).sample().stats.calls == 2
+
+
 def test_a_plugin_may_answer_without_asking():
     stats = Sampler(mixture(), [Constant()], num_inference_steps=4).sample().stats
     assert (stats.calls, stats.evaluated) == (1, 1)

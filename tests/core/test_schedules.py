@@ -149,3 +149,17 @@ def test_logit_normal_times_are_normal_quantiles(mean, spread, seed):
 def test_an_offset_beyond_the_schedule_is_refused():
     with pytest.raises(ValueError, match="steps_offset=1 plans time 1000 of 1000"):
         DiscreteSchedule(DiscreteSchedule.linear().alphas_cumprod, "leading", 1).times(1000)
+
+
+def test_a_discrete_schedule_looks_a_time_up_once(monkeypatch):
+    """Every step asks a dozen times for the same two."""
+    schedule = DiscreteSchedule.linear()
+    expected = [float(value) for value in schedule.alpha_sigma(torch.tensor(500.0))]
+    looked_up = []
+    table = DiscreteSchedule.alpha_sigma
+    monkeypatch.setattr(
+        DiscreteSchedule, "alpha_sigma", lambda self, t: looked_up.append(t) or table(self, t)
+    )
+    assert [*schedule.at(500.0)] == [*schedule.at(500)] == expected
+    assert schedule.at(499.0) != schedule.at(500.0)
+    assert len(looked_up) == 2
