@@ -75,3 +75,10 @@ class Backend(Protocol):
 def models_of(backend: Backend) -> tuple[str, ...]:
     """The names of the further models behind a backend: its optional attribute ``models``."""
     return tuple(getattr(backend, "models", ()))
+
+
+def image_shape_of(backend: Backend) -> tuple[int, int, int]:
+    """(C, H, W) of finished images: its optional attribute ``image_shape``, of a latent model whose
+    ``finish`` decodes x; otherwise ``shape``."""
+    shape: tuple[int, int, int] = getattr(backend, "image_shape", backend.shape)
+    return shape

@@ -52,6 +52,14 @@ def tiny_if(tmp_path_factory):
     return tiny_if.build(tmp_path_factory.mktemp("tiny_if"))
 
 
+@pytest.fixture(scope="session")
+def tiny_upscaler(tmp_path_factory):
+    """The folder of a tiny x4 upscaler, IF's stage III, as diffusers saves it."""
+    import tiny_upscaler
+
+    return tiny_upscaler.build(tmp_path_factory.mktemp("tiny_upscaler"))
+
+
 @pytest.fixture
 def folder(tiny_if, tmp_path):
     """The tiny IF's stage I in a folder that a test may spoil."""

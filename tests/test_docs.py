@@ -20,9 +20,14 @@ def test_the_page_runs(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     if page.name == "deepfloyd.md":  # a folder of a model's name goes before the hub
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        (tmp_path / "DeepFloyd").mkdir()
-        for stage, name in ((1, "IF-I-XL-v1.0"), (2, "IF-II-L-v1.0")):
-            (tmp_path / "DeepFloyd" / name).symlink_to(request.getfixturevalue("tiny_if")[stage])
+        folders = {
+            "DeepFloyd/IF-I-XL-v1.0": request.getfixturevalue("tiny_if")[1],
+            "DeepFloyd/IF-II-L-v1.0": request.getfixturevalue("tiny_if")[2],
+            "stabilityai/stable-diffusion-x4-upscaler": request.getfixturevalue("tiny_upscaler"),
+        }
+        for name, folder in folders.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).symlink_to(folder)
     namespace = {"__name__": "page"}
     for number, block in enumerate(blocks(page)):
         exec(compile(block, f"{page.name} block {number}", "exec"), namespace)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from composer import Backend, Result, Sampler
 from composer.arguments import sequence
+from composer.backends import image_shape_of
 from composer.solvers import Solver
 from composer.stack import (
     answers_hooks,
@@ -78,8 +79,7 @@ class Stage:
     @property
     def image_shape(self) -> Shape:
         """(C, H, W) of what it makes; a latent model makes larger images than it denoises."""
-        shape: Shape = getattr(self.backend, "image_shape", self.backend.shape)
-        return shape
+        return image_shape_of(self.backend)
 
 
 @dataclass(frozen=True, eq=False)

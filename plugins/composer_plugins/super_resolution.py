@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from composer import Sampler, State, hookimpl
 from composer.arguments import finite
+from composer.backends import image_shape_of
 from composer.images import ImageLike, to_tensor
 
 
@@ -52,7 +53,7 @@ class SuperResolution:
                 f"{self.noise_level!r}"
             )
         # A latent model makes other channels than those of the image that it sees beside them.
-        makes = getattr(sampler.backend, "image_shape", sampler.backend.shape)[0]
+        makes = image_shape_of(sampler.backend)[0]
         if (channels := to_tensor(self.image).shape[1]) != makes:
             raise ValueError(
                 f"SuperResolution: image has {channels} channel(s) but the backend makes {makes}; "

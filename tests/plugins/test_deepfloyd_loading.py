@@ -82,7 +82,8 @@ def test_other_sizes_are_multiples(tiny_if, embedded):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"stage": 3}, "stage must be 1 .* or 2"),
+        ({"stage": 4}, "stage must be 1 .* 2 .* or 3"),
+        ({"stage": 3}, "is stage 1 of IF; load it with stage=1"),
         ({"stage": 2}, "is stage 1 of IF; load it with stage=1"),
         ({"dtype": "half"}, "dtype must be one of"),
         ({"device": "cuda:99"}, "device 'cuda:99' is not available"),

@@ -1,15 +1,76 @@
-"""What goes wrong when parts of a pipeline are read, as sentences."""
+"""Reading the parts of a pipeline, and what goes wrong, as sentences."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
+from torch import nn
+
+from composer.arguments import integer
 
 EXTRA = "pip install 'diffusion-composer[deepfloyd]'"
+
+
+UNET = "UNet2DConditionModel"
+_WEIGHTS = "diffusion_pytorch_model"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How networks are read: in what, to where, and from which files.
+
+    Args:
+        dtype: of the weights.
+        device: where they compute.
+        offload: keep them in the CPU's memory, and bring each layer to the device in its turn.
+        variant: of the files, such as "fp16".
+    """
+
+    dtype: torch.dtype
+    device: torch.device
+    offload: bool = False
+    variant: str | None = None
+
+    def files(self, part: str) -> list[str]:
+        """Patterns of the weights of a part of a pipeline."""
+        stem = _WEIGHTS if self.variant is None else f"{_WEIGHTS}.{self.variant}"
+        endings = (f"{stem}.safetensors", f"{stem}-*.safetensors", "*.index*.json")
+        return [f"{part}/{ending}" for ending in endings]
+
+    def network(self, place: Path, kind: str) -> nn.Module:
+        """The network in a folder, of a class of diffusers, for evaluation and on its device.
+
+        Raises:
+            ValueError: weights that are missing, damaged or another model's.
+        """
+        import diffusers  # noqa: PLC0415  # slow to import
+
+        with readable(place):
+            network, found = getattr(diffusers, kind).from_pretrained(
+                place,
+                dtype=self.dtype,
+                variant=self.variant,
+                local_files_only=True,
+                use_safetensors=True,
+                low_cpu_mem_usage=importable("accelerate"),
+                output_loading_info=True,
+            )
+        require_all(found["missing_keys"], place)
+        evaluated: nn.Module = network.eval().requires_grad_(False)
+        if not self.offload:
+            return nn.Module.to(evaluated, self.device)
+        require_packages("offload=True", "accelerate")
+        from accelerate import cpu_offload  # noqa: PLC0415  # optional
+
+        offloaded: nn.Module = cpu_offload(evaluated, self.device)
+        return offloaded
 
 
 @contextmanager
@@ -54,3 +115,19 @@ def importable(name: str) -> bool:
     except ImportError:
         return False
     return True
+
+
+def halved(config: Mapping[str, Any]) -> int:
+    """By what a network with this configuration divides the sides of an image on its way down."""
+    return int(2 ** (len(config["block_out_channels"]) - 1))
+
+
+def checked_size(size: int | None, default: int, factor: int) -> int:
+    """The height and width of images that a network can halve on its way down."""
+    chosen = integer(default if size is None else size, "size", least=1)
+    if chosen % factor:
+        raise ValueError(
+            f"size must be a multiple of {factor}, which the UNet halves on its way down; got "
+            f"{chosen}"
+        )
+    return chosen

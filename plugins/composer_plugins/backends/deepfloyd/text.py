@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -89,3 +91,8 @@ class TextEncoder:
             )
         require_all(found["missing_keys"], place)
         return tokenizer, encoder.eval().to(self.device)
+
+
+CLIP = partial(TextEncoder, kind="CLIPTextModel", masked=False, packages=("transformers",))
+ENCODERS: dict[int, Callable[..., TextEncoder]] = {1: TextEncoder, 2: TextEncoder, 3: CLIP}
+"""Of each stage."""

@@ -63,7 +63,7 @@ def load_diffusers(
     folder = source.fetch(_CONFIGS)
     _require_pixels(folder)
     config = _require_unet(folder)
-    own = _scheduler(folder if scheduler is None else Source(scheduler).fetch(()))
+    own = read_scheduler(folder if scheduler is None else Source(scheduler).fetch(()))
     learns_variance = _learns_variance(config, own)
     unconditional = _unconditional_label(folder, config, unconditional_label)
     endings = [".safetensors", ".safetensors.index.json"] if use_safetensors else [""]
@@ -181,9 +181,9 @@ def _require_unet(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _scheduler(folder: Path) -> Any:
+def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
     """The scheduler of a folder, its betas and prediction type known."""
-    file = _folder_of(folder, "scheduler", "scheduler_config.json") / "scheduler_config.json"
+    file = _folder_of(folder, part, "scheduler_config.json") / "scheduler_config.json"
     config = read_json(file)
     known = getattr(diffusers, str(config.get("_class_name")), None)
     if not (isinstance(known, type) and issubclass(known, SchedulerMixin)):

@@ -1,0 +1,76 @@
+"""Reading stage III: what the upscaler has beyond a UNet and a text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from composer.schedules import DiscreteSchedule
+from composer.solvers import DiffusersSolver
+from composer_plugins.backends.deepfloyd.embeddings import Embeddings
+from composer_plugins.backends.deepfloyd.reading import (
+    UNET,
+    Reader,
+    checked_size,
+    halved,
+    readable,
+)
+from composer_plugins.backends.deepfloyd.upscaler import UpscalerBackend
+from composer_plugins.backends.diffusers_unet.loading import PREDICTIONS, read_scheduler
+from composer_plugins.backends.files import read_json
+
+SIZE = 1024
+"""Of the images: four times those of stage II."""
+MAX_NOISE_LEVEL = 350
+
+
+def read_upscaler(
+    folder: Path,
+    reader: Reader,
+    embeddings: Embeddings,
+    config: Mapping[str, Any],
+    size: int | None,
+) -> UpscalerBackend:
+    """The upscaler in a folder.
+
+    Args:
+        folder: as diffusers saves a StableDiffusionUpscalePipeline.
+        reader: of its networks.
+        embeddings: of prompts, by its text encoder.
+        config: of its UNet.
+        size: height and width of the images; None for 1024.
+    """
+    with readable(folder / "vae"):
+        decoder = read_json(folder / "vae" / "config.json")
+    scheduler = read_scheduler(folder, "scheduler")
+    noising = read_scheduler(folder, "low_res_scheduler")
+    chosen = checked_size(size, SIZE, halved(decoder) * halved(config))
+    return UpscalerBackend(
+        unet=reader.network(folder / "unet", UNET),
+        vae=replace(reader, dtype=torch.float32).network(folder / "vae", "AutoencoderKL"),
+        embeddings=embeddings,
+        schedule=_schedule(scheduler),
+        prediction=PREDICTIONS[scheduler.config.prediction_type],
+        default_solver=DiffusersSolver(scheduler),
+        low_res_schedule=DiscreteSchedule(noising.alphas_cumprod[: _max_noise_level(folder) + 1]),
+        size=chosen,
+        device=reader.device,
+    )
+
+
+def _schedule(scheduler: Any) -> DiscreteSchedule:
+    config = scheduler.config
+    return DiscreteSchedule(
+        scheduler.alphas_cumprod, config.get("timestep_spacing", "leading"), config.steps_offset
+    )
+
+
+def _max_noise_level(folder: Path) -> int:
+    """The most noise that the small image may have."""
+    file = folder / "model_index.json"
+    index = read_json(file) if file.is_file() else {}
+    return int(index.get("max_noise_level", MAX_NOISE_LEVEL))
