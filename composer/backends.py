@@ -82,3 +82,26 @@ def image_shape_of(backend: Backend) -> tuple[int, int, int]:
     ``finish`` decodes x; otherwise ``shape``."""
     shape: tuple[int, int, int] = getattr(backend, "image_shape", backend.shape)
     return shape
+
+
+def checked_outputs(outputs: object, requests: Sequence[Request], who: str) -> list[Output]:
+    """What ``evaluate`` returned, if it is one Output a request, each of its request's shape."""
+    mend = f"{who} must return a list of one composer.Output(prediction, variance) a request"
+    if not isinstance(outputs, list | tuple) or not all(isinstance(o, Output) for o in outputs):
+        raise TypeError(f"{mend}, got {type(outputs).__name__}")
+    if len(outputs) != len(requests):
+        raise ValueError(f"{mend}, got {len(outputs)} for {len(requests)}")
+    for output, request in zip(outputs, requests, strict=True):
+        for name, part in output._asdict().items():
+            if part is None and name == "variance":
+                continue
+            if not isinstance(part, Tensor) or not part.is_floating_point():
+                raise TypeError(f"{who} returned a {name} that is no tensor of floating point")
+            if part.shape != request.x.shape:
+                raise ValueError(
+                    f"{who} returned a {name} of shape {tuple(part.shape)} for x of "
+                    f"{tuple(request.x.shape)}; split a learned variance off into Output.variance"
+                )
+    if len({o.variance is None for o in outputs}) > 1:
+        raise ValueError(f"{who} returned a variance with some outputs only; with all or none")
+    return list(outputs)

@@ -17,8 +17,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from composer.backends import Backend, Output, models_of
+from composer.arguments import finite
+from composer.backends import Backend, Output, checked_outputs, models_of
 from composer.errors import NonFiniteError
+from composer.images import all_finite
 from composer.requests import UNCONDITIONAL, Estimate, Request
 from composer.result import Stats
 
@@ -41,6 +43,7 @@ def resolve(request: Request, plugins: Sequence[NoiseEstimate]) -> Asking[Estima
     if not plugins:
         return (yield [request])[0]
     outer, inner = plugins[0], plugins[1:]
+    written = version(request.x)
     estimate = yield from converse(outer(request), inner, described(outer))
     if not isinstance(estimate, Estimate):
         raise TypeError(
@@ -52,6 +55,13 @@ def resolve(request: Request, plugins: Sequence[NoiseEstimate]) -> Asking[Estima
             f"{described(outer)} returned a prediction of shape "
             f"{tuple(estimate.prediction.shape)} for x of {tuple(request.x.shape)}"
         )
+    if estimate.t != request.t:
+        raise ValueError(
+            f"{described(outer)} returned an estimate at t = {estimate.t:g} when it was asked at "
+            f"t = {request.t:g}; what was kept of another time is replace(x=..., t=...)d first"
+        )
+    if version(request.x) != written:
+        raise ValueError(f"{described(outer)} wrote into request.x; work on a copy")
     return estimate
 
 
@@ -102,6 +112,11 @@ def checked(asked: object, who: str) -> list[Request]:
         f"{who} yielded {type(asked).__name__}, not a list of Requests; write "
         "`estimates = yield [request, ...]`, with square brackets around a single request too"
     )
+
+
+def version(x: Tensor) -> int:
+    """How often x was written into; inference tensors do not count."""
+    return 0 if x.is_inference() else x._version
 
 
 def described(function: Callable[..., Any]) -> str:
@@ -160,6 +175,12 @@ class Model:
                 f"a plugin asks for the model {request.model!r} and {type(self.backend).__name__} "
                 f"has {sorted(models_of(self.backend)) or 'one only'}"
             )
+        finite(request.t, "the t that a plugin's request asks at")
+        if request.x.shape[1:] != self.backend.shape:
+            raise ValueError(
+                f"a plugin asks about an x of shape {tuple(request.x.shape)} and the backend makes "
+                f"(B, {', '.join(map(str, self.backend.shape))})"
+            )
         condition = UNCONDITIONAL if request.condition is None else request.condition
         return request.replace(condition=self.backend.encode(condition))
 
@@ -181,19 +202,10 @@ class Model:
 
     def _call(self, requests: list[Request]) -> Sequence[Output]:
         self.stats.calls += 1
-        outputs = self.backend.evaluate(requests)
-        if len(outputs) != len(requests):
-            raise ValueError(
-                f"{type(self.backend).__name__}.evaluate returned {len(outputs)} outputs for "
-                f"{len(requests)} requests; return one Output a request, in order"
-            )
-        for output, request in zip(outputs, requests, strict=True):
-            if output.prediction.shape != request.x.shape:
-                raise ValueError(
-                    f"{type(self.backend).__name__}.evaluate returned a prediction of shape "
-                    f"{tuple(output.prediction.shape)} for x of {tuple(request.x.shape)}; split a "
-                    "learned variance off into Output.variance"
-                )
+        who, written = f"{type(self.backend).__name__}.evaluate", [version(r.x) for r in requests]
+        outputs = checked_outputs(self.backend.evaluate(requests), requests, who)
+        if [version(r.x) for r in requests] != written:
+            raise ValueError(f"{who} wrote into a request's x; work on a copy")
         if self.backend.device.type == "cuda":
             torch.cuda.synchronize(self.backend.device)  # or model_seconds would time the launch
         return outputs
@@ -233,7 +245,7 @@ def _rows(requests: list[Request], start: int, stop: int) -> list[Request]:
 
 def _require_finite(output: Output, request: Request) -> None:
     parts = [part for part in output if part is not None]
-    if not all(bool(torch.isfinite(part).all()) for part in parts):
+    if not all(all_finite(part) for part in parts):
         raise NonFiniteError(
             f"the model returned NaN or Inf at step {request.step} (t = {request.t:g}) for the "
             f"condition {request.condition!r}; check the weights, or use a wider dtype"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image
@@ -57,6 +59,14 @@ def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
             "scale it, for example by x / 127.5 - 1"
         )
     return image if image.ndim == 4 else image[None]
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether no value is NaN or infinite.
+
+    Their sum then is finite too, which is a tenth of the work to see; unless it overflows.
+    """
+    return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
 
 
 def to_mask(mask: ImageLike) -> Tensor:

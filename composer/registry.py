@@ -24,6 +24,7 @@ from composer.errors import UnknownNameError
 from composer.transforms import Composed, Inverse, Transform
 
 Example = Callable[[], object]
+OWN = "diffusion-composer"
 ALLOWED = "COMPOSER_PLUGINS"
 """Environment variable: comma-separated names of the entry points to load; unset loads all."""
 
@@ -150,7 +151,9 @@ def installed() -> Registry:
     registry = Registry().with_offers(_own())
     allowed = os.environ.get(ALLOWED)
     names = None if allowed is None else {name.strip() for name in allowed.split(",")}
-    for entry in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
+    # Our own first: no package may take the name of what came with the library.
+    entries = entry_points(group=hookspecs.PROJECT)
+    for entry in sorted(entries, key=lambda e: (_distribution(e) != OWN, e.name)):
         if names is None or entry.name in names:
             registry = _loaded(registry, entry)
     return registry
@@ -225,9 +228,13 @@ def _own() -> Register:
     return register
 
 
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "unknown"
+
+
 def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
     """The registry and what one entry point offers, or its error as a row."""
-    distribution = entry.dist.name if entry.dist else "unknown"
+    distribution = _distribution(entry)
     version = entry.dist.version if entry.dist else "unknown"
     error = None
     try:
@@ -237,8 +244,13 @@ def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
         manager.register(entry.load(), name=entry.name)
         manager.check_pending()
         manager.hook.register_plugins(register=register)
+        if not register.offers:
+            raise ValueError("it offers nothing; mark register_plugins with @composer.hookimpl")
         registry = registry.with_offers(register)
-    except Exception as caught:  # a third party's code: whatever it raises is its row's error
+    except (
+        Exception,
+        SystemExit,
+    ) as caught:  # whatever other people's code raises
         error = f"{type(caught).__name__}: {caught}"
     package = Package(entry.name, distribution, version, error)
     return Registry(registry.offers, (*registry.packages, package))

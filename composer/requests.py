@@ -166,14 +166,17 @@ class Estimate:
         prediction: Tensor | None = None,
         variance: Tensor | _Keep | None = _KEEP,
         x: Tensor | None = None,
+        t: float | None = None,
         kind: Prediction | None = None,
     ) -> Estimate:
-        """A copy with the fields given changed; ``kind`` says what a new prediction means."""
+        """A copy with the fields given changed; ``kind`` says what a new prediction means. A
+        prediction kept from an earlier step is used again at the request's ``x`` and ``t``."""
         return replace(
             self,
             prediction=self.prediction if prediction is None else prediction,
             variance=self.variance if variance is _KEEP else variance,
             x=self.x if x is None else x,
+            t=self.t if t is None else t,
             kind=self.kind if kind is None else kind,
         )
 
@@ -209,6 +212,11 @@ class Estimate:
     def __add__(self, other: Estimate) -> Estimate:
         return self.replace(prediction=self.prediction + self._alike(other).prediction)
 
+    def __radd__(self, other: int) -> Estimate:
+        if other != 0:  # where sum() begins
+            raise TypeError(f"an estimate and {other!r:.50} cannot be added")
+        return self
+
     def __sub__(self, other: Estimate) -> Estimate:
         return self.replace(prediction=self.prediction - self._alike(other).prediction)
 
@@ -228,6 +236,17 @@ class Estimate:
             raise TypeError(
                 f"an estimate and a {type(other).__name__} cannot be added; use with_x0, "
                 "with_noise or replace(prediction=...)"
+            )
+        if (other.t, other.prediction.shape) != (self.t, self.prediction.shape):
+            raise ValueError(
+                f"an estimate of {tuple(self.prediction.shape)} at t = {self.t:g} was combined "
+                f"with one of {tuple(other.prediction.shape)} at t = {other.t:g}"
+            )
+        # The same tensor, unless views rounded it on the way there and back.
+        if other.x is not self.x and not torch.allclose(other.x, self.x, atol=1e-2):
+            raise ValueError(
+                "estimates of two different images were combined; carry what was asked of "
+                "request.seen_through(view) back by estimate.seen_back(view)"
             )
         if other.kind != self.kind:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,8 @@ class Result:
         x: (B, C, H, W) in [-1, 1], up to the model's overshoot.
         seeds: image k is a function of seeds[k].
         stats: what it cost.
+        recipe: JSON-able: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
+            repeats the call.
         views: the transforms that the plugins showed the images through.
         condition: as given to the call.
     """
@@ -53,7 +55,7 @@ class Result:
     x: Tensor
     seeds: tuple[int, ...]
     stats: Stats
-    _describe: Callable[[], dict[str, Any]] = field(repr=False)
+    recipe: dict[str, Any] = field(repr=False)
     views: tuple[Transform, ...] = ()
     condition: Any = None
 
@@ -61,12 +63,6 @@ class Result:
     def images(self) -> list[Image.Image]:
         """The samples as PIL images, values outside [-1, 1] clipped."""
         return to_pil(self.x)
-
-    @cached_property
-    def recipe(self) -> dict[str, Any]:
-        """JSON-able: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))`` repeats
-        the call."""
-        return self._describe()
 
     def animate(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from functools import partial
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +76,14 @@ class Sampler:
         """
         began, model = time.perf_counter(), self._model()
         state = self._begin(condition, seeds)
+        recipe = recipes.describe(self, condition, state.seeds)  # now: arguments may change later
         goes_back = self.backend.schedule.goes_back
         total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
         steps = tqdm(self._run(state, model), total=total, disable=not progress)
         deque(steps, maxlen=0)  # runs them all, keeps none
         model.stats.seconds = time.perf_counter() - began
-        describe = partial(recipes.describe, self, condition, state.seeds)
         views = stack.views(self.plugins)
-        return Result(state.x, state.seeds, model.stats, describe, views, condition)
+        return Result(state.x, state.seeds, model.stats, recipe, views, condition)
 
     def stream(self, condition: Any = None, seeds: Iterable[int] = (0,)) -> Iterator[State]:
         """The state after every step; arguments as for :meth:`sample`, checked at once.
@@ -146,10 +145,11 @@ class Sampler:
         stepped: Any = self._hooks.hook.step(state=state, estimate=estimate)
         if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
             stepped = drive(converse(stepped, self._noise_estimates, "step"), model)
-        state.x = stack.checked_step(stepped, state)
+        state.x = stack.checked_image(stepped, state, "step")
         state.estimate = estimate
         state.position += 1
         self._hooks.hook.post_step(state=state)
+        stack.checked_image(state.x, state, "post_step")
         if state.finished:
             self._hooks.hook.finish(state=state)
             stack.check_finished(state)

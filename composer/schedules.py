@@ -66,10 +66,21 @@ class Schedule(ABC):
         """The forward process: x_t = alpha(t) x_0 + sigma(t) noise.
 
         Args:
-            x0, noise: (B, C, H, W), x0 in [-1, 1].
+            x0, noise: (B, C, H, W), or (1, C, H, W) for all; x0 in [-1, 1].
             t: one time, or one an image (B,).
         """
+        if not x0.is_floating_point() or x0.shape[1:] != noise.shape[1:]:
+            raise ValueError(
+                f"x0 and noise must be floating point and of one (C, H, W), got {x0.dtype} "
+                f"{tuple(x0.shape)} and {noise.dtype} {tuple(noise.shape)}"
+            )
         times = torch.as_tensor(t, dtype=torch.float64, device=x0.device)
+        images = {1, len(x0), len(noise), len(times) if times.ndim else 1}
+        if len(images) > 2:
+            raise ValueError(
+                f"x0, noise and t must be one, or one an image, got {len(x0)}, {len(noise)} and "
+                f"{len(times) if times.ndim else 1} of them"
+            )
         alpha, sigma = (
             v.to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1)) for v in self.alpha_sigma(times)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from composer import hookspecs
 from composer.arguments import finite
-from composer.backends import Backend
+from composer.backends import Backend, image_shape_of
 from composer.driver import NoiseEstimate, require_generator
 from composer.errors import NonFiniteError
+from composer.images import all_finite
 from composer.requests import UNCONDITIONAL
 from composer.solvers import Solver
 from composer.state import State
@@ -46,15 +48,18 @@ def checked_backend(backend: Backend) -> Backend:
     return backend
 
 
-def checked_step(x: object, state: State) -> Tensor:
-    shape = tuple(state.x.shape)
-    if not isinstance(x, Tensor) or x.shape != shape:
-        what = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"step returned {what}; it must return the next image, a tensor {shape}")
-    if not bool(torch.isfinite(x).all()):
+def checked_image(
+    x: object, state: State, hook: str, image: tuple[int, ...] | None = None
+) -> Tensor:
+    """What a hook made of the image, if it is the image (C, H, W) of a run."""
+    shape, dtype = (len(state.origin), *(image or state.backend.shape)), state.backend.dtype
+    if not isinstance(x, Tensor) or x.shape != shape or x.dtype != dtype:
+        what = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{hook} made x a {what}; it must be a tensor, {dtype} {shape}")
+    if not all_finite(x):
         raise NonFiniteError(
-            f"x became NaN or Inf at step {state.step} though the model's predictions were finite; "
-            "check the plugins, and scales that are very large"
+            f"x became NaN or Inf in {hook} at step {state.step} though the model's predictions "
+            "were finite; check the plugins, and scales that are very large"
         )
     return x
 
@@ -62,13 +67,15 @@ def checked_step(x: object, state: State) -> Tensor:
 def checked_start(state: State) -> State:
     if len(state.times) < 2 or state.stopped:
         raise ValueError("no step is left after start; leave at least two times in state.times")
+    schedule = state.backend.schedule
     for time in state.times:
-        state.backend.schedule.at(finite(time, "after start, a time in state.times"))
-    if state.backend.schedule.goes_back(state.times[-2], state.times[-1]):
+        schedule.at(finite(time, "after start, a time in state.times"))
+    if schedule.goes_back(state.times[-2], state.times[-1]):
         raise ValueError("state.times ends in a jump back to noise; it must end in a step")
-    shape = (len(state.origin), *state.backend.shape)
-    if not isinstance(state.x, Tensor) or tuple(state.x.shape) != shape:
-        raise ValueError(f"after start, state.x must be a tensor of shape {shape}")
+    for time, following in pairwise(state.times):
+        if schedule.noise_level(time) == 0 and not schedule.goes_back(time, following):
+            raise ValueError(f"state.times has a step from {time:g}, where the image is clean")
+    checked_image(state.x, state, "start")
     return state
 
 
@@ -78,6 +85,7 @@ def check_finished(state: State) -> None:
             f"the run ended with {len(state.x)} images of {len(state.seeds)} seeds; a plugin that "
             "follows several images a seed must select one of them in its finish"
         )
+    checked_image(state.x, state, "finish", image_shape_of(state.backend))
 
 
 def views(plugins: Iterable[object]) -> tuple[Transform, ...]:
@@ -126,7 +134,8 @@ def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
 
 def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     """Seeds as a tuple of integers, or a sentence that says what is wrong with them."""
-    if isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
+    scalar = isinstance(seeds, Tensor) and seeds.ndim == 0
+    if scalar or isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
         raise TypeError(
             f"seeds must be a sequence of integers such as [0] or range(8), got {seeds!r}"
         )

@@ -126,8 +126,11 @@ class State:
     def snapshot(self) -> State:
         """A copy that later steps leave as it is, and that leaves them alone."""
         generators = tuple(torch.Generator().set_state(g.get_state()) for g in self.generators)
+        past = self.estimate
         return dataclasses.replace(
             self,
+            x=self.x.clone(),
+            estimate=past and past.replace(prediction=past.prediction.clone(), x=past.x.clone()),
             times=list(self.times),
             beside=dict(self.beside),
             memory=dict(self.memory),

@@ -85,7 +85,7 @@ class Inpaint:
     def post_step(self, state: State) -> None:
         self._project(state)
 
-    @hookimpl
+    @hookimpl(trylast=True)
     def finish(self, state: State) -> None:
         """Exact where nothing was to be repainted, whatever others did after the last step."""
         state.x = state.memory[self].restored(state)

@@ -37,7 +37,5 @@ class KnownRegion:
         return self.mask * unknown + (1 - self.mask) * known
 
     def restored(self, state: State) -> Tensor:
-        """x, exact where nothing was to be repainted; x as it is after a run that was stopped."""
-        if state.position + 1 < len(state.times):
-            return state.x
+        """x, exact where nothing was to be repainted, also where a run was stopped in noise."""
         return torch.where(self.mask == 0, self.image(state), state.x)

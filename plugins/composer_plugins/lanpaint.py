@@ -106,7 +106,7 @@ class LanPaint:
         known = past.schedule.add_noise(image, noise, state.t)
         state.x = region.blended(state.x, known)
 
-    @hookimpl
+    @hookimpl(trylast=True)
     def finish(self, state: State) -> None:
         """Exact where nothing was to be repainted, whatever others did after the last step."""
         state.x = state.memory[self].restored(state)

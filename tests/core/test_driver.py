@@ -5,6 +5,7 @@ import torch
 from conftest import mixture
 
 from composer import UNCONDITIONAL, Sampler, get_transform, hookimpl
+from composer.backends import Output
 from composer.driver import Model, drive, resolve
 from composer.requests import Request
 from composer.result import Stats
@@ -121,7 +122,7 @@ class Constant:
     @hookimpl
     def noise_estimate(self, request):
         if request.step:
-            return self.kept
+            return self.kept.replace(x=request.x, t=request.t)
         (self.kept,) = yield [request]
         return self.kept
 
@@ -236,18 +237,54 @@ def test_nan_from_the_model_names_step_and_request(bad):
         sampler.sample(1)
 
 
-@pytest.mark.parametrize("make", ["short", "shape"])
-def test_what_a_backend_returns_is_checked(make):
+def wide(output):
+    return output._replace(prediction=output.prediction.repeat(1, 2, 1, 1))
+
+
+def varied(output):
+    return output._replace(variance=output.prediction)
+
+
+RETURNED = {
+    "short": (lambda outputs: outputs[:-1], r"got 1 for 2"),
+    "shape": (lambda outputs: [wide(o) for o in outputs], "split a learned variance off"),
+    "tensors": (lambda outputs: [o.prediction for o in outputs], "a list of one composer.Output"),
+    "none": (lambda outputs: None, "a request, got NoneType"),
+    "numpy": (
+        lambda outputs: [Output(o.prediction.numpy()) for o in outputs],
+        "no tensor of float",
+    ),
+    "whole": (lambda outputs: [Output(o.prediction.long()) for o in outputs], "no tensor of fl"),
+    "variance": (
+        lambda outputs: [o._replace(variance=o.prediction[:, :, :1, :1]) for o in outputs],
+        "returned a variance of shape",
+    ),
+    "some": (lambda outputs: [varied(outputs[0]), *outputs[1:]], "with all or none"),
+}
+
+
+@pytest.mark.parametrize("name", RETURNED)
+def test_what_a_backend_returns_is_checked(name):
+    change, sentence = RETURNED[name]
+
     class Wrong(Counting):
         def evaluate(self, requests):
-            outputs = self.inner.evaluate(requests)
-            if make == "short":
-                return outputs[:-1]
-            return [o._replace(prediction=o.prediction.repeat(1, 2, 1, 1)) for o in outputs]
+            return change(self.inner.evaluate(requests))
 
-    sentence = {"short": "1 outputs for 2 requests", "shape": "split a learned variance off"}[make]
-    with pytest.raises(ValueError, match=rf"Wrong\.evaluate returned .*{sentence}"):
+    with pytest.raises((ValueError, TypeError), match=rf"Wrong\.evaluate .*{sentence}"):
         Sampler(Wrong(mixture()), [CFG(2.0)]).sample(1)
+
+
+def test_a_backend_that_writes_into_x_is_refused():
+    class Writing(Counting):
+        def evaluate(self, requests):
+            outputs = self.inner.evaluate(requests)
+            requests[0].x.mul_(0.5)
+            return outputs
+
+    for bound in (None, 2):
+        with pytest.raises(ValueError, match="Writing.evaluate wrote into a request's x"):
+            Sampler(Writing(mixture()), [CFG(2.0)], max_rows=bound).sample(1, seeds=[0, 1])
 
 
 def test_chunks_are_as_few_as_the_bound_allows():

@@ -1,4 +1,5 @@
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -168,6 +169,21 @@ def test_a_third_party_offers_names_and_a_broken_one_breaks_nothing(packages):
     )
     assert registry.find("transform", "shift").factory is Shift
     assert registry.find("plugin", "cfg").factory is CFG
+
+
+def test_what_came_with_the_library_is_first_whatever_the_name_of_another(packages):
+    registry = packages(entry("aaa", lambda: Clashing))
+    assert registry.find("plugin", "cfg").factory is CFG
+    errors = {p.name: p.error for p in registry.packages}
+    assert errors["builtin"] is None
+    assert "cfg' is already offered by diffusion-composer" in errors["aaa"]
+
+
+def test_packages_that_leave_or_offer_nothing_are_rows_with_an_error(packages):
+    registry = packages(entry("leaves", sys.exit), entry("empty", SimpleNamespace))
+    errors = {p.name: p.error for p in registry.packages}
+    assert errors["leaves"].startswith("SystemExit")
+    assert "offers nothing; mark register_plugins" in errors["empty"]
 
 
 def test_an_allow_list_chooses_what_is_loaded(packages, monkeypatch):

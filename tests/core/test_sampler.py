@@ -364,8 +364,120 @@ def test_streamed_states_are_snapshots():
         state.randn()
         state.memory["mine"] = 1
         state.times.clear()
-        end = state.x
+        end = state.x.clone()
+        state.estimate.prediction.mul_(0)
+        state.estimate.x0.mul_(0)
+        state.x.mul_(0)
     assert torch.equal(end, sampler.sample(1, seeds=[0]).x)
+
+
+class Changes:
+    """Sets x in one hook."""
+
+    def __init__(self, hook, change):
+        self.hook, self.change = hook, change
+
+    @hookimpl
+    def post_step(self, state):
+        if self.hook == "post_step":
+            state.x = self.change(state.x)
+
+    @hookimpl
+    def finish(self, state):
+        if self.hook == "finish":
+            state.x = self.change(state.x)
+
+
+@pytest.mark.parametrize("hook", ["post_step", "finish"])
+@pytest.mark.parametrize(
+    ("change", "error", "what"),
+    [
+        (lambda x: x * math.nan, ArithmeticError, "x became NaN or Inf in"),
+        (lambda x: x[..., :4], TypeError, r"made x a torch.float64 \(1, 1, 8, 4\)"),
+        (lambda x: torch.cat([x, x]), TypeError, r"made x a torch.float64 \(2, 1, 8, 8\)"),
+        (lambda x: x.numpy(), TypeError, "made x a ndarray"),
+        (lambda x: x.float(), TypeError, "made x a torch.float32"),
+    ],
+)
+def test_what_hooks_make_of_the_image_is_checked(hook, change, error, what):
+    with pytest.raises(error, match=what) as raised:
+        Sampler(mixture(), [Changes(hook, change)]).sample(1)
+    assert hook in str(raised.value)
+
+
+class Asks:
+    """A plugin of one function from the request to a generator."""
+
+    def __init__(self, ask):
+        self.ask = ask
+
+    @hookimpl
+    def noise_estimate(self, request):
+        return (yield from self.ask(request))
+
+
+def unturned(request):
+    a, b = yield [request, request.replace(x=request.x.flip(-1))]
+    return 0.5 * (a + b.replace(prediction=b.prediction.flip(-1)))
+
+
+def elsewhen(request):
+    return (yield [request.replace(t=0.9)])[0]
+
+
+def two_times(request):
+    a, b = yield [request, request.replace(t=0.9)]
+    return a + b
+
+
+def writing(request):
+    request.x.mul_(0.5)
+    return (yield [request])[0]
+
+
+def of_another_size(request):
+    return (yield [request.replace(x=request.x[..., :4])])[0]
+
+
+def at_no_time(request):
+    return (yield [request.replace(t="a")])[0]
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (unturned, r"of two different images were combined; .* estimate.seen_back\(view\)"),
+        (
+            elsewhen,
+            "Asks.noise_estimate returned an estimate at t = 0.9 when it was asked",
+        ),
+        (two_times, "at t = 0 was combined with one of .* at t = 0.9"),
+        (writing, "Asks.noise_estimate wrote into request.x; work on a copy"),
+        (of_another_size, r"asks about an x of shape \(1, 1, 8, 4\)"),
+        (at_no_time, "the t that a plugin's request asks at must be a"),
+    ],
+)
+def test_what_a_plugin_mixes_up_is_refused(ask, sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        Sampler(mixture(), [Asks(ask)]).sample(1)
+
+
+def test_estimates_can_be_summed():
+    def mean(request):
+        return sum((yield [request, request])) / 2
+
+    plain = Sampler(mixture()).sample(1).x
+    torch.testing.assert_close(Sampler(mixture(), [Asks(mean)]).sample(1).x, plain)
+
+
+def test_a_recipe_is_of_the_call_whatever_becomes_of_its_arguments():
+    image = torch.zeros(1, 8, 8)
+    sampler = Sampler(mixture(), [SDEdit(image)], num_inference_steps=4)
+    result = sampler.sample(1)
+    again = result.recipe["plugins"]
+    image.fill_(1)
+    assert result.recipe["plugins"] == again
+    assert sampler.sample(1).recipe["plugins"] != again
 
 
 def test_hooks_run_without_gradients():
@@ -404,9 +516,12 @@ class Starts:
         (lambda s: s.times.clear(), "no step is left after start"),
         (lambda s: s.stop(), "no step is left after start"),
         (lambda s: s.times.reverse(), "ends in a jump back to noise"),
-        (lambda s: setattr(s, "x", s.x[:1]), "state.x must be a tensor of shape"),
+        (lambda s: setattr(s, "x", s.x[:1]), r"start made x a torch.float64 \(1, 1, 8, 8\)"),
         (lambda s: s.times.__setitem__(2, math.nan), "a time in state.times must be"),
         (lambda s: s.times.__setitem__(2, None), "a time in state.times must be"),
+        (lambda s: setattr(s, "x", s.x.half()), "start made x a torch.float16"),
+        (lambda s: setattr(s, "x", None), "start made x a NoneType; it must be a tensor"),
+        (lambda s: s.times.__setitem__(-2, s.times[-1]), "a step from 1, where the image is clean"),
         (lambda s: s.times.__setitem__(2, 7.0), r"times must be in \[0, 1\]"),
     ],
 )
@@ -427,9 +542,13 @@ class Steps:
 @pytest.mark.parametrize(
     ("answer", "error", "sentence"),
     [
-        (lambda e: e, TypeError, "step returned Estimate; it must return the next image"),
-        (lambda e: e.x[0], TypeError, "step returned shape"),
-        (lambda e: e.x * float("nan"), ArithmeticError, "x became NaN or Inf at step 0 though"),
+        (lambda e: e, TypeError, "step made x a Estimate; it must be a tensor"),
+        (lambda e: e.x[0], TypeError, "step made x a torch"),
+        (
+            lambda e: e.x * float("nan"),
+            ArithmeticError,
+            "became NaN or Inf in step at step 0 though",
+        ),
     ],
 )
 def test_what_step_returns_is_checked(answer, error, sentence):

@@ -32,6 +32,25 @@ def test_the_forward_process_is_that_of_diffusers(times):
     torch.testing.assert_close(ours, DDPMScheduler().add_noise(x0, noise, t))
 
 
+@pytest.mark.parametrize(
+    ("x0", "noise", "t", "sentence"),
+    [
+        (
+            torch.ones(1, 1, 2, 2, dtype=torch.uint8),
+            torch.zeros(1, 1, 2, 2),
+            0.5,
+            "floating",
+        ),
+        (torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 3), 0.5, r"one \(C, H, W\)"),
+        (torch.zeros(2, 1, 2, 2), torch.zeros(3, 1, 2, 2), 0.5, "one an image, got 2, 3 and 1"),
+        (torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2), torch.zeros(3), "got 2, 2 and 3"),
+    ],
+)
+def test_what_does_not_fit_is_not_noised(x0, noise, t, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        FlowSchedule().add_noise(x0, noise, t)
+
+
 def test_one_time_serves_a_whole_batch():
     x0, noise = torch.randn(2, 3, 1, 4, 4)
     for schedule, t in ((FlowSchedule(), 0.25), (DiscreteSchedule.linear(), 250)):

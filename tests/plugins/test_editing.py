@@ -78,6 +78,29 @@ def test_a_mask_of_zeros_returns_the_input_exactly(mode):
     assert torch.equal(x, IMAGE.expand(2, 1, 8, 8))
 
 
+class StopsAndClips:
+    """Ends the run early, and changes the whole image at the end."""
+
+    @hookimpl
+    def post_step(self, state):
+        if state.step == 5:
+            state.stop()
+
+    @hookimpl
+    def finish(self, state):
+        state.x = state.x.clamp(-0.1, 0.1)
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_the_known_region_is_exact_however_a_run_ends(after):
+    mask = torch.zeros(8, 8)
+    mask[4:] = 1
+    stack = [Inpaint(IMAGE, mask), StopsAndClips()]
+    x = Sampler(mixture(), stack if after else stack[::-1]).sample(1, seeds=[0, 1]).x
+    assert torch.equal(x[..., :4, :], IMAGE[..., :4, :].expand(2, 1, 4, 8))
+    assert x[..., 4:, :].abs().max() <= 0.1
+
+
 @pytest.mark.parametrize("mode", ["clean", "renoise"])
 def test_a_mask_of_ones_changes_nothing(mode):
     plugin = Inpaint(IMAGE, torch.ones(8, 8), mode)
