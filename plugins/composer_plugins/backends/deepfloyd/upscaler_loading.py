@@ -65,7 +65,9 @@ def read_upscaler(
 def _schedule(scheduler: Any) -> DiscreteSchedule:
     config = scheduler.config
     return DiscreteSchedule(
-        scheduler.alphas_cumprod, config.get("timestep_spacing", "leading"), config.steps_offset
+        scheduler.alphas_cumprod,
+        config.get("timestep_spacing", "leading"),
+        config.get("steps_offset", 0),
     )
 
 
