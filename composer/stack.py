@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
-import torch
 from torch import Tensor
 
 from composer import hookspecs

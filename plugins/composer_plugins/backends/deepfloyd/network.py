@@ -36,13 +36,13 @@ def _forward(unet: Any, embeddings: Embeddings, requests: Sequence[Request]) -> 
     # The UNet's own ``dtype`` walks through all of its modules.
     x = torch.cat([_seen(unet, r) for r in requests]).to(next(unet.parameters()).dtype)
     # Float32 also for a half-precision network: bfloat16 has no 999.
-    times = torch.tensor([r.t for r in requests], dtype=torch.float32, device=x.device)
-    text = torch.cat([embeddings[r.condition] for r in requests]).to(x)
+    times = [request.t for request in requests for _ in range(batch)]
+    text = torch.cat([embeddings[r.condition].expand(batch, -1, -1) for r in requests]).to(x)
     with memory_bound(x):
         out: Tensor = unet(
             x,
-            times.repeat_interleave(batch),
-            encoder_hidden_states=text.repeat_interleave(batch, 0),
+            torch.tensor(times, dtype=torch.float32, device=x.device),
+            encoder_hidden_states=text,
             class_labels=_labels(unet, requests),
             return_dict=False,
         )[0]
