@@ -102,22 +102,23 @@ MUTATIONS = [
 ]
 
 
-def caught(mutation: Mutation) -> bool:
-    """Whether the tests fail on a copy of the sources with this mutation."""
+def passes(tests: str, mutation: Mutation | None = None) -> bool:
+    """Whether the tests pass on a copy of the sources, with a mutation or as they are."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in ("composer", "plugins", "tests"):
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, copy / name, ignore=ignore)
         shutil.copy(ROOT / "pyproject.toml", copy)
-        file = copy / mutation.file
-        source = file.read_text()
-        if source.count(mutation.before) != 1:
-            raise SystemExit(f"{mutation.name}: its text is not found once in {mutation.file}")
-        file.write_text(source.replace(mutation.before, mutation.after))
+        if mutation is not None:
+            file = copy / mutation.file
+            source = file.read_text()
+            if source.count(mutation.before) != 1:
+                raise SystemExit(f"{mutation.name}: its text is not found once in {mutation.file}")
+            file.write_text(source.replace(mutation.before, mutation.after))
         paths = os.pathsep.join([str(copy), str(copy / "plugins")])
         run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", mutation.tests],
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests],
             cwd=copy,
             env={**os.environ, "PYTHONPATH": paths},
             capture_output=True,
@@ -125,14 +126,17 @@ def caught(mutation: Mutation) -> bool:
             check=False,
         )
         if run.returncode not in (0, 1):
-            raise SystemExit(f"{mutation.name}: the tests did not run\n{run.stdout[-2000:]}")
-        return run.returncode == 1
+            raise SystemExit(f"{tests} did not run\n{run.stdout[-2000:]}")
+        return run.returncode == 0
 
 
 def main() -> None:
     survivors = 0
+    for tests in sorted({mutation.tests for mutation in MUTATIONS}):
+        if not passes(tests):
+            raise SystemExit(f"{tests} fails without any mutation; mend that first")
     for mutation in MUTATIONS:
-        found = caught(mutation)
+        found = not passes(mutation.tests, mutation)
         survivors += not found
         print(
             f"{'caught  ' if found else 'SURVIVED'}  {mutation.name} ({mutation.file})", flush=True

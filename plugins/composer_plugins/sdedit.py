@@ -22,8 +22,10 @@ class SDEdit:
 
     Args:
         image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
-        strength: in (0, 1]; 1 forgets the image. 0.6 if neither this nor ``i_start`` is given.
-        i_start: the index in the plan at which to start instead, 0 being pure noise: the
+        strength: in (0, 1]; 1 starts at the first time of the plan, where a flow forgets the
+            image and a DDPM schedule keeps the little that its alpha leaves. 0.6 if neither this
+            nor ``i_start`` is given.
+        i_start: the index in the plan at which to start instead, 0 being its first time: the
             course's i_start.
     """
 
@@ -50,9 +52,13 @@ class SDEdit:
             raise ValueError("two SDEdit in one stack: each sets the start; keep one of them")
         steps = len(sampler.times) - 1
         if self._start(steps) >= steps:
+            if self.i_start is not None:
+                raise ValueError(
+                    f"SDEdit: i_start={self.i_start} leaves none of the {steps} steps; lower it"
+                )
             raise ValueError(
-                f"SDEdit: strength={self.strength or DEFAULT_STRENGTH}, i_start={self.i_start} "
-                f"leaves none of the {steps} steps; raise the strength, lower i_start or take more"
+                f"SDEdit: strength={self.strength or DEFAULT_STRENGTH} leaves none of the {steps} "
+                "steps; raise it, or num_inference_steps"
             )
 
     @hookimpl(tryfirst=True)  # the plan is shortened before others, such as RePaint, extend it

@@ -154,3 +154,20 @@ def test_identity_views_are_plain_guidance(count, digit, scale):
     result = sampler.sample(seeds=[4])
     torch.testing.assert_close(result.x, plain.sample(digit, seeds=[4]).x)
     assert result.stats.evaluated == plain.sample(digit, seeds=[4]).stats.evaluated
+
+
+def fails(x):
+    raise KeyError("lost")
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        (fails, r"Components: .*fails on images of \(1, 8, 8\) \(KeyError: 'lost'\)"),
+        (lambda x: None, "Components: .*makes NoneType of an image"),
+        (lambda x: x[..., :4], r"Components: .*makes \(2, 1, 8, 4\) of an image"),
+    ],
+)
+def test_a_part_that_breaks_is_named(part, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Sampler(mixture(), [Components([part, lambda x: x], [1, 2])])
