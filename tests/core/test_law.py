@@ -170,4 +170,4 @@ def fails(x):
 )
 def test_a_part_that_breaks_is_named(part, sentence):
     with pytest.raises(ValueError, match=sentence):
-        Sampler(mixture(), [Components([part, lambda x: x], [1, 2])])
+        Sampler(IdentityBackend((1, 8, 8)), [Components([part, lambda x: x], [1, 2])])
