@@ -20,6 +20,7 @@ from composer_plugins.commands import one_sentence
 )
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True)
+@click.option("--text-8bit", is_flag=True, help="In 8 bits; needs bitsandbytes.")
 @click.option("--local-files-only", is_flag=True, help="Take nothing new from the hub.")
 @one_sentence
 def embed(
@@ -28,6 +29,7 @@ def embed(
     cache: Path | None,
     device: str,
     dtype: str,
+    text_8bit: bool,
     local_files_only: bool,
 ) -> None:
     """Encode PROMPTS, and the empty one, by DeepFloyd IF's text encoder.
@@ -51,7 +53,8 @@ def embed(
         raise ValueError(f"--cache must name a .safetensors file, got {file}")
     stored = read_embeddings(file) if file.is_file() else {}
     lacking = [p for p in dict.fromkeys(map(tidy, (*prompts, NEGATIVE))) if p not in stored]
-    encoder = TextEncoder(Source(model, None, local_files_only), *placement(device, dtype))
+    source = Source(model, None, local_files_only)
+    encoder = TextEncoder(source, *placement(device, dtype), eight_bit=text_8bit)
     made = {prompt: encoder(prompt) for prompt in lacking}
     encoder.free()
     add_embeddings(file, made, model)

@@ -2,11 +2,14 @@
 
 import shutil
 import sys
+import types
 
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from diffusers import IFPipeline
+from diffusers.pipelines.deepfloyd_if import pipeline_if
 from safetensors.torch import load_file, save_file
 from tiny_if import cut, empty
 
@@ -126,6 +129,13 @@ def test_the_cache_is_a_file_for_each_model(tmp_path, monkeypatch):
         add_embeddings(hub, {"x": torch.zeros(1, 3, 4)}, "two")
 
 
+def no_vocabulary(folder):
+    """transformers reads such a tokenizer, and knows no word."""
+    for file in (folder / "tokenizer").iterdir():
+        if file.name != "tokenizer_config.json":
+            file.unlink()
+
+
 def spoil_text_weights(folder):
     file = folder / "text_encoder" / "model.safetensors"
     weights = load_file(file)
@@ -136,7 +146,8 @@ def spoil_text_weights(folder):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (empty("tokenizer"), "text_encoder cannot be read"),
+        (empty("tokenizer"), "tokenizer has none of spiece.model, tokenizer.json"),
+        (no_vocabulary, "tokenizer has none of spiece.model, tokenizer.json"),
         (cut("text_encoder/model.safetensors"), "text_encoder cannot be read"),
         (spoil_text_weights, "lack 1 of the tensors .* such as encoder.final_layer_norm"),
     ],
@@ -193,6 +204,56 @@ def test_packages_that_lack_are_named(tiny_if, tmp_path, monkeypatch, name):
     backend = load_deepfloyd(tiny_if[1], embeddings=tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=rf"needs {name}: pip install .*\[deepfloyd\]"):
         backend.encode(PROMPT)
+
+
+def test_half_precision_leaves_what_T5_needs_wide(tiny_if, tmp_path):  # noqa: N802
+    """A cast after reading, as by ``.to(float16)``, would halve these layers too."""
+    backend = load_deepfloyd(tiny_if[1], embeddings=tmp_path / "x.safetensors", dtype="float16")
+    backend.encode(PROMPT)
+    weights = dict(backend.embeddings.encoder._loaded[1].named_parameters())
+    wide = {name for name, weight in weights.items() if weight.dtype == torch.float32}
+    assert wide == {name for name in weights if name.endswith("wo.weight")}
+    assert len(wide) == 2  # one a layer
+
+
+def test_eight_bits_without_bitsandbytes_say_so(tiny_if, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    file, sentence = tmp_path / "x.safetensors", "8 bits needs bitsandbytes: pip install"
+    with pytest.raises(ValueError, match=sentence):
+        load_deepfloyd(tiny_if[1], embeddings=file, text_8bit=True)
+    arguments = [PROMPT, "--model", str(tiny_if[1]), "--cache", str(file), "--text-8bit"]
+    assert sentence in CliRunner().invoke(embed, arguments).output
+
+
+def test_eight_bits_are_asked_of_transformers_and_not_moved(tiny_if, tmp_path, monkeypatch):
+    """Such a network refuses ``.to``; bitsandbytes itself needs a GPU and is not tried here."""
+    read = transformers.T5EncoderModel.from_pretrained
+    asked = {}
+
+    def as_eight_bits(place, quantization_config, device_map, **options):
+        asked.update(bits=quantization_config, device_map=device_map)
+        encoder, found = read(place, **options)
+        monkeypatch.setattr(encoder, "to", None)
+        return encoder, found
+
+    monkeypatch.setitem(sys.modules, "bitsandbytes", types.ModuleType("bitsandbytes"))
+    monkeypatch.setattr(transformers.T5EncoderModel, "from_pretrained", as_eight_bits)
+    backend = load_deepfloyd(tiny_if[1], embeddings=tmp_path / "x.safetensors", text_8bit=True)
+    backend.encode(PROMPT)
+    assert asked["bits"].load_in_8bit
+    assert asked["device_map"] == {"": torch.device("cpu")}
+
+
+def test_cleaned_captions_of_the_pipelines_are_ours_where_they_cannot_clean(
+    tiny_if, embedded, monkeypatch
+):
+    """Their default asks for ftfy and beautifulsoup4, and does without, with a warning."""
+    pipeline = IFPipeline.from_pretrained(tiny_if[1], unet=None, safety_checker=None)
+    monkeypatch.setattr(pipeline_if, "is_bs4_available", lambda: False)
+    cond, uncond = pipeline.encode_prompt("  A photo of a DOG", clean_caption=True)
+    stored = load_file(embedded)
+    torch.testing.assert_close(stored["a photo of a dog"], cond)
+    torch.testing.assert_close(stored[""], uncond)
 
 
 def test_the_text_encoder_is_asked_for_from_the_hub_alone(monkeypatch, tiny_if):

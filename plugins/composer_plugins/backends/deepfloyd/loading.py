@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def load_deepfloyd(
     size: int | None = None,
     local_files_only: bool = False,
     thresholding: bool = True,
+    text_8bit: bool = False,
 ) -> Backend:
     """DeepFloyd IF: stage I (text to 64 pixels), II (64 to 256) or III (256 to 1024).
 
@@ -70,6 +72,7 @@ def load_deepfloyd(
         local_files_only: take nothing from the hub that is not in its cache.
         thresholding: of each estimated clean image, as the pipelines do; False leaves it as it is,
             which is what a loop written from the formulas does.
+        text_8bit: read the text encoder in 8 bits, half of float16's memory; needs bitsandbytes.
     """
     place, network_dtype = placement(device, dtype)
     if stage not in MODELS:
@@ -84,7 +87,7 @@ def load_deepfloyd(
     store = Embeddings(
         cache_file(name) if embeddings is None else Path(embeddings).expanduser(),
         config.get("encoder_hid_dim") or config["cross_attention_dim"],
-        _text_encoder(source, folder, reader, ENCODERS[stage]),
+        _text_encoder(source, folder, reader, partial(ENCODERS[stage], eight_bit=text_8bit)),
         place,
         name,
     )

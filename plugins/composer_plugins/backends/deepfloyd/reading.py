@@ -101,11 +101,11 @@ def require_all(missing: Collection[str], place: Path) -> None:
         )
 
 
-def require_packages(purpose: str, *names: str) -> None:
+def require_packages(purpose: str, *names: str, mend: str = EXTRA) -> None:
     """Refuse, by name, packages that are not there; what the libraries say of it misleads."""
     missing = [name for name in names if not importable(name)]
     if missing:
-        raise ValueError(f"{purpose} needs {' and '.join(missing)}: {EXTRA}")
+        raise ValueError(f"{purpose} needs {' and '.join(missing)}: {mend}")
 
 
 def importable(name: str) -> bool:

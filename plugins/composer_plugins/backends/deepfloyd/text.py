@@ -17,6 +17,8 @@ from composer_plugins.backends.files import Source
 
 MAX_LENGTH = 77  # T5 reads more, but IF was trained on no more; CLIP reads no more
 FILES = ("tokenizer/*", "text_encoder/*.json", "text_encoder/*.safetensors")
+VOCABULARIES = ("spiece.model", "tokenizer.json", "vocab.json")
+BITS = "pip install bitsandbytes accelerate, or leave text_8bit out"
 
 
 @dataclass(eq=False)
@@ -33,6 +35,8 @@ class TextEncoder:
         kind: its class in transformers.
         masked: whether it is told which tokens are padding.
         packages: what reading it needs.
+        eight_bit: read it in 8 bits, in half of float16's memory; needs bitsandbytes. Dettmers et
+            al. 2022, "LLM.int8()", arXiv 2208.07339.
     """
 
     source: Source
@@ -41,7 +45,12 @@ class TextEncoder:
     kind: str = "T5EncoderModel"
     masked: bool = True
     packages: tuple[str, ...] = ("transformers", "sentencepiece", "google.protobuf")
+    eight_bit: bool = False
     _loaded: tuple[Any, Any] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.eight_bit:
+            require_packages("a text encoder in 8 bits", "bitsandbytes", "accelerate", mend=BITS)
 
     @torch.no_grad()
     def __call__(self, prompt: str) -> Tensor:
@@ -79,18 +88,27 @@ class TextEncoder:
         import transformers  # noqa: PLC0415  # slow, optional
 
         folder = self.source.fetch(FILES)
-        place = folder / "text_encoder"
+        place, words = folder / "text_encoder", folder / "tokenizer"
+        if not any((words / name).is_file() for name in VOCABULARIES):
+            # transformers would go on with a vocabulary of nothing.
+            raise ValueError(f"{words} has none of {', '.join(VOCABULARIES)}; fetch it anew")
+        options = {}
+        if self.eight_bit:  # bitsandbytes puts it in place itself
+            bits = transformers.BitsAndBytesConfig(load_in_8bit=True)
+            options = {"quantization_config": bits, "device_map": {"": self.device}}
         with readable(place):
             # The dtype is always given: T5's configuration may say float16, which the UNet is
             # not, and a cast afterwards would also cast the layers that T5 keeps in float32.
             encoder, found = getattr(transformers, self.kind).from_pretrained(
-                place, dtype=self.dtype, local_files_only=True, output_loading_info=True
+                place,
+                dtype=self.dtype,
+                local_files_only=True,
+                output_loading_info=True,
+                **options,
             )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder / "tokenizer", local_files_only=True
-            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(words, local_files_only=True)
         require_all(found["missing_keys"], place)
-        return tokenizer, encoder.eval().to(self.device)
+        return tokenizer, encoder.eval() if options else encoder.eval().to(self.device)
 
 
 CLIP = partial(TextEncoder, kind="CLIPTextModel", masked=False, packages=("transformers",))
