@@ -68,7 +68,14 @@ ANAGRAMS = {
     "best of 4, 5 steps, scale 7": Trial(best_of(4, CFG(7.0)), None, 5),
     "best of 5, 5 steps, guided above .5": Trial(best_of(5, CFG(5.0, (0.5, 1.0))), None, 5),
     "best of 5, 4 steps, projected guidance": Trial(best_of(5, APG(CFG(5.0))), None, 4),
-    "best of 5, 4 steps": Trial(best_of(5, CFG(5.0)), None, 4),
+    **{
+        f"best of 5, 4 steps, scale {scale:g}": Trial(best_of(5, CFG(scale)), None, 4)
+        for scale in (2.0, 3.0, 4.0, 5.0)
+    },
+    **{
+        f"single candidate, 4 steps, scale {scale:g}": Trial(best_of(1, CFG(scale)), None, 4)
+        for scale in (2.0, 3.0, 4.0, 5.0)
+    },
 }
 
 

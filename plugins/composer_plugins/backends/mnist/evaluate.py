@@ -72,7 +72,7 @@ ANAGRAM_STEPS = 4
 
 
 def anagram_stack(
-    views: Mapping[str, int], candidates: int = 5, scale: float = 5.0
+    views: Mapping[str, int], candidates: int = 5, scale: float = 3.0
 ) -> list[object]:
     """The plugins that make the best anagrams for 80 rows a sample, in ANAGRAM_STEPS steps:
     the best of ``candidates`` by the chooser. docs/benchmarks.md compares."""
