@@ -16,6 +16,7 @@ from composer.backends import Backend, image_shape_of
 from composer.driver import NoiseEstimate, require_generator
 from composer.errors import NonFiniteError
 from composer.images import all_finite
+from composer.registry import installed
 from composer.requests import UNCONDITIONAL
 from composer.solvers import Solver
 from composer.state import State
@@ -115,10 +116,13 @@ def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
         raise TypeError(f"plugins must be a list of plugin objects, got {plugins!r:.80}")
     chosen = tuple(plugins)
     for plugin in chosen:
-        if isinstance(plugin, str | Mapping):
+        if isinstance(plugin, str):
+            made = getattr(installed().find("plugin", plugin).factory, "__name__", plugin)
+            raise TypeError(f"plugins must be objects, got {plugin!r}; write {made}(...)")
+        if isinstance(plugin, Mapping):
             raise TypeError(
-                f"plugins must be objects, got {plugin!r:.80}; make one, such as CFG(4.0), or the "
-                "whole sampler by Sampler.from_recipe"
+                f"plugins must be objects, got {plugin!r:.80}; a recipe's are made by "
+                "Sampler.from_recipe"
             )
         if isinstance(plugin, type):
             raise TypeError(
