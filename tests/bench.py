@@ -164,6 +164,13 @@ def print_peak(count: int, bound: int) -> None:
     print(int(peak_kb) / 1024)
 
 
+def deepfloyd(repeats: int) -> None:
+    # Imported when asked for: it brings libraries in, whose memory is not what (e) measures.
+    from bench_deepfloyd import deepfloyd
+
+    deepfloyd(repeats)
+
+
 def quality(per_digit: int, per_pair: int) -> None:
     judge = load_judge()
     print(f"Conditional accuracy, {10 * per_digit} samples each, read by the judge")
@@ -194,7 +201,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--per-digit", type=int, default=40)
     parser.add_argument("--per-pair", type=int, default=100)
-    parser.add_argument("--only", choices=["rows", "speed", "memory", "quality"])
+    parser.add_argument("--only", choices=["rows", "speed", "memory", "deepfloyd", "quality"])
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
@@ -204,6 +211,7 @@ def main() -> None:
         "rows": rows_and_calls,
         "speed": lambda: speed(arguments.repeats),
         "memory": memory,
+        "deepfloyd": lambda: deepfloyd(arguments.repeats),
         "quality": lambda: quality(arguments.per_digit, arguments.per_pair),
     }
     for name, job in jobs.items():
