@@ -14,6 +14,7 @@ from composer import hookspecs
 from composer.arguments import finite
 from composer.backends import Backend, image_shape_of
 from composer.driver import NoiseEstimate, require_generator
+from composer.dry_run import require_one_kind
 from composer.errors import NonFiniteError
 from composer.images import all_finite
 from composer.registry import installed
@@ -242,6 +243,7 @@ def _check_nested(sampler: Sampler, plugin: object) -> None:
         noise_estimates(manager)
         manager.hook.check(sampler=sampler)
         _check_nested(sampler, condition)
+    require_one_kind(sampler, conditions_of(plugin), owner)
 
 
 def answers_hooks(thing: object) -> bool:

@@ -61,5 +61,8 @@ def test_estimates_of_two_kinds_are_not_added():
 
 def test_a_threshold_in_one_view_of_two_is_refused():
     stack = [Anagram({"identity": DynamicThreshold(), "flip": 1})]
-    with pytest.raises(ValueError, match="'sample' was combined with one of the kind 'flow'"):
-        Sampler(mixture(), stack).sample()
+    with pytest.raises(
+        ValueError, match="Anagram would combine estimates of the kinds flow and sa"
+    ):
+        Sampler(mixture(), stack)  # when it is built, at no model call
+    Sampler(mixture(), [Anagram({"identity": DynamicThreshold(), "flip": DynamicThreshold()})])
