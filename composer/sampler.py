@@ -63,6 +63,12 @@ class Sampler:
         self._noise_estimates = stack.noise_estimates(self._hooks)
         stack.check_conditions(self)
         self._hooks.hook.check(sampler=self)
+        self._checked = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "_checked"):
+            raise AttributeError(f"a Sampler is checked when it is built; make another, {name}=...")
+        super().__setattr__(name, value)
 
     def sample(
         self, condition: Any = None, seeds: Iterable[int] = (0,), progress: bool = False

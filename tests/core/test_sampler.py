@@ -472,6 +472,12 @@ def test_estimates_can_be_summed():
     torch.testing.assert_close(Sampler(mixture(), [Asks(mean)]).sample(1).x, plain)
 
 
+@pytest.mark.parametrize("name", ["solver", "plugins", "num_inference_steps", "backend"])
+def test_a_sampler_is_not_changed_after_it_was_checked(name):
+    with pytest.raises(AttributeError, match=f"make another, {name}="):
+        setattr(Sampler(mixture()), name, Heun())
+
+
 def test_a_recipe_is_of_the_call_whatever_becomes_of_its_arguments():
     image = torch.zeros(1, 8, 8)
     sampler = Sampler(mixture(), [SDEdit(image)], num_inference_steps=4)
