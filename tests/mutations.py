@@ -67,8 +67,8 @@ MUTATIONS = [
     Mutation(
         "variance negated with the image",
         "plugins/composer_plugins/transforms/negative.py",
-        "return variance",
-        "return -variance",
+        "def inverse_variance(self, variance: Tensor) -> Tensor:\n        return variance",
+        "def inverse_variance(self, variance: Tensor) -> Tensor:\n        return -variance",
         "tests/plugins/test_transforms.py",
     ),
     Mutation(
