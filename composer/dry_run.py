@@ -40,7 +40,7 @@ def kind_of(plugin: Any, sampler: Sampler) -> Prediction:
         ]
 
     # Half-way, where neither the image nor the noise is lost.
-    time = sampler.times[len(sampler.times) // 2 - (len(sampler.times) == 2)]
+    time = sampler.times[(len(sampler.times) - 1) // 2]
     x = torch.ones(1, *backend.shape, dtype=backend.dtype, device=backend.device)
     request = Request(x, time, schedule=backend.schedule)
     return drive(resolve(request, [plugin.noise_estimate]), zeros).kind

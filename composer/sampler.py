@@ -16,6 +16,7 @@ from composer import recipes, stack
 from composer.arguments import finite, integer
 from composer.backends import Backend
 from composer.driver import Model, converse, drive, resolve
+from composer.images import all_finite
 from composer.requests import Estimate, Request
 from composer.result import Result, Stats
 from composer.schedules import renoise
@@ -119,7 +120,7 @@ class Sampler:
                 f"x must be a tensor of shape (B, *{self.backend.shape}), got "
                 f"{tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__}"
             )
-        if not bool(torch.isfinite(x).all()):
+        if not all_finite(x):
             raise ValueError("x has NaN or Inf; mend what made it")
         finite(t, "t")
         x = x.to(self.backend.device, self.backend.dtype)
