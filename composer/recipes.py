@@ -8,6 +8,7 @@ which :func:`arguments_of` refuses.
 from __future__ import annotations
 
 import base64
+import functools
 import inspect
 import io
 import json
@@ -44,7 +45,7 @@ def describe(sampler: Sampler, condition: Any, seeds: tuple[int, ...]) -> dict[s
     registry = installed()
     unregistered = {"unregistered": type(sampler.backend).__qualname__}
     return {
-        "composer": version("diffusion-composer"),
+        "composer": _version(),
         "backend": getattr(sampler.backend, "loaded_as", unregistered),
         "plugins": [encode(plugin, registry) for plugin in sampler.plugins],
         "solver": encode(sampler.solver, registry),
@@ -52,6 +53,11 @@ def describe(sampler: Sampler, condition: Any, seeds: tuple[int, ...]) -> dict[s
         "max_rows": sampler.max_rows,
         "call": {"condition": encode(condition, registry), "seeds": list(seeds)},
     }
+
+
+@functools.cache
+def _version() -> str:
+    return version("diffusion-composer")
 
 
 def arguments_of(recipe: dict[str, Any], registry: Registry | None = None) -> dict[str, Any]:
@@ -127,12 +133,17 @@ def _encode_object(value: object, registry: Registry) -> dict[str, Any]:
     for kind in KINDS:
         name = registry.name_of(kind, type(value))
         if name is not None:
-            fields = inspect.signature(type(value)).parameters
+            fields = _fields(type(value))
             if not all(hasattr(value, field) for field in fields):
                 break  # what it was made with cannot be read off it
             options = {field: encode(getattr(value, field), registry) for field in fields}
             return {kind: name, "options": options}
     return {"unregistered": type(value).__qualname__}
+
+
+@functools.cache  # a recipe is written at every call; a constructor does not change
+def _fields(made: type) -> tuple[str, ...]:
+    return tuple(inspect.signature(made).parameters)
 
 
 def decode(value: Any, registry: Registry) -> Any:
