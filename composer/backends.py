@@ -64,6 +64,7 @@ class Backend(Protocol):
 
         Raises:
             ValueError: the backend cannot express the condition; the sentence says what it can.
+            UnknownNameError: a name that the backend does not know; it says the nearest.
         """
         ...
 

@@ -8,6 +8,7 @@ from composer_plugins.autoguidance import Autoguidance
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
 from composer_plugins.backends.mnist import ReadsAs, load_mnist_ddpm, load_mnist_flow
+from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
 from composer_plugins.cascade import Cascade, Stage
 from composer_plugins.cfg import CFG
@@ -134,6 +135,7 @@ def register_plugins(register: Register) -> None:
     register.transform("orthogonal", transforms.Orthogonal)
     register.backend("mnist", load_mnist_flow)
     register.backend("mnist-ddpm", load_mnist_ddpm)
+    register.backend("nouns", load_nouns)
     register.backend("with_weak", load_with_weak)
     register.backend("deepfloyd", load_deepfloyd)
     register.solver("spaced", Spaced)

@@ -115,6 +115,14 @@ def test_the_folder_may_say_which_label_means_none(labelled):
     assert load(labelled, unconditional_label=0).encode(UNCONDITIONAL) == 0
 
 
+def test_the_folder_may_name_its_labels(labelled):
+    (labelled / "labels.json").write_text('{"labels": ["cat", "dog"], "unconditional_label": 4}')
+    backend = load(labelled)
+    assert (backend.encode("dog"), backend.encode(3), backend.encode(UNCONDITIONAL)) == (1, 3, 4)
+    with pytest.raises(LookupError, match="unknown label 'cats'; did you mean cat"):
+        Sampler(backend).sample("cats")
+
+
 def test_without_such_a_label_a_label_is_needed(labelled):
     sampler = Sampler(load(labelled), num_inference_steps=2)
     assert sampler.sample(4).x.isfinite().all()

@@ -160,3 +160,15 @@ def test_other_errors_of_the_network_are_its_own(tmp_path):
     backend = load(write(tmp_path))
     with pytest.raises(RuntimeError, match="channels"):
         backend.evaluate([Request(torch.zeros(1, 2, 8, 8), 3.0, UNCONDITIONAL)])
+
+
+@pytest.mark.parametrize(
+    "names", ["cat", ["cat", "cat"], ["cat", 3], ["a", "b", "c", "d", "e", "f"]]
+)
+def test_names_that_cannot_be_the_labels(tmp_path, names):
+    write(tmp_path, num_class_embeds=5)
+    (tmp_path / "labels.json").write_text(json.dumps({"labels": names}))
+    with pytest.raises(
+        ValueError, match=r"labels\.json: labels must be different names, at most 5"
+    ):
+        load(tmp_path)

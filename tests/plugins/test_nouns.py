@@ -7,6 +7,7 @@ import torch
 from click.testing import CliRunner
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
+from tiny_nouns import TINY
 
 import composer
 from composer import UNCONDITIONAL, Sampler
@@ -24,15 +25,6 @@ from composer_plugins.backends.nouns import train as nouns_train
 from composer_plugins.backends.nouns.data import BACKGROUNDS, COUNTS
 from composer_plugins.backends.nouns.train import HEADS, Timed, train_nouns
 from composer_plugins.training_config import TrainingConfig
-
-TINY = {
-    "block_out_channels": (8, 8),
-    "layers_per_block": 1,
-    "down_block_types": ("DownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "UpBlock2D"),
-    "norm_num_groups": 4,
-    "attention_head_dim": 8,
-}
 
 
 def test_a_noun_is_its_traits_laid_over_one_another():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer import UNCONDITIONAL, Estimate, Output, Request, hookimpl
+from composer import UNCONDITIONAL, Estimate, Output, Request, UnknownNameError, hookimpl
 from composer.predictions import SAMPLE, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
@@ -33,6 +33,7 @@ class DiffusersBackend:
         learns_variance: whether the second half of 2C output channels is a variance in [-1, 1];
             otherwise a second half is dropped.
         unconditional_label: the label trained as "no label", or None if there is none.
+        label_names: what the first labels are called; a name is a condition too.
     """
 
     unet: Any
@@ -42,6 +43,7 @@ class DiffusersBackend:
     clip: Callable[[Tensor], Tensor] | None = None
     learns_variance: bool = False
     unconditional_label: int | None = None
+    label_names: tuple[str, ...] = ()
     dtype: torch.dtype = torch.float32
 
     @property
@@ -76,6 +78,10 @@ class DiffusersBackend:
                     f"model with unconditional_label={self.num_labels - 1}"
                 )
             return self.unconditional_label
+        if isinstance(condition, str) and self.label_names:
+            if condition not in self.label_names:
+                raise UnknownNameError("label", condition, self.label_names)
+            return self.label_names.index(condition)
         try:
             label = operator.index(condition)
         except TypeError:

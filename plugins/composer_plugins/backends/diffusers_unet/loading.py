@@ -14,7 +14,6 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from composer import Backend
 from composer.arguments import integer
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
@@ -25,7 +24,8 @@ from composer_plugins.backends.placement import placement
 from composer_plugins.thresholding import dynamic_threshold
 
 LABELS = "labels.json"
-"""An optional file of ours beside model_index.json: {"unconditional_label": 10}."""
+"""An optional file of ours beside model_index.json: {"unconditional_label": 2, "labels": ["cat",
+"dog"]}."""
 PREDICTIONS: dict[str, Prediction] = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
 _WEIGHTS = "diffusion_pytorch_model"
 _CONFIGS = (
@@ -43,7 +43,7 @@ def load_diffusers(
     revision: str | None = None,
     local_files_only: bool = False,
     use_safetensors: bool = True,
-) -> Backend:
+) -> DiffusersBackend:
     """A pixel-space UNet2DModel pipeline of diffusers, such as DDPMPipeline, by folder or hub id.
 
     Args:
@@ -65,7 +65,8 @@ def load_diffusers(
     config = _require_unet(folder)
     own = read_scheduler(folder if scheduler is None else Source(scheduler).fetch(()))
     learns_variance = _learns_variance(config, own)
-    unconditional = _unconditional_label(folder, config, unconditional_label)
+    said = read_json(folder / LABELS) if (folder / LABELS).is_file() else {}
+    unconditional = _unconditional_label(said, config, unconditional_label)
     endings = [".safetensors", ".safetensors.index.json"] if use_safetensors else [""]
     folder = source.fetch([*_CONFIGS, *(f"*{_WEIGHTS}*{ending}" for ending in endings)])
     unet = read_unet(folder, use_safetensors)
@@ -81,6 +82,7 @@ def load_diffusers(
         clip=_clip(own.config),
         learns_variance=learns_variance,
         unconditional_label=unconditional,
+        label_names=_label_names(said, config),
     )
 
 
@@ -215,9 +217,10 @@ def _learns_variance(config: dict[str, Any], scheduler: Any) -> bool:
     return bool(doubled) and kind == "learned_range"
 
 
-def _unconditional_label(folder: Path, config: dict[str, Any], chosen: int | None) -> int | None:
-    if chosen is None and (folder / LABELS).is_file():
-        chosen = read_json(folder / LABELS).get("unconditional_label")
+def _unconditional_label(
+    said: dict[str, Any], config: dict[str, Any], given: int | None
+) -> int | None:
+    chosen = said.get("unconditional_label") if given is None else given
     if chosen is None:
         return None
     count = config.get("num_class_embeds")
@@ -226,6 +229,14 @@ def _unconditional_label(folder: Path, config: dict[str, Any], chosen: int | Non
         known = "none" if count is None else f"0 to {count - 1}"
         raise ValueError(f"unconditional_label is {label}, but the labels of the model are {known}")
     return label
+
+
+def _label_names(said: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...]:
+    names, count = said.get("labels", []), config.get("num_class_embeds") or 0
+    distinct = isinstance(names, list) and len({str(name) for name in names}) == len(names)
+    if not distinct or not all(isinstance(name, str) for name in names) or len(names) > count:
+        raise ValueError(f"{LABELS}: labels must be different names, at most {count}; mend it")
+    return tuple(names)
 
 
 def _clip(config: Any) -> Callable[[Tensor], Tensor] | None:

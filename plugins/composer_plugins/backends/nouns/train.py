@@ -74,11 +74,7 @@ def train_nouns(
     unet = _unet(
         init, LAYOUT if layout is None else layout, num_classes + 1 if num_classes else None
     )
-    scheduler: Any = DDPMScheduler(
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",  # in noise an error in epsilon is many times that in x_0
-        timestep_spacing="trailing",  # the plan begins where the schedule ends in noise
-    )
+    scheduler = noise_scheduler()
     objective = Objective(DiscreteSchedule(scheduler.alphas_cumprod), V)
     timed = Timed(unet, len(scheduler.alphas_cumprod))
     trainer = Trainer(timed, objective, source, num_classes, config, out)
@@ -86,6 +82,26 @@ def train_nouns(
     save_pipeline(trained, scheduler, out / "model", labelled=num_classes > 0)
     plot_loss(trainer.losses, out / "loss.png", "Nouns" if data is None else data.name)
     return trained
+
+
+def export_average(checkpoint: Path, folder: Path) -> None:
+    """Write the averaged weights of a checkpoint on Nouns as a pipeline: a look at a training that
+    goes on, which is not disturbed."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"]
+    kept = "module.unet."
+    weights = {k.removeprefix(kept): v for k, v in state.items() if k.startswith(kept)}
+    unet = _unet(None, LAYOUT, HEADS + 1)
+    unet.load_state_dict(weights)
+    save_pipeline(unet, noise_scheduler(), folder, labelled=True)
+
+
+def noise_scheduler() -> Any:
+    """The path that is trained on."""
+    return DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",  # in noise an error in epsilon is many times that in x_0
+        timestep_spacing="trailing",  # the plan begins where the schedule ends in noise
+    )
 
 
 def save_pipeline(unet: Any, scheduler: Any, folder: Path, labelled: bool) -> None:

@@ -1,0 +1,34 @@
+"""The backend "nouns": 32x32 pixel-art characters in colour."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from composer import Backend
+from composer.solvers import DPMSolverPP
+from composer_plugins.backends.diffusers_unet.loading import load_diffusers
+
+
+def load_nouns(weights: str | None = None, device: str = "cpu", dtype: str = "float32") -> Backend:
+    """Nouns, 32x32 characters in colour, by v prediction; default solver DPM-Solver++(2M).
+
+    A condition is what the head shows, such as "shrimp-tempura" (``nouns.head_names()`` lists all
+    254), or its index.
+
+    Args:
+        weights: the folder model/ that ``composer train nouns`` wrote; None for the shipped one.
+        device: "cpu", "cuda", ...
+        dtype: of the network: "float32", "bfloat16" or "float16".
+    """
+    if weights is not None:
+        return _load(Path(weights), device, dtype)
+    with as_file(files(__package__) / "weights") as folder:
+        return _load(folder, device, dtype)
+
+
+def _load(folder: Path, device: str, dtype: str) -> Backend:
+    backend = load_diffusers(folder, device, dtype)
+    # The pipeline's own DDPM has diffusers sample as it was trained, in many steps.
+    return replace(backend, default_solver=DPMSolverPP())
