@@ -107,7 +107,7 @@ def test_loading_options_are_checked(tmp_path):
         composer.load_backend("mnist", wieghts="x")
     with pytest.raises(ValueError, match="dtype must be one of"):
         composer.load_backend("mnist", dtype="int8")
-    with pytest.raises(ValueError, match="holds no trained MNIST model"):
+    with pytest.raises(ValueError, match="holds no model of `composer train mnist`"):
         composer.load_backend("mnist", weights=str(tmp_path))
 
 

@@ -73,9 +73,11 @@ class FoldedUNet(nn.Module):
             unflatten(part, count, batch)[which] if count > 1 else part[None]
             for part in self.encode(x)
         )
-        t1, t2, c1, c2 = (v[:, None, :, None, None] for v in self.modulate(times, labels))
-        u1 = _stage(self.up1, c1 * z + t1, x2)
-        u2 = _stage(self.up2, c2 * u1 + t2, x1)
+        scale1, scale2, shift1, shift2 = (
+            v[:, None, :, None, None] for v in self.modulate(times, labels)
+        )
+        u1 = _stage(self.up1, scale1 * z + shift1, x2)
+        u2 = _stage(self.up2, scale2 * u1 + shift2, x1)
         head = _stage(self.head, u2, x0)
         return unflatten(self.out(head.flatten(0, 1)), len(which), batch)
 

@@ -3,11 +3,12 @@
 With width D and skips x0 (D, 28, 28), x1 (D, 14, 14), x2 (2D, 7, 7)::
 
     z  = unflatten(flatten(x2))                        (2D, 7, 7), a function of x alone
-    u1 = up1(cat[x2, c1 * z + t1])                     (D, 14, 14)
-    u2 = up2(cat[x1, c2 * u1 + t2])                    (D, 28, 28)
+    u1 = up1(cat[x2, scale1 * z + shift1])             (D, 14, 14)
+    u2 = up2(cat[x1, scale2 * u1 + shift2])            (D, 28, 28)
     out = head(cat[x0, u2])                            (1, 28, 28)
 
-where t1, c1 are 2D-vectors and t2, c2 are D-vectors computed from the time and the class.
+where scale1, shift1 are 2D-vectors and scale2, shift2 are D-vectors computed from the time and the
+class, as CONDITIONINGS says.
 Because the encoder never sees time or class, everything up to ``z`` is the same for every
 condition asked at one x; :mod:`.folded` uses that to make guidance cheap.
 """
@@ -21,6 +22,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from composer import UnknownNameError
 
 
 def conv(inputs: int, outputs: int) -> nn.Sequential:
@@ -53,6 +56,23 @@ def fc_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs))
 
 
+class Conditioning(NamedTuple):
+    """What the scale and the shift of features are made from: "time", "class", or constants."""
+
+    scale: str
+    shift: str
+
+
+CONDITIONINGS = {
+    "class": Conditioning(scale="class", shift="time"),
+    "add": Conditioning(scale="one", shift="time"),
+    "multiply": Conditioning(scale="time", shift="zero"),
+    "none": Conditioning(scale="one", shift="zero"),
+}
+"""How a network may be conditioned: by time and class; by time alone, added (the course's DDPM) or
+multiplied (its flow); or not at all (its one-step denoiser)."""
+
+
 class Features(NamedTuple):
     """What the encoder knows of x: three skips and the unmodulated bottleneck."""
 
@@ -63,26 +83,42 @@ class Features(NamedTuple):
 
 
 class Modulation(NamedTuple):
-    """Shifts t1, c-scales c1 (B, 2D) for the bottleneck and t2, c2 (B, D) for up1's output."""
+    """Of the bottleneck, (B, 2D), and of up1's output, (B, D); constants are (B, 1)."""
 
-    t1: Tensor
-    t2: Tensor
-    c1: Tensor
-    c2: Tensor
+    scale1: Tensor
+    scale2: Tensor
+    shift1: Tensor
+    shift2: Tensor
 
 
 class MnistUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is untyped
-    """Time- and class-conditioned UNet for 28x28 images.
+    """UNet for 28x28 images, conditioned on time and class, on time alone, or on nothing.
 
     Args:
         in_channels: image channels C.
         hidden_size: the width D; 64 gives 1.98 M parameters.
-        num_classes: number of labels; the label ``num_classes`` means unconditional.
+        num_classes: number of labels; the label ``num_classes`` means unconditional. 0 for the
+            conditionings without a class.
+        conditioning: a key of CONDITIONINGS.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]  # and so is this
-    def __init__(self, in_channels: int = 1, hidden_size: int = 64, num_classes: int = 10) -> None:
+    def __init__(
+        self,
+        in_channels: int = 1,
+        hidden_size: int = 64,
+        num_classes: int = 10,
+        conditioning: str = "class",
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if conditioning not in CONDITIONINGS:
+            raise UnknownNameError("conditioning", conditioning, CONDITIONINGS)
+        self.sources = CONDITIONINGS[conditioning]
+        if ("class" in self.sources) != (num_classes > 0):
+            raise ValueError(
+                f"MnistUNet: conditioning {conditioning!r} needs num_classes "
+                f"{'above' if 'class' in self.sources else 'equal to'} 0, got {num_classes}"
+            )
         d = hidden_size
         self.in_channels, self.hidden_size = in_channels, hidden_size
         self.num_classes = num_classes
@@ -93,8 +129,10 @@ class MnistUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is 
         self.unflatten = nn.Sequential(
             nn.ConvTranspose2d(2 * d, 2 * d, 7, 7, 0), nn.BatchNorm2d(2 * d), nn.GELU()
         )
-        self.time1, self.time2 = fc_block(1, 2 * d), fc_block(1, d)
-        self.class1, self.class2 = fc_block(num_classes, 2 * d), fc_block(num_classes, d)
+        for source, inputs in (("time", 1), ("class", num_classes)):
+            for place, outputs in ((1, 2 * d), (2, d)):
+                block = fc_block(inputs, outputs) if source in self.sources else None
+                setattr(self, f"{source}{place}", block)
         self.up1 = up_block(4 * d, d)
         self.up2 = up_block(2 * d, d)
         self.head = conv_block(2 * d, d)
@@ -108,17 +146,23 @@ class MnistUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is 
         return Features(x0, x1, x2, self.unflatten(self.flatten(x2)))
 
     def modulate(self, time: Tensor, labels: Tensor) -> Modulation:
-        """Times in [0, 1] (B,) and integer labels (B,) -> shifts and scales."""
+        """Times in [0, 1] (B,) and integer labels (B,) -> scales and shifts."""
         t = time[:, None]
-        # num_classes is one class too many on purpose: its one-hot, cut, is the zero vector.
-        c = F.one_hot(labels, self.num_classes + 1)[:, : self.num_classes].to(t.dtype)
-        return Modulation(self.time1(t), self.time2(t), self.class1(c), self.class2(c))
+        one, zero = torch.ones_like(t), torch.zeros_like(t)
+        vectors = {"one": (one, one), "zero": (zero, zero)}
+        if "time" in self.sources:
+            vectors["time"] = self.time1(t), self.time2(t)
+        if "class" in self.sources:
+            # num_classes is one class too many on purpose: its one-hot, cut, is the zero vector.
+            c = F.one_hot(labels, self.num_classes + 1)[:, : self.num_classes].to(t.dtype)
+            vectors["class"] = self.class1(c), self.class2(c)
+        return Modulation(*vectors[self.sources.scale], *vectors[self.sources.shift])
 
     def decode(self, features: Features, modulation: Modulation) -> Tensor:
         """Features and modulation of the same B rows -> prediction (B, C, 28, 28)."""
-        t1, t2, c1, c2 = (v[:, :, None, None] for v in modulation)
-        u1 = self.up1(torch.cat([features.x2, c1 * features.z + t1], 1))
-        u2 = self.up2(torch.cat([features.x1, c2 * u1 + t2], 1))
+        scale1, scale2, shift1, shift2 = (v[:, :, None, None] for v in modulation)
+        u1 = self.up1(torch.cat([features.x2, scale1 * features.z + shift1], 1))
+        u2 = self.up2(torch.cat([features.x1, scale2 * u1 + shift2], 1))
         return cast(Tensor, self.out(self.head(torch.cat([features.x0, u2], 1))))
 
     def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:
