@@ -55,6 +55,10 @@ class Transform(ABC):
         """The accepted sizes in words, for error messages."""
         return "any size"
 
+    def resized(self, height: int, width: int) -> Transform:
+        """The same view for images of this size: itself, unless it holds something of one size."""
+        return self
+
     def frame(self, x: Tensor, u: float) -> Tensor:
         """A picture of the way from x (u = 0) to its view (u = 1), for animations.
 
@@ -122,6 +126,9 @@ class Composed(Transform):
     def sizes(self) -> str:
         return " and ".join(sorted({t.sizes for t in self.transforms})) or "any size"
 
+    def resized(self, height: int, width: int) -> Transform:
+        return Composed(tuple(t.resized(height, width) for t in self.transforms))
+
     def frame(self, x: Tensor, u: float) -> Tensor:
         """One factor after the other, each for an equal part of the way."""
         place = u * len(self.transforms)
@@ -162,6 +169,9 @@ class Inverse(Transform):
     @property
     def sizes(self) -> str:
         return self.of.sizes
+
+    def resized(self, height: int, width: int) -> Transform:
+        return self.of.resized(height, width).inverse_transform
 
     @property
     def inverse_transform(self) -> Transform:

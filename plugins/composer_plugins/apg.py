@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from composer import Estimate, Request, hookimpl
 from composer.arguments import finite, positive
 from composer.predictions import SAMPLE
 from composer_plugins.cfg import require_guidance
+from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,9 @@ class APG:
     @property
     def conditions(self) -> tuple[Any, ...]:
         return (self.guidance,)
+
+    def resized(self, height: int, width: int) -> APG:
+        return replace(self, guidance=resized(self.guidance, height, width))
 
     @hookimpl
     def noise_estimate(

@@ -11,6 +11,7 @@ from typing import Any
 
 from composer import UNCONDITIONAL, Estimate, Request, hookimpl
 from composer.arguments import finite
+from composer_plugins.resizing import resized
 
 ROUNDING = 1e-12
 
@@ -46,6 +47,9 @@ class Conjunction:
     @property
     def conditions(self) -> tuple[Any, ...]:
         return tuple(self.weights)
+
+    def resized(self, height: int, width: int) -> Conjunction:
+        return Conjunction({resized(c, height, width): w for c, w in self.weights.items()})
 
     @hookimpl
     def noise_estimate(

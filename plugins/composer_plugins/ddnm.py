@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from composer import Estimate, Request, Sampler, State, hookimpl
 from composer.images import ImageLike, to_tensor
-from composer_plugins.operators import Operator, check_operator
+from composer_plugins.operators import Operator, ResizableOperator, check_operator
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,19 @@ class DDNM:
                 f"DDNM: operator must have apply(x) and pinv(y), got {self.operator!r}; give for "
                 "example KnownPixels(mask)"
             )
+
+    def resized(self, height: int, width: int) -> DDNM:
+        """The same measurement of images of another size, by the operator's ``at_size``."""
+        y = to_tensor(self.measurement)
+        if self.operator.pinv(y).shape[-2:] == (height, width):
+            return self
+        if not isinstance(self.operator, ResizableOperator):
+            raise ValueError(
+                f"DDNM: {self.operator!r} measures images of one size and there is no telling what "
+                f"it measures at {height}x{width}; give it at_size(y, height, width)"
+            )
+        operator, measurement = self.operator.at_size(y, height, width)
+        return replace(self, measurement=measurement, operator=operator)
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:

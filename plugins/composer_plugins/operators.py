@@ -16,7 +16,7 @@ from composer.arguments import integer
 from composer.images import ImageLike, to_mask
 from composer.transforms import TOLERANCE
 from composer_plugins.decompositions import Part
-from composer_plugins.resizing import resized_mask
+from composer_plugins.resizing import resized_image, resized_mask
 
 
 @runtime_checkable
@@ -29,6 +29,19 @@ class Operator(Protocol):
 
     def pinv(self, y: Tensor) -> Tensor:
         """A+ y, an image (B, C, H, W)."""
+        ...
+
+
+@runtime_checkable
+class ResizableOperator(Operator, Protocol):
+    """An operator that can measure images of another size, as a cascade asks."""
+
+    def at_size(self, y: Tensor, height: int, width: int) -> tuple[Operator, Tensor]:
+        """A and the measurement y (B, C', H', W') for the same picture at another size.
+
+        Raises:
+            ValueError: it cannot be measured at this size; the sentence says why.
+        """
         ...
 
 
@@ -63,6 +76,9 @@ class KnownPixels:
         mask = resized_mask(self.mask, height, width, "KnownPixels: mask")
         return KnownPixels((mask > 0).float())
 
+    def at_size(self, y: Tensor, height: int, width: int) -> tuple[KnownPixels, Tensor]:
+        return self.resized(height, width), resized_image(y, height, width, "KnownPixels: image")
+
     def apply(self, x: Tensor) -> Tensor:
         mask = to_mask(self.mask).to(x)
         if mask.shape != x.shape[-2:]:
@@ -92,6 +108,19 @@ class BlockMean:
     def __post_init__(self) -> None:
         integer(self.factor, "BlockMean: factor", least=1)
 
+    def at_size(self, y: Tensor, height: int, width: int) -> tuple[BlockMean, Tensor]:
+        """Larger blocks in larger images, with the same means; where there are fewer pixels than
+        blocks, each is the mean of several."""
+        rows, columns = y.shape[-2:]
+        if rows % height == 0:
+            return BlockMean(1), resized_image(y, height, width, "BlockMean: measurement")
+        if height % rows or height * columns != width * rows:
+            raise ValueError(
+                f"BlockMean: neither of {height}x{width} pixels and {rows}x{columns} blocks divide "
+                "the other; choose sizes that do"
+            )
+        return BlockMean(height // rows), y
+
     def apply(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if height % self.factor or width % self.factor:
@@ -118,6 +147,9 @@ class Gray:
 
     def __post_init__(self) -> None:
         integer(self.channels, "Gray: channels", least=1)
+
+    def at_size(self, y: Tensor, height: int, width: int) -> tuple[Gray, Tensor]:
+        return self, resized_image(y, height, width, "Gray: measurement")
 
     def apply(self, x: Tensor) -> Tensor:
         if x.shape[-3] != self.channels:

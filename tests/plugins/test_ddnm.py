@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 import torch
 from conftest import mixture
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from composer import Sampler, installed
@@ -16,7 +16,17 @@ from composer.recipes import decode, encode
 from composer.solvers import DDPM, Heun
 from composer.testing import GaussianMixtureBackend, check_decomposition
 from composer.transforms import check_parts
-from composer_plugins import CFG, DDNM, Anagram, BlockMean, Gray, KnownPixels, Particles
+from composer_plugins import (
+    CFG,
+    DDNM,
+    Anagram,
+    BlockMean,
+    Cascade,
+    Gray,
+    KnownPixels,
+    Particles,
+    Stage,
+)
 
 IMAGE = torch.linspace(-1, 1, 64, dtype=torch.float64).reshape(1, 8, 8)
 HALF = torch.zeros(8, 8)
@@ -208,3 +218,69 @@ def test_two_are_refused():
     plugin = DDNM(IMAGE, KnownPixels(HALF))
     with pytest.raises(ValueError, match="two DDNM in one stack undo each other"):
         Sampler(mixture(), [plugin, DDNM(IMAGE, KnownPixels(1 - HALF))])
+
+
+# Other sizes, as in a cascade.
+
+
+@given(
+    case=st.sampled_from(["known", "mean", "gray"]),
+    side=st.integers(1, 4),
+    shrink=st.sampled_from([1, 2, 3]),
+    factor=st.sampled_from([1, 2, 3, 4]),
+)
+def test_a_shrunk_picture_has_the_measurement_of_its_size(case, side, shrink, factor):
+    """What is measured of the means of pixels is what the operator makes of the measurement."""
+    assume(case != "mean" or factor % shrink == 0 or shrink % factor == 0)  # or it is refused
+    size = side * shrink * factor
+    x = noise((2, 3, size, size), side).clamp(-1, 1)
+    mask = (noise((size, size), side + 1) > 0.8).float()
+    operator = {"known": KnownPixels(mask), "mean": BlockMean(factor), "gray": Gray(3)}[case]
+    y = operator.apply(x)
+    small = size // shrink
+    other, measured = operator.at_size(y, small, small)
+    shrunk = other.apply(torch.nn.functional.avg_pool2d(x, shrink))
+    torch.testing.assert_close(other.apply(other.pinv(measured)), shrunk)
+
+
+def test_a_measurement_at_its_own_size_is_left_as_it_is():
+    plugin = DDNM(torch.zeros(1, 4, 4), BlockMean(2))
+    assert plugin.resized(8, 8) is plugin
+    larger = plugin.resized(32, 32)
+    assert larger.operator == BlockMean(8)
+    assert larger.measurement.shape == (1, 1, 4, 4)
+    coarser = plugin.resized(2, 2)
+    assert coarser.operator == BlockMean(1)
+    assert coarser.measurement.shape == (1, 1, 2, 2)
+
+
+def test_a_cascade_keeps_the_measurement_in_every_stage():
+    small, large = mixture(shape=(1, 8, 8)), mixture(shape=(1, 16, 16))
+    y = BlockMean(4).apply(large.means[2:3])[0]
+    stages = [Stage(small), Stage(large, enlarge=lambda x: CFG(1.0))]
+    for result in Cascade(stages, [DDNM(y, BlockMean(4))]).sample(1, seeds=[0, 1]):
+        means = torch.nn.functional.adaptive_avg_pool2d(result.x, 4)
+        torch.testing.assert_close(means, y.expand(2, 1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("plugin", "size", "sentence"),
+    [
+        (
+            DDNM(torch.zeros(1, 4, 4), BlockMean(2)),
+            (6, 6),
+            "neither of 6x6 pixels and 4x4 blocks divide",
+        ),
+        (
+            DDNM(torch.zeros(1, 4, 4), BlockMean(2)),
+            (16, 8),
+            "neither of 16x8 pixels and 4x4 blocks",
+        ),
+        (DDNM(torch.zeros(1, 4, 4), BlockMean(2)), (2, 1), "stretched to 2x1; crop it"),
+        (DDNM(IMAGE, KnownPixels(HALF)), (4, 8), "KnownPixels: mask of 8x8 would be stretched"),
+        (DDNM(IMAGE, Halved()), (4, 4), "at 4x4; give it at_size"),
+    ],
+)
+def test_sizes_that_cannot_be_measured(plugin, size, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        plugin.resized(*size)

@@ -1,0 +1,128 @@
+"""Every registered plugin scales with a cascade: what it holds of one size is resized with it."""
+
+import dataclasses
+import inspect
+
+import pytest
+import torch
+from conftest import mixture
+
+import composer
+from composer import Sampler, Transform
+from composer_plugins import (
+    APG,
+    CFG,
+    DDNM,
+    Anagram,
+    Autoguidance,
+    Cascade,
+    CFGPlusPlus,
+    Components,
+    Conjunction,
+    DynamicThreshold,
+    FeynmanKac,
+    Hybrid,
+    Inpaint,
+    KnownPixels,
+    Langevin,
+    LanPaint,
+    Masks,
+    Particles,
+    Reference,
+    Rescale,
+    SDEdit,
+    Stage,
+    SuperResolution,
+    TripleHybrid,
+    WithWeak,
+)
+from composer_plugins.resizing import Resizable, resized
+from composer_plugins.transforms import Flip, Permutation
+
+SMALL, LARGE = 8, 16
+
+
+def image(size):
+    return torch.linspace(-1, 1, 3 * size**2).reshape(3, size, size)
+
+
+def mask(size):
+    return torch.cat([torch.zeros(size // 2, size), torch.ones(size // 2, size)])
+
+
+def shuffled(size):
+    """A view that holds an index a pixel, within another that holds nothing."""
+    order = torch.randperm(size**2, generator=torch.Generator().manual_seed(0))
+    return Flip() @ Permutation(order.tolist()).inverse_transform
+
+
+def views(size):
+    return Anagram({"identity": 1, shuffled(size): 2})
+
+
+def brightness(x):
+    return x.flatten(1).mean(1)
+
+
+PLUGINS = {
+    "cfg": lambda n: CFG(2.0, negative=3),
+    "anagram": views,
+    "components": lambda n: Components(Masks((mask(n), 1 - mask(n))), (views(n), 2)),
+    "hybrid": lambda n: Hybrid(views(n), 2),
+    "triple_hybrid": lambda n: TripleHybrid(1, views(n), 2),
+    "inpaint": lambda n: Inpaint(image(n), mask(n)),
+    "sdedit": lambda n: SDEdit(image(n), 0.8),
+    "super_resolution": lambda n: SuperResolution(image(n)),
+    "conjunction": lambda n: Conjunction({views(n): 2.0, 3: -0.5}),
+    "reference": lambda n: Reference(image(n), Masks((mask(n), 1 - mask(n)))),
+    "particles": lambda n: Particles(brightness),
+    "feynman_kac": lambda n: FeynmanKac(brightness),
+    "langevin": lambda n: Langevin(),
+    "lanpaint": lambda n: LanPaint(image(n), mask(n)),
+    "ddnm": lambda n: DDNM(image(n), KnownPixels(mask(n))),
+    "dynamic_threshold": lambda n: DynamicThreshold(),
+    "rescale": lambda n: Rescale(Conjunction({views(n): 2.0})),
+    "apg": lambda n: APG(Conjunction({views(n): 2.0})),
+    "autoguidance": lambda n: Autoguidance(2.0),
+    "cfg_plus_plus": lambda n: CFGPlusPlus(0.5),
+}
+"""{name: a plugin that holds all it can of images of n x n}"""
+OFFERED = {o.name: o.factory for o in composer.installed().offers.values() if o.kind == "plugin"}
+# The image it enlarges is smaller than those of the model, by whatever factor.
+ANY_SIZE = {"super_resolution"}
+
+
+def test_no_plugin_is_missing_here():
+    built_in = {n for n, f in OFFERED.items() if f.__module__.startswith("composer_plugins.")}
+    assert PLUGINS.keys() == built_in
+
+
+@pytest.mark.parametrize("name", sorted(PLUGINS.keys() - ANY_SIZE))
+def test_a_plugin_runs_in_both_stages_of_a_cascade(name):
+    """Given for the large images as the documentation asks; permutations for the small ones."""
+    models = [mixture(shape=(3, size, size)) for size in (SMALL, LARGE)]
+    stages = [Stage(WithWeak(model, model), num_inference_steps=4) for model in models]
+    stages[1] = dataclasses.replace(stages[1], enlarge=lambda x: CFG(1.0))
+    size = SMALL if holds_permutation(name) else LARGE
+    plugin = PLUGINS[name](size)
+    condition = None if composer.stack.sets_conditions(plugin) else 1
+    small, large = Cascade(stages, [plugin]).sample(condition, seeds=[0, 1])
+    assert (small.x.shape[-1], large.x.shape[-1]) == (SMALL, LARGE)
+    alone = Sampler(stages[1].backend, [resized(plugin, LARGE, LARGE)], None, 4)
+    assert torch.equal(large.x, alone.sample(condition, seeds=[0, 1]).x)
+
+
+def holds_permutation(name):
+    return any(isinstance(t, Transform) for t in composer.stack.views([PLUGINS[name](SMALL)]))
+
+
+def test_whoever_takes_an_image_or_a_mask_can_be_resized():
+    """Also plugins of other packages, if any are installed."""
+    takers = {
+        name: factory
+        for name, factory in OFFERED.items()
+        if {"ImageLike", "Operator"} & set(inspect.get_annotations(factory.__init__).values())
+    }
+    assert {"inpaint", "sdedit", "ddnm", *ANY_SIZE} <= takers.keys()
+    for name, factory in takers.items():
+        assert issubclass(factory, Resizable) or name in ANY_SIZE
