@@ -16,11 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import common
-from common import Course
-from torch import Tensor
+from common import SUFFIXES, Course
 
 from composer import Transform, get_transform
-from composer_plugins import CFG, Anagram
+from composer_plugins import Anagram
 from composer_plugins.transforms import Skew
 
 CAMPFIRE = "an oil painting of people around a campfire"
@@ -36,18 +35,14 @@ ILLUSIONS: dict[str, tuple[Mapping[str | Transform, str], int]] = {
 """{name: ({view: prompt}, seed)}"""
 
 
-def sample(course: Course, views: Anagram, seeds: range) -> Tensor:
-    return course.sampler(views, CFG(7.0)).sample(seeds=seeds).x
-
-
 def run(course: Course) -> list[Path]:
     course.encode([prompt for views, _ in ILLUSIONS.values() for prompt in views.values()])
     files = []
     for name, (views, seed) in ILLUSIONS.items():
-        seeds, anagram = range(seed, seed + 4), Anagram(views)
-        x = sample(course, anagram, seeds)
-        for suffix, images in course.enlarged(x, seeds, None, anagram).items():
-            rows = {prompt: get_transform(view)(images) for view, prompt in views.items()}
+        seeds = range(seed, seed + 4)
+        results = course.cascade(Anagram(views)).sample(seeds=seeds)
+        for suffix, result in zip(SUFFIXES, results, strict=False):
+            rows = {prompt: get_transform(view)(result.x) for view, prompt in views.items()}
             columns = [f"seed {s}" for s in seeds]
             files.append(course.save(f"anagram-{name}{suffix}", rows, columns))
     return files

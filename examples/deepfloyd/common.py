@@ -17,13 +17,15 @@ from torch import Tensor
 import composer
 from composer import Backend, Sampler
 from composer.images import to_tensor
-from composer_plugins import CFG, SuperResolution, Timesteps
+from composer_plugins import CFG, Cascade, Stage, Timesteps
 from composer_plugins.backends.deepfloyd.embeddings import cache_file
 from composer_plugins.sheet import contact_sheet
 
 NEUTRAL = "a high quality photo"
 """The prompt that says nothing but "look like a picture"."""
 SHOWN = 128  # pixels of an image on a sheet
+SUFFIXES = ("", "-256")
+"""What the sheets of each stage are called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +56,28 @@ class Course:
         """990, 960, ..., 30, 0: a model trained on 1000 times is asked at 34 of them."""
         return [*range(990, -1, -self.stride)]
 
-    def sampler(self, *plugins: object, stage: int = 1) -> Sampler:
+    def sampler(self, *plugins: object) -> Sampler:
         """Iterative denoising over the strided times, equation A.3 (see denoising.py).
 
         The course stops at t = 0, where sigma is .006; one step more gives the clean image.
         """
         times = self.strided_times
-        return Sampler(self.backends[stage], plugins, Timesteps(times), len(times))
+        return Sampler(self.backend, plugins, Timesteps(times), len(times))
+
+    def cascade(self, *plugins: object, steps: int | None = None, plain: bool = False) -> Cascade:
+        """Text to 64 pixels with guidance 7 and, if stage II is there, on to 256 with guidance 4.
+
+        Args:
+            plugins: of both stages, scaled to each.
+            steps: of stage I, evenly spaced as in IFPipeline; None for the strided times.
+            plain: enlarge without the plugins, for the condition of their finest details.
+        """
+        times = self.strided_times
+        strided = Timesteps(times), len(times)
+        stages = [Stage(self.backend, [CFG(7.0)], *(strided if steps is None else (None, steps)))]
+        if 2 in self.backends:
+            stages.append(Stage(self.backends[2], [CFG(4.0)], *strided, plain=plain))
+        return Cascade(stages, plugins)
 
     @cached_property
     def images(self) -> dict[str, Tensor]:
@@ -86,16 +103,6 @@ class Course:
         for prompt in ("", *prompts):
             for backend in self.backends.values():
                 backend.encode(prompt)
-
-    def enlarged(
-        self, x: Tensor, seeds: Iterable[int], prompt: str | None, *views: object
-    ) -> dict[str, Tensor]:
-        """{suffix of a file: images}: x itself and, by stage II, x at 256 pixels, the same
-        plugins around it."""
-        if 2 not in self.backends:
-            return {"": x}
-        stack = (SuperResolution(x.clamp(-1, 1)), *views, CFG(4.0))
-        return {"": x, "-256": self.sampler(*stack, stage=2).sample(prompt, seeds).x}
 
     def save(self, name: str, rows: Mapping[str, Tensor], columns: Iterable[object] = ()) -> Path:
         """Write labelled rows of images to ``out``/``name``.png."""

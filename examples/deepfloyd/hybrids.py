@@ -12,10 +12,9 @@ share the unconditional one: three rows of the network, not four.
 from pathlib import Path
 
 import common
-from common import Course
-from torch import Tensor
+from common import SUFFIXES, Course
 
-from composer_plugins import CFG, GaussianBlur, Hybrid
+from composer_plugins import GaussianBlur, Hybrid
 
 PAIRS = {
     "skull": ("a lithograph of a skull", "a lithograph of waterfalls", 100),
@@ -26,19 +25,15 @@ PAIRS = {
 FROM_AFAR = GaussianBlur(3.0)
 
 
-def sample(course: Course, words: Hybrid, seeds: range) -> Tensor:
-    return course.sampler(words, CFG(7.0)).sample(seeds=seeds).x
-
-
 def run(course: Course) -> list[Path]:
     course.encode([prompt for low, high, _ in PAIRS.values() for prompt in (low, high)])
     files = []
     for name, (low, high, seed) in PAIRS.items():
         seeds, words = range(seed, seed + 4), Hybrid(low, high, sigma=2.0)
-        x = sample(course, words, seeds)
         # Stage II adds details only, which are those of the prompt seen from nearby.
-        for suffix, images in course.enlarged(x, seeds, high).items():
-            rows = {f"nearby: {high}": images, f"afar: {low}": FROM_AFAR(images)}
+        results = course.cascade(words, plain=True).sample(seeds=seeds)
+        for suffix, result in zip(SUFFIXES, results, strict=False):
+            rows = {f"nearby: {high}": result.x, f"afar: {low}": FROM_AFAR(result.x)}
             columns = [f"seed {s}" for s in seeds]
             files.append(course.save(f"hybrid-{name}{suffix}", rows, columns))
     return files

@@ -10,11 +10,8 @@ from pathlib import Path
 
 import common
 import torch
-from common import Course
+from common import SUFFIXES, Course
 from torch import Tensor
-
-from composer import Sampler
-from composer_plugins import CFG
 
 PROMPTS = (
     "an oil painting of a snowy mountain village",
@@ -24,11 +21,6 @@ PROMPTS = (
 RUNS = {11220099: (5, 15), 100: (10, 100, 999)}  # {seed: numbers of steps}
 
 
-def sample(course: Course, seed: int, steps: int, prompt: str) -> Tensor:
-    sampler = Sampler(course.backend, [CFG(7.0)], num_inference_steps=steps)
-    return sampler.sample(prompt, [seed]).x
-
-
 def run(course: Course) -> list[Path]:
     course.encode(PROMPTS)
     sheets: dict[str, dict[str, Tensor]] = defaultdict(dict)
@@ -36,9 +28,9 @@ def run(course: Course) -> list[Path]:
         for steps in course.steps or counts:
             strips = defaultdict(list)
             for prompt in PROMPTS:
-                x = sample(course, seed, steps, prompt)
-                for suffix, images in course.enlarged(x, [seed], prompt).items():
-                    strips[suffix].append(images)
+                results = course.cascade(steps=steps).sample(prompt, [seed])
+                for suffix, result in zip(SUFFIXES, results, strict=False):
+                    strips[suffix].append(result.x)
             for suffix, strip in strips.items():
                 sheets[suffix][f"{steps} steps, seed {seed}"] = torch.cat(strip)
     columns = [prompt.removeprefix("an oil painting of ") for prompt in PROMPTS]
