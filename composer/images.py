@@ -21,9 +21,13 @@ def to_pil(x: Tensor) -> list[Image.Image]:
             f"PIL images need 1 or 3 channels, got a tensor of shape {tuple(x.shape)}; "
             "use the tensor itself"
         )
-    pixels = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    arrays = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    arrays = to_pixels(x).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a) for a in arrays]
+
+
+def to_pixels(x: Tensor) -> Tensor:
+    """Values in [-1, 1], others clipped, as an image file holds them: uint8, 0 to 255."""
+    return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def to_tensor(image: ImageLike, name: str = "image") -> Tensor:

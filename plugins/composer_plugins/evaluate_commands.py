@@ -15,6 +15,7 @@ from composer_plugins.backends.mnist.evaluate import PAIRS, Anagrams, all_pairs
 from composer_plugins.backends.mnist.judge import load_judge
 from composer_plugins.commands import one_sentence
 from composer_plugins.inpainting_command import inpainting
+from composer_plugins.samples_command import samples
 from composer_plugins.sheet import contact_sheet
 from composer_plugins.transforms import Identity
 from composer_plugins.writing import write_atomically
@@ -28,6 +29,7 @@ def evaluate() -> None:
 
 
 evaluate.add_command(inpainting)
+evaluate.add_command(samples)
 
 
 @evaluate.command("anagrams")

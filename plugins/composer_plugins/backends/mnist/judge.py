@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import cast
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from composer_plugins.backends.mnist.data import to_model
+
+JUDGE = "judge.safetensors"
 
 
 class Judge(nn.Module):
@@ -32,11 +35,17 @@ class Judge(nn.Module):
         return cast(Tensor, self.head(self.features(x)))
 
     @torch.no_grad()
-    def classify(self, x: Tensor) -> Tensor:
-        """The most likely digit (B,) of images (B, 1, 28, 28), clipped to [-1, 1] first."""
+    def embed(self, x: Tensor) -> Tensor:
+        """Features (B, 128), which the last layer reads, of images clipped to [-1, 1] first."""
         self.eval()
         parts = x.detach().float().clamp(-1, 1).split(1000)
-        return torch.cat([self(part).argmax(1) for part in parts])
+        return torch.cat([self.features(part) for part in parts])
+
+    @torch.no_grad()
+    def classify(self, x: Tensor) -> Tensor:
+        """The most likely digit (B,) of images (B, 1, 28, 28), clipped to [-1, 1] first."""
+        digits: Tensor = self.head(self.embed(x)).argmax(1)
+        return digits
 
     def save(self, file: Path) -> None:
         """Write float16 safetensors."""
@@ -46,7 +55,12 @@ class Judge(nn.Module):
 
 def load_judge(file: Path | None = None) -> Judge:
     """The judge from a file, by default the shipped one, which only ever reports."""
-    return _load("judge.safetensors", file)
+    return _load(JUDGE, file)
+
+
+def judge_hash() -> str:
+    """sha256 of the shipped judge's file: figures by one judge do not compare with another's."""
+    return hashlib.sha256((files(__package__) / "weights" / JUDGE).read_bytes()).hexdigest()
 
 
 @functools.cache

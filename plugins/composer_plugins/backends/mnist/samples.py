@@ -1,0 +1,179 @@
+"""Samples of digits by named settings, in blocks that can be kept and taken up again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from composer import Sampler, load_backend
+from composer.backends import Backend
+from composer.images import to_pixels
+from composer.recipes import describe
+from composer.solvers import DDPM, DPMSolverPP, Euler, Heun, Solver
+from composer_plugins.apg import APG
+from composer_plugins.cfg import CFG
+from composer_plugins.cfg_plus_plus import CFGPlusPlus
+from composer_plugins.rescale import Rescale
+from composer_plugins.spaced import Spaced
+from composer_plugins.thresholding import DynamicThreshold
+from composer_plugins.writing import write_atomically
+
+MAX_ROWS = 32
+BLOCK = 250
+"""Images that are sampled, and kept, at a time."""
+
+SOLVERS: Mapping[str, Solver] = {
+    "euler": Euler(),
+    "heun": Heun(),
+    "dpm_pp": DPMSolverPP(),
+    "ddpm": DDPM(),
+    "spaced ddpm": Spaced(DDPM()),
+}
+"""{name: solver}; Euler on the DDPM model's schedule is DDIM."""
+
+MIDDLE = (0.2, 0.7)
+GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
+    "none": lambda scale: [],
+    "cfg": lambda scale: [CFG(scale)],
+    "interval": lambda scale: [CFG(scale, MIDDLE)],
+    "apg": lambda scale: [APG(CFG(scale))],
+    "rescale": lambda scale: [Rescale(CFG(scale))],
+    "threshold": lambda scale: [DynamicThreshold(), CFG(scale)],
+    "cfg++": lambda scale: [CFGPlusPlus(scale / 12.5)],
+}
+"""{name: the plugins for a guidance scale}; CFG++'s own scale, to 1, is that at which its paper
+compares it."""
+
+SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How digits are sampled.
+
+    Args:
+        solver: its name in SOLVERS.
+        steps: num_inference_steps; a row each, or two by Heun.
+        scale: of the guidance; 1 for none.
+        guidance: its name in GUIDANCES.
+    """
+
+    solver: str
+    steps: int
+    scale: float = 1.0
+    guidance: str = "none"
+
+    def sampler(self, backend: Backend) -> Sampler:
+        plugins = GUIDANCES[self.guidance](self.scale)
+        return Sampler(backend, plugins, SOLVERS[self.solver], self.steps, MAX_ROWS)
+
+    def recipe(self, backend: Backend) -> dict[str, Any]:
+        """What the names stand for: samples by the same names and another recipe are others."""
+        whole = describe(self.sampler(backend), None, ())
+        return {name: whole[name] for name in ("plugins", "solver", "num_inference_steps")}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A backend of digits and what tells its weights from others.
+
+    Args:
+        name: as the user said it.
+        backend: loaded.
+        weights: sha256 of its files.
+    """
+
+    name: str
+    backend: Backend
+    weights: str
+
+
+class Samples(NamedTuple):
+    """Images uint8 (N, 28, 28), the digits (N,) they were asked to be, and the rows they cost."""
+
+    images: Tensor
+    digits: Tensor
+    rows: int
+
+
+def load_model(name: str) -> Model:
+    """A shipped backend by name, or the folder of a trained model."""
+    if name in SHIPPED:
+        with as_file(files(__package__) / "weights" / SHIPPED[name]) as folder:
+            return Model(name, load_backend(name), _hash(folder))
+    return Model(name, load_backend("mnist", weights=name), _hash(Path(name)))
+
+
+def _hash(folder: Path) -> str:
+    whole = hashlib.sha256()
+    for file in (*sorted(folder.glob("*.safetensors")), folder / "path.json"):
+        whole.update(file.read_bytes())
+    return whole.hexdigest()
+
+
+def sampled(model: Model, setting: Setting, seeds: range, keep: Path | None = None) -> Samples:
+    """One image a seed, of the digit seed % 10.
+
+    Args:
+        seeds: consecutive ones.
+        keep: a folder in which blocks are kept, and looked for.
+    """
+    images, rows = [], 0
+    for first in range(seeds.start, seeds.stop, BLOCK):
+        block = range(first, min(first + BLOCK, seeds.stop))
+        made, cost = _block(model, setting, block, keep)
+        images.append(made)
+        rows += cost
+    return Samples(torch.cat(images), torch.tensor(seeds) % 10, rows)
+
+
+def _block(model: Model, setting: Setting, seeds: range, keep: Path | None) -> tuple[Tensor, int]:
+    """Images of some seeds and their rows, from the folder if they are there."""
+    if keep is None:
+        return _made(setting.sampler(model.backend), seeds)
+    file = keep / _folder(model, setting) / f"{seeds.start}-{seeds.stop}.safetensors"
+    recipe = json.dumps(setting.recipe(model.backend))
+    if file.is_file():
+        return _read(file, recipe)
+    images, rows = _made(setting.sampler(model.backend), seeds)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"rows": str(rows), "recipe": recipe}
+    write_atomically(file, lambda path: save_file({"images": images}, path, metadata))
+    return images, rows
+
+
+def _made(sampler: Sampler, seeds: range) -> tuple[Tensor, int]:
+    images, rows = torch.empty(len(seeds), 28, 28, dtype=torch.uint8), 0
+    for digit in range(10):
+        places = [place for place, seed in enumerate(seeds) if seed % 10 == digit]
+        if places:
+            result = sampler.sample(digit, [seeds[place] for place in places])
+            images[places], rows = to_pixels(result.x)[:, 0], rows + result.stats.rows
+    return images, rows
+
+
+def _folder(model: Model, setting: Setting) -> str:
+    words = model.weights[:12], setting.solver, setting.steps, setting.guidance, setting.scale
+    return "-".join(f"{word}".replace(" ", "_") for word in words)
+
+
+def _read(file: Path, recipe: str) -> tuple[Tensor, int]:
+    try:
+        with safe_open(file, "pt") as kept:
+            images, metadata = kept.get_tensor("images"), kept.metadata()
+        rows, made_by = int(metadata["rows"]), metadata["recipe"]
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} holds no samples ({error}); remove it") from error
+    if made_by != recipe:
+        raise ValueError(f"{file} was made by another recipe of the same name; remove it")
+    return images, rows

@@ -1,0 +1,199 @@
+"""``composer evaluate samples``: solvers, steps and guidance, by how digits come out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from composer_plugins.backends.mnist.judge import judge_hash, load_judge
+from composer_plugins.backends.mnist.quality import (
+    quality,
+    reference_of,
+    shipped_reference,
+)
+from composer_plugins.backends.mnist.samples import (
+    GUIDANCES,
+    SHIPPED,
+    SOLVERS,
+    Model,
+    Setting,
+    load_model,
+    sampled,
+)
+from composer_plugins.commands import one_sentence
+from composer_plugins.writing import write_atomically
+
+Row = dict[str, Any]
+NAMES = "model", "solver", "guidance"
+COLUMNS = (
+    *("steps", "scale", "rows"),
+    *("frechet", "precision", "recall", "coverage", "right", "worst"),
+)
+
+
+@click.command()
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=[*SHIPPED],
+    show_default=True,
+    help="A shipped backend, or the folder of a trained model.",
+)
+@click.option(
+    "--solver",
+    "solvers",
+    multiple=True,
+    type=click.Choice([*SOLVERS]),
+    default=["euler", "dpm_pp", "spaced ddpm"],
+    show_default=True,
+)
+@click.option(
+    "--steps",
+    multiple=True,
+    type=click.IntRange(1),
+    default=[2, 4, 5, 8, 10, 20, 50],
+    show_default=True,
+)
+@click.option(
+    "--guidance",
+    "guidances",
+    multiple=True,
+    type=click.Choice([*GUIDANCES]),
+    default=["cfg"],
+    show_default=True,
+)
+@click.option("--scale", "scales", multiple=True, default=[1.0, 2.0, 5.0], show_default=True)
+@click.option("--count", type=click.IntRange(100), default=500, show_default=True)
+@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    envvar="COMPOSER_MNIST",
+    help="Folder of the four idx files; without it, no precision, recall and coverage.",
+)
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the samples in this folder.")
+@click.option(
+    "--json", "as_json", type=click.Path(path_type=Path), help="Keep the table in this file."
+)
+@one_sentence
+def samples(
+    models: tuple[str, ...],
+    solvers: tuple[str, ...],
+    steps: tuple[int, ...],
+    guidances: tuple[str, ...],
+    scales: tuple[float, ...],
+    count: int,
+    first_seed: int,
+    data: Path | None,
+    keep: Path | None,
+    as_json: Path | None,
+) -> None:
+    """Every solver, number of steps, guidance and scale, one line each; scale 1 is not guided.
+
+    frechet: distance from the 10,000 test digits in the features of the judge, which falls with
+    --count; beside it, in the first line, that of as many train digits. precision, recall,
+    coverage: how far samples lie among test digits, and test digits among samples. right: share
+    read as the digit asked for; worst: that of the worst digit. rows: network rows an image.
+
+    A line is written to --json as it is done, and one that is there already is not done again;
+    samples in --keep are used again, also by a larger --count.
+    """
+    if as_json is not None and not as_json.absolute().parent.is_dir():
+        raise ValueError(f"{as_json.parent} is no folder; make it first")
+    table = Table.read(as_json)
+    loaded = [load_model(name) for name in models]
+    settings = list(dict.fromkeys(_settings(solvers, steps, guidances, scales)))
+    for model, setting in itertools.product(loaded, settings):
+        setting.sampler(model.backend)  # what cannot be sampled is refused before anything is
+    judge = load_judge()
+    reference = shipped_reference() if data is None else reference_of(judge, (count,), data)
+    floor = reference.floors.get(count)
+    click.echo(f"{count} samples a line, judge {judge_hash()[:12]}")
+    click.echo(" ".join((*(f"{name:12}" for name in NAMES), *(f"{n:>9}" for n in COLUMNS))))
+    if floor is not None:
+        click.echo(_line({"model": "train digits", **asdict(floor)}))
+    for model, setting in itertools.product(loaded, settings):
+        key = _key(model, setting, count, first_seed)
+        row = table.find(key, complete=data is not None)
+        if row is None:
+            made = sampled(model, setting, range(first_seed, first_seed + count), keep)
+            found = asdict(quality(judge, made.images, made.digits, reference))
+            row = {**key, "rows": made.rows / count, **found}
+            table.add({**row, "floor": floor and floor.frechet})
+        click.echo(_line(row))
+
+
+def _settings(
+    solvers: tuple[str, ...],
+    steps: tuple[int, ...],
+    guidances: tuple[str, ...],
+    scales: tuple[float, ...],
+) -> Iterator[Setting]:
+    for solver, count, scale, guidance in itertools.product(solvers, steps, scales, guidances):
+        yield Setting(solver, count, scale, "none" if scale == 1 else guidance)
+
+
+def _key(model: Model, setting: Setting, count: int, first_seed: int) -> Row:
+    """What makes a line the same line."""
+    return {
+        "model": model.name,
+        **asdict(setting),
+        "count": count,
+        "first_seed": first_seed,
+        "weights": model.weights,
+        "recipe": setting.recipe(model.backend),
+        "judge": judge_hash(),
+    }
+
+
+@dataclass(frozen=True)
+class Table:
+    """The lines that are done, and the file that keeps them, if any."""
+
+    rows: list[Row]
+    file: Path | None
+
+    @classmethod
+    def read(cls, file: Path | None) -> Table:
+        if file is None or not file.exists():
+            return cls([], file)
+        try:
+            rows = json.loads(file.read_text())
+        except ValueError as error:
+            raise ValueError(f"{file} is no JSON ({error}); name another file") from error
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"{file} holds no table of samples; name another file")
+        return cls(rows, file)
+
+    def find(self, key: Row, complete: bool) -> Row | None:
+        """The line of this key; where it must be complete, one with precision and recall."""
+        for row in self.rows:
+            if key.items() <= row.items() and not (complete and row["recall"] is None):
+                return row
+        return None
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        if self.file is not None:
+            text = json.dumps(self.rows, indent=1)
+            write_atomically(self.file, lambda path: path.write_text(text))
+
+
+def _line(row: Row) -> str:
+    accuracy = row["accuracy"]
+    shown = {**row, "right": sum(accuracy) / len(accuracy), "worst": min(accuracy)}
+    names = (f"{shown.get(name, ''):12}" for name in NAMES)
+    return " ".join((*names, *(f"{_figure(shown.get(name)):>9}" for name in COLUMNS)))
+
+
+def _figure(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,272 @@
+"""``composer evaluate samples``: what it samples, keeps, compares and refuses."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from composer import Sampler
+from composer.testing import IdentityBackend
+from composer_plugins import samples_command
+from composer_plugins.backends.mnist import quality as quality_module
+from composer_plugins.backends.mnist import sample_digits
+from composer_plugins.backends.mnist import samples as samples_module
+from composer_plugins.backends.mnist.judge import judge_hash, load_judge
+from composer_plugins.backends.mnist.quality import (
+    FLOOR_COUNTS,
+    balanced,
+    evenly,
+    quality,
+    reference_of,
+    shipped_reference,
+)
+from composer_plugins.backends.mnist.samples import (
+    GUIDANCES,
+    SHIPPED,
+    SOLVERS,
+    Model,
+    Setting,
+    load_model,
+    sampled,
+)
+from composer_plugins.distances import frechet_distance, moments
+from composer_plugins.evaluate_commands import evaluate
+
+SETTING = Setting("euler", 2)
+JUDGE = "ed6b7106dca3f3e62271ce04d62413be03a5c5c0caad1d7ec5a3f83895b4f2e0"
+
+
+class Counted(IdentityBackend):
+    """Counts the rows it is asked for."""
+
+    rows = 0
+
+    def evaluate(self, requests):
+        self.rows += sum(len(r.x) for r in requests)
+        return super().evaluate(requests)
+
+
+@pytest.fixture
+def model():
+    return Model("identity", Counted((1, 28, 28), dtype=torch.float32), "0" * 64)
+
+
+@pytest.fixture
+def digits(monkeypatch):
+    """The shipped digits in place of both splits: pixels and labels."""
+    images, labels = sample_digits()
+    pixels = ((images[:, 0] + 1) * 127.5).round().to(torch.uint8)
+    monkeypatch.setattr(quality_module, "load_mnist", lambda split, folder: (pixels, labels))
+    return pixels, labels
+
+
+def test_the_judge_is_the_frozen_one_and_its_features_are_what_its_last_layer_reads():
+    assert judge_hash() == JUDGE
+    judge, (images, _) = load_judge(), sample_digits()
+    features = judge.embed(images[:8])
+    assert features.shape == (8, 128)
+    torch.testing.assert_close(judge.head(features), judge(images[:8]))
+    torch.testing.assert_close(
+        judge.embed(3 * images[:8]), judge.embed((3 * images[:8]).clamp(-1, 1))
+    )
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_each_image_is_that_of_its_seed_and_digit(tiny_mnist, solver):
+    model, setting = Model("tiny", tiny_mnist, "0" * 64), Setting(solver, 2, 3.0, "cfg")
+    made = sampled(model, setting, range(15, 28))
+    assert made.digits.tolist() == [seed % 10 for seed in range(15, 28)]
+    sampler = Sampler(tiny_mnist, GUIDANCES["cfg"](3.0), SOLVERS[solver], 2)
+    for place in (0, 5, 12):
+        alone = sampler.sample(int(made.digits[place]), [15 + place])
+        assert made.rows == 13 * alone.stats.rows
+        pixels = torch.tensor(np.asarray(alone.images[0]).astype(int))
+        assert (made.images[place].int() - pixels).abs().max() <= 1  # batches round differently
+
+
+def test_samples_are_kept_block_by_block_and_not_made_twice(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(samples_module, "BLOCK", 10)
+    few = sampled(model, SETTING, range(20), tmp_path)
+    assert (few.rows, model.backend.rows) == (40, 40)
+    again = sampled(model, SETTING, range(20), tmp_path)
+    more = sampled(model, SETTING, range(30), tmp_path)
+    assert model.backend.rows == 60
+    assert torch.equal(few.images, again.images)
+    assert torch.equal(few.images, more.images[:20])
+    assert (again.rows, more.rows) == (40, 60)
+    assert torch.equal(more.images, sampled(model, SETTING, range(30)).images)
+    sampled(model, Setting("euler", 2, 2.0, "cfg"), range(10), tmp_path)
+    sampled(Model("other", model.backend, "1" * 64), SETTING, range(10), tmp_path)
+    assert model.backend.rows == 60 + 60 + 40 + 20  # of other settings and weights nothing is there
+
+
+def test_a_damaged_block_is_named(model, tmp_path, monkeypatch):
+    sampled(model, SETTING, range(10), tmp_path)
+    with monkeypatch.context() as changed:
+        changed.setitem(SOLVERS, "euler", SOLVERS["heun"])
+        with pytest.raises(ValueError, match="0-10.safetensors was made by another recipe"):
+            sampled(model, SETTING, range(10), tmp_path)
+    (file,) = tmp_path.rglob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(ValueError, match=f"{file.name} holds no samples .*; remove it"):
+        sampled(model, SETTING, range(10), tmp_path)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_setting_of_the_table_can_be_sampled(name):
+    model = load_model(name)
+    assert len(model.weights) == 64
+    for solver in SOLVERS:
+        for guidance in GUIDANCES:
+            for steps in (2, 50):
+                sampler = Setting(solver, steps, 5.0, guidance).sampler(model.backend)
+                assert len(sampler.times) == steps + 1
+
+
+def test_balanced_digits_are_in_turn_and_from_the_start():
+    labels = torch.tensor([3, 0, 0, *range(10), *range(10)])
+    images, found = balanced(torch.arange(len(labels)), labels, 13)
+    assert found.tolist() == [*range(10), 0, 1, 2]
+    assert images.tolist()[:4] == [1, 4, 5, 0]
+    assert images[10] == 2
+    with pytest.raises(ValueError, match="there are 20 train digits, got 21"):
+        balanced(labels, labels, 21)
+    assert evenly(torch.arange(10), 4).tolist() == [0, 2, 5, 7]
+    assert evenly(torch.arange(3), 9).tolist() == [0, 1, 2]
+
+
+def test_quality_tells_digits_from_noise_and_the_asked_for_from_others(digits):
+    judge, (pixels, labels) = load_judge(), digits
+    reference = reference_of(judge, (100,))
+    whole = quality(judge, pixels, labels, reference)
+    assert whole.frechet == pytest.approx(0, abs=1e-6)
+    assert (whole.precision, whole.recall, whole.coverage) == (1, 1, 1)
+    assert min(whole.accuracy) > 0.9
+    shifted = quality(judge, pixels, (labels + 1) % 10, reference)
+    assert max(shifted.accuracy) < 0.1
+    noise = torch.randint(0, 256, pixels.shape, generator=torch.Generator().manual_seed(0))
+    astray = quality(judge, noise.to(torch.uint8), labels, reference)
+    assert astray.frechet > 20
+    assert (astray.precision, astray.recall) == (0, 0)
+    ones = quality(judge, pixels[labels == 1].repeat(10, 1, 1), labels.sort().values, reference)
+    assert ones.recall < 0.2 < 1 == ones.precision
+    floor = reference.floors[100]
+    assert 0 < floor.frechet < 0.2 * astray.frechet
+
+
+def test_the_reference_is_written_and_read_and_belongs_to_its_judge(digits, tmp_path, monkeypatch):
+    reference = reference_of(load_judge(), (100, 200))
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    reference.save(weights / "reference.safetensors")
+    monkeypatch.setattr(quality_module, "files", lambda package: tmp_path)
+    again = shipped_reference()
+    torch.testing.assert_close(again.test, reference.test, rtol=1e-6, atol=1e-6, check_dtype=True)
+    assert again.features is None
+    assert [vars(floor) for floor in again.floors.values()] == [
+        {**vars(floor), "accuracy": [*floor.accuracy]} for floor in reference.floors.values()
+    ]
+    monkeypatch.setattr(quality_module, "judge_hash", lambda: "another")
+    with pytest.raises(ValueError, match="is of another judge"):
+        shipped_reference()
+
+
+def test_the_shipped_reference_is_of_mnist():
+    reference = shipped_reference()
+    assert tuple(reference.floors) == FLOOR_COUNTS
+    floors = [floor.frechet for floor in reference.floors.values()]
+    assert floors == sorted(floors, reverse=True)
+    assert all(floor.recall > 0.85 for floor in reference.floors.values())
+    images, _ = sample_digits()  # 300 of the test digits, as many of each kind
+    assert frechet_distance(moments(load_judge().embed(images)), reference.test) < 3.2
+
+
+@pytest.mark.skipif("COMPOSER_MNIST" not in os.environ, reason="needs the MNIST files")
+def test_the_shipped_reference_is_that_of_the_data():
+    found = reference_of(load_judge(), (500,), Path(os.environ["COMPOSER_MNIST"]))
+    shipped = shipped_reference()
+    torch.testing.assert_close(found.test, shipped.test, rtol=1e-3, atol=1e-4)
+    assert found.floors[500].frechet == pytest.approx(shipped.floors[500].frechet, rel=1e-3)
+
+
+@pytest.fixture
+def command(model, digits, monkeypatch):
+    """The command over the identity, with or without test digits."""
+    monkeypatch.setattr(samples_command, "load_model", lambda name: model)
+    monkeypatch.delenv("COMPOSER_MNIST", raising=False)
+
+    def run(*options):
+        done = CliRunner().invoke(evaluate, ["samples", "--model", "identity", *map(str, options)])
+        assert "Traceback" not in done.output
+        return done
+
+    return run
+
+
+def test_the_command_prints_and_keeps_a_line_a_setting(command, model, tmp_path):
+    file = tmp_path / "table.json"
+    options = ["--solver", "euler", "--steps", 2, "--steps", 4, "--count", 100, "--json", file]
+    done = command(*options, "--scale", 1, "--guidance", "cfg", "--guidance", "interval")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(file.read_text())
+    assert [row["steps"] for row in rows] == [2, 4]  # unguided there is one guidance, none
+    assert [row["rows"] for row in rows] == [2, 4]
+    assert all(row["judge"] == JUDGE and len(row["accuracy"]) == 10 for row in rows)
+    assert all(row["recall"] is None and row["frechet"] > 5 for row in rows)
+    assert rows[0]["floor"] == shipped_reference().floors[100].frechet
+    lines = done.output.splitlines()
+    assert lines[0] == f"100 samples a line, judge {JUDGE[:12]}"
+    assert len(lines) == 5
+    assert "train digits" in lines[2]
+    assert f"{rows[0]['frechet']:.3f}" in lines[3]
+    guided = command(*options, "--scale", 3, "--guidance", "cfg", "--guidance", "interval")
+    assert guided.exit_code == 0, guided.output
+    assert len(json.loads(file.read_text())) == 2 + 4
+
+
+def test_what_is_done_is_not_done_again_until_the_data_can_say_more(command, model, tmp_path):
+    file, keep = tmp_path / "table.json", tmp_path / "samples"
+    options = ["--solver", "euler", "--steps", 2, "--scale", 1, "--count", 100]
+    options += ["--json", file, "--keep", keep]
+    first = command(*options)
+    spent = model.backend.rows
+    assert command(*options).output == first.output
+    assert command(*options, "--data", tmp_path).exit_code == 0
+    assert model.backend.rows == spent == 200
+    plain, whole = json.loads(file.read_text())
+    assert plain["recall"] is None
+    assert whole["recall"] == 0
+    assert whole["frechet"] != plain["frechet"]  # the fixture's digits are other test digits
+    command(*options, "--first-seed", 50)
+    command(*options, "--steps", 3)
+    assert len(json.loads(file.read_text())) == 4
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (["--json", "no/folder/x.json"], "is no folder; make it first"),
+        (["--json", "{damaged}"], "is no JSON"),
+        (["--json", "{other}"], "holds no table of samples; name another file"),
+        (["--scale", "20", "--guidance", "cfg++"], "CFGPlusPlus: scale must be in [0, 1]"),
+        (["--count", "301", "--data", "x"], "there are 300 train digits, got 301"),
+    ],
+)
+def test_what_cannot_be_measured_is_a_sentence(command, model, tmp_path, bad, words):
+    (tmp_path / "damaged").write_text("[{")
+    (tmp_path / "other").write_text('{"a": 1}')
+    names = {"damaged": tmp_path / "damaged", "other": tmp_path / "other"}
+    done = command(*(word.format(**names) for word in bad))
+    assert done.exit_code == 1
+    assert words in done.output
+    assert model.backend.rows == 0
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    done = CliRunner().invoke(evaluate, ["samples", "--model", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "(no path.json)" in done.output
