@@ -18,7 +18,8 @@ class CFG:
     The coefficients sum to one, so the law of composition holds; the learned variance is the
     conditional branch's. Scale 1 is the conditional model and asks one row, scale 0 the
     unconditional and asks one row. Where nothing decides a condition, both branches are the
-    unconditional one, and there is nothing to guide towards.
+    unconditional one, and there is nothing to guide towards. Anagrams commute with it: in each
+    view, all of which share the interval, or around them, the image is the same.
 
     Ho & Salimans 2022, "Classifier-Free Diffusion Guidance", arXiv 2207.12598; the interval is
     Kynkaanniemi et al. 2024, "Applying Guidance in a Limited Interval", arXiv 2404.07724.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from composer import UNCONDITIONAL, Estimate, Sampler
 from composer.predictions import FLOW
 from composer.schedules import DiscreteSchedule, FlowSchedule
-from composer_plugins import CFG
+from composer_plugins import CFG, Anagram
 from composer_plugins.cfg import guide
 
 
@@ -42,6 +42,16 @@ def test_the_interval_is_of_noise_levels(schedule):
 def test_outside_the_interval_no_unconditional_row_is_asked():
     sampler = Sampler(mixture(), [CFG(4.0, interval=(0.0, 0.5))], num_inference_steps=10)
     assert sampler.sample(1).stats.evaluated == 5 * 1 + 5 * 2
+
+
+def test_an_interval_is_the_same_for_all_views_inside_and_around():
+    views, guided = Anagram({"identity": 0, "flip": 1}), CFG(4.0, interval=(0.0, 0.5))
+    inside, around = (
+        Sampler(mixture(), stack, num_inference_steps=10).sample(seeds=[3])
+        for stack in ([views, guided], [guided, views])
+    )
+    torch.testing.assert_close(inside.x, around.x)
+    assert inside.stats.evaluated == around.stats.evaluated == 5 * 2 + 5 * 4
 
 
 @pytest.mark.parametrize(
