@@ -6,6 +6,7 @@ import sys
 import huggingface_hub
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from tiny_if import cut, empty, rewrite
 
@@ -85,6 +86,10 @@ def test_other_sizes_are_multiples(tiny_if, embedded):
         ({"stage": 4}, "stage must be 1 .* 2 .* or 3"),
         ({"stage": 3}, "is stage 1 of IF; load it with stage=1"),
         ({"stage": 2}, "is stage 1 of IF; load it with stage=1"),
+        (
+            {"variant": "fp16"},
+            r"no .*\.fp16\.safetensors; it has .*model\.safetensors: choose anot",
+        ),
         ({"dtype": "half"}, "dtype must be one of"),
         ({"device": "cuda:99"}, "device 'cuda:99' is not available"),
         ({"model": "no/such/folder"}, "there is no folder 'no/such/folder'"),
@@ -102,6 +107,10 @@ def spoil_weights(folder):
     save_file(weights, file)
 
 
+def no_weights(folder):
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+
+
 def other(file, **changes):
     return lambda folder: rewrite(folder / file, **changes)
 
@@ -114,6 +123,7 @@ def other(file, **changes):
         (cut("unet/config.json"), "unet cannot be read .*fetch it anew"),
         (cut("unet/diffusion_pytorch_model.safetensors"), "unet cannot be read .*fetch it anew"),
         (cut("scheduler/scheduler_config.json"), "damaged"),
+        (no_weights, r"unet has no diffusion_pytorch_model\.safetensors; fetch it anew"),
         (spoil_weights, "lack 1 of the tensors .* such as conv_in.weight"),
         (other("unet/config.json", block_out_channels=[32, 96]), "unet cannot be read"),
         (other("unet/config.json", in_channels=4), "4 channels in .* not a stage of IF"),
@@ -148,3 +158,25 @@ def test_what_is_not_in_the_cache_of_the_hub_says_so(monkeypatch, tmp_path, embe
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match=r"not all of it is in the cache of the hub"):
         load_deepfloyd(embeddings=embedded, local_files_only=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_weights_that_do_not_fit_say_what_takes_less(tiny_if, tmp_path, monkeypatch, error):
+    """It is no fault of the files, and fetching them anew would not help."""
+    backend = load_deepfloyd(tiny_if[1], embeddings=tmp_path / "x.safetensors")
+
+    def exhausted(*args, **options):
+        raise error
+
+    monkeypatch.setattr(transformers.T5EncoderModel, "from_pretrained", exhausted)
+    with pytest.raises(torch.OutOfMemoryError, match="text_encoder exceed .*; .* text_8bit=True"):
+        backend.encode(PROMPT)
+    monkeypatch.setattr(torch.nn.Module, "to", exhausted)
+    with pytest.raises(torch.OutOfMemoryError, match="unet exceed the memory; .* offload=True"):
+        load_deepfloyd(tiny_if[1], embeddings=tmp_path / "x.safetensors")

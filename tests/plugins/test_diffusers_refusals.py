@@ -29,7 +29,8 @@ def test_missing_files(tmp_path):
     with pytest.raises(ValueError, match=r"has neither unet/config\.json nor config\.json"):
         load(tmp_path)
     write(tmp_path)
-    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_stem(f"{weights.stem}.fp16"))
     with pytest.raises(ValueError, match=r"has no diffusion_pytorch_model\.safetensors; fetch"):
         load(tmp_path)
     (tmp_path / "scheduler" / "scheduler_config.json").unlink()

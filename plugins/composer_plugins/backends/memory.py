@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,8 +20,7 @@ def memory_bound(x: Tensor) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # On a GPU known by its type; the CPU's allocator raises a plain RuntimeError.
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not _out_of_memory(error):
             raise
         mend = (
             f"set Sampler(max_rows={len(x) // 2})"
@@ -31,3 +31,28 @@ def memory_bound(x: Tensor) -> Iterator[None]:
             f"{len(x)} images of {tuple(x.shape[1:])} at once exceed the memory of {x.device}; "
             f"{mend}"
         ) from error
+
+
+@contextmanager
+def room_for_weights(place: Path, lighter: str) -> Iterator[None]:
+    """Around the reading of a network's weights from the folder ``place``.
+
+    Args:
+        lighter: how to read them so that they take less.
+
+    Raises:
+        torch.OutOfMemoryError: with that, in place of the allocator's report.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        raise torch.OutOfMemoryError(
+            f"the weights in {place} exceed the memory; {lighter}"
+        ) from error
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # On a GPU known by its type; the CPU's allocator raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

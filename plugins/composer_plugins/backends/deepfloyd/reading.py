@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from composer.arguments import integer
+from composer_plugins.backends.memory import room_for_weights
 
 EXTRA = "pip install 'diffusion-composer[deepfloyd]'"
 
@@ -38,11 +39,15 @@ class Reader:
     offload: bool = False
     variant: str | None = None
 
+    @property
+    def _weights(self) -> tuple[str, str]:
+        """Patterns of the files of weights: one, or several parts."""
+        stem = _WEIGHTS if self.variant is None else f"{_WEIGHTS}.{self.variant}"
+        return f"{stem}.safetensors", f"{stem}-*.safetensors"
+
     def files(self, part: str) -> list[str]:
         """Patterns of the weights of a part of a pipeline."""
-        stem = _WEIGHTS if self.variant is None else f"{_WEIGHTS}.{self.variant}"
-        endings = (f"{stem}.safetensors", f"{stem}-*.safetensors", "*.index*.json")
-        return [f"{part}/{ending}" for ending in endings]
+        return [f"{part}/{pattern}" for pattern in (*self._weights, "*.index*.json")]
 
     def network(self, place: Path, kind: str) -> nn.Module:
         """The network in a folder, of a class of diffusers, for evaluation and on its device.
@@ -52,7 +57,9 @@ class Reader:
         """
         import diffusers  # noqa: PLC0415  # slow to import
 
-        with readable(place):
+        self._require_weights(place)
+        lighter = "load them with dtype='float16' or offload=True"
+        with readable(place), room_for_weights(place, lighter):
             network, found = getattr(diffusers, kind).from_pretrained(
                 place,
                 dtype=self.dtype,
@@ -65,12 +72,21 @@ class Reader:
         require_all(found["missing_keys"], place)
         evaluated: nn.Module = network.eval().requires_grad_(False)
         if not self.offload:
-            return nn.Module.to(evaluated, self.device)
+            with room_for_weights(place, lighter):
+                return nn.Module.to(evaluated, self.device)
         require_packages("offload=True", "accelerate")
         from accelerate import cpu_offload  # noqa: PLC0415  # optional
 
         offloaded: nn.Module = cpu_offload(evaluated, self.device)
         return offloaded
+
+    def _require_weights(self, place: Path) -> None:
+        if (place / "config.json").is_file() and not any(
+            file for pattern in self._weights for file in place.glob(pattern)
+        ):
+            others = ", ".join(sorted(file.name for file in place.glob("*.safetensors")))
+            mend = f"it has {others}: choose another variant" if others else "fetch it anew"
+            raise ValueError(f"{place} has no {self._weights[0]}; {mend}")
 
 
 @contextmanager
@@ -87,6 +103,8 @@ def readable(place: Path) -> Iterator[None]:
         )
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise  # a RuntimeError, but not of the files
     except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{place} cannot be read ({reason}); fetch it anew") from error

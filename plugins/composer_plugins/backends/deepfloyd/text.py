@@ -14,6 +14,7 @@ from torch import Tensor
 
 from composer_plugins.backends.deepfloyd.reading import readable, require_all, require_packages
 from composer_plugins.backends.files import Source
+from composer_plugins.backends.memory import room_for_weights
 
 MAX_LENGTH = 77  # T5 reads more, but IF was trained on no more; CLIP reads no more
 FILES = ("tokenizer/*", "text_encoder/*.json", "text_encoder/*.safetensors")
@@ -96,7 +97,10 @@ class TextEncoder:
         if self.eight_bit:  # bitsandbytes puts it in place itself
             bits = transformers.BitsAndBytesConfig(load_in_8bit=True)
             options = {"quantization_config": bits, "device_map": {"": self.device}}
-        with readable(place):
+        lighter = (
+            "read them with dtype='float16' or text_8bit=True, or run `composer embed` elsewhere"
+        )
+        with readable(place), room_for_weights(place, lighter):
             # The dtype is always given: T5's configuration may say float16, which the UNet is
             # not, and a cast afterwards would also cast the layers that T5 keeps in float32.
             encoder, found = getattr(transformers, self.kind).from_pretrained(
@@ -108,7 +112,10 @@ class TextEncoder:
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(words, local_files_only=True)
         require_all(found["missing_keys"], place)
-        return tokenizer, encoder.eval() if options else encoder.eval().to(self.device)
+        if not self.eight_bit:
+            with room_for_weights(place, lighter):
+                encoder.to(self.device)
+        return tokenizer, encoder.eval()
 
 
 CLIP = partial(TextEncoder, kind="CLIPTextModel", masked=False, packages=("transformers",))

@@ -93,7 +93,8 @@ def read_unet(folder: Path, use_safetensors: bool = True) -> Any:
         ValueError: weights that are missing, damaged or another model's.
     """
     place = _folder_of(folder, "unet", "config.json")
-    if use_safetensors and not any(place.glob(f"{_WEIGHTS}*.safetensors")):
+    names = (f"{_WEIGHTS}.safetensors", f"{_WEIGHTS}-*.safetensors")
+    if use_safetensors and not any(file for name in names for file in place.glob(name)):
         mend = (
             "use_safetensors=False reads its pickled weights, if you trust them"
             if any(place.glob(f"{_WEIGHTS}*.bin"))
