@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 from torch import Tensor
 
-from composer import load_backend
 from composer_plugins.backends.mnist.data import load_mnist, sample_digits, to_model
-from composer_plugins.backends.mnist.inpainting import METHODS, Inpainted, inpainted
-from composer_plugins.backends.mnist.judge import load_judge
+from composer_plugins.backends.mnist.inpainting import METHODS, inpainted
+from composer_plugins.backends.mnist.judge import judge_hash, load_judge
+from composer_plugins.backends.mnist.samples import load_model
 from composer_plugins.commands import one_sentence
-from composer_plugins.writing import write_atomically
+from composer_plugins.kept_table import KeptTable, Row
 
 COLUMNS = "kept", "known_error", "unknown_error", "rows"
 CONDITIONS = {"the digit": True, "nothing": False}
@@ -23,7 +21,12 @@ CONDITIONS = {"the digit": True, "nothing": False}
 
 @click.command()
 @click.option("--count", type=click.IntRange(1), default=500, show_default=True)
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    envvar="COMPOSER_MNIST",
+    help="Folder of the four idx files.",
+)
 @click.option(
     "--method",
     "methods",
@@ -33,15 +36,23 @@ CONDITIONS = {"the digit": True, "nothing": False}
     help="One of several; all by default.",
 )
 @click.option("--steps", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--backend", default="mnist", show_default=True)
-@click.option("--json", "as_json", type=click.Path(path_type=Path), help="Also write the table.")
+@click.option(
+    "--model",
+    "name",
+    default="mnist",
+    show_default=True,
+    help="A shipped backend, or the folder of a trained model.",
+)
+@click.option(
+    "--json", "as_json", type=click.Path(path_type=Path), help="Keep the table in this file."
+)
 @one_sentence
 def inpainting(
     count: int,
     data: Path | None,
     methods: tuple[str, ...],
     steps: int,
-    backend: str,
+    name: str,
     as_json: Path | None,
 ) -> None:
     """Test digits without their lower half, made whole in several ways.
@@ -50,23 +61,33 @@ def inpainting(
     nothing. known_error and unknown_error: mean distance from the digit (the range is 2) where it
     was kept, and where it was made. rows: network rows an image. Without --data the digits are
     those shipped in the package, in turn of each kind, of which there may be fewer than --count.
+
+    A line is written to --json as it is done, and one that is there already is not done again.
     """
-    if as_json is not None and not as_json.absolute().parent.is_dir():
-        raise ValueError(f"{as_json.parent} is no folder; make it first")
+    table = KeptTable.read(as_json)
     digits, labels = _digits(count, data)
-    model, judge = load_backend(backend), load_judge()
+    model, judge = load_model(name), load_judge()
     right = float((judge.classify(digits) == labels).float().mean())
     click.echo(f"{len(digits)} test digits, {steps} steps; the judge reads {right:.3f} of them")
-    rows = []
+    of_all = {
+        "model": name,
+        "steps": steps,
+        "count": len(digits),
+        "digits": "shipped" if data is None else "test",
+        "weights": model.weights,
+        "judge": judge_hash(),
+    }
     for told, conditional in CONDITIONS.items():
         click.echo(f"the model is told {told}")
         click.echo(f"  {'method':12}" + "".join(f"{name:>15}" for name in COLUMNS))
         for method in methods:
-            found = inpainted(model, judge, digits, labels, method, conditional, steps)
-            rows.append({"told": told, **_row(found)})
-            click.echo(f"  {method:12}" + "".join(_figures(rows[-1])))
-    if as_json is not None:
-        write_atomically(as_json, lambda path: path.write_text(json.dumps(rows, indent=1)))
+            key = {"told": told, "method": method, **of_all}
+            row = table.find(key)
+            if row is None:
+                found = inpainted(model.backend, judge, digits, labels, method, conditional, steps)
+                row = {**key, **{name: getattr(found, name) for name in COLUMNS}}
+                table.add(row)
+            click.echo(f"  {method:12}" + "".join(_figures(row)))
 
 
 def _digits(count: int, data: Path | None) -> tuple[Tensor, Tensor]:
@@ -78,10 +99,6 @@ def _digits(count: int, data: Path | None) -> tuple[Tensor, Tensor]:
     return digits[kinds], labels[kinds]
 
 
-def _row(found: Inpainted) -> dict[str, Any]:
-    return {"method": found.method, **{name: getattr(found, name) for name in COLUMNS}}
-
-
-def _figures(row: dict[str, Any]) -> Iterator[str]:
+def _figures(row: Row) -> Iterator[str]:
     yield from (f"{row[name]:15.3f}" for name in COLUMNS[:-1])
     yield f"{row['rows']:15g}"

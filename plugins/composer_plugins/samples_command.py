@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -27,9 +25,8 @@ from composer_plugins.backends.mnist.samples import (
     sampled,
 )
 from composer_plugins.commands import one_sentence
-from composer_plugins.writing import write_atomically
+from composer_plugins.kept_table import KeptTable, Row
 
-Row = dict[str, Any]
 NAMES = "model", "solver", "guidance"
 COLUMNS = (
     *("steps", "scale", "rows"),
@@ -105,9 +102,7 @@ def samples(
     A line is written to --json as it is done, and one that is there already is not done again;
     samples in --keep are used again, also by a larger --count.
     """
-    if as_json is not None and not as_json.absolute().parent.is_dir():
-        raise ValueError(f"{as_json.parent} is no folder; make it first")
-    table = Table.read(as_json)
+    table = KeptTable.read(as_json)
     loaded = [load_model(name) for name in models]
     settings = list(dict.fromkeys(_settings(solvers, steps, guidances, scales)))
     for model, setting in itertools.product(loaded, settings):
@@ -121,12 +116,12 @@ def samples(
         click.echo(_line({"model": "train digits", **asdict(floor)}))
     for model, setting in itertools.product(loaded, settings):
         key = _key(model, setting, count, first_seed)
-        row = table.find(key, complete=data is not None)
+        row = table.find(key, needed=() if data is None else ["recall"])
         if row is None:
             made = sampled(model, setting, range(first_seed, first_seed + count), keep)
             found = asdict(quality(judge, made.images, made.digits, reference))
-            row = {**key, "rows": made.rows / count, **found}
-            table.add({**row, "floor": floor and floor.frechet})
+            row = {**key, "rows": made.rows / count, **found, "floor": floor and floor.frechet}
+            table.add(row)
         click.echo(_line(row))
 
 
@@ -151,39 +146,6 @@ def _key(model: Model, setting: Setting, count: int, first_seed: int) -> Row:
         "recipe": setting.recipe(model.backend),
         "judge": judge_hash(),
     }
-
-
-@dataclass(frozen=True)
-class Table:
-    """The lines that are done, and the file that keeps them, if any."""
-
-    rows: list[Row]
-    file: Path | None
-
-    @classmethod
-    def read(cls, file: Path | None) -> Table:
-        if file is None or not file.exists():
-            return cls([], file)
-        try:
-            rows = json.loads(file.read_text())
-        except ValueError as error:
-            raise ValueError(f"{file} is no JSON ({error}); name another file") from error
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ValueError(f"{file} holds no table of samples; name another file")
-        return cls(rows, file)
-
-    def find(self, key: Row, complete: bool) -> Row | None:
-        """The line of this key; where it must be complete, one with precision and recall."""
-        for row in self.rows:
-            if key.items() <= row.items() and not (complete and row["recall"] is None):
-                return row
-        return None
-
-    def add(self, row: Row) -> None:
-        self.rows.append(row)
-        if self.file is not None:
-            text = json.dumps(self.rows, indent=1)
-            write_atomically(self.file, lambda path: path.write_text(text))
 
 
 def _line(row: Row) -> str:

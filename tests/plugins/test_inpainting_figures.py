@@ -6,6 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from composer_plugins import inpainting_command
 from composer_plugins.backends.mnist import sample_digits
 from composer_plugins.backends.mnist.inpainting import METHODS, inpainted, lower_half
 from composer_plugins.evaluate_commands import evaluate
@@ -38,7 +39,8 @@ def test_every_method_keeps_what_is_known_and_costs_what_it_should(tiny_mnist, m
     assert found.unknown_error > 0
 
 
-def test_the_command_prints_and_writes_a_table(tmp_path):
+def test_the_command_prints_and_keeps_a_table(tmp_path, monkeypatch):
+    monkeypatch.delenv("COMPOSER_MNIST", raising=False)
     out = tmp_path / "table.json"
     options = [
         "inpainting",
@@ -58,6 +60,13 @@ def test_the_command_prints_and_writes_a_table(tmp_path):
     told = [(row["told"], row["method"]) for row in rows]
     assert told == [(t, m) for t in ("the digit", "nothing") for m in ("clean", "ddnm")]
     assert all(row["known_error"] == 0 and row["rows"] == 2 for row in rows)
+    out.write_text(json.dumps(rows[:3]))  # stopped before the last line
+    made = []
+    whole = inpainting_command.inpainted
+    monkeypatch.setattr(inpainting_command, "inpainted", lambda *a: made.append(a[4]) or whole(*a))
+    assert CliRunner().invoke(evaluate, [*options, "--json", str(out)]).output == done.output
+    assert made == ["ddnm"]
+    assert json.loads(out.read_text()) == rows
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_what_is_done_is_not_done_again_until_the_data_can_say_more(command, mod
     [
         (["--json", "no/folder/x.json"], "is no folder; make it first"),
         (["--json", "{damaged}"], "is no JSON"),
-        (["--json", "{other}"], "holds no table of samples; name another file"),
+        (["--json", "{other}"], "holds no table; name another file"),
         (["--scale", "20", "--guidance", "cfg++"], "CFGPlusPlus: scale must be in [0, 1]"),
         (["--count", "301", "--data", "x"], "there are 300 train digits, got 301"),
     ],

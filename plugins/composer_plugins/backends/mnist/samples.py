@@ -41,11 +41,11 @@ SOLVERS: Mapping[str, Solver] = {
 }
 """{name: solver}; Euler on the DDPM model's schedule is DDIM."""
 
-MIDDLE = (0.2, 0.7)
+LATE = (0.0, 0.45)
 GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "none": lambda scale: [],
     "cfg": lambda scale: [CFG(scale)],
-    "interval": lambda scale: [CFG(scale, MIDDLE)],
+    "interval": lambda scale: [CFG(scale, LATE)],
     "apg": lambda scale: [APG(CFG(scale))],
     "rescale": lambda scale: [Rescale(CFG(scale))],
     "threshold": lambda scale: [DynamicThreshold(), CFG(scale)],

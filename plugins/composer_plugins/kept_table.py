@@ -1,0 +1,52 @@
+"""Tables whose lines take long: each is kept as it is done, and not done again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from composer_plugins.writing import write_atomically
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class KeptTable:
+    """The lines that are done, and the JSON file that keeps them, if any."""
+
+    rows: list[Row]
+    file: Path | None
+
+    @classmethod
+    def read(cls, file: Path | None) -> KeptTable:
+        """What a file holds, or nothing yet; None keeps nothing."""
+        if file is None:
+            return cls([], None)
+        if not file.absolute().parent.is_dir():
+            raise ValueError(f"{file.parent} is no folder; make it first")
+        if not file.exists():
+            return cls([], file)
+        try:
+            rows = json.loads(file.read_text())
+        except ValueError as error:
+            raise ValueError(f"{file} is no JSON ({error}); name another file") from error
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"{file} holds no table; name another file")
+        return cls(rows, file)
+
+    def find(self, key: Row, needed: Iterable[str] = ()) -> Row | None:
+        """The line with everything in ``key``, whose ``needed`` values are known; or None."""
+        for row in self.rows:
+            if key.items() <= row.items() and all(row.get(name) is not None for name in needed):
+                return row
+        return None
+
+    def add(self, row: Row) -> None:
+        """Take in one more line, and write all: whole or not at all."""
+        self.rows.append(row)
+        if self.file is not None:
+            text = json.dumps(self.rows, indent=1)
+            write_atomically(self.file, lambda path: path.write_text(text))
