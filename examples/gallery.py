@@ -9,6 +9,7 @@ import animation
 import components
 import hybrids
 import inpainting
+import nouns
 import sdedit
 import stacked
 
@@ -16,7 +17,7 @@ import stacked
 def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    for example in (anagrams, animation, components, hybrids, inpainting, sdedit, stacked):
+    for example in (anagrams, animation, components, hybrids, inpainting, nouns, sdedit, stacked):
         print(f"  {example.main(out).resolve()}")
     print(f"The gallery is in {out.resolve()} ({time.perf_counter() - began:.0f} s).")
 

@@ -4,11 +4,11 @@ from importlib.resources import files
 
 import pytest
 import torch
+from nearest_heads import nearest_heads
 
 import composer
 from composer import Sampler
 from composer_plugins import CFG
-from composer_plugins.backends.nouns import load_traits
 
 HEADS = [26, 60, 88, 117, 161, 183, 204, 229]
 
@@ -27,23 +27,11 @@ def test_they_are_half_as_large_as_in_float32(backend):
     assert {p.dtype for p in backend.unet.parameters()} == {torch.float32}
 
 
-def nearest_heads(x):
-    """Of (B, 3, 32, 32), the heads on a plain background that differ least where no glasses can be,
-    above the body."""
-    *_, heads, glasses = load_traits()
-    seen = (glasses[:, 3] == 0).all(0)
-    seen[21:] = False
-    plain = torch.tensor([219.0, 215, 219])[:, None, None]
-    pictures = torch.where(heads[:, 3:] == 255, heads[:, :3], plain) / 127.5 - 1
-    gaps = x[:, None, :, seen] - pictures[None, :, :, seen]
-    return gaps.square().mean((-1, -2)).argmin(1)
-
-
 def test_heads_are_what_was_asked_for(backend):
     """Of 254 heads the nearest is by chance the right one for half of these once in 10^7 times. The
     same weights always give the same pictures: there is no chance of a false failure."""
     sampler = Sampler(backend, [CFG(3.0)], num_inference_steps=6)
     x = torch.cat([sampler.sample(head, seeds=[seed]).x for seed, head in enumerate(HEADS)])
-    assert (nearest_heads(x) == torch.tensor(HEADS)).sum() >= 4
+    assert (nearest_heads(x)[:, 0] == torch.tensor(HEADS)).sum() >= 4
     unasked = sampler.sample(seeds=range(4)).x
-    assert (nearest_heads(unasked) == torch.tensor(HEADS[:4])).sum() <= 1
+    assert (nearest_heads(unasked)[:, 0] == torch.tensor(HEADS[:4])).sum() <= 1
