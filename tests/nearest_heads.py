@@ -1,5 +1,5 @@
-"""Which head a character has, by pixels. ``python tests/nearest_heads.py`` counts over all heads how
-often it is the one that was asked for."""
+"""Which head a character has, by pixels. ``python tests/nearest_heads.py`` counts over all heads
+how often it is the one that was asked for."""
 
 import argparse
 
@@ -44,8 +44,8 @@ def main() -> None:
         right = nearest_heads(x) == torch.tensor(asked)[:, None]
         best, five = (right[:, :n].any(1).float().mean() for n in (1, 5))
         print(
-            f"{len(asked)} heads, scale {scale:g}, {options.steps} steps: the nearest of 254 is the "
-            f"one asked for in {best:.3f}, it is among the nearest five in {five:.3f}"
+            f"{len(asked)} heads, scale {scale:g}, {options.steps} steps: the nearest of 254 is "
+            f"the one asked for in {best:.3f}, it is among the nearest five in {five:.3f}"
         )
 
 
