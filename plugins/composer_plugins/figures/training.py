@@ -1,0 +1,101 @@
+"""What a training did: its losses, and what its network makes after each epoch."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from composer import load_backend
+from composer_plugins.backends import mnist
+from composer_plugins.backends.mnist.backend import read_unet
+from composer_plugins.backends.mnist.denoiser import load_denoiser
+from composer_plugins.figures.curves import Curves, Line, Panel, smoothed
+from composer_plugins.figures.lab import Lab
+from composer_plugins.figures.runs import Run
+from composer_plugins.figures.sampling import SCALE, of_each_class
+from composer_plugins.figures.sheets import Row, Sheet
+
+Log = Mapping[str, Any]
+WINDOW = 100
+
+
+def shipped_logs() -> dict[str, Log]:
+    """{folder of weights: its log.json}."""
+    weights = (files(mnist) / "weights").iterdir()
+    logs = {folder.name: folder / "log.json" for folder in weights if folder.is_dir()}
+    return {
+        name: json.loads(log.read_text()) for name, log in sorted(logs.items()) if log.is_file()
+    }
+
+
+def losses(lab: Lab) -> Curves:
+    """The loss at each step, of the runs given or else of the shipped models."""
+    logs: Mapping[str, Log] = {run.name: run.log for run in lab.runs} or shipped_logs()
+    panels: dict[str, dict[str, list[Line]]] = defaultdict(dict)
+    for name, log in logs.items():
+        stages = log.get("stages", [log])  # of a model that was trained in several
+        loss = [value for stage in stages for value in stage["loss"]]
+        raw = Line(torch.arange(len(loss)), torch.tensor(loss), faint=True)
+        panels[stages[0]["prediction"]][name] = [smoothed(loss, WINDOW), raw]
+    return Curves(
+        f"Loss: mean squared error, and its running mean over {WINDOW} steps",
+        [
+            Panel(f"what is predicted: {prediction}", lines, "step", "loss", log=True)
+            for prediction, lines in panels.items()
+        ],
+        "Each point is the mean over a batch; where a model was trained in stages, the loss jumps "
+        "at the beginning of the next.",
+    )
+
+
+def denoiser_epochs(lab: Lab) -> Sheet:
+    """What a one-step denoiser makes of the same noisy digits after each epoch."""
+    digits = lab.digits(range(10))
+    groups = []
+    for run in _of_kind(lab, "denoiser"):
+        networks = {epoch: load_denoiser(model) for epoch, model in run.epochs.items()}
+        shown = next(iter(networks.values())).show(digits, lab.seed)
+        answers = [Row(_label(lab, run, epoch), net(shown)) for epoch, net in networks.items()]
+        groups.append([Row("digit", digits), Row("what it is shown", shown), *answers])
+    return Sheet(
+        "The one-step denoiser, epoch by epoch",
+        groups,
+        caption="The first epoch finds the strokes; the others sharpen them and clear the ground.",
+    )
+
+
+def samples_epochs(lab: Lab) -> Sheet:
+    """What a model samples from the same noises after each epoch."""
+    groups = [
+        [Row(_label(lab, run, epoch), _samples(lab, model)) for epoch, model in run.epochs.items()]
+        for run in _of_kind(lab, "sampler")
+    ]
+    return Sheet(
+        "Samples, epoch by epoch",
+        groups,
+        caption=f"The same noise in each row. A model of classes is asked for 0 to 9, guidance "
+        f"{SCALE:g}; one without makes what it likes of ten noises.",
+    )
+
+
+def _samples(lab: Lab, model: Path) -> Tensor:
+    """Ten images (10, 1, 28, 28)."""
+    of_this = lab.with_model("trained", lambda: load_backend("mnist", weights=str(model)))
+    if read_unet(model).num_classes:
+        return of_each_class(of_this, "trained", SCALE, 1)[:, 0]
+    return of_this.sample("trained", [], None, lab.seeds(10))
+
+
+def _of_kind(lab: Lab, kind: str) -> Iterable[Run]:
+    return [run for run in lab.runs if run.kind == kind]
+
+
+def _label(lab: Lab, run: Run, epoch: int) -> str:
+    return f"epoch {epoch}" if len(lab.runs) == 1 else f"{run.name}, epoch {epoch}"

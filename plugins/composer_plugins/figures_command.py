@@ -1,0 +1,69 @@
+"""``composer figures``: the pictures of every experiment."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from pathlib import Path
+
+import click
+
+from composer_plugins.commands import one_sentence
+from composer_plugins.figures import FIGURES, OF_RUNS, Lab, Run, about, chosen
+
+
+def print_list(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    """The names, and what each shows."""
+    if not wanted:
+        return
+    for name, make in FIGURES.items():
+        click.echo(f"{name:22}{about(make)}")
+    click.echo("and with --run, of a training:")
+    for of_kind in OF_RUNS.values():
+        for name, make in of_kind.items():
+            click.echo(f"{name:22}{about(make)}")
+    context.exit()
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--only", "names", multiple=True, help="A figure by name; may be given repeatedly.")
+@click.option(
+    "--run",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Folder that `composer train` wrote, for its losses and epochs; may be given repeatedly.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
+@click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=print_list,
+    help="Print the names of the figures and stop.",
+)  # fmt: skip
+@one_sentence
+def figures(out: Path, names: tuple[str, ...], folders: tuple[Path, ...], seed: int) -> None:
+    """Draw the figures of every experiment into the folder OUT.
+
+    They are of the models and the test digits in the package; nothing is downloaded. The same seed
+    gives the same pictures.
+    """
+    runs = [Run.read(folder) for folder in folders]
+    makes, lab = chosen(names, runs), Lab(seed=seed, runs=runs)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("figures need matplotlib: pip install 'diffusion-composer[train]'")
+    _require_folder(out)
+    for name, make in makes.items():
+        began = time.perf_counter()
+        figure = make(lab)
+        file = out / f"{name}{figure.suffix}"
+        figure.write(file)
+        click.echo(f"{file} ({time.perf_counter() - began:.0f} s)")
+
+
+def _require_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{out} cannot be a folder ({error.strerror}); name one for the figures"
+        ) from error

@@ -1,0 +1,201 @@
+"""``composer figures``, the figures of trainings, and how figures are drawn."""
+
+import importlib.util
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from composer import UnknownNameError
+from composer.cli import main
+from composer_plugins.backends.mnist import MnistUNet
+from composer_plugins.backends.mnist.denoiser import FixedNoise, load_denoiser
+from composer_plugins.figures import FIGURES, Effort, Lab, Row, Run, Sheet, chosen
+from composer_plugins.figures.curves import Curves, Line, Panel, smoothed
+from composer_plugins.figures.films import Film
+from composer_plugins.figures.sheets import CHARACTER, LABEL, wrapped
+from composer_plugins.figures.training import losses
+
+QUICK = Effort(steps=2, columns=2)
+
+
+def unet(conditioning):
+    torch.manual_seed(0)
+    classes = 10 if conditioning == "class" else 0
+    return MnistUNet(hidden_size=2, num_classes=classes, conditioning=conditioning).eval()
+
+
+def train(folder, prediction, conditioning, file, description, epochs=(1, 10)):
+    """What a training leaves, without the training."""
+    folder.mkdir()
+    log = {"prediction": prediction, "loss": [1.0, 0.5, 0.3, 0.2]}
+    (folder / "log.json").write_text(json.dumps(log))
+    for epoch in epochs:
+        model = folder / f"epoch-{epoch:03}" / "model"
+        unet(conditioning).save_pretrained(model)
+        (model / file).write_text(json.dumps(description))
+    return folder
+
+
+@pytest.fixture
+def denoiser(tmp_path):
+    return train(tmp_path / "denoiser", "sample", "none", "denoiser.json", asdict(FixedNoise(0.5)))
+
+
+@pytest.fixture(params=["class", "multiply"])
+def flow(tmp_path, request):
+    path = {"schedule": {"type": "flow"}, "prediction": "flow"}
+    return train(tmp_path / "flow", "flow", request.param, "path.json", path)
+
+
+def figures(*arguments):
+    done = CliRunner().invoke(main, ["figures", *map(str, arguments)])
+    assert "Traceback" not in done.output
+    return done
+
+
+def test_the_epochs_of_a_denoiser_answer_the_same_noisy_digits(denoiser):
+    run = Run.read(denoiser)
+    make = chosen(["denoiser-epochs"], [run])["denoiser-epochs"]
+    ((digit, shown, *epochs),) = make(Lab(QUICK, seed=1, runs=[run])).groups
+    assert [row.label for row in epochs] == ["epoch 1", "epoch 10"]
+    network = load_denoiser(denoiser / "epoch-001" / "model")
+    assert torch.equal(shown.images, network.show(digit.images, 1))
+    assert torch.equal(epochs[0].images, network(shown.images))
+
+
+def test_the_epochs_of_a_sampler_are_sampled_from_the_same_noise(flow):
+    run = Run.read(flow)
+    (group,) = chosen(["samples-epochs"], [run])["samples-epochs"](Lab(QUICK, runs=[run])).groups
+    first, last = (row.images for row in group)
+    assert first.shape == (10, 1, 28, 28)
+    assert torch.equal(first, last)  # the same weights in both
+    assert not torch.equal(first[0], first[1])
+
+
+def test_several_runs_stand_in_one_picture(denoiser, flow):
+    runs = [Run.read(denoiser), Run.read(flow)]
+    assert {"denoiser-epochs", "samples-epochs"} <= chosen([], runs).keys()
+    panels = losses(Lab(QUICK, runs=runs)).panels
+    assert [[*panel.lines] for panel in panels] == [["denoiser"], ["flow"]]
+
+
+def test_the_loss_is_of_the_shipped_logs_without_a_run():
+    panels = losses(Lab(QUICK)).panels
+    names = {name for panel in panels for name in panel.lines}
+    assert {"flow", "ddpm"} <= names
+    for panel in panels:
+        for mean, raw in panel.lines.values():
+            at = len(mean.y) // 2
+            window = raw.y[int(mean.x[at]) - 99 : int(mean.x[at]) + 1]
+            torch.testing.assert_close(mean.y[at], window.mean())
+
+
+def test_a_name_finds_its_figure_or_the_nearest(denoiser):
+    assert [*chosen([])] == [*FIGURES]
+    assert [*chosen(["sdedit", "noising"])] == ["noising", "sdedit"]
+    with pytest.raises(UnknownNameError, match="did you mean"):
+        chosen(["sdedt"])
+    with pytest.raises(ValueError, match="a folder that `composer train mnist` wrote"):
+        chosen(["samples-epochs"], [Run.read(denoiser)])
+
+
+def test_the_command_writes_what_is_asked_for(tmp_path):
+    out = tmp_path / "new" / "figures"
+    done = figures(out, "--only", "schedules", "--only", "noising")
+    assert done.exit_code == 0, done.output
+    assert sorted(file.name for file in out.iterdir()) == ["noising.png", "schedules.png"]
+    first = (out / "noising.png").read_bytes()
+    figures(out, "--only", "noising")
+    assert (out / "noising.png").read_bytes() == first
+    figures(out, "--only", "noising", "--seed", 1)
+    assert (out / "noising.png").read_bytes() != first
+
+
+def test_the_list_needs_no_folder():
+    done = figures("--list")
+    assert done.exit_code == 0
+    assert all(name in done.output for name in (*FIGURES, "samples-epochs"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--only", "nosing"], "unknown figure 'nosing'; did you mean noising"),
+        (["--only", "samples-epochs"], "name with --run a folder"),
+        (["--run", "nowhere"], "nowhere holds no intact log.json"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_any_work(tmp_path, arguments, words):
+    done = figures(tmp_path / "out", *arguments)
+    assert done.exit_code == 1
+    assert words in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", ["", "further"])
+def test_a_file_is_no_folder_for_figures(tmp_path, below):
+    (tmp_path / "taken").write_text("mine")
+    done = figures(tmp_path / "taken" / below)
+    assert done.exit_code == 1
+    assert "cannot be a folder" in done.output
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    done = figures(tmp_path / "out", "--only", "noising")
+    assert done.exit_code == 1
+    assert "pip install 'diffusion-composer[train]'" in done.output
+
+
+def grey(count, value=0.0):
+    return torch.full((count, 1, 28, 28), value)
+
+
+SHEET = Sheet("Title", [[Row("one", grey(3), ["a", "b", "c"])], [Row("two", grey(2))]], ["x"] * 3)
+CURVES = Curves("Title", [Panel("p", {"n": [smoothed([3.0, 2.0, 1.0], 2)]}, "x", "y", log=True)])
+FILM = Film([{"x": grey(2)}, {"x": grey(2, 1.0)}], ["begin", "end"])
+
+
+@pytest.mark.parametrize("figure", [SHEET, CURVES, FILM], ids=["sheet", "curves", "film"])
+def test_a_figure_is_written_whole_or_not_at_all(tmp_path, monkeypatch, figure):
+    file = tmp_path / f"picture{figure.suffix}"
+    figure.write(file)
+    with Image.open(file) as picture:
+        assert picture.width > 100
+        assert getattr(picture, "n_frames", 1) == (2 if figure is FILM else 1)
+    before = file.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        figure.write(file)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+
+def test_rows_do_not_overlap_and_groups_stand_apart():
+    one, two, end = SHEET.tops
+    assert two - one > SHEET.rows[0].height
+    assert end == pytest.approx(two + SHEET.rows[1].height)
+
+
+@given(st.text("ab ", max_size=400), st.floats(3, 12))
+def test_lines_are_no_wider_than_the_picture(text, width):
+    assert all(
+        len(line) * CHARACTER * LABEL <= width for line in wrapped(text, width, LABEL).split("\n")
+    )
+
+
+def test_a_running_mean_is_the_mean_of_the_steps_before():
+    line = smoothed([1.0, 2.0, 6.0, 0.0], 2)
+    assert line.x.tolist() == [1, 2, 3]
+    assert line.y.tolist() == [1.5, 4.0, 3.0]
+    assert isinstance(smoothed([1.0], 100), Line)
