@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import errno
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from composer.arguments import finite, integer, positive
-from composer.images import to_pil
+from composer.arguments import integer
+from composer.film import FORMATS, PAPER, Format, Picture, Shot, Timing, grey
+from composer.images import MAX_PIXELS, all_finite, to_pil
 from composer.transforms import Transform
 
 COLUMNS = 8
@@ -22,49 +21,9 @@ WIDTH_OF_ONE, WIDTH = 512, 1024
 """In pixels, of an image and of a frame: what ``scale=None`` enlarges to, if it can."""
 FAR = 12.0
 """How many times smaller an image without views grows."""
-MAX_GIF_FPS = 50
-"""Viewers slow down a GIF whose frames last less than two hundredths of a second."""
-PAPER, INK = 255, 60
+INK = 60
 LINE = 28
 """Height of the line of captions."""
-
-Picture = Callable[[float], Image.Image]
-"""The picture at a share of the way: 0 is the image, 1 its view."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long things last.
-
-    Args:
-        fps: frames a second while something moves.
-        hold: seconds that the image, and each view, stand still.
-        move: seconds from the image to a view, and back.
-    """
-
-    fps: float = 30.0
-    hold: float = 1.0
-    move: float = 2.0
-
-    def __post_init__(self) -> None:
-        positive(self.fps, "animate: fps")
-        positive(self.move, "animate: move")
-        if finite(self.hold, "animate: hold") < 0:
-            raise ValueError(f"animate: hold must not be negative, got {self.hold!r}")
-
-    def shares(self) -> list[float]:
-        """Shares of the way of the frames between image and view, slow at both ends."""
-        count = max(1, round(self.move * self.fps))
-        places = [(k + 1) / (count + 1) for k in range(count)]
-        return [t * t * (3 - 2 * t) for t in places]
-
-
-class Shot(NamedTuple):
-    """One picture of a film."""
-
-    picture: Picture
-    share: float
-    seconds: float
 
 
 def animate(
@@ -88,15 +47,12 @@ def animate(
     Raises:
         ValueError, TypeError, ImportError: it cannot be written; said before any work.
     """
-    timing, target = timing or Timing(), _checked_path(path)
+    timing, target = _checked_timing(timing), _checked_path(path)
     form = _checked_format(target, timing)
-    x = x.detach().float().cpu()
+    x = _checked_images(x)
     _check_views(views, x)
     captions = _checked_captions(captions, 1 + max(1, len(views)))
-    columns = min(len(x), COLUMNS)
-    width = x.shape[-1]
-    fitting = max(1, min(WIDTH_OF_ONE // width, WIDTH // (columns * width)))
-    scale = fitting if scale is None else integer(scale, "animate: scale", least=1)
+    scale = _checked_scale(scale, x)
     pictures = [_moving(x, view, scale) for view in views] or [_going_away(x, scale)]
     if captions:
         pictures = [
@@ -127,7 +83,7 @@ def _going_away(x: Tensor, scale: int) -> Picture:
         if share == 0:
             return near
         size = [max(1, round(side * FAR**-share)) for side in near.size]
-        canvas = Image.new(near.mode, near.size, _grey(near.mode, PAPER))
+        canvas = Image.new(near.mode, near.size, grey(near.mode, PAPER))
         middle = ((near.width - size[0]) // 2, (near.height - size[1]) // 2)
         canvas.paste(near.resize((size[0], size[1]), Image.Resampling.LANCZOS), middle)
         return canvas
@@ -140,12 +96,12 @@ def _captioned(picture: Picture, first: str, last: str) -> Picture:
 
     def with_line(share: float) -> Image.Image:
         image = picture(share)
-        page = Image.new(image.mode, (image.width, image.height + LINE), _grey(image.mode, PAPER))
+        page = Image.new(image.mode, (image.width, image.height + LINE), grey(image.mode, PAPER))
         page.paste(image, (0, 0))
         draw, font = ImageDraw.Draw(page), ImageFont.load_default(16)
         for text, strength in ((first, 1 - 4 * share), (last, 4 * share - 3)):
             if strength > 0:
-                ink = _grey(image.mode, round(PAPER + strength * (INK - PAPER)))
+                ink = grey(image.mode, round(PAPER + strength * (INK - PAPER)))
                 place = (image.width / 2, image.height + LINE / 2)
                 draw.text(place, text, fill=ink, font=font, anchor="mm")
         return page
@@ -161,14 +117,10 @@ def _side_by_side(x: Tensor, scale: int) -> Image.Image:
     columns, rows = min(len(images), COLUMNS), -(-len(images) // COLUMNS)
     step = images[0].width + MARGIN, images[0].height + MARGIN
     size = columns * step[0] - MARGIN, rows * step[1] - MARGIN
-    sheet = Image.new(images[0].mode, size, _grey(images[0].mode, PAPER))
+    sheet = Image.new(images[0].mode, size, grey(images[0].mode, PAPER))
     for k, image in enumerate(images):
         sheet.paste(image, (k % COLUMNS * step[0], k // COLUMNS * step[1]))
     return sheet
-
-
-def _grey(mode: str, value: int) -> int | tuple[int, int, int]:
-    return value if mode == "L" else (value, value, value)
 
 
 def _there_and_back(picture: Picture, timing: Timing) -> Iterator[Shot]:
@@ -177,73 +129,6 @@ def _there_and_back(picture: Picture, timing: Timing) -> Iterator[Shot]:
     yield from (Shot(picture, share, 1 / timing.fps) for share in shares)
     yield Shot(picture, 1.0, timing.hold)
     yield from (Shot(picture, share, 1 / timing.fps) for share in reversed(shares))
-
-
-class Format(NamedTuple):
-    """How files of one suffix are written, and what they need."""
-
-    check: Callable[[Timing], object]
-    write: Callable[[Sequence[Shot], Path, float], None]
-
-
-def _check_gif(timing: Timing) -> None:
-    if timing.fps > MAX_GIF_FPS:
-        raise ValueError(
-            f"animate: a GIF has at most {MAX_GIF_FPS} frames a second, got fps={timing.fps:g}; "
-            "write an .mp4"
-        )
-
-
-def _write_gif(film: Sequence[Shot], file: Path, fps: float) -> None:
-    """A shot is one frame; what lasts no hundredth of a second is left out."""
-    # A GIF counts hundredths of a second: rounding the running sum keeps the whole length right.
-    ends, durations = 0.0, []
-    for shot in film:
-        durations.append(round(100 * (ends + shot.seconds)) * 10 - round(100 * ends) * 10)
-        ends += shot.seconds
-    lasting = [k for k, duration in enumerate(durations) if duration > 0]
-    frames = (film[k].picture(film[k].share) for k in lasting)
-    next(frames).save(
-        file,
-        save_all=True,
-        append_images=frames,
-        duration=[durations[k] for k in lasting],
-        loop=0,
-    )
-
-
-def _write_mp4(film: Sequence[Shot], file: Path, fps: float) -> None:
-    """A shot is as many frames as it lasts; H.264, which wants even sides."""
-    first = film[0].picture(film[0].share)
-    size = first.width + first.width % 2, first.height + first.height % 2
-    writer = _ffmpeg().write_frames(
-        str(file), size, fps=fps, macro_block_size=1, quality=8, ffmpeg_log_level="error"
-    )
-    writer.send(None)
-    try:
-        for shot in film:
-            page = Image.new("RGB", size, _grey("RGB", PAPER))
-            page.paste(shot.picture(shot.share), (0, 0))
-            for _ in range(round(shot.seconds * fps)):
-                writer.send(page.tobytes())
-    finally:
-        writer.close()
-
-
-def _ffmpeg() -> Any:
-    try:
-        import imageio_ffmpeg  # noqa: PLC0415, an optional extra
-    except ImportError:
-        raise ImportError(
-            "an .mp4 needs imageio-ffmpeg: pip install 'diffusion-composer[video]', or write a .gif"
-        ) from None
-    return imageio_ffmpeg
-
-
-_FORMATS = {
-    ".gif": Format(_check_gif, _write_gif),
-    ".mp4": Format(lambda timing: _ffmpeg(), _write_mp4),
-}
 
 
 def _checked_path(path: str | Path) -> Path:
@@ -265,7 +150,7 @@ def _require_writable(unfinished: Path, target: Path) -> None:
 
 
 def _checked_format(target: Path, timing: Timing) -> Format:
-    form = _FORMATS.get(target.suffix.lower())
+    form = FORMATS.get(target.suffix.lower())
     if form is None:
         raise ValueError(f"animate: path must end in .gif or .mp4, got {str(target)!r}")
     if not target.parent.is_dir():
@@ -276,11 +161,41 @@ def _checked_format(target: Path, timing: Timing) -> Format:
     return form
 
 
-def _check_views(views: Sequence[Transform], x: Tensor) -> None:
-    if x.ndim != 4 or len(x) == 0 or x.shape[1] not in (1, 3):
+def _checked_timing(timing: Timing | None) -> Timing:
+    if not isinstance(timing, Timing | None):
+        raise TypeError(f"animate: timing must be a Timing such as Timing(fps=20), got {timing!r}")
+    return timing or Timing()
+
+
+def _checked_images(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"animate: images must be a floating-point tensor, got {x!r:.80}")
+    if x.ndim != 4 or x.numel() == 0 or x.shape[1] not in (1, 3):
         raise ValueError(
             f"animate: images must have the shape (B, 1 or 3, H, W), got {tuple(x.shape)}"
         )
+    if not all_finite(x):
+        raise ValueError("animate: images have NaN or Inf; mend what made them")
+    return x.detach().float().cpu()
+
+
+def _checked_scale(scale: int | None, x: Tensor) -> int:
+    """The enlargement asked for, or the one that fits; no frame beyond MAX_PIXELS."""
+    columns, rows = min(len(x), COLUMNS), -(-len(x) // COLUMNS)
+    height, width = x.shape[-2:]
+    if scale is None:
+        return max(1, min(WIDTH_OF_ONE // width, WIDTH // (columns * width)))
+    scale = integer(scale, "animate: scale", least=1)
+    if columns * width * rows * height * scale**2 > MAX_PIXELS:
+        raise ValueError(
+            f"animate: scale={scale} makes frames of more than {MAX_PIXELS} pixels; lower it"
+        )
+    return scale
+
+
+def _check_views(views: Sequence[Transform], x: Tensor) -> None:
+    if not isinstance(views, Sequence):
+        raise TypeError(f"animate: views must be a list of Transforms, got {views!r}")
     height, width = x.shape[-2:]
     for view in views:
         if not isinstance(view, Transform):
@@ -290,7 +205,8 @@ def _check_views(views: Sequence[Transform], x: Tensor) -> None:
 
 
 def _checked_captions(captions: Sequence[str], count: int) -> Sequence[str]:
-    if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
+    listed = isinstance(captions, Sequence) and not isinstance(captions, str)
+    if not listed or not all(isinstance(caption, str) for caption in captions):
         raise TypeError(f"animate: captions must be a list of strings, got {captions!r}")
     if captions and len(captions) != count:
         raise ValueError(

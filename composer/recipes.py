@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from composer.images import MAX_PIXELS
 from composer.registry import Registry, installed, load_from
 from composer.requests import UNCONDITIONAL
 
@@ -37,7 +38,6 @@ _MALFORMED = (
     Image.DecompressionBombError,
 )
 KINDS = ("plugin", "transform", "decomposition", "score", "solver")
-MAX_PIXELS = 4096 * 4096
 
 
 def describe(sampler: Sampler, condition: Any, seeds: tuple[int, ...]) -> dict[str, Any]:

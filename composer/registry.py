@@ -99,6 +99,13 @@ class Register:
     def _offer(
         self, kind: str, name: str, factory: Callable[..., Any], example: Example | None = None
     ) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"{self.package} offers a {kind} by the name {name!r}; give a word")
+        if not callable(factory):
+            raise TypeError(
+                f"{self.package} offers the {kind} {name!r} as {factory!r:.80}; give the class, or "
+                "a function that makes one"
+            )
         if example is not None and (not callable(example) or isinstance(example, type)):
             raise TypeError(
                 f"{self.package} offers the {kind} {name!r} with the example {example!r}; give a "
@@ -170,18 +177,22 @@ def get_transform(name: str | Transform) -> Transform:
         return name
     if not isinstance(name, str):
         raise TypeError(f"{name!r} is no Transform; give the name of one, or a Transform object")
-    factory = installed().find("transform", name).factory
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [
-        f"{p.name}=..."
-        for p in inspect.signature(factory).parameters.values()
-        if p.default is p.empty and p.kind not in variadic
-    ]
-    if needed:
-        made = f"{getattr(factory, '__name__', name)}({', '.join(needed)})"
+    offer = installed().find("transform", name)
+    if needed := required(offer.factory):
+        called = getattr(offer.factory, "__name__", name)
+        made = f"{called}({', '.join(f'{parameter}=...' for parameter in needed)})"
         raise TypeError(f"transform {name!r} has no defaults; give the object itself, {made}")
-    transform: Transform = factory()
+    transform: object = offer.factory()
+    if not isinstance(transform, Transform):
+        raise TypeError(f"the transform {name!r} of {offer.package} makes {transform!r:.80}")
     return transform
+
+
+def required(factory: Callable[..., Any]) -> list[str]:
+    """The names of a factory's parameters without a default."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(factory).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
 
 
 def load_backend(name: str, **options: Any) -> Backend:
@@ -247,10 +258,7 @@ def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
         if not register.offers:
             raise ValueError("it offers nothing; mark register_plugins with @composer.hookimpl")
         registry = registry.with_offers(register)
-    except (
-        Exception,
-        SystemExit,
-    ) as caught:  # whatever other people's code raises
+    except (Exception, SystemExit) as caught:  # whatever other people's code raises
         error = f"{type(caught).__name__}: {caught}"
     package = Package(entry.name, distribution, version, error)
     return Registry(registry.offers, (*registry.packages, package))

@@ -11,7 +11,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from composer.animation import Timing, animate
+from composer.animation import animate
+from composer.film import Timing
 from composer.images import to_pil
 from composer.registry import get_transform
 from composer.transforms import Transform

@@ -13,6 +13,7 @@ from composer.arguments import sequence
 
 TOLERANCE = 1e-8
 """Of the float64 probes of views and decompositions."""
+ANY_SIZE = "any size"
 
 
 class Transform(ABC):
@@ -53,7 +54,7 @@ class Transform(ABC):
     @property
     def sizes(self) -> str:
         """The accepted sizes in words, for error messages."""
-        return "any size"
+        return ANY_SIZE
 
     def resized(self, height: int, width: int) -> Transform:
         """The same view for images of this size: itself, unless it holds something of one size."""
@@ -124,7 +125,8 @@ class Composed(Transform):
 
     @property
     def sizes(self) -> str:
-        return " and ".join(sorted({t.sizes for t in self.transforms})) or "any size"
+        said = {t.sizes for t in self.transforms} - {ANY_SIZE}
+        return " and ".join(sorted(said)) or ANY_SIZE
 
     def resized(self, height: int, width: int) -> Transform:
         return Composed(tuple(t.resized(height, width) for t in self.transforms))

@@ -8,10 +8,17 @@ from functools import cached_property
 from typing import Any, Literal
 
 from composer import Estimate, Request, Sampler, Transform, get_transform, hookimpl
-from composer.arguments import choice, finite, interval, sequence
+from composer.arguments import choice, finite
 from composer.requests import total
 from composer.transforms import check_view
-from composer_plugins.reductions import REDUCTIONS, Rows, interpolate, rectified, weight_rows
+from composer_plugins.reductions import (
+    REDUCTIONS,
+    Rows,
+    checked_intervals,
+    interpolate,
+    rectified,
+    weight_rows,
+)
 from composer_plugins.resizing import resized
 
 Reduction = Literal["mean", "weighted", "alternate"]
@@ -64,11 +71,7 @@ class Anagram:
         if (self.weights is None) == (self.reduction == "weighted"):
             raise ValueError("Anagram: weights go with reduction='weighted', and only with it")
         _ = self.rows  # looking at them refuses what is wrong with them
-        intervals = [] if self.intervals is None else sequence(self.intervals, "Anagram: intervals")
-        for ends in intervals:
-            interval(ends, "Anagram: each of intervals")
-        if self.intervals is not None and len(self.intervals) != len(self.views):
-            raise ValueError(f"Anagram: intervals must be one for each of {len(self.views)} views")
+        checked_intervals(self.intervals, len(self.views), "Anagram")
 
     @property
     def conditions(self) -> tuple[Any, ...]:
@@ -125,8 +128,9 @@ class Anagram:
         weights = self.weights_at(noise_level, step)
         if not any(weights):
             raise ValueError(
-                f"Anagram: no view takes part at the noise level {noise_level:.3g} (step {step}); "
-                "widen intervals, or let the weights there sum to more than 0"
+                f"Anagram: at the noise level {noise_level:.3g} (step {step}) no view takes part, "
+                "or those that do have weights whose sum is not above 0; widen intervals, or "
+                "change weights"
             )
         return weights
 

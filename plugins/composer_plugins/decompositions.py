@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -128,14 +128,13 @@ class MotionBlur:
         return self._blur, partial(_rest, part=self._blur)
 
     def _blur(self, x: Tensor) -> Tensor:
-        channels, height, width = x.shape[1:]
+        height, width = x.shape[-2:]
         # An odd length keeps the picture where it is; mirroring cannot reach beyond the image.
         reach = max(1, round((self.taps - 1) / 2 * height / REFERENCE_SIZE))
         reach = min(reach, height - 1, width - 1)
-        taps = 2 * reach + 1
-        kernel = torch.eye(taps, dtype=x.dtype, device=x.device) / taps
-        padded = F.pad(x, (reach,) * 4, mode="reflect")
-        return F.conv2d(padded, kernel.expand(channels, 1, taps, taps), groups=channels)
+        padded, taps = F.pad(x, (reach,) * 4, mode="reflect"), 2 * reach + 1
+        moved = (padded[..., k : k + height, k : k + width] for k in range(taps))
+        return cast(Tensor, sum(moved)) / taps
 
 
 @dataclass(frozen=True, eq=False)

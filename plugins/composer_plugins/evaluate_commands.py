@@ -11,6 +11,7 @@ import click
 import torch
 
 from composer import get_transform, load_backend
+from composer.transforms import check_view
 from composer_plugins.backends.mnist.evaluate import PAIRS, Anagrams, all_pairs
 from composer_plugins.backends.mnist.judge import load_judge
 from composer_plugins.commands import one_sentence
@@ -20,6 +21,7 @@ from composer_plugins.sheet import contact_sheet
 from composer_plugins.transforms import Identity
 from composer_plugins.writing import write_atomically
 
+SHAPE = (1, 28, 28)
 COLUMNS = "correct", "best", "aligned", "concealed"
 
 
@@ -72,6 +74,12 @@ def anagrams(
         if file is not None and not file.absolute().parent.is_dir():
             raise ValueError(f"{file.parent} is no folder; make it first")
     model, judge = load_backend(backend), load_judge()
+    if model.shape != SHAPE:
+        raise ValueError(
+            f"--backend {backend} makes images of {model.shape}, the judge reads digits"
+        )
+    for transform in transforms:
+        check_view(get_transform(transform), model.shape, f"--transform {transform}")
     rows: list[dict[str, Any]] = []
     for transform in transforms:
         click.echo(f"{transform}, {seeds} seeds a pair")

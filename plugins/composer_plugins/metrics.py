@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from composer import Transform, get_transform
-from composer.arguments import positive
+from composer.arguments import integer, positive
+from composer.images import all_finite
 
 Classifier = Callable[[Tensor], Tensor]
 Readings = Mapping[str, int] | Mapping[Transform, int] | Mapping[str | Transform, int]
@@ -35,15 +36,26 @@ def views_correct(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
 @torch.no_grad()
 def _logits(classifier: Classifier, x: Tensor, views: Readings) -> list[Tensor]:
     """What the classifier says of each view; checked."""
-    if not views:
-        raise ValueError("views is empty; give at least one {view: class}")
+    if not isinstance(views, Mapping) or not views:
+        raise TypeError(f"views must be a dict such as {{'identity': 6}}, got {views!r}")
+    if not isinstance(x, Tensor) or x.ndim != 4:
+        raise TypeError(f"images must be a tensor (B, C, H, W), got {_kind(x)}")
+    if not callable(classifier):
+        raise TypeError(f"the classifier must be a function of images, got {classifier!r:.80}")
+    classes = [integer(intended, "a class", least=0) for intended in views.values()]
     logits = [classifier(get_transform(view)(x)) for view in views]
-    for intended in views.values():
-        if not 0 <= intended < logits[0].shape[1]:
-            raise ValueError(
-                f"classes must be from 0 to {logits[0].shape[1] - 1}, got {intended!r}"
-            )
+    for one in logits:
+        if not isinstance(one, Tensor) or one.ndim != 2 or len(one) != len(x):
+            raise TypeError(f"the classifier must return logits ({len(x)}, K), got {_kind(one)}")
+        if not all_finite(one):
+            raise ValueError("the classifier returned NaN or Inf; look at the images it was given")
+    if max(classes) >= logits[0].shape[1]:
+        raise ValueError(f"classes must be from 0 to {logits[0].shape[1] - 1}, got {max(classes)}")
     return logits
+
+
+def _kind(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 def alignment(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:

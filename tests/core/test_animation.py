@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from composer import Sampler, Transform, hookimpl
-from composer.animation import MARGIN, Timing
+from composer.animation import MARGIN, animate
+from composer.film import Timing
 from composer.images import to_pil
 from composer.result import Result, Stats
 from composer_plugins import CFG, Anagram, Hybrid
@@ -165,7 +166,13 @@ BAD = [
     ({"fps": float("nan")}, ValueError, "fps must be finite"),
     ({"fps": "30"}, TypeError, "fps must be a number"),
     ({"fps": 60}, ValueError, "at most 50 frames a second"),
-    ({"hold": -1}, ValueError, "hold must not be negative"),
+    ({"hold": -1}, ValueError, "hold must be 0 to 3600 seconds"),
+    ({"hold": 1e9}, ValueError, "hold must be 0 to 3600 seconds"),
+    ({"move": 1e12}, ValueError, "move must be at most 3600 seconds"),
+    ({"path": "a.mp4", "fps": 1e9}, ValueError, "fps must be at most 240"),
+    ({"scale": 10**6}, ValueError, "frames of more than 16777216 pixels; lower it"),
+    ({"captions": None}, TypeError, "captions must be a list of strings"),
+    ({"captions": 5}, TypeError, "captions must be a list of strings"),
     ({"move": 0}, ValueError, "move must be a positive number"),
     ({"scale": 0}, ValueError, "scale must be an integer of at least 1"),
     ({"scale": 1.5}, TypeError, "scale must be an integer"),
@@ -203,6 +210,29 @@ def test_a_view_of_another_size_is_refused(tmp_path):
         shown.animate(tmp_path / "a.gif", RotateClockwise())
     with pytest.raises(ValueError, match="1 or 3, H, W"):
         Result(torch.zeros(1, 2, 8, 8), (0,), Stats(), dict).animate(tmp_path / "a.gif")
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "words"),
+    [
+        (torch.zeros(1, 1, 0, 0), ValueError, "must have the shape"),
+        (torch.full((1, 1, 4, 4), torch.nan), ValueError, "NaN or Inf"),
+        (torch.zeros(1, 1, 4, 4, dtype=torch.complex64), TypeError, "floating-point tensor"),
+        ("x", TypeError, "floating-point tensor, got 'x'"),
+    ],
+)
+def test_what_is_no_image_is_refused(x, error, words, tmp_path):
+    with pytest.raises(error, match=words):
+        animate(x, tmp_path / "a.gif", [Rotate180()])
+    assert not list(tmp_path.iterdir())
+
+
+def test_views_and_timing_are_told_from_other_things(tmp_path):
+    x = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(TypeError, match="views must be a list of Transforms"):
+        animate(x, tmp_path / "a.gif", Rotate180())
+    with pytest.raises(TypeError, match="timing must be a Timing"):
+        animate(x, tmp_path / "a.gif", [Rotate180()], timing=3)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,16 @@ from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 
 import composer
-from composer import UNCONDITIONAL, Register, Sampler, Transform, UnknownNameError, hookimpl
+from composer import (
+    UNCONDITIONAL,
+    Register,
+    Sampler,
+    Transform,
+    UnknownNameError,
+    get_transform,
+    hookimpl,
+    installed,
+)
 from composer import registry as registry_module
 from composer.solvers import DDIM, DiffusersSolver
 from composer_plugins import CFG, Anagram, Hybrid, Inpaint, SDEdit
@@ -198,6 +207,30 @@ def test_a_name_is_offered_once():
     register.plugin("cfg", CFG)
     with pytest.raises(ValueError, match="plugin 'cfg' is already offered by"):
         composer.installed().with_offers(register)
+
+
+@pytest.mark.parametrize(
+    ("name", "factory", "words"),
+    [
+        (None, Flip, "by the name None"),
+        ("", Flip, "by the name ''"),
+        ("five", 5, "'five' as 5; give the class"),
+    ],
+)
+def test_what_is_no_offer_is_refused(name, factory, words):
+    register = Register("someone")
+    with pytest.raises(TypeError, match=words):
+        register.transform(name, factory)
+    assert not register.offers
+
+
+def test_a_name_that_makes_no_transform_says_whose_it_is(monkeypatch):
+    register = Register("someone")
+    register.transform("nothing", lambda: None)
+    registry = installed().with_offers(register)
+    monkeypatch.setattr("composer.registry.installed", lambda: registry)
+    with pytest.raises(TypeError, match="the transform 'nothing' of someone makes None"):
+        get_transform("nothing")
 
 
 def test_an_own_registry_serves_a_recipe(backend):

@@ -6,7 +6,9 @@ from conftest import mixture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer import UNCONDITIONAL, Sampler
+from composer import UNCONDITIONAL, Estimate, Request, Sampler
+from composer.predictions import FLOW
+from composer.schedules import FlowSchedule
 from composer.testing import IdentityBackend
 from composer_plugins import CFG, Anagram, Conjunction
 
@@ -44,6 +46,38 @@ def test_of_one_condition_it_is_guidance(scale):
     torch.testing.assert_close(ours, Sampler(backend, [CFG(scale)]).denoise(x, 0.4, 2).prediction)
 
 
+def test_a_condition_takes_part_within_its_interval():
+    backend, x = mixture(), image()  # a straight path: the noise level is 1 - t
+
+    def ours(weights, t, intervals=None):
+        return Sampler(backend, [Conjunction(weights, intervals)]).denoise(x, t).prediction
+
+    both, ends = {1: 2.0, 2: -1.0}, ((0.0, 1.0), (0.5, 1.0))
+    torch.testing.assert_close(ours(both, 0.3, ends), ours(both, 0.3))
+    torch.testing.assert_close(ours(both, 0.7, ends), ours({1: 2.0}, 0.7))
+    free = Sampler(backend).denoise(x, 0.7, UNCONDITIONAL).prediction
+    torch.testing.assert_close(ours(both, 0.7, ((0.5, 1.0), (0.5, 1.0))), free)
+
+
+@given(weights)
+def test_the_variance_is_that_of_the_condition_of_the_largest_weight(chosen):
+    request = Request(image(), 0.4, schedule=FlowSchedule())
+    asking = Conjunction(chosen).noise_estimate(request)
+    asked = next(asking)
+    answers = [
+        Estimate(torch.zeros_like(r.x), torch.full_like(r.x, k), r.x, r.t, FlowSchedule(), FLOW)
+        for k, r in enumerate(asked)
+    ]
+    with pytest.raises(StopIteration) as stop:
+        asking.send(answers)
+    kept = asked[int(stop.value.value.variance[0, 0, 0, 0])].condition
+    given_weights = {c: w for c, w in chosen.items() if w != 0}
+    if given_weights:
+        assert given_weights[kept] == max(given_weights.values())
+    else:
+        assert kept is UNCONDITIONAL
+
+
 @pytest.mark.parametrize(
     ("chosen", "rows"),
     [({1: 2.0, 2: -1.0}, 2), ({1: 2.0, 2: 0.0}, 2), ({1: 0.1, 2: 0.2, 3: 0.7}, 3), ({1: 0.0}, 1)],
@@ -64,6 +98,8 @@ def test_bad_arguments_are_refused():
     for weights in ({}, [1, 2], None):
         with pytest.raises(TypeError, match="weights must be a dict"):
             Conjunction(weights)
+    with pytest.raises(ValueError, match="Conjunction: intervals must be 1"):
+        Conjunction({3: 1.0}, ((0, 1), (0, 1)))
     with pytest.raises(TypeError, match="the weight of 3"):
         Conjunction({3: "much"})
     with pytest.raises(ValueError, match="Conjunction: a condition must be a component"):

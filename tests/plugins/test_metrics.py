@@ -56,14 +56,35 @@ def test_concealment_is_one_when_views_tell_classes_apart_and_a_half_by_chance()
 def test_nothing_to_read_is_refused():
     x = pictures((0.0, 0.0))
     for metric in (log_probabilities, views_correct, alignment, concealment):
-        with pytest.raises(ValueError, match="views is empty"):
-            metric(corners, x, {})
+        for nothing in ({}, None):
+            with pytest.raises(TypeError, match="views must be a dict"):
+                metric(corners, x, nothing)
+        for no_class in (1.5, True, "3"):
+            with pytest.raises(TypeError, match="a class must be an integer"):
+                metric(corners, x, {"identity": no_class})
+        with pytest.raises(TypeError, match="images must be a tensor"):
+            metric(corners, "x", VIEWS)
         with pytest.raises(ValueError, match="classes must be from 0 to 1"):
             metric(corners, x, {"identity": 2})
         with pytest.raises(TypeError, match="is no Transform"):
             metric(corners, x, {5: 1})
     with pytest.raises(ValueError, match="tau"):
         concealment(corners, x, VIEWS, 0)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "words"),
+    [
+        (None, "must be a function"),
+        (lambda x: None, "must return logits .1, K., got NoneType"),
+        (lambda x: torch.zeros(3), "must return logits"),
+        (lambda x: torch.full((len(x), 2), torch.nan), "NaN or Inf"),
+    ],
+)
+def test_a_classifier_that_reads_nothing_is_refused(classifier, words):
+    for metric in (log_probabilities, views_correct, alignment, concealment):
+        with pytest.raises((TypeError, ValueError), match=words):
+            metric(classifier, pictures((0.0, 0.0)), VIEWS)
 
 
 def test_judge_and_chooser_are_two_networks_that_read_digits():

@@ -150,6 +150,8 @@ def test_what_is_not_orthogonal_is_refused():
         Orthogonal("eye")
     with pytest.raises(TypeError, match="rows of numbers"):
         Orthogonal([[1, 0], [0]])
+    with pytest.raises(TypeError, match="complex"):
+        Orthogonal([[1j]])
     with pytest.raises(ValueError, match="over"):
         Orthogonal(torch.eye(4), over="rows")
     with pytest.raises(ValueError, match="each number from 0 to 2"):

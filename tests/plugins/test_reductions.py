@@ -91,7 +91,7 @@ def test_rectification_runs_from_pure_noise():
     [
         ({"reduction": "weighted", "weights": ((0.5, 0.5), (0.5, 0.6))}, "sum to 1"),
         ({"reduction": "weighted", "weights": ((0.5, 0.5), 1.0)}, "must be a number"),
-        ({"intervals": ((0, 1),)}, "one for each of 2 views"),
+        ({"intervals": ((0, 1),)}, "intervals must be 2, one for each"),
         ({"intervals": ((0, 1), (0.5, 0.2))}, "low <= high"),
         ({"rectification": float("nan")}, "finite"),
         ({"rectification": 1.5}, r"in \[0, 1\]"),
@@ -106,10 +106,10 @@ def test_bad_arguments_are_refused(options, words):
 
 def test_a_moment_without_views_is_refused_before_any_call():
     plugin = Anagram({"identity": 0, "flip": 1}, intervals=((0.0, 0.4), (0.6, 1.0)))
-    with pytest.raises(ValueError, match="no view takes part at the noise level 0.5"):
+    with pytest.raises(ValueError, match="noise level 0.5 .* no view takes part"):
         Sampler(mixture(), [plugin], num_inference_steps=10)
     zero = Anagram({"identity": 0, "flip": 1}, "weighted", ((1, 0), (0, 1)), ((0, 0.5), (0, 1)))
-    with pytest.raises(ValueError, match="no view takes part at the noise level 1"):
+    with pytest.raises(ValueError, match="noise level 1 .* no view takes part"):
         Sampler(mixture(), [zero], num_inference_steps=10)
     # A start from an image leaves out what would be refused; what is asked is looked at again.
     half = Anagram({"identity": 0, "flip": 1}, intervals=((0, 0.5), (0, 0.5)))

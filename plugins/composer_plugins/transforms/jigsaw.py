@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer.arguments import integer
 from composer_plugins.transforms.motion import Place, centre, ground, paste, turn
-from composer_plugins.transforms.permutation import PixelPermutation, seeded
+from composer_plugins.transforms.permutation import PixelPermutation, checked_seed, seeded
 
 SIDE = 4
 # By cells, row by row. Each piece is a base piece (corner, edge or inner one, as they lie in the
@@ -43,7 +42,7 @@ class Jigsaw(PixelPermutation):
     seed: int = 12
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seed", integer(self.seed, "Jigsaw: seed", least=0))
+        object.__setattr__(self, "seed", checked_seed(self.seed, "Jigsaw: seed"))
 
     @functools.cached_property
     def sources(self) -> tuple[int, ...]:

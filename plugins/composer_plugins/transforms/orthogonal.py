@@ -46,7 +46,11 @@ class Orthogonal(Transform):
     def __post_init__(self) -> None:
         choice(self.over, "Orthogonal: over", _OVER)
         try:
-            q = torch.as_tensor(self.matrix, dtype=torch.float64).clone()
+            # A cast to float64 would drop imaginary parts with no more than a warning.
+            given = torch.as_tensor(self.matrix, dtype=torch.complex128)
+            if given.imag.any():
+                raise TypeError("it has complex ones")
+            q = given.real.clone()
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"Orthogonal: matrix must be rows of numbers ({error})") from None
         if q.ndim != 2 or q.shape[0] != q.shape[1] or not len(q):
@@ -127,20 +131,29 @@ class ColourRotation(Moving):
         finite(self.degrees, "ColourRotation: degrees")
 
     def __call__(self, x: Tensor) -> Tensor:
-        return _hue(self.degrees)(x)
+        return self._turn_of(x)(x)
 
     def inverse(self, x: Tensor) -> Tensor:
-        return _hue(self.degrees).inverse(x)
+        return self._turn_of(x).inverse(x)
 
     def view_variance(self, variance: Tensor) -> Tensor:
-        return _hue(self.degrees).view_variance(variance)
+        return self._turn_of(variance).view_variance(variance)
 
     def inverse_variance(self, variance: Tensor) -> Tensor:
-        return _hue(self.degrees).inverse_variance(variance)
+        return self._turn_of(variance).inverse_variance(variance)
 
     def between(self, x: Tensor, u: float) -> Tensor:
         """The colours on their way."""
-        return _hue(u * self.degrees)(x)
+        return self._turn_of(x, u)(x)
+
+    @property
+    def sizes(self) -> str:
+        return "images of 3 channels"
+
+    def _turn_of(self, x: Tensor, share: float = 1.0) -> Orthogonal:
+        if x.shape[-3] != 3:
+            raise ValueError(f"ColourRotation: it accepts {self.sizes}, not {x.shape[-3]}")
+        return _hue(share * self.degrees)
 
 
 def _hue(degrees: float) -> Orthogonal:

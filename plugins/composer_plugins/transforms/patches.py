@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from composer.arguments import integer
-from composer_plugins.transforms.permutation import PixelPermutation, divisor, seeded
+from composer_plugins.transforms.permutation import PixelPermutation, checked_seed, divisor, seeded
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class PatchPermute(PixelPermutation):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "grid", integer(self.grid, f"{type(self).__name__}: grid", 2))
-        object.__setattr__(self, "seed", integer(self.seed, f"{type(self).__name__}: seed", 0))
+        name = type(self).__name__
+        object.__setattr__(self, "grid", integer(self.grid, f"{name}: grid", least=2))
+        object.__setattr__(self, "seed", checked_seed(self.seed, f"{name}: seed"))
 
     def order(self, height: int, width: int) -> Tensor:
         down, across = divisor(height, self.grid), divisor(width, self.grid)

@@ -55,7 +55,9 @@ class Permutation(PixelPermutation):
         # A tuple, so that the view can be hashed and written into a recipe.
         indices = tuple(integer(i, "Permutation: an index", least=0) for i in listed)
         object.__setattr__(self, "indices", indices)
-        if not indices or sorted(indices) != list(range(len(indices))):
+        if not indices:
+            raise ValueError("Permutation: indices is empty; give one for each pixel")
+        if sorted(indices) != list(range(len(indices))):
             raise ValueError(
                 f"Permutation: indices must hold each number from 0 to {len(indices) - 1} once"
             )
@@ -91,10 +93,15 @@ def divisor(side: int, most: int) -> int:
     return max(parts for parts in range(1, min(side, most) + 1) if side % parts == 0)
 
 
+def checked_seed(seed: int, name: str) -> int:
+    """A whole number that a generator takes without forgetting any of it."""
+    if (checked := integer(seed, name, least=0)) >= 2**32:
+        raise ValueError(f"{name} must be below 2**32, got {seed}")
+    return checked
+
+
 def seeded(seed: int) -> torch.Generator:
     """A generator of a transform's own, so that no other random numbers are touched."""
-    if seed >= 2**32:
-        raise ValueError(f"a transform's seed must be below 2**32, got {seed}")
     return torch.Generator().manual_seed(seed)
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from composer.arguments import choice, finite
+from composer_plugins.filters import REFERENCE_SIZE
 from composer_plugins.transforms.motion import Moving
 from composer_plugins.transforms.permutation import PixelPermutation
 
-REFERENCE_SIZE = 64
 FURTHEST = 10**6
 _ALONG = {"columns": -2, "rows": -1}
 
@@ -31,9 +31,8 @@ class Roll(Moving):
     columns: float = 32.0
 
     def __post_init__(self) -> None:
-        for pixels, name in ((self.rows, "rows"), (self.columns, "columns")):
-            if abs(finite(pixels, f"Roll: {name}")) > FURTHEST:
-                raise ValueError(f"Roll: {name} must be at most {FURTHEST}, got {pixels!r}")
+        _reach(self.rows, "Roll: rows")
+        _reach(self.columns, "Roll: columns")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._rolled(x, 1)
@@ -49,6 +48,12 @@ class Roll(Moving):
         sides = zip((self.rows, self.columns), x.shape[-2:], strict=True)
         shifts = [round(share * round(pixels * side / REFERENCE_SIZE)) for pixels, side in sides]
         return x.roll(shifts, (-2, -1))
+
+
+def _reach(value: float, name: str) -> None:
+    """Refuse what whole numbers of pixels could not hold."""
+    if abs(finite(value, name)) > FURTHEST:
+        raise ValueError(f"{name} must be from -{FURTHEST} to {FURTHEST}, got {value!r}")
 
 
 class _Skewed(PixelPermutation):
@@ -90,7 +95,7 @@ class Skew(_Skewed):
     axis: Literal["columns", "rows"] = "columns"
 
     def __post_init__(self) -> None:
-        finite(self.max_displacement, "Skew: max_displacement")
+        _reach(self.max_displacement, "Skew: max_displacement")
         choice(self.axis, "Skew: axis", _ALONG)
 
     def shifts(self, length: int, count: int) -> Tensor:
@@ -113,7 +118,7 @@ class Shear(_Skewed):
     axis: Literal["columns", "rows"] = "columns"
 
     def __post_init__(self) -> None:
-        finite(self.slope, "Shear: slope")
+        _reach(self.slope, "Shear: slope")
         choice(self.axis, "Shear: axis", _ALONG)
 
     def shifts(self, length: int, count: int) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from composer.arguments import positive
+from composer_plugins.filters import REFERENCE_SIZE
 from composer_plugins.transforms.motion import ground, moved, paste, turn
 from composer_plugins.transforms.permutation import PixelPermutation
 
-REFERENCE_SIZE = 64
 TILES = 3
 
 

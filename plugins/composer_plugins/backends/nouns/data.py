@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from composer.recipes import MAX_PIXELS
+from composer.images import MAX_PIXELS
 from composer_plugins.training_data import generator_of
 
 BACKGROUNDS = ((213, 215, 225), (225, 215, 213))
