@@ -171,6 +171,12 @@ def deepfloyd(repeats: int) -> None:
     deepfloyd(repeats)
 
 
+def training(repeats: int) -> None:
+    from bench_training import training
+
+    training(repeats)
+
+
 def quality(per_digit: int, per_pair: int) -> None:
     judge = load_judge()
     print(f"Conditional accuracy, {10 * per_digit} samples each, read by the judge")
@@ -201,7 +207,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--per-digit", type=int, default=40)
     parser.add_argument("--per-pair", type=int, default=100)
-    parser.add_argument("--only", choices=["rows", "speed", "memory", "deepfloyd", "quality"])
+    parser.add_argument(
+        "--only", choices=["rows", "speed", "memory", "deepfloyd", "training", "quality"]
+    )
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
@@ -212,6 +220,7 @@ def main() -> None:
         "speed": lambda: speed(arguments.repeats),
         "memory": memory,
         "deepfloyd": lambda: deepfloyd(arguments.repeats),
+        "training": lambda: training(arguments.repeats),
         "quality": lambda: quality(arguments.per_digit, arguments.per_pair),
     }
     for name, job in jobs.items():

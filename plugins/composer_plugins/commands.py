@@ -5,18 +5,30 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from composer_plugins.backends.mnist.data import load_mnist
+from composer_plugins.backends.mnist.presets import PRESETS
 from composer_plugins.training_config import TrainingConfig
+from composer_plugins.training_options import training_options
 
-OBJECTIVES = ["flow", "ddpm", "ddpm-preconditioned"]
+SNAPSHOTS = (1, 5, 10, 20)
+OBJECTIVES = ["flow", "ddpm", "ddpm-300", "ddpm-preconditioned"]
+CONDITIONINGS = ["class", "add", "multiply"]
+DENOISER = TrainingConfig(
+    epochs=5,
+    batch_size=256,
+    learning_rate=1e-4,
+    lr_schedule="constant",
+    adam_betas=(0.9, 0.999),
+    ema_decay=0.0,
+    snapshots=SNAPSHOTS,
+)
+"""The course's."""
 F = TypeVar("F", bound=Callable[..., Any])
-_DEFAULTS = {f.name: f.default for f in fields(TrainingConfig)}
 
 
 def one_sentence(command: F) -> F:
@@ -39,24 +51,23 @@ def one_sentence(command: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-def options_of_every_training(command: F) -> F:
-    """What is trained from what, for how long, and where it is written."""
-    options = (
-        click.option(
-            "--out", type=click.Path(path_type=Path), required=True, help="Where to write."
-        ),
-        click.option(
-            "--init", type=click.Path(path_type=Path), help="Trained folder to start from."
-        ),
-        click.option("--epochs", default=_DEFAULTS["epochs"], show_default=True),
-        click.option("--batch-size", default=_DEFAULTS["batch_size"], show_default=True),
-        click.option("--learning-rate", default=_DEFAULTS["learning_rate"], show_default=True),
-        click.option("--seed", default=0, show_default=True),
-        click.option("--device", default="cpu", show_default=True),
-        click.option("--bf16/--no-bf16", default=False, help="Autocast to bfloat16."),
-        click.option("--progress/--no-progress", default=True),
+def choose_preset(context: click.Context, option: click.Parameter, name: str | None) -> None:
+    """Let a preset say the defaults of the other options."""
+    if name is not None:
+        context.default_map = PRESETS[name]
+
+
+DATA = click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
+LIMIT = click.option(
+    "--limit", type=click.IntRange(1), help="Use the first N images only, for trying things out."
+)
+
+
+def width_option(default: int) -> Callable[[F], F]:
+    """The hidden width of the UNet."""
+    return click.option(
+        "--width", type=click.IntRange(1), default=default, show_default=True, help="Width D."
     )
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 @click.group()
@@ -65,55 +76,86 @@ def train() -> None:
 
 
 @train.command("mnist")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    is_eager=True,
+    expose_value=False,
+    callback=choose_preset,
+    help="The course's options; those given beside it override it.",
+)
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="flow", show_default=True)
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
 @click.option(
-    "--width", type=click.IntRange(1), default=64, show_default=True, help="Hidden width D."
+    "--conditioning",
+    type=click.Choice(CONDITIONINGS),
+    default="class",
+    show_default=True,
+    help="On time and class, or on time alone: added, or multiplied.",
 )
-@click.option(
-    "--limit", type=click.IntRange(1), help="Use the first N images only, for trying things out."
-)
-@click.option("--logit-normal", type=(float, float), help="Mean and spread of the times' logit.")
-@options_of_every_training
+@DATA
+@width_option(64)
+@LIMIT
 @one_sentence
+@training_options(TrainingConfig(snapshots=SNAPSHOTS))
 def mnist(
     objective: str,
+    conditioning: str,
     data: Path | None,
     out: Path,
     init: Path | None,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
     width: int,
     limit: int | None,
-    logit_normal: tuple[float, float] | None,
-    seed: int,
-    device: str,
-    bf16: bool,
+    config: TrainingConfig,
     progress: bool,
 ) -> None:
     """Train the MNIST UNet by flow matching or as DDPM.
 
     Without --data the images come from $COMPOSER_MNIST, else from a checked download into the
-    cache. OUT gets checkpoint.pt, log.json, loss.png and the folder model/, which
-    load_backend("mnist", weights=OUT/model) loads.
+    cache. OUT gets checkpoint.pt, log.json, loss.png, samples.png and the folder model/, which
+    load_backend("mnist", weights=OUT/model) loads; OUT/epoch-001 and so on get the like.
     """
     from composer_plugins.backends.mnist.train import train_mnist  # noqa: PLC0415  # needs torch
 
     _require_matplotlib()
     images, labels = load_mnist("train", data)
-    config = TrainingConfig(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        logit_normal=logit_normal,
-        seed=seed,
-        device=device,
-        bf16=bf16,
-        started_from="scratch" if init is None else str(init),
+    train_mnist(
+        objective, images[:limit], labels[:limit], config, out, width, init, progress, conditioning
     )
-    train_mnist(objective, images[:limit], labels[:limit], config, out, width, init, progress)
-    click.echo(f"wrote {out / 'model'}, {out / 'log.json'} and {out / 'loss.png'}")
+    _say_what_was_written(out)
+
+
+@train.command("denoiser")
+@click.option("--sigma", default=0.5, show_default=True, help="Of noise, for pixels in [0, 1].")
+@click.option("--pure-noise", is_flag=True, help="Show noise alone; it learns the mean digit.")
+@DATA
+@width_option(128)
+@LIMIT
+@one_sentence
+@training_options(DENOISER, without=["logit_normal"])
+def denoiser(
+    sigma: float,
+    pure_noise: bool,
+    data: Path | None,
+    out: Path,
+    init: Path | None,
+    width: int,
+    limit: int | None,
+    config: TrainingConfig,
+    progress: bool,
+) -> None:
+    """Train the one-step denoiser: the MNIST UNet without time, from x_0 + noise to x_0.
+
+    The defaults are the course's. Data and OUT as for `composer train mnist`; load_denoiser of
+    composer_plugins.backends.mnist.denoiser loads OUT/model.
+    """
+    from composer_plugins.backends.mnist.denoiser import FixedNoise  # noqa: PLC0415  # needs torch
+    from composer_plugins.backends.mnist.train import train_denoiser  # noqa: PLC0415
+
+    _require_matplotlib()
+    noise = FixedNoise(sigma, pure_noise)
+    images, _ = load_mnist("train", data)
+    train_denoiser(noise, images[:limit], config, out, width, init, progress)
+    _say_what_was_written(out)
 
 
 @train.command("nouns")
@@ -125,19 +167,14 @@ def mnist(
     show_default=True,
     help="Nouns an epoch.",
 )
-@options_of_every_training
 @one_sentence
+@training_options(TrainingConfig())
 def nouns(
     data: Path | None,
     epoch_size: int,
     out: Path,
     init: Path | None,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    device: str,
-    bf16: bool,
+    config: TrainingConfig,
     progress: bool,
 ) -> None:
     """Train a diffusers UNet on Nouns, pixel-art characters of 32x32, or on your own images.
@@ -150,17 +187,8 @@ def nouns(
     from composer_plugins.backends.nouns.train import train_nouns  # noqa: PLC0415  # needs torch
 
     _require_matplotlib()
-    config = TrainingConfig(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        device=device,
-        bf16=bf16,
-        started_from="scratch" if init is None else str(init),
-    )
     train_nouns(config, out, data, init, epoch=epoch_size, progress=progress)
-    click.echo(f"wrote {out / 'model'}, {out / 'log.json'} and {out / 'loss.png'}")
+    _say_what_was_written(out)
 
 
 @train.command("judge")
@@ -178,6 +206,10 @@ def judge(data: Path | None, out: Path, epochs: int, seed: int) -> None:
     model = train_judge(*load_mnist("train", data), epochs=epochs, seed=seed)
     model.save(out)
     click.echo(f"test accuracy {accuracy(model, *load_mnist('test', data)):.4f}, wrote {out}")
+
+
+def _say_what_was_written(out: Path) -> None:
+    click.echo(f"wrote {out / 'model'}, {out / 'log.json'} and {out / 'loss.png'}")
 
 
 def _require_matplotlib() -> None:

@@ -14,10 +14,10 @@ import functools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +25,42 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from composer.predictions import Prediction
-from composer.schedules import Schedule
+from composer_plugins.training_checkpoint import read_checkpoint, write_checkpoint
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import DataSource, generator_of
+from composer_plugins.training_processes import Processes
+from composer_plugins.training_schedules import LR_SCHEDULES
 from composer_plugins.writing import write_atomically
 
 CHECKPOINT = "checkpoint.pt"
+Writer = Callable[[nn.Module, Path], None]
+"""Writes a trained network, and what it makes, into a folder."""
+
+# What may change between a run and its resumption.
+_FREE = ("device", "bf16", "checkpoint_every", "snapshots")
+
+
+class TrainingPath(Protocol):
+    """x = alpha(t) x_0 + sigma(t) noise: what training asks of a Schedule."""
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Signal and noise amplitudes at times ``t`` (B,)."""
+        ...
+
+    def training_times(self, places: Tensor) -> Tensor:
+        """Times at ``places`` (B,) in [0, 1] of the way along the clock."""
+        ...
+
+    def unit_time(self, t: Tensor) -> Tensor:
+        """Times as the network is told them, in [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True)
 class Objective:
     """What is learnt: a path and the row (a, b) of the prediction on it."""
 
-    schedule: Schedule
+    schedule: TrainingPath
     prediction: Prediction
 
 
@@ -71,6 +94,7 @@ class Trainer:
         model: called as model(x, times, labels); the label ``num_classes`` means unconditional.
         data: pictures in [0, 255] and labels below ``num_classes``.
         folder: where checkpoints and the log go; a checkpoint found there is resumed.
+        about: what else a checkpoint must agree in to be resumed.
     """
 
     def __init__(
@@ -81,38 +105,51 @@ class Trainer:
         num_classes: int,
         config: TrainingConfig,
         folder: str | Path,
+        about: Mapping[str, object] | None = None,
     ) -> None:
+        self.processes = Processes.launched(config.device)
         self.objective = objective
         self.config = config
         self.num_classes = num_classes
         self.data = data
         self.folder = Path(folder)
-        self.model = model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.about = dict(about or {})
+        device = self.processes.device
+        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = AveragedModel(
             self.model, avg_fn=functools.partial(warm_average, config.ema_decay), use_buffers=True
         )
-        self.total_steps = config.epochs * (len(data) // config.batch_size)
+        self.epoch_steps = len(data) // config.batch_size
+        self.total_steps = config.epochs * self.epoch_steps
         if self.total_steps < 1:
             raise ValueError(f"{len(data)} images do not fill one batch of {config.batch_size}")
+        if config.batch_size % self.processes.count:
+            raise ValueError(
+                f"a batch of {config.batch_size} cannot be shared alike by "
+                f"{self.processes.count} processes; choose a multiple"
+            )
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True
+            self.model.parameters(), lr=config.learning_rate, betas=config.adam_betas, fused=True
         )
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            config.learning_rate,
-            total_steps=self.total_steps + 1,
-            pct_start=0.1,
-            cycle_momentum=False,
+        self.scheduler = LR_SCHEDULES[config.lr_schedule](
+            self.optimizer, config.learning_rate, config.epochs, self.epoch_steps
         )
+        self.learner = self.processes.synchronised(self.model)
         self.step = 0
         self.losses: list[float] = []
         self.seconds = 0.0
 
-    def run(self, progress: bool = True) -> nn.Module:
-        """Train to the end, resuming what the folder holds; returns the averaged network."""
+    def run(self, progress: bool = True, write: Writer | None = None) -> nn.Module:
+        """Train to the end, resuming what the folder holds; returns the averaged network.
+
+        Args:
+            write: called with the averaged network after the epochs ``config.snapshots``, with a
+                folder for each inside ``folder``, and at the end, with ``folder`` itself.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
-        bar = tqdm(total=self.total_steps, initial=self.step, disable=not progress, desc="train")
+        shown = progress and self.processes.main
+        bar = tqdm(total=self.total_steps, initial=self.step, disable=not shown, desc="train")
         began, before = time.perf_counter(), self.seconds
         for batch in self.batches(self.step, self.total_steps):
             self.losses.append(self._update(batch))
@@ -125,10 +162,16 @@ class Trainer:
             self.seconds = before + time.perf_counter() - began
             bar.update()
             bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
+            epoch, within = divmod(self.step, self.epoch_steps)
+            if within == 0 and epoch in self.config.snapshots:
+                self._write(write, self.averaged(), self.folder / f"epoch-{epoch:03}")
+            # After the snapshot: one that a kill cuts short is then written again.
             if self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
                 self._save()
         bar.close()
-        return self.averaged()
+        averaged = self.averaged()
+        self._write(write, averaged, self.folder)
+        return averaged
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of steps ``first`` to ``last``, each a function of (seed, step) alone."""
@@ -167,7 +210,7 @@ class Trainer:
             v.float()[:, None, None, None] for v in self.objective.schedule.alpha_sigma(times)
         )
         target = self.objective.prediction.target(x0, noise, alpha, sigma)
-        device = self.config.device
+        device = self.processes.device
         return Batch(
             (alpha * x0 + sigma * noise).to(device, memory_format=torch.channels_last),
             self.objective.schedule.unit_time(times).float().to(device),
@@ -176,32 +219,40 @@ class Trainer:
         )
 
     def _update(self, batch: Batch) -> float:
-        self.model.train()
-        device = torch.device(self.config.device).type
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.bf16):
-            output = self.model(batch.x, batch.times, batch.labels)
-        loss = nn.functional.mse_loss(output.float(), batch.target)
+        self.learner.train()
+        x, times, labels, target = self.processes.part(
+            batch.x, batch.times, batch.labels, batch.target
+        )
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
+            output = self.learner(x, times, labels)
+        loss = nn.functional.mse_loss(output.float(), target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.scheduler.step()
         self.ema.update_parameters(self.model)
-        return loss.item()
+        return self.processes.mean(loss)
 
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to belong to this run."""
         config = asdict(self.config)
-        for free in ("device", "bf16", "checkpoint_every"):
-            del config[free]
         return {
-            **config,
+            **{name: value for name, value in config.items() if name not in _FREE},
+            **self.about,
             "images": len(self.data),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "schedule": type(self.objective.schedule).__name__,
             "prediction": self.objective.prediction.name,
         }
 
+    def _write(self, write: Writer | None, network: nn.Module, folder: Path) -> None:
+        if write is not None and self.processes.main:
+            folder.mkdir(parents=True, exist_ok=True)
+            write(network, folder)
+
     def _save(self) -> None:
+        if not self.processes.main:
+            return
         state = {
             "identity": self._identity(),
             "step": self.step,
@@ -212,26 +263,16 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
         }
-        write_atomically(self.folder / CHECKPOINT, lambda path: torch.save(state, path))
+        write_checkpoint(self.folder / CHECKPOINT, state)
         log = {**self._identity(), "steps": self.step, "seconds": round(self.seconds, 1)}
         log["loss"] = [round(v, 5) for v in self.losses]
         write_atomically(self.folder / "log.json", lambda path: path.write_text(json.dumps(log)))
 
     def _resume(self) -> None:
-        path = self.folder / CHECKPOINT
-        if not path.exists():
+        path, device = self.folder / CHECKPOINT, self.processes.device
+        state = read_checkpoint(path, self._identity(), device)
+        if state is None:
             return
-        try:
-            state = torch.load(path, map_location=self.config.device, weights_only=True)
-            theirs = state["identity"]
-        except Exception as error:  # reading junk raises whatever the junk looks like
-            raise ValueError(f"{path} is no intact checkpoint; remove it to start anew") from error
-        ours = self._identity()
-        if differing := sorted(k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k)):
-            raise ValueError(
-                f"{path} belongs to another run, which differs in {', '.join(differing)}; choose "
-                "another folder, or the same settings to resume"
-            )
         self.step, self.losses = state["step"], state["losses"]
         self.seconds = state["seconds"]
         self.model.load_state_dict(state["model"])

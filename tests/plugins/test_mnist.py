@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import json
 import threading
 
 import pytest
@@ -11,11 +12,15 @@ import torch
 
 import composer
 from composer import UNCONDITIONAL, Request, Sampler
+from composer.predictions import FLOW
+from composer.schedules import FlowSchedule
 from composer_plugins import CFG, Anagram, Hybrid
 from composer_plugins.backends.mnist import DataError, MnistUNet, load_mnist, sample_digits
 from composer_plugins.backends.mnist import data as mnist_data
 from composer_plugins.backends.mnist.backend import MnistBackend
+from composer_plugins.backends.mnist.folded import FoldedUNet
 from composer_plugins.backends.mnist.judge import load_judge
+from composer_plugins.backends.mnist.train import OBJECTIVES, save_model
 
 
 def plain(backend):
@@ -38,6 +43,125 @@ def test_folding_and_sharing_change_nothing_but_rounding(tiny_mnist):
             tiny_mnist.evaluate(chosen), plain(tiny_mnist).evaluate(chosen), strict=True
         ):
             torch.testing.assert_close(shared.prediction, separate.prediction, rtol=1e-5, atol=1e-5)
+
+
+def tiny_unet(conditioning, width=4):
+    """A network of each kind, with statistics and conditioning that matter."""
+    torch.manual_seed(0)
+    num_classes = 10 if conditioning == "class" else 0
+    unet = MnistUNet(hidden_size=width, num_classes=num_classes, conditioning=conditioning)
+    for module in unet.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # statistics are those of the batch below
+    with torch.no_grad():
+        for name, block in unet.named_children():
+            if name.startswith(("time", "class")):
+                block[-1].weight.mul_(20)  # untrained, they hardly matter
+        unet.train()(torch.randn(8, 1, 28, 28), torch.rand(8), torch.zeros(8).long())
+    return unet.eval()
+
+
+# As the course writes them; z is unflatten's or up1's output.
+COURSE = {
+    "class": lambda z, t, c: c * z + t,
+    "add": lambda z, t, c: z + t,
+    "multiply": lambda z, t, c: z * t,
+    "none": lambda z, t, c: z,
+}
+
+
+@pytest.mark.parametrize("conditioning", sorted(COURSE))
+def test_each_conditioning_is_the_courses_and_folds(conditioning):
+    unet = tiny_unet(conditioning)
+    x, time, labels = (
+        torch.randn(3, 1, 28, 28),
+        torch.tensor([0.2, 0.5, 0.9]),
+        torch.tensor([3, 10, 0]),
+    )
+    one_hot = torch.eye(11)[labels, :10]
+
+    def condition(z, place):
+        known = {"time": time[:, None], "class": one_hot}
+        blocks = {source: getattr(unet, source + place) for source in known}
+        t, c = (
+            blocks[source](known[source])[:, :, None, None] if blocks[source] else None
+            for source in known
+        )
+        return COURSE[conditioning](z, t, c)
+
+    labels = labels if conditioning == "class" else torch.zeros(3).long()
+    with torch.no_grad():
+        x0 = unet.stem(x)
+        x1 = unet.down1(x0)
+        x2 = unet.down2(x1)
+        u1 = unet.up1(torch.cat([x2, condition(unet.unflatten(unet.flatten(x2)), "1")], 1))
+        u2 = unet.up2(torch.cat([x1, condition(u1, "2")], 1))
+        expected = unet.out(unet.head(torch.cat([x0, u2], 1)))
+        torch.testing.assert_close(unet(x, time, labels), expected)
+        folded = FoldedUNet(unet)
+        for row in range(3):
+            out = folded(x[None, row : row + 1], torch.zeros(1).long(), time[[row]], labels[[row]])
+            torch.testing.assert_close(out[0], expected[[row]], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("conditioning", ["add", "multiply"])
+def test_a_model_without_classes_sees_time_and_takes_no_digit(conditioning):
+    backend = MnistBackend(tiny_unet(conditioning), FlowSchedule(), FLOW)
+    x = torch.randn(1, 1, 28, 28)
+    early, late = (
+        out.prediction
+        for out in backend.evaluate([Request(x, t, UNCONDITIONAL) for t in (0.2, 0.8)])
+    )
+    assert (early - late).abs().max() > 1e-3
+    assert Sampler(backend, num_inference_steps=2).sample(seeds=[0, 1]).x.shape == (2, 1, 28, 28)
+    with pytest.raises(ValueError, match="trained without classes and cannot make 3; leave"):
+        Sampler(backend, num_inference_steps=2).sample(3)
+
+
+def test_a_network_is_conditioned_as_its_classes_allow():
+    with pytest.raises(LookupError, match="unknown conditioning 'times'; did you mean|known"):
+        MnistUNet(conditioning="times")
+    with pytest.raises(ValueError, match="'add' needs num_classes equal to 0, got 10"):
+        MnistUNet(conditioning="add")
+    with pytest.raises(ValueError, match="'class' needs num_classes above 0, got 0"):
+        MnistUNet(num_classes=0)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A model's folder that a test may spoil."""
+    path = OBJECTIVES["flow"]
+    save_model(tiny_unet("add"), tmp_path / "model", "path.json", path._asdict())
+    return tmp_path / "model"
+
+
+def reconfigured(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:900]), "is damaged"),
+        (lambda f: (f / WEIGHTS).unlink(), "is damaged"),
+        (lambda f: (f / "config.json").write_text("{"), "is damaged"),
+        (lambda f: reconfigured(f, hidden_size=8), "of another model than its config.json"),
+        (lambda f: reconfigured(f, conditioning="none"), "of another model than its config.json"),
+        (lambda f: reconfigured(f, conditioning="class", num_classes=10), "of another model"),
+        (lambda f: (f / "path.json").write_text("{}"), "path.json is damaged"),
+        (lambda f: (f / "path.json").unlink(), "holds no model of `composer train mnist`"),
+    ],
+)
+def test_weights_of_another_model_are_refused_not_made_up(written, spoil, sentence):
+    composer.load_backend("mnist", weights=str(written))
+    spoil(written)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        composer.load_backend("mnist", weights=str(written))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_network_sees_time_and_class(tiny_mnist):
@@ -185,6 +309,19 @@ def test_a_damaged_download_is_refused_and_leaves_nothing(mirror, small_mnist):
         with pytest.raises(DataError, match=f"{name}.*(damaged|no intact gzip)"):
             load_mnist("test", mirror=mirror)
         assert not list(mnist_data.cache_folder().glob("*"))
+
+
+def test_an_interrupted_download_is_refused_and_leaves_nothing(mirror, monkeypatch):
+    """The server promises more than it sends, and hangs up."""
+
+    def promise(self, name, value):
+        longer = str(int(value) + 1000) if name == "Content-Length" else value
+        super(QuietHandler, self).send_header(name, longer)
+
+    monkeypatch.setattr(QuietHandler, "send_header", promise, raising=False)
+    with pytest.raises(DataError, match="could not download .*IncompleteRead.*COMPOSER_MNIST"):
+        load_mnist("test", mirror=mirror)
+    assert not list(mnist_data.cache_folder().glob("*"))
 
 
 def test_an_unreachable_mirror_says_what_to_do(small_mnist):

@@ -7,11 +7,8 @@ import time
 
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import nn
 
-import composer
-from composer.cli import main
 from composer.predictions import EPSILON, FLOW, PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
@@ -85,11 +82,19 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("die_at", [1, 3, 5, 7])
-def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, die_at):
-    whole = trainer(tmp_path / "whole")
+@pytest.mark.parametrize(
+    ("die_at", "settings"),
+    [
+        (1, {}),
+        (3, {"lr_schedule": "exponential", "ema_decay": 0.0}),
+        (5, {"lr_schedule": "constant", "adam_betas": (0.9, 0.999)}),
+        (7, {"snapshots": (1, 2)}),
+    ],
+)
+def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, die_at, settings):
+    whole = trainer(tmp_path / "whole", **settings)
     expected = whole.run(progress=False)
-    broken = trainer(tmp_path / "broken")
+    broken = trainer(tmp_path / "broken", **settings)
     update = broken._update
 
     def dying(batch):
@@ -100,7 +105,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, die_at):
     broken._update = dying
     with pytest.raises(Killed):
         broken.run(progress=False)
-    again = trainer(tmp_path / "broken")
+    again = trainer(tmp_path / "broken", **settings)
     resumed = again.run(progress=False)
     assert again.losses == whole.losses
     for name, value in expected.state_dict().items():
@@ -114,8 +119,10 @@ from pathlib import Path
 from test_training import trainer
 import torch
 torch.set_num_threads(1)
-run = trainer(Path(sys.argv[2]), epochs=40)
-run.run(progress=False)
+# A course's preset: the learning rate falls after each epoch, nothing is averaged.
+settings = dict(lr_schedule="exponential", ema_decay=0.0, snapshots=(1, 4))
+run = trainer(Path(sys.argv[2]), epochs=16, **settings)
+run.run(progress=False, write=lambda network, folder: (folder / "model").mkdir(exist_ok=True))
 torch.save(run.averaged().state_dict(), Path(sys.argv[2]) / "final.pt")
 """
 
@@ -141,6 +148,65 @@ def test_a_run_killed_for_real_resumes_to_the_same_weights(tmp_path):
     ]
     for name, value in finals[0].items():
         assert torch.equal(value, finals[1][name]), name
+
+
+def test_snapshots_are_of_their_epochs_and_change_nothing(tmp_path):
+    """After epoch 1 of 3 the averaged network is that of the same run, stopped there."""
+    written = {}
+
+    def write(network, folder):
+        written[folder.relative_to(tmp_path).as_posix()] = network.state_dict()
+
+    plain = trainer(tmp_path / "plain", epochs=3)
+    plain.run(progress=False)
+    run = trainer(tmp_path / "run", epochs=3, snapshots=(1, 3, 5))
+    run.run(progress=False, write=write)
+    assert run.losses == plain.losses
+    assert list(written) == ["run/epoch-001", "run/epoch-003", "run"]
+    stopped = trainer(tmp_path / "stopped", epochs=3)
+    for batch in stopped.batches(0, stopped.epoch_steps):
+        stopped._update(batch)
+    for name, value in stopped.averaged().state_dict().items():
+        assert torch.equal(value, written["run/epoch-001"][name]), name
+        assert torch.equal(written["run"][name], written["run/epoch-003"][name]), name
+
+
+def test_a_snapshot_that_a_kill_cut_short_is_written_again(tmp_path):
+    def dying(network, folder):
+        raise Killed
+
+    with pytest.raises(Killed):
+        trainer(tmp_path, snapshots=(1,)).run(progress=False, write=dying)
+    written = []
+    again = trainer(tmp_path, snapshots=(1,))
+    again.run(progress=False, write=lambda network, folder: written.append(folder.name))
+    assert written == ["epoch-001", tmp_path.name]
+
+
+def rates(folder, **settings):
+    """The learning rate of each step."""
+    run, found = trainer(folder, epochs=5, learning_rate=0.02, **settings), []
+    for batch in run.batches(0, run.total_steps):
+        found.append(run.optimizer.param_groups[0]["lr"])
+        run._update(batch)
+    return found
+
+
+def test_learning_rates(tmp_path):
+    assert rates(tmp_path, lr_schedule="constant") == [0.02] * 20
+    falling = [0.02 * 0.1 ** (epoch / 5) for epoch in range(5) for _ in range(4)]
+    assert rates(tmp_path, lr_schedule="exponential") == pytest.approx(falling)
+    cycle = rates(tmp_path)
+    assert max(cycle) == pytest.approx(0.02)
+    assert cycle.index(max(cycle)) in (1, 2)  # a tenth of the way
+    assert cycle[-1] < 1e-3
+
+
+def test_without_an_average_the_last_weights_are_kept(tmp_path):
+    run = trainer(tmp_path, ema_decay=0.0)
+    averaged = dict(run.run(progress=False).named_parameters())
+    for name, value in run.model.named_parameters():
+        assert torch.equal(averaged[name], value), name
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
@@ -190,6 +256,8 @@ def test_the_average_has_its_own_statistics(tmp_path):
         {"class_drop": 1.5},
         {"ema_decay": 1.0},
         {"learning_rate": 0.0},
+        {"adam_betas": (0.9, 1.0)},
+        {"snapshots": (0,)},
     ],
 )
 def test_bad_settings_are_refused(options):
@@ -197,59 +265,9 @@ def test_bad_settings_are_refused(options):
         TrainingConfig(**options)
 
 
-def write_idx(folder):
-    """A folder of idx files made of the shipped digits, with checksums of their own."""
-    import hashlib
-
-    images, labels = digits(96)
-    head = {
-        "images": bytes([0, 0, 8, 3, 0, 0, 0, 96, 0, 0, 0, 28, 0, 0, 0, 28]),
-        "labels": bytes([0, 0, 8, 1, 0, 0, 0, 96]),
-    }
-    sums = {}
-    for kind, body in (("images", images.numpy().tobytes()), ("labels", bytes(labels.tolist()))):
-        name = f"train-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
-        (folder / name).write_bytes(head[kind] + body)
-        sums[name] = hashlib.md5(head[kind] + body).hexdigest()
-    return sums
-
-
-@pytest.mark.parametrize(
-    ("objective", "name"),
-    [("flow", "mnist"), ("ddpm", "mnist-ddpm"), ("ddpm-preconditioned", "mnist-ddpm")],
-)
-def test_the_command_trains_resumes_and_its_model_loads(tmp_path, monkeypatch, objective, name):
-    from composer_plugins.backends.mnist import data as mnist_data
-
-    monkeypatch.setattr(mnist_data, "CHECKSUMS", write_idx(tmp_path))
-    out = tmp_path / "run"
-    arguments = ["train", "mnist", "--objective", objective, "--data", str(tmp_path)]
-    arguments += ["--out", str(out), "--epochs", "2", "--batch-size", "32", "--width", "4"]
-    for _ in range(2):  # the second finds the work done
-        result = CliRunner().invoke(main, [*arguments, "--no-progress"])
-        assert result.exit_code == 0, result.output
-    assert {p.name for p in out.iterdir()} == {"checkpoint.pt", "log.json", "loss.png", "model"}
-    backend = composer.load_backend(name, weights=str(out / "model"))
-    x = composer.Sampler(backend, num_inference_steps=2).sample(3).x
-    assert x.shape == (1, 1, 28, 28)
-    warm = [*arguments, "--init", str(out / "model"), "--out", str(tmp_path / "warm")]
-    result = CliRunner().invoke(main, [*warm, "--no-progress"])
-    assert result.exit_code == 0, result.output
-    log = json.loads((tmp_path / "warm" / "log.json").read_text())
-    assert log["started_from"] == str(out / "model")
-
-
-def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path):
-    for arguments, sentence in (
-        (["--data", str(tmp_path)], "holds neither train-images"),
-        (["--epochs", "0", "--data", str(tmp_path)], "holds neither"),
-    ):
-        command = ["train", "mnist", "--out", str(tmp_path / "run"), *arguments]
-        result = CliRunner().invoke(main, command)
-        assert result.exit_code == 1
-        assert result.output.startswith("Error: ")
-        assert sentence in result.output
-        assert not (tmp_path / "run").exists()
+def test_an_unknown_schedule_names_the_nearest():
+    with pytest.raises(LookupError, match="lr_schedule 'exponentail'; did you mean exponential"):
+        TrainingConfig(lr_schedule="exponentail")
 
 
 def test_the_seed_chooses_the_data_stream(tmp_path):

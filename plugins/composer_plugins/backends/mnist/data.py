@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -94,7 +95,7 @@ def _download(name: str, root: Path, mirror: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310  # mirror is ours
             packed = response.read()
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise DataError(
             f"could not download {url} ({error}); fetch the four idx files by other means and "
             "name their folder in COMPOSER_MNIST"

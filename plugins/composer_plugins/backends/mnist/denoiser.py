@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -46,6 +46,9 @@ class FixedNoise:
     def __post_init__(self) -> None:
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"sigma must be a finite number of at least 0, got {self.sigma}")
+
+    def __str__(self) -> str:
+        return "noise alone" if self.pure_noise else f"sigma {self.sigma:g}"
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma = (0.0, 1.0) if self.pure_noise else (1.0, 2 * self.sigma)
@@ -114,7 +117,10 @@ def noised(x0: Tensor, sigma: float, seed: int = 0) -> Tensor:
 
 
 def sweep(
-    denoiser: nn.Module, x0: Tensor, sigmas: Sequence[float] = SIGMAS, seed: int = 0
+    denoiser: Callable[[Tensor], Tensor],
+    x0: Tensor,
+    sigmas: Sequence[float] = SIGMAS,
+    seed: int = 0,
 ) -> dict[float, Denoised]:
     """The out-of-distribution test: the same images under noise of each of ``sigmas``."""
     noisy = {sigma: noised(x0, sigma, seed) for sigma in sigmas}
@@ -131,11 +137,6 @@ def draw_sweep(found: Mapping[float, Denoised], scale: int = 3) -> Image.Image:
         for what, row in zip(("noisy", "denoised"), pair, strict=True)
     }
     return contact_sheet(rows, scale, ",".join(f"sigma {sigma:g}" for sigma in found))
-
-
-def describe(noise: FixedNoise) -> str:
-    """What is written to DESCRIPTION beside the weights."""
-    return json.dumps(asdict(noise), indent=1)
 
 
 def _noise(x0: Tensor, seed: int) -> Tensor:

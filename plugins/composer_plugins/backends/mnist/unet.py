@@ -113,7 +113,7 @@ class MnistUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is 
         super().__init__()  # type: ignore[no-untyped-call]
         if conditioning not in CONDITIONINGS:
             raise UnknownNameError("conditioning", conditioning, CONDITIONINGS)
-        self.sources = CONDITIONINGS[conditioning]
+        self.conditioning, self.sources = conditioning, CONDITIONINGS[conditioning]
         if ("class" in self.sources) != (num_classes > 0):
             raise ValueError(
                 f"MnistUNet: conditioning {conditioning!r} needs num_classes "

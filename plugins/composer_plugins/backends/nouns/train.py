@@ -78,10 +78,13 @@ def train_nouns(
     objective = Objective(DiscreteSchedule(scheduler.alphas_cumprod), V)
     timed = Timed(unet, len(scheduler.alphas_cumprod))
     trainer = Trainer(timed, objective, source, num_classes, config, out)
-    trained = cast(Timed, trainer.run(progress)).unet
-    save_pipeline(trained, scheduler, out / "model", labelled=num_classes > 0)
-    plot_loss(trainer.losses, out / "loss.png", "Nouns" if data is None else data.name)
-    return trained
+
+    def write(trained: nn.Module, folder: Path) -> None:
+        unet = cast(Timed, trained).unet
+        save_pipeline(unet, scheduler, folder / "model", labelled=num_classes > 0)
+        plot_loss(trainer.losses, folder / "loss.png", "Nouns" if data is None else data.name)
+
+    return cast(Timed, trainer.run(progress, write)).unet
 
 
 def export_average(checkpoint: Path, folder: Path) -> None:

@@ -1,0 +1,74 @@
+"""A training in one process, or in several that share each batch, one a GPU.
+
+``accelerate launch`` starts the several; nothing else has to be said. Each draws the whole batch of
+a step, which is a function of (seed, step), and learns from its part; their gradients are averaged.
+So the weights are those that one process would find, up to rounding, but for batch norm, whose
+statistics are of each process's part while training (the averaged network's are measured anew).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Processes:
+    """The processes of a training and this one's place among them.
+
+    Args:
+        device: of this process.
+        accelerator: accelerate's Accelerator; None where this process is the only one.
+    """
+
+    device: torch.device
+    accelerator: Any = None
+
+    @classmethod
+    def launched(cls, device: str) -> Processes:
+        """Those that ``accelerate launch``, or torchrun, started this one among."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls(torch.device(device))
+        try:
+            from accelerate import Accelerator  # noqa: PLC0415  # an extra
+        except ImportError as error:
+            raise ValueError(
+                "training in several processes needs accelerate: pip install "
+                "'diffusion-composer[train]'"
+            ) from error
+        cpu = torch.device(device).type == "cpu"
+        accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # the Trainer casts by itself
+        return cls(accelerator.device, accelerator)
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.accelerator is None or bool(self.accelerator.is_main_process)
+
+    @property
+    def count(self) -> int:
+        return 1 if self.accelerator is None else int(self.accelerator.num_processes)
+
+    def synchronised(self, model: nn.Module) -> nn.Module:
+        """``model`` such that backward averages gradients over the processes."""
+        if self.accelerator is None:
+            return model
+        prepared: nn.Module = self.accelerator.prepare_model(model)
+        return prepared
+
+    def part(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """This process's rows of tensors that hold a whole batch."""
+        if self.accelerator is None:
+            return tensors
+        place = int(self.accelerator.process_index)
+        return tuple(tensor.chunk(self.count)[place] for tensor in tensors)
+
+    def mean(self, value: Tensor) -> float:
+        """The mean of a number over the processes."""
+        if self.accelerator is not None:
+            value = self.accelerator.reduce(value.detach(), "mean")
+        return value.item()
