@@ -129,7 +129,7 @@ def encode(value: Any, registry: Registry) -> Any:
     return _encode_object(value, registry)
 
 
-def _encode_object(value: object, registry: Registry) -> dict[str, Any]:
+def _encode_object(value: Any, registry: Registry) -> dict[str, Any]:
     for kind in KINDS:
         name = registry.name_of(kind, type(value))
         if name is not None:
