@@ -14,8 +14,8 @@ from composer_plugins.filters import GaussianBlur
 from composer_plugins.sheet import contact_sheet
 
 TWO_IN_ONE = {
-    "flipped": (Anagram({"identity": "panda", "flip": "crab"}), get_transform("flip")),
-    "turned": (Anagram({"identity": "cat", "rotate_180": "pumpkin"}), get_transform("rotate_180")),
+    "flipped": (Anagram({"identity": "mouse", "flip": "hardhat"}), get_transform("flip")),
+    "turned": (Anagram({"identity": "panda", "rotate_180": "crab"}), get_transform("rotate_180")),
     "negative": (Anagram({"identity": "panda", "negative": "cat"}), get_transform("negative")),
     "gray": (Components(GrayColour(), ("skeleton-hat", "shark")), GrayColour().parts[0]),
     "from afar": (Hybrid(low="banana", high="panda", sigma=3.0), GaussianBlur(6.0)),
