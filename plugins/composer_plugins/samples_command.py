@@ -62,7 +62,7 @@ COLUMNS = (
     "--guidance",
     "guidances",
     multiple=True,
-    type=click.Choice([*GUIDANCES]),
+    type=click.Choice([name for name in GUIDANCES if name != "none"]),
     default=["cfg"],
     show_default=True,
 )
