@@ -82,7 +82,7 @@ def test_several_runs_stand_in_one_picture(denoiser, flow):
     runs = [Run.read(denoiser), Run.read(flow)]
     assert {"denoiser-epochs", "samples-epochs"} <= chosen([], runs).keys()
     panels = losses(Lab(QUICK, runs=runs)).panels
-    assert [[*panel.lines] for panel in panels] == [["denoiser"], ["flow"]]
+    assert [[*panel.lines] for panel in panels] == [[str(denoiser)], [str(flow)]]
 
 
 def test_the_loss_is_of_the_shipped_logs_without_a_run():

@@ -91,11 +91,9 @@ FIGURES: Mapping[str, Make] = {
 """What needs nothing but what the package ships."""
 OF_RUNS: Mapping[str, Mapping[str, Make]] = {
     "denoiser": {"denoiser-epochs": training.denoiser_epochs},
-    "sampler": {"samples-epochs": training.samples_epochs},
+    "mnist": {"samples-epochs": training.samples_epochs},
 }
 """What shows the epochs of a training, by its kind."""
-COMMANDS = {"denoiser": "denoiser", "sampler": "mnist"}
-"""Of ``composer train``, by what it trains."""
 
 
 def chosen(names: Sequence[str], runs: Sequence[Run] = ()) -> dict[str, Make]:
@@ -115,7 +113,7 @@ def chosen(names: Sequence[str], runs: Sequence[Run] = ()) -> dict[str, Make]:
         if name not in drawable:
             raise ValueError(
                 f"{name} shows the epochs of a training; name with --run a folder that `composer "
-                f"train {COMMANDS[of_runs[name]]}` wrote"
+                f"train {of_runs[name]}` wrote"
             )
     return {name: make for name, make in drawable.items() if not names or name in names}
 

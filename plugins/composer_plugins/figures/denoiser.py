@@ -44,7 +44,8 @@ def pure_noise(lab: Lab) -> Sheet:
         [f"z {number}" for number in range(1, len(z) + 1)],
         "Least squares wants D(z) = E[x | z]. Noise that was drawn apart from x tells nothing of "
         "it, so E[x | z] = E[x]: the mean of the training images, in the last row, the same for "
-        f"every z. In [0, 1] the answers differ from their mean by {apart:.3f} (root mean square), "
-        f"and that from E[x] by {off:.3f}. One step cannot make a digit of noise; many can, "
-        "because after each there is less noise, and more is told.",
+        "every z. In root mean square the answers differ from their mean by "
+        f"{apart:.1%} of the range of pixels, and that from E[x] by {off:.1%}. One step cannot "
+        "make a digit of noise; many can, because after each there is less noise, and more is "
+        "told.",
     )

@@ -13,6 +13,9 @@ from composer import Result
 from composer_plugins.sheet import contact_sheet
 from composer_plugins.writing import write_atomically
 
+SCALE = 2
+"""Enlargement: noise is hard to compress."""
+
 
 @dataclass(frozen=True, eq=False)
 class Film:
@@ -20,7 +23,7 @@ class Film:
 
     Args:
         frames: {label: images (B, C, H, W) in [-1, 1]}, the same labels in each.
-        headings: a line above each frame.
+        headings: a line above each frame, without commas.
         milliseconds: of a frame; the last stands still ten times as long.
     """
 
@@ -32,7 +35,7 @@ class Film:
     def write(self, file: Path) -> None:
         """Draw to a GIF that begins anew when it ends."""
         first, *others = (
-            contact_sheet(frame, columns=heading).convert("L")
+            contact_sheet(frame, SCALE, heading).convert("L")
             for frame, heading in zip(self.frames, self.headings, strict=True)
         )
         lasting = [self.milliseconds] * len(others) + [10 * self.milliseconds]

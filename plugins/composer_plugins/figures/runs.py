@@ -10,8 +10,8 @@ from typing import Any
 
 from composer_plugins.backends.mnist.denoiser import DESCRIPTION
 
-KINDS = {DESCRIPTION: "denoiser", "path.json": "sampler"}
-"""What is trained, by the file beside its weights."""
+KINDS = {DESCRIPTION: "denoiser", "path.json": "mnist"}
+"""The command of ``composer train``, by the file it writes beside the weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Run:
     """A training.
 
     Args:
-        name: of its folder.
+        name: its folder, as it was given.
         log: of its log.json.
         epochs: {epoch: folder of the network after it}.
     """
@@ -43,12 +43,14 @@ class Run:
                 f"{folder} holds no intact log.json of a training; name a folder that "
                 "`composer train` wrote"
             ) from error
-        found = {int(path.name[6:]): path / "model" for path in folder.glob("epoch-[0-9]*")}
-        return cls(folder.resolve().name, log, dict(sorted(found.items())))
+        found = {
+            int(path.name[6:]): path / "model" for path in folder.glob("epoch-[0-9][0-9][0-9]")
+        }
+        return cls(str(folder), log, dict(sorted(found.items())))
 
     @property
     def kind(self) -> str | None:
-        """Of KINDS; None of another training, or without an epoch to show."""
+        """One of KINDS; None for another training, or if there is no epoch to show."""
         models = list(self.epochs.values())[:1]
         found = [kind for file, kind in KINDS.items() for m in models if (m / file).is_file()]
         return found[0] if found else None

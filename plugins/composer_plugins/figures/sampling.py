@@ -14,7 +14,7 @@ NAMES = {"mnist": "flow", "mnist-ddpm": "DDPM"}
 SCALES = (0.0, 1.0, 2.0, 5.0, 10.0)
 GUIDED = (2, 4, 7)
 """Digits that the guidance sweep asks for."""
-STEPS = (1, 2, 3, 5, 10, 20, 50)
+STEPS, DIGIT = (1, 2, 3, 5, 10, 20, 50), 3
 SCALE = 2.0
 
 
@@ -60,19 +60,16 @@ def swept(lab: Lab, model: str, scale: float, seeds: range) -> Tensor:
 def steps(lab: Lab, model: str) -> Sheet:
     """The same noises in few steps and in many."""
     counts = [count for count in STEPS if count <= 2.5 * lab.effort.steps]
-    groups = [
-        [
-            Row(
-                f"{count} step{'s' if count > 1 else ''}",
-                lab.sampler(model, [CFG(SCALE)], count).sample(digit, lab.seeds()).x,
-            )
-            for count in counts
-        ]
-        for digit in (3, 8)
+    rows = [
+        Row(
+            f"{count} step{'s' if count > 1 else ''}",
+            lab.sampler(model, [CFG(SCALE)], count).sample(DIGIT, lab.seeds()).x,
+        )
+        for count in counts
     ]
     return Sheet(
-        f"Number of steps, {NAMES[model]}: a 3, and an 8",
-        groups,
+        f"Number of steps, {NAMES[model]}, asked for a {DIGIT}",
+        [rows],
         [f"seed {seed}" for seed in lab.seeds()],
         f"Guidance {SCALE:g}. In one step the model's answer is the mean of its class; what more "
         "than ten steps add is hard to see.",
@@ -87,6 +84,6 @@ def film(lab: Lab) -> Film:
         estimates = [state.estimate for state in states if state.estimate is not None]
         x, x0 = (torch.cat(parts) for parts in zip(*((e.x, e.x0) for e in estimates), strict=True))
         frames.append({"x_t": x, "x_0": x0})
-        headings.append(f"flow, t = {estimates[0].t:.2f}")
+        headings.append(f"t = {estimates[0].t:.2f}")
     frames.append({"x_t": torch.cat([state.x for state in states]), "x_0": x0})
-    return Film(frames, [*headings, "flow, t = 1.00"])
+    return Film(frames, [*headings, "t = 1.00"])

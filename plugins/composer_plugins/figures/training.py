@@ -75,7 +75,7 @@ def samples_epochs(lab: Lab) -> Sheet:
     """What a model samples from the same noises after each epoch."""
     groups = [
         [Row(_label(lab, run, epoch), _samples(lab, model)) for epoch, model in run.epochs.items()]
-        for run in _of_kind(lab, "sampler")
+        for run in _of_kind(lab, "mnist")
     ]
     return Sheet(
         "Samples, epoch by epoch",
