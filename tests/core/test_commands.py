@@ -1,6 +1,7 @@
 """``composer plugins`` and ``composer check``, and packages that break."""
 
 import json
+import runpy
 from types import SimpleNamespace
 
 import pytest
@@ -95,6 +96,14 @@ def test_the_core_has_a_version_too():
     assert euler["distribution"] == "diffusion-composer"
     assert euler["version"] == cfg["version"] != "unknown"
     assert len(listed["offers"]) == len(installed().offers)
+
+
+def test_the_package_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["composer", "--version"])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_module("composer", run_name="__main__")
+    assert done.value.code == 0
+    assert "version" in capsys.readouterr().out
 
 
 def test_check_passes_a_right_transform(run):
