@@ -3,11 +3,20 @@
 import pytest
 import torch
 from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
     IFImg2ImgPipeline,
     IFInpaintingPipeline,
     IFPipeline,
+    KDPM2DiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
     UniPCMultistepScheduler,
 )
 from tiny_if import double, exact
@@ -183,8 +192,17 @@ SOLVERS = {
     "dpm++": (DPMSolverPP(), 6),
     "euler": (Euler(), 6),
     "heun": (Heun(), 11),
+    "diffusers ddpm": (DiffusersSolver(DDPMScheduler()), 6),
+    "diffusers ddim": (DiffusersSolver(DDIMScheduler()), 6),
     "diffusers dpm++": (DiffusersSolver(DPMSolverMultistepScheduler()), 6),
+    "diffusers dpm++, one step": (DiffusersSolver(DPMSolverSinglestepScheduler()), 6),
+    "diffusers deis": (DiffusersSolver(DEISMultistepScheduler()), 6),
     "diffusers euler": (DiffusersSolver(EulerDiscreteScheduler()), 6),
+    "diffusers euler, ancestral": (DiffusersSolver(EulerAncestralDiscreteScheduler()), 6),
+    "diffusers heun": (DiffusersSolver(HeunDiscreteScheduler()), 11),
+    "diffusers kdpm2": (DiffusersSolver(KDPM2DiscreteScheduler()), 11),
+    "diffusers lms": (DiffusersSolver(LMSDiscreteScheduler()), 6),
+    "diffusers pndm": (DiffusersSolver(PNDMScheduler(skip_prk_steps=True)), 7),
     "diffusers unipc": (DiffusersSolver(UniPCMultistepScheduler()), 6),
     "presets": (Timesteps([999, 800, 600, 400, 200, 0], DPMSolverPP()), 6),
 }
