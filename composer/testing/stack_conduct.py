@@ -1,0 +1,164 @@
+"""How a stack of plugins behaves: to batches, to a learned variance, to decided conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from composer.driver import Model
+from composer.requests import UNCONDITIONAL, Estimate, Request
+from composer.result import Stats
+from composer.sampler import Sampler
+from composer.stack import conditions_of, is_nested
+from composer.testing.checks import Contract, first, off
+from composer.testing.identity import IdentityBackend
+from composer.testing.stack_probe import COMPONENTS, SCHEDULES, STEPS, Stack, mixture
+from composer.transforms import TOLERANCE
+
+SEEDS = (0, 1)
+
+
+def by_image(stack: Stack) -> str:
+    """Two images together have the estimates, and two seeds the samples, that each has alone.
+
+    To 1e-6 of max|x|, in float64, over the exact model of a mixture; the images are of two of its
+    components, so that what guides them differs.
+    """
+    backend = mixture(stack.shape)
+    model = Model(backend, None, Stats())
+    sampler = Sampler(backend, stack.plugins, num_inference_steps=STEPS)
+
+    def pairs() -> Iterator[tuple[str, Tensor, list[Tensor]]]:
+        for request in stack.requests(backend.schedule):
+            x = backend.schedule.add_noise(backend.means[2:4], request.x, request.t)
+            seen, *alone = (
+                stack.estimate(request.replace(x=part), model).prediction
+                for part in (x, x[:1], x[1:])
+            )
+            yield f"the estimate at noise level {request.noise_level:.2g}", seen, alone
+        seen, *alone = (sampler.sample(stack.condition, s).x for s in (SEEDS, SEEDS[:1], SEEDS[1:]))
+        yield "the sample", seen, alone
+
+    def trouble(what: str, together: Tensor, alone: list[Tensor]) -> str:
+        expected = torch.cat(alone)
+        tolerance = 1e-6 * max(1.0, expected.abs().max().item())
+        return off(together, expected, tolerance, what + " of a batch, against those alone,")
+
+    return first(trouble(*pair) for pair in pairs())
+
+
+def variance(stack: Stack) -> str:
+    """The learned variance is kept, carried back from views, and never extrapolated.
+
+    If the model's is one number for each condition, the stack's lies between these. If the square
+    of what the model saw is added, it lies x^2 higher, where the model saw x with its pixels moved
+    and their signs changed only.
+    """
+    requests = [*stack.requests(SCHEDULES["flow"]())]
+    return first(_extrapolated(stack, request) for request in requests) or first(
+        _left_in_a_view(stack, request) for request in requests
+    )
+
+
+def leaves_decided_conditions(stack: Stack) -> str:
+    """Asked about a condition, each plugin asks about that, and not about those it fills in."""
+    estimating = [plugin for plugin in stack.plugins if hasattr(plugin, "noise_estimate")]
+    return first(_overruled(replace(stack, plugins=(plugin,))) for plugin in estimating)
+
+
+CONDUCT: Contract[Stack] = {
+    by_image: "an image depends on its seed alone: take means over the last three dimensions only, "
+    "and draw by state.randn()",
+    variance: "take the variance of one answer, in guidance the conditional one, or their mean, by "
+    ".replace(variance=...), and answers back from a view by .seen_back(view)",
+    leaves_decided_conditions: "fill in by request.fill(condition) what is not decided; guidance "
+    "outside would do nothing",
+}
+"""The manners of a stack, and what to do where they are broken."""
+
+
+class _Told:
+    """The model f(x) = x, whose variance is a number for each condition, plus share * x^2."""
+
+    def __init__(self, stack: Stack, share: float = 0.0) -> None:
+        self.model = Model(IdentityBackend(stack.shape, SCHEDULES["flow"]()), None, Stats())
+        self.share = share
+        self.asked: list[Request] = []
+        self.levels: dict[Hashable, float] = {}
+
+    def __call__(self, requests: list[Request]) -> list[Estimate]:
+        self.asked += requests
+        answers = zip(requests, self.model(requests), strict=True)
+        return [answer.replace(variance=self._variance(request)) for request, answer in answers]
+
+    def _variance(self, request: Request) -> Tensor:
+        level = self.levels.setdefault(request.condition, float(len(self.levels)))
+        return level + self.share * request.x.square()
+
+    def holds(self, variance: Tensor) -> bool:
+        """Whether a variance lies between those of the conditions asked about."""
+        highest = max(self.levels.values(), default=0.0)
+        return bool(((variance >= -TOLERANCE) & (variance <= highest + TOLERANCE)).all())
+
+
+def _extrapolated(stack: Stack, request: Request) -> str:
+    model = _Told(stack)
+    seen = stack.estimate(request, model).variance
+    if seen is None:
+        return "the variance that the model learned is dropped"
+    if seen.shape != request.x.shape:
+        return f"the variance has the shape {tuple(seen.shape)}, not {tuple(request.x.shape)}"
+    if model.holds(seen):
+        return ""
+    told = ", ".join(f"{level:g}" for level in model.levels.values())
+    return f"of the model's variances {told} it makes {seen.min():.3g} to {seen.max():.3g}"
+
+
+def _left_in_a_view(stack: Stack, request: Request) -> str:
+    model = _Told(stack, share=1.0)
+    seen = stack.estimate(request, model).variance
+    if seen is None or not all(_rearranged(r.x, request.x) for r in model.asked):
+        return ""
+    holds = model.holds(seen - request.x.square())
+    return "" if holds else "the variance is not carried back from a view"
+
+
+def _rearranged(x: Tensor, image: Tensor) -> bool:
+    """Whether x is the image with pixels moved and signs changed."""
+    one, other = (y.abs().flatten(1).sort().values for y in (x, image))
+    return one.shape == other.shape and torch.allclose(one, other)
+
+
+def _overruled(stack: Stack) -> str:
+    [plugin] = stack.plugins
+    own = set(_filled_in(plugin)) - {UNCONDITIONAL}
+    free = [k for k in range(COMPONENTS) if k not in own]
+    asked = {d: _asked(stack, d) for d in (UNCONDITIONAL, *free[:1])}
+    who = type(plugin).__name__
+    # Guidance of scale 0 asks about no condition but UNCONDITIONAL, and that it must.
+    if not any(decided in answered for decided, answered in asked.items()):
+        decided, answered = [*asked.items()][-1]
+        return f"asked about {decided!r}, {who} asks about {[*answered]} only"
+    return first(
+        f"asked about {decided!r}, {who} fills in {condition!r}"
+        for decided, answered in asked.items()
+        for condition in answered
+        if condition in own
+    )
+
+
+def _asked(stack: Stack, condition: Any) -> dict[Hashable, None]:
+    """The conditions that a model is asked about, where the request has decided one."""
+    model = _Told(stack)
+    for request in stack.requests(SCHEDULES["flow"]()):
+        stack.estimate(request.replace(condition=condition), model)
+    return dict.fromkeys(request.condition for request in model.asked)
+
+
+def _filled_in(plugin: object) -> Iterator[Hashable]:
+    for condition in conditions_of(plugin):
+        yield from _filled_in(condition) if is_nested(condition) else (condition,)

@@ -1,0 +1,62 @@
+"""What a stack of plugins is examined with: models that are known, and requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from composer.driver import Answer, drive, resolve
+from composer.requests import Estimate, Request
+from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
+from composer.stack import hooked, noise_estimates
+from composer.testing.gaussian_mixture import GaussianMixtureBackend
+from composer.testing.probe import Shape, noise
+
+COMPONENTS = 10
+STEPS = 6
+# Noise levels, and the step at which each is asked about: some plugins count them.
+LEVELS = {0.9: 0, 0.5: 7, 0.1: 40}
+
+
+class _FlowInside(FlowSchedule):
+    """Flow times from 0.02: at pure noise a prediction of the noise says nothing of the image."""
+
+    def times(self, num_steps: int) -> list[float]:
+        return [0.02 + 0.98 * t for t in super().times(num_steps)]
+
+
+SCHEDULES: dict[str, Callable[[], Schedule]] = {
+    "flow": _FlowInside,
+    "discrete": DiscreteSchedule.linear,
+}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Plugins, the condition of the call, and the shape (C, H, W) of the images."""
+
+    plugins: tuple[object, ...]
+    condition: Any
+    shape: Shape
+
+    def requests(self, schedule: Schedule) -> Iterator[Request]:
+        """About two images, at three noise levels."""
+        x = noise(self.shape, 2)
+        for level, step in LEVELS.items():
+            t = schedule.time_at(level)
+            yield Request(x, t, self.condition, step=step, schedule=schedule)
+
+    @torch.no_grad()
+    def estimate(self, request: Request, answer: Answer) -> Estimate:
+        """What the plugins make of a model's answers."""
+        return drive(resolve(request, noise_estimates(hooked(self.plugins))), answer)
+
+
+def mixture(shape: Shape) -> GaussianMixtureBackend:
+    """Ten random images (C, H, W), each a component."""
+    generator = torch.Generator().manual_seed(7)
+    means = torch.rand((COMPONENTS, *shape), generator=generator, dtype=torch.float64) * 2 - 1
+    return GaussianMixtureBackend(means, [0.1 + 0.02 * k for k in range(COMPONENTS)])
