@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from composer.commands.plugins import distribution_of
 from composer.commands.table import echo_json, echo_table
 from composer.errors import UnknownNameError
-from composer.registry import Offer, Registry, installed
+from composer.registry import Offer, Registry, installed, required
+from composer.stack import hooked
 from composer.testing import Check, decomposition_checks, stack_checks, transform_checks
-from composer.testing.registered import required
-from composer.transforms import Transform
-
-KINDS = ("transform", "decomposition", "plugin")
 
 
 @dataclass(frozen=True)
@@ -59,14 +57,14 @@ def _echo(rows: list[Row], verbose: bool) -> None:
             ("name", "check", "", "why"), [(r.name, r.check, r.status, r.why) for r in shown]
         )
         click.echo()
-    names = {row.name: 0 for row in rows}
+    names = dict.fromkeys(row.name for row in rows)
     counts = {s: sum(r.status == s for r in rows) for s in ("passed", "failed", "skipped")}
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
     click.echo(f"{told}, of {', '.join(names)}")
 
 
 def _rows(registry: Registry, name: str) -> Iterator[Row]:
-    offers = [o for o in registry.offers.values() if o.kind in KINDS]
+    offers = [o for o in registry.offers.values() if o.kind in CONTRACTS]
     packages = [p for p in registry.packages if name in (p.name, p.distribution)]
     distributions = {name, *(p.distribution for p in packages)}
     chosen = [o for o in offers if o.name == name]
@@ -93,7 +91,7 @@ def _rows_of(offer: Offer) -> Iterator[Row]:
         yield Row(offer.name, "all", "skipped", why)
         return
     try:
-        checks = _checks((offer.example or offer.factory)())
+        checks = CONTRACTS[offer.kind]((offer.example or offer.factory)())
     except Exception as error:  # a third party's code: whatever it raises is its row's error
         yield Row(offer.name, "is made", "failed", f"{type(error).__name__}: {error}")
         return
@@ -101,7 +99,7 @@ def _rows_of(offer: Offer) -> Iterator[Row]:
         yield Row(offer.name, "all", "skipped", _why_no_contract(offer.factory))
     for one in checks:
         outcome = one.outcome()
-        why = f"{outcome.why}; {one.mend}" if outcome.status == "failed" else outcome.why
+        why = "; ".join(part for part in (outcome.why, outcome.mend) if part)
         yield Row(offer.name, one.name, outcome.status, why)
 
 
@@ -116,11 +114,21 @@ def _why_no_contract(factory: object) -> str:
     return "no contract: it answers no noise_estimate"
 
 
-def _checks(thing: object) -> list[Check]:
-    """The contracts that a thing is under."""
-    if isinstance(thing, Transform):
-        return transform_checks(thing)
-    checks = decomposition_checks(thing.parts) if hasattr(thing, "parts") else []
-    if hasattr(thing, "noise_estimate") and not _leaves_law(thing):
-        checks += stack_checks([thing])
+def _plugin_checks(plugin: Any) -> list[Check]:
+    """The contracts that a plugin is under: of its parts, and of a stack of it alone."""
+    hooked([plugin])  # refuses what answers no hook, or one that there is not
+    parts = getattr(plugin, "parts", None)
+    # Parts may be a decomposition of their own, which knows its name.
+    owner = parts if hasattr(parts, "parts") else plugin
+    checks = [] if parts is None else decomposition_checks(owner)
+    if hasattr(plugin, "noise_estimate") and not _leaves_law(plugin):
+        checks += stack_checks([plugin])
     return checks
+
+
+CONTRACTS: Mapping[str, Callable[[Any], list[Check]]] = {
+    "transform": transform_checks,
+    "decomposition": decomposition_checks,
+    "plugin": _plugin_checks,
+}
+"""The checks of what is offered as each kind; they refuse what is no such thing."""

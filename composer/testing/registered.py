@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
-from composer.registry import Registry, installed
+from composer.registry import Registry, installed, required
 from composer.transforms import Transform
 
 
@@ -18,13 +16,6 @@ def registered_transforms(registry: Registry | None = None) -> dict[str, Transfo
 def registered_decompositions(registry: Registry | None = None) -> dict[str, Any]:
     """Every registered decomposition whose parameters all have defaults, by name."""
     return _made("decomposition", registry)
-
-
-def required(factory: Callable[..., Any]) -> list[str]:
-    """The names of a factory's parameters without a default."""
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(factory).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
 
 
 def _made(kind: str, registry: Registry | None) -> dict[str, Any]:
