@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import TypeVar
 
-from composer.testing.checks import Check, CheckFailed, Outcome, parametrize
+from composer.testing.checks import Check, CheckFailed, Outcome, in_words, parametrize
 from composer.testing.decomposition import check_decomposition, decomposition_checks
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
 from composer.testing.identity import IdentityBackend
@@ -39,7 +39,9 @@ __all__ = [
 ]
 
 
-def parametrize_with_checks(things: Iterable[object]) -> Callable[[T], T]:
+def parametrize_with_checks(
+    things: Iterable[object], *, shapes: Sequence[tuple[int, int, int]] | None = None
+) -> Callable[[T], T]:
     """A pytest decorator: the test is run once for each check of each thing, as ``check``.
 
     ::
@@ -50,17 +52,25 @@ def parametrize_with_checks(things: Iterable[object]) -> Callable[[T], T]:
 
     Args:
         things: transforms and decompositions, at least one.
+        shapes: (C, H, W) to examine all of them at; None leaves the choice to the kit.
     """
     if not isinstance(things, Iterable) or isinstance(things, str):
         raise TypeError(f"things must be a list of transforms and decompositions, got {things!r}")
-    checks: list[Check] = []
-    for thing in things:
-        checks += (
-            transform_checks(thing) if isinstance(thing, Transform) else decomposition_checks(thing)
-        )
+    checks = [check for thing in things for check in _checks(thing, shapes)]
     if not checks:
         raise ValueError("nothing to check: things is empty; give at least one")
     return parametrize(checks)
+
+
+def _checks(thing: object, shapes: Sequence[tuple[int, int, int]] | None) -> list[Check]:
+    if isinstance(thing, Transform):
+        return transform_checks(thing, shapes=shapes)
+    if hasattr(thing, "noise_estimate") and not hasattr(thing, "parts"):
+        raise TypeError(
+            f"{in_words(thing)} is a plugin; examine stacks by check_stack([...]), or each check "
+            "by pytest.mark.parametrize('check', stack_checks([...]))"
+        )
+    return decomposition_checks(thing, shapes=shapes)
 
 
 def __getattr__(name: str) -> ModuleType:

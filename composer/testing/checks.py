@@ -12,6 +12,8 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
+from composer.transforms import TOLERANCE
+
 T = TypeVar("T")
 Contract = Mapping[Callable[[T], str], str]
 """{law: mend}. A law says what is wrong with a thing, "" if nothing is, and raises ``SkipTest``
@@ -31,12 +33,14 @@ class Check:
         name: of the check.
         examine: what is wrong with the object, "" if nothing is.
         mend: what to do.
+        mends_errors: whether the mend is for an error raised too; if not, the error tells.
     """
 
     subject: str
     name: str
     examine: Callable[[], str]
     mend: str
+    mends_errors: bool = True
 
     def __call__(self) -> None:
         """Run it.
@@ -62,8 +66,7 @@ class Check:
         return Outcome(self, "failed" if trouble else "passed", trouble)
 
     def __str__(self) -> str:
-        # An address differs between processes, and pytest-xdist compares the tests of its own.
-        return re.sub(r" at 0x[0-9a-f]+", "", f"{self.subject}-{self.name}")
+        return f"{self.subject}-{self.name}"
 
 
 @dataclass(frozen=True)
@@ -76,21 +79,40 @@ class Outcome:
     error: Exception | None = None
 
     @property
+    def mend(self) -> str:
+        """What to do about a failure, where its error does not say so."""
+        tells = self.error is not None and not self.check.mends_errors
+        return self.check.mend if self.status == "failed" and not tells else ""
+
+    @property
+    def reason(self) -> str:
+        """Why, and the mend."""
+        return f"({self.why}); {self.mend}" if self.mend else f"({self.why})"
+
+    @property
     def sentence(self) -> str:
         """What failed, why, and the mend."""
-        return f"{self.check.name} ({self.why}); {self.check.mend}"
+        return f"{self.check.name} {self.reason}"
 
 
-def checks_of(contract: Contract[T], thing: T, subject: str) -> list[Check]:
+def checks_of(
+    contract: Contract[T], thing: T, subject: str, *, mends_errors: bool = True
+) -> list[Check]:
     """A check for each law of a contract."""
-    return [Check(subject, _name(law), partial(law, thing), mend) for law, mend in contract.items()]
+    return [
+        Check(subject, _name(law), partial(law, thing), mend, mends_errors)
+        for law, mend in contract.items()
+    ]
 
 
 def run_all(checks: Iterable[Check]) -> None:
     """Run every check, then raise one :class:`CheckFailed` that tells of all that failed."""
     failed = [o for o in [check.outcome() for check in checks] if o.status == "failed"]
     if failed:
-        reasons = "\n  ".join(outcome.sentence for outcome in failed)
+        names: dict[str, list[str]] = {}  # by reason: what fails for one reason is told once
+        for outcome in failed:
+            names.setdefault(outcome.reason, []).append(outcome.check.name)
+        reasons = "\n  ".join(f"{', '.join(named)} {reason}" for reason, named in names.items())
         raise CheckFailed(f"{failed[0].check.subject} fails\n  {reasons}") from failed[0].error
 
 
@@ -100,6 +122,15 @@ def parametrize(checks: Iterable[Check]) -> Callable[[T], T]:
 
     mark: Any = pytest.mark.parametrize("check", list(checks), ids=str)
     return mark  # type: ignore[no-any-return]
+
+
+def in_words(thing: object) -> str:
+    """An object as messages and the names of tests have it: short, on one line.
+
+    Without addresses, which differ between processes: pytest-xdist compares the names of its own.
+    """
+    words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(thing).split()))
+    return words if len(words) <= 80 else f"{words[:77]}..."
 
 
 def _name(law: object) -> str:
@@ -112,6 +143,13 @@ def off(measured: Any, expected: Any, tolerance: float, what: str) -> str:
         return f"{what} has the shape {tuple(measured.shape)}, not {tuple(expected.shape)}"
     gap = (measured.double() - expected.double()).abs().max().item() if measured.numel() else 0.0
     return "" if gap <= tolerance else f"{what} is off by {gap:.2g}"
+
+
+def rounding(x: Tensor) -> float:
+    """16 eps max|x|: what results in x's dtype may be off; in float64 the tolerance of probes."""
+    if x.dtype == torch.float64:
+        return TOLERANCE
+    return 16 * torch.finfo(x.dtype).eps * x.abs().max().item()
 
 
 def writes_into(view: Callable[[Tensor], Tensor], x: Tensor) -> bool:

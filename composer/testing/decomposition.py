@@ -11,14 +11,35 @@ from operator import add
 import torch
 from torch import Tensor
 
-from composer.testing.checks import Check, Contract, checks_of, first, off, run_all, writes_into
-from composer.testing.probe import DTYPES, Shape, at, checked_shapes, noise, takes
+from composer.testing.checks import (
+    Check,
+    Contract,
+    checks_of,
+    first,
+    in_words,
+    off,
+    rounding,
+    run_all,
+    writes_into,
+)
+from composer.testing.global_state import global_trouble
+from composer.testing.probe import (
+    DTYPES,
+    Shape,
+    at,
+    checked_shapes,
+    layouts,
+    noise,
+    refusal,
+    require_taken,
+)
 from composer.transforms import TOLERANCE
 
 Part = Callable[[Tensor], Tensor]
 
-SIZES = ((28, 28), (40, 64), (64, 48))
-LARGE = (256, 256)
+SIZES = ((28, 28), (40, 64), (16, 16), (64, 24))
+# Long ones, too: in a large square filters take seconds.
+LARGE = ((256, 256), (24, 1024), (1024, 24))
 REFERENCE = 64
 # Periods a side, by size; at 28 pixels the short ones are a few pixels long, where filters round.
 WAVES = {28: (1, 2), 256: (2, 5)}
@@ -30,13 +51,25 @@ class Decomposed:
     """Parts (B, C, H, W) -> (B, C, H, W), and the shapes (C, H, W) to examine them at."""
 
     parts: tuple[Part, ...]
-    shapes: tuple[Shape, ...]
+    given: tuple[Shape, ...] = ()
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Real sizes in three channels, and the first of them in one if the parts take that."""
+        gray = ((1, *SIZES[0]),) if self.channels == 1 else ()
+        return self.given or (*((3, *size) for size in SIZES), *gray)
+
+    @cached_property
+    def large(self) -> tuple[Shape, ...]:
+        """The square only where shapes are given: others might not be accepted."""
+        return tuple((self.channels, *size) for size in LARGE[: 1 if self.given else None])
 
     @cached_property
     def channels(self) -> int:
         """Of large images: one where the parts take one, which is a third of the work."""
-        one = (1, *self.shapes[0][1:])
-        return 1 if all(takes(part, one) for part in self.parts) else self.shapes[0][0]
+        channels, height, width = self.given[0] if self.given else (3, *SIZES[0])
+        refused = any(refusal(part, (1, height, width)) for part in self.parts)
+        return channels if refused else 1
 
 
 def decomposition_checks(
@@ -46,19 +79,21 @@ def decomposition_checks(
 
     Args:
         decomposition: a sequence of parts, or any object with the attribute ``parts``.
-        shapes: (C, H, W) to examine it at; None for three channels, 28 to 256 pixels, oblong too.
+        shapes: (C, H, W) to examine it at; None for one and three channels, 16 to 256 pixels, and
+            oblong ones up to 1024.
 
     Raises:
-        TypeError, ValueError: it has no parts, or no shapes.
+        TypeError, ValueError: it has no parts, no shapes, or shapes that a part refuses.
     """
     parts = getattr(decomposition, "parts", decomposition)
     if not isinstance(parts, Sequence) or not parts or not all(callable(p) for p in parts):
         raise TypeError(
-            f"{decomposition!r} is no decomposition; give functions of an image, or an object "
-            "whose attribute parts is a tuple of such"
+            f"{in_words(decomposition)} is no decomposition; give functions of an image, or an "
+            "object whose attribute parts is a tuple of such"
         )
-    chosen = checked_shapes(shapes) or tuple((3, *size) for size in SIZES)
-    return checks_of(CONTRACT, Decomposed(tuple(parts), chosen), repr(decomposition))
+    given = checked_shapes(shapes)
+    require_taken(parts, given, decomposition)
+    return checks_of(CONTRACT, Decomposed(tuple(parts), given), in_words(decomposition))
 
 
 def check_decomposition(decomposition: object, *, shapes: Sequence[Shape] | None = None) -> None:
@@ -82,6 +117,16 @@ def shape(thing: Decomposed) -> str:
     return _every(thing, trouble)
 
 
+def nonzero(thing: Decomposed) -> str:
+    """No part is zero on images of three channels: what follows its condition would not be seen."""
+
+    def trouble(size: Shape, i: int, part: Part) -> str:
+        seen = size[0] == 1 or bool(part(noise(size, 1)).any())
+        return "" if seen else f"part {i}{at(size)} is zero"
+
+    return _every(thing, trouble)
+
+
 def linear(thing: Decomposed) -> str:
     """P(2x - 3y) = 2 P x - 3 P y."""
 
@@ -94,15 +139,15 @@ def linear(thing: Decomposed) -> str:
 
 
 def sum_to_identity(thing: Decomposed) -> str:
-    """sum_i P_i x = x, to 1e-8 in float64; at 256 pixels to 1e-4 in float32, which is faster."""
+    """sum_i P_i x = x, to 1e-8 in float64; in large images to 1e-4 in float32, which is faster."""
 
     def trouble(size: Shape, kind: torch.dtype, tolerance: float) -> str:
         x = noise(size, 1, dtype=kind)
         summed = reduce(add, (part(x.clone()) for part in thing.parts))
         return off(summed, x, tolerance, "the sum of the parts" + at(size))
 
-    return first(trouble(size, torch.float64, TOLERANCE) for size in thing.shapes) or trouble(
-        (thing.channels, *LARGE), torch.float32, 1e-4
+    return first(trouble(size, torch.float64, TOLERANCE) for size in thing.shapes) or first(
+        trouble(size, torch.float32, 1e-4) for size in thing.large
     )
 
 
@@ -110,7 +155,7 @@ def by_image(thing: Decomposed) -> str:
     """An image of a batch has the parts it has alone."""
 
     def trouble(size: Shape, i: int, part: Part) -> str:
-        x = noise(size, 2)
+        x = noise(size, 3)
         alone = torch.cat([part(image[None].clone()) for image in x])
         return off(part(x.clone()), alone, TOLERANCE, f"part {i} in a batch{at(size)}")
 
@@ -128,10 +173,7 @@ def no_mutation(thing: Decomposed) -> str:
 
 
 def dtype(thing: Decomposed) -> str:
-    """float16, bfloat16, float32 and float64 are kept, and the parts sum to x within rounding.
-
-    Rounding: 16 eps max|x| a part.
-    """
+    """float16, bfloat16, float32 and float64 are kept, and the parts sum to x within rounding."""
 
     def troubles() -> Iterator[str]:
         for size in thing.shapes[:2]:
@@ -144,10 +186,29 @@ def dtype(thing: Decomposed) -> str:
                     if s.dtype != kind
                 )
                 summed = reduce(add, (s.double() for s in seen))
-                rounding = 16 * len(seen) * torch.finfo(kind).eps * x.abs().max().item()
-                yield off(summed, x, rounding, f"the sum in {kind}{at(size)}")
+                yield off(summed, x, len(seen) * rounding(x), f"the sum in {kind}{at(size)}")
 
     return first(troubles())
+
+
+def non_contiguous(thing: Decomposed) -> str:
+    """However an image lies in memory, it has the same parts."""
+
+    def troubles() -> Iterator[str]:
+        for i, part in enumerate(thing.parts):
+            for layout, x in layouts(thing.shapes[0]):
+                expected = part(x.clone(memory_format=torch.contiguous_format))
+                yield off(part(x), expected, TOLERANCE, f"part {i} of a {layout} x")
+
+    return first(troubles())
+
+
+def global_state(thing: Decomposed) -> str:
+    """Random numbers of torch, numpy and random, torch's default dtype and threads are left alone.
+
+    The generators are neither drawn from nor seeded nor read.
+    """
+    return global_trouble(lambda: [part(noise(thing.shapes[0], 1)) for part in thing.parts])
 
 
 def deterministic(thing: Decomposed) -> str:
@@ -192,11 +253,14 @@ def scales(thing: Decomposed) -> str:
 
 CONTRACT: Contract[Decomposed] = {
     shape: "return a tensor of the argument's shape at every size",
+    nonzero: "leave out a part that takes nothing",
     linear: "filter by weights that the image does not decide",
     sum_to_identity: "make the last part the rest, x minus the others",
     by_image: "filter each image by itself",
     no_mutation: "make a new tensor; clone before writing",
     dtype: "keep x's dtype, and make kernels and masks with .to(x)",
+    non_contiguous: "use reshape or flatten in place of view, and ask for no strides",
+    global_state: "draw no random numbers, and set nothing that others see",
     deterministic: "keep no state between calls and draw no random numbers",
     scales: "state lengths at 64 pixels and scale them with the image: the same stack runs at "
     "every stage of a cascade",

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import islice, product
 from unittest import SkipTest
 
 import torch
 from torch import Tensor
 
 from composer.arguments import integer, sequence
+from composer.testing.checks import in_words
 from composer.transforms import Transform
 
 Shape = tuple[int, int, int]
 Map = Callable[[Tensor], Tensor]
 
-REAL = ((28, 28), (64, 64), (40, 64), (64, 48), (33, 27), (256, 256))
+REAL = ((28, 28), (64, 64), (40, 64), (16, 64), (64, 16), (33, 27), (256, 256))
 SMALL = ((6, 6), (8, 8), (12, 12), (16, 16))
 SMALL_OBLONG = ((6, 8), (5, 7), (8, 12), (16, 24))
-FRESH = ((20, 20), (44, 44), (52, 52), (20, 12))
+FRESH = ((20, 20), (44, 44), (52, 52), (36, 36), (20, 12))
+TINY = ((1, 1), (2, 2), (3, 3), (4, 4), (1, 4), (3, 2))
+LARGE = ((1024, 1024), (512, 512), (128, 128))
 # Where none of the above is accepted: anything small, then what models make.
 FURTHER: tuple[tuple[int, int], ...] = (
     *product(range(1, 65), range(1, 65)),
@@ -44,14 +47,20 @@ class Probe:
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """Real sizes, oblong ones too where they are accepted."""
-        return self.given or self._accepted(REAL) or self._any
+        """Real sizes, oblong ones too where they are accepted, and further numbers of channels."""
+        if self.given:
+            return self.given
+        real = self._accepted(REAL) or self._any
+        return real + self._other_channels(real[0])
 
     @cached_property
     def small(self) -> tuple[Shape, ...]:
-        """A square and an oblong shape, small enough for the whole matrix of Q."""
-        chosen = self._accepted(SMALL)[:1] + self._accepted(SMALL_OBLONG)[:1]
-        return self.given[:1] or chosen or self._any
+        """A square and an oblong shape, small enough for the whole matrix of Q, and the first of
+        them in further numbers of channels."""
+        if self.given:
+            return self.given[:1]
+        chosen = self._accepted(SMALL)[:1] + self._accepted(SMALL_OBLONG)[:1] or self._any
+        return chosen + self._other_channels(chosen[0])
 
     @cached_property
     def middling(self) -> tuple[Shape, ...]:
@@ -59,25 +68,48 @@ class Probe:
         return tuple(s for s in self.shapes if s[1] * s[2] <= 64 * 64) or self.shapes[:1]
 
     @cached_property
+    def extreme(self) -> tuple[Shape, ...]:
+        """A few pixels, and a million; in one channel if the view takes that."""
+        if self.given:
+            return self.given
+        light = sorted(CHANNELS)
+        chosen = self._accepted(TINY, light) + self._accepted(LARGE, light, most=1)
+        return chosen or self.shapes[:1]
+
+    @cached_property
     def fresh(self) -> tuple[Shape, ...]:
-        """The real sizes and one at which the transform has not been called before."""
-        return (*self.shapes, *(() if self.given else self._accepted(FRESH)[:1]))
+        """Sizes at which nothing has been called before, not even to see whether it can be; each
+        is for one law."""
+        channels = self.shapes[0][0]
+        accepted = [size for size in FRESH if self.transform.accepts(*size)]
+        return () if self.given else tuple((channels, *size) for size in accepted)
 
     @cached_property
     def _any(self) -> tuple[Shape, ...]:
-        for size in FURTHER:
-            if shapes := self._accepted((size,)):
-                return shapes
+        if shapes := self._accepted(FURTHER, most=1):
+            return shapes
         raise SkipTest("no accepted size is known; give shapes=[(C, H, W)]")
 
-    def _accepted(self, sizes: Iterable[tuple[int, int]]) -> tuple[Shape, ...]:
-        accepted = [size for size in sizes if self.transform.accepts(*size)]
-        return tuple((self._channels(*size), *size) for size in accepted)
+    def _accepted(
+        self,
+        sizes: Iterable[tuple[int, int]],
+        order: Sequence[int] = CHANNELS,
+        most: int | None = None,
+    ) -> tuple[Shape, ...]:
+        accepted = (size for size in sizes if self.transform.accepts(*size))
+        return tuple(
+            next(self._taken(size, order), (order[0], *size))  # if none, the checks will say so
+            for size in islice(accepted, most)
+        )
 
-    def _channels(self, height: int, width: int) -> int:
-        """A channel count that the transform works with; ``accepts`` speaks of sizes only."""
-        working = (c for c in CHANNELS if takes(self.transform, (c, height, width)))
-        return next(working, CHANNELS[0])  # if none does, the checks will say so
+    def _other_channels(self, shape: Shape) -> tuple[Shape, ...]:
+        _, height, width = shape
+        return tuple(other for other in self._taken((height, width), CHANNELS) if other != shape)
+
+    def _taken(self, size: tuple[int, int], order: Iterable[int]) -> Iterator[Shape]:
+        """In the numbers of channels that the view takes; ``accepts`` speaks of sizes only."""
+        shapes = ((channels, *size) for channels in order)
+        return (shape for shape in shapes if not refusal(self.transform, shape))
 
 
 def checked_shapes(shapes: Sequence[Shape] | None) -> tuple[Shape, ...]:
@@ -99,13 +131,22 @@ def checked_shape(shape: Shape) -> Shape:
     return channels, height, width
 
 
-def takes(view: Map, shape: Shape) -> bool:
-    """Whether a map works at all on an image (1, C, H, W)."""
+def require_taken(maps: Iterable[Map], shapes: Iterable[Shape], owner: object) -> None:
+    """Refuse shapes to examine maps at that one of the maps refuses."""
+    for view, shape in product(tuple(maps), shapes):
+        if why := refusal(view, shape):
+            raise ValueError(f"shapes: {in_words(owner)} refuses {shape} ({why}); give others")
+
+
+def refusal(view: Map, shape: Shape) -> str:
+    """Why a map refuses images (C, H, W), in the words of its ValueError; "" if it does not."""
     try:
         view(torch.zeros(1, *shape))
+    except ValueError as error:
+        return str(error) or "ValueError"
     except Exception:
-        return False
-    return True
+        return ""  # broken, which is no refusal: the checks will say so
+    return ""
 
 
 def noise(
@@ -116,12 +157,25 @@ def noise(
     return torch.randn((*lead, *shape), generator=generator, dtype=torch.float64).to(dtype)
 
 
-def both(transform: Transform) -> Iterator[tuple[str, Map]]:
-    """Q and Q^-1, and what to call them."""
+def layouts(shape: Shape) -> Iterator[tuple[str, Tensor]]:
+    """Two images that do not lie in memory in the order of their dimensions."""
+    channels, height, width = shape
+    yield "strided", noise((channels, 2 * height, 2 * width), 2)[..., ::2, ::2]
+    yield "transposed", noise((channels, width, height), 2).transpose(-2, -1)
+    yield "channels-last", noise((height, width, channels), 2).movedim(-1, -3)
+    yield "expanded", noise(shape).expand(2, *shape)
+
+
+def maps(transform: Transform) -> Iterator[tuple[str, Map]]:
+    """Q, Q^-1 and what they make of variances, where that is another map, each with its name."""
     yield "f(x)", transform
     yield "inverse(x)", transform.inverse
+    for name in ("view_variance", "inverse_variance"):
+        if getattr(type(transform), name) is not getattr(Transform, name):
+            yield f"{name}(x)", getattr(transform, name)
 
 
 def at(shape: Shape) -> str:
-    """' of 28x28 images'."""
-    return f" of {shape[1]}x{shape[2]} images"
+    """' of 28x28 images'; of other than three channels ' of 1x28x28 images'."""
+    sizes = shape[1:] if shape[0] == CHANNELS[0] else shape
+    return f" of {'x'.join(map(str, sizes))} images"

@@ -6,10 +6,13 @@ permutation.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
-from composer.testing.probe import DTYPES, noise, takes
+from composer.arguments import integer
+from composer.testing.probe import DTYPES, noise, refusal
 from composer.testing.registered import registered_transforms
 from composer.transforms import Transform
 
@@ -19,6 +22,8 @@ except ImportError as error:
     raise ImportError(
         "composer.testing.strategies needs hypothesis: pip install hypothesis"
     ) from error
+
+T = TypeVar("T")
 
 
 @st.composite
@@ -32,8 +37,9 @@ def image_shapes(
 
     Shrinks to one small image of one channel.
     """
-    lead = draw(st.lists(st.integers(1, 3), max_size=max_lead))
-    height = draw(st.integers(1, max_side))
+    most = integer(max_lead, "max_lead", least=0)
+    lead = draw(st.lists(st.integers(1, 3), max_size=most))
+    height = draw(st.integers(1, integer(max_side, "max_side", least=1)))
     width = height if square else draw(st.integers(1, max_side))
     return (*lead, draw(st.integers(1, 3)), height, width)
 
@@ -55,8 +61,8 @@ def images(
         shapes: None for :func:`image_shapes`.
         dtypes: None for float32.
     """
-    shape = draw(image_shapes() if shapes is None else shapes)
-    dtype = torch.float32 if dtypes is None else draw(dtypes)
+    shape = draw(image_shapes() if shapes is None else _strategy(shapes, "shapes"))
+    dtype = torch.float32 if dtypes is None else draw(_strategy(dtypes, "dtypes"))
     count = torch.Size(shape).numel()
     kind = draw(st.sampled_from(["numbers", "pixel", "noise"]))
     if kind == "noise":
@@ -75,15 +81,31 @@ def transforms(
     Shrinks to the identity.
 
     Args:
-        height, width: only those that accept this size; None for any.
+        height, width: only those that accept this size; both, or None for any.
         channels: of the images they must work with, where a size is given.
+
+    Raises:
+        TypeError, ValueError: no size, or one that no registered transform accepts.
     """
     by_name = registered_transforms()
     known = [by_name[name] for name in sorted(by_name, key=lambda n: (n != "identity", n))]
+    if (height is None) != (width is None):
+        raise ValueError(
+            f"height={height!r} and width={width!r} are half of a size; give both, or neither"
+        )
     if height is not None and width is not None:
-        size = height, width
-        known = [t for t in known if t.accepts(*size) and takes(t, (channels, *size))]
+        size = integer(height, "height", least=1), integer(width, "width", least=1)
+        shape = integer(channels, "channels", least=1), *size
+        known = [t for t in known if t.accepts(*size) and not refusal(t, shape)]
+        if not known:
+            raise ValueError(f"no registered transform accepts images of the shape {shape}")
     single = st.sampled_from(known)
     inverse = single.map(lambda t: t.inverse_transform)
     product = st.builds(lambda a, b: a @ b, single, single | inverse)
     return single | inverse | product
+
+
+def _strategy(given: st.SearchStrategy[T], name: str) -> st.SearchStrategy[T]:
+    if not isinstance(given, st.SearchStrategy):
+        raise TypeError(f"{name} must be a strategy of hypothesis, got {given!r}")
+    return given

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from composer.testing.checks import Check, Contract, checks_of, run_all
-from composer.testing.probe import Probe, Shape, checked_shapes
+from composer.testing.checks import Check, Contract, checks_of, in_words, run_all
+from composer.testing.probe import Probe, Shape, checked_shapes, require_taken
 from composer.testing.transform_conduct import CONDUCT
+from composer.testing.transform_frames import FRAMES
 from composer.testing.transform_maths import MATHS
 from composer.transforms import Transform
 
-CONTRACT: Contract[Probe] = {**MATHS, **CONDUCT}
+CONTRACT: Contract[Probe] = {**MATHS, **CONDUCT, **FRAMES}
 
 
 def transform_checks(transform: Transform, *, shapes: Sequence[Shape] | None = None) -> list[Check]:
@@ -19,14 +20,21 @@ def transform_checks(transform: Transform, *, shapes: Sequence[Shape] | None = N
     Args:
         transform: the view to examine.
         shapes: (C, H, W) to examine it at; None for those of a fixed list that it accepts, square
-            and oblong, from 28 to 256 pixels, and small ones for the whole matrix.
+            and oblong, from 28 to 256 pixels, small ones for the whole matrix, some of 1 and 1024.
 
     Raises:
-        TypeError, ValueError: no Transform, or no shapes.
+        TypeError, ValueError: no Transform, no shapes, or shapes that it refuses.
     """
     if not isinstance(transform, Transform):
-        raise TypeError(f"{transform!r} is no Transform; subclass composer.Transform")
-    return checks_of(CONTRACT, Probe(transform, checked_shapes(shapes)), repr(transform))
+        raise TypeError(f"{in_words(transform)} is no Transform; subclass composer.Transform")
+    given = checked_shapes(shapes)
+    for _, height, width in given:
+        if transform.accepts(height, width) is False:
+            raise ValueError(
+                f"shapes: {in_words(transform)} accepts {transform.sizes}, not {height}x{width}"
+            )
+    require_taken([transform], given, transform)
+    return checks_of(CONTRACT, Probe(transform, given), in_words(transform))
 
 
 def check_transform(transform: Transform, *, shapes: Sequence[Shape] | None = None) -> None:

@@ -12,20 +12,21 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from composer.testing.checks import Contract, first, off
-from composer.testing.probe import Map, Probe, Shape, at, both, noise
+from composer.testing.checks import Contract, first, off, rounding
+from composer.testing.probe import DTYPES, Map, Probe, Shape, at, maps, noise
 from composer.transforms import TOLERANCE
 
 MOST_COLUMNS = 1024
+FEW_COLUMNS = 4
 SIGMAS = 5.0
 
 
 def shape(probe: Probe) -> str:
-    """Both maps keep (B, C, H, W) at every accepted size, and stay finite."""
+    """Both maps keep (B, C, H, W), and stay finite."""
 
     def troubles() -> Iterator[str]:
-        for size in (*probe.small, *probe.fresh):
-            for what, view in both(probe.transform):
+        for size in (*probe.small, *probe.shapes):
+            for what, view in maps(probe.transform):
                 x = noise(size, 2)
                 seen = view(x)
                 if not isinstance(seen, Tensor):
@@ -38,15 +39,33 @@ def shape(probe: Probe) -> str:
     return first(troubles())
 
 
+def every_size(probe: Probe) -> str:
+    """From 1x1 to 1024x1024 pixels, inverse(f(x)) = x and |f(x)| = |x|, in what models work in."""
+
+    def troubles() -> Iterator[str]:
+        view = probe.transform
+        for size in probe.extreme:
+            exact = noise(size, 1)
+            for dtype in DTYPES[:-1]:
+                x = exact.to(dtype)
+                seen = view(x.clone())
+                what, within = f"{at(size)} in {dtype}", rounding(x)
+                yield off(view.inverse(seen), x, within, "inverse(f(x))" + what)
+                length = seen.double().norm() / x.double().norm()
+                yield off(length, torch.ones(()), within, "|f(x)| / |x|" + what)
+
+    return first(troubles())
+
+
 def linear(probe: Probe) -> str:
-    """f(2x - 3y) = 2 f(x) - 3 f(y), for both maps."""
+    """f(2x - 3y) = 2 f(x) - 3 f(y), for all maps."""
 
     def trouble(size: Shape, what: str, view: Map) -> str:
         x, y = noise(size, 2), noise(size, 2, seed=1)
         combined = 2 * view(x.clone()) - 3 * view(y.clone())
         return off(view(2 * x - 3 * y), combined, TOLERANCE, what + at(size))
 
-    return first(trouble(s, *pair) for s in probe.shapes for pair in both(probe.transform))
+    return first(trouble(s, *pair) for s in probe.shapes for pair in maps(probe.transform))
 
 
 def orthogonal_matrix(probe: Probe) -> str:
@@ -56,7 +75,7 @@ def orthogonal_matrix(probe: Probe) -> str:
     """
 
     def trouble(size: Shape) -> str:
-        rows, _ = columns(probe.transform, size)
+        rows = probe.transform(basis(size, MOST_COLUMNS)).flatten(1)
         identity = torch.eye(len(rows), dtype=torch.float64)
         return off(rows @ rows.T, identity, TOLERANCE, "Q^T Q" + at(size))
 
@@ -118,7 +137,7 @@ def by_image(probe: Probe) -> str:
         alone = torch.cat([view(image[None].clone()) for image in x])
         return off(view(x.clone()), alone, TOLERANCE, f"{what} in a batch{at(size)}")
 
-    return first(trouble(s, *pair) for s in probe.shapes for pair in both(probe.transform))
+    return first(trouble(s, *pair) for s in probe.shapes for pair in maps(probe.transform))
 
 
 def leading_dimensions(probe: Probe) -> str:
@@ -138,40 +157,55 @@ def leading_dimensions(probe: Probe) -> str:
             ]
         )
 
-    return first(trouble(s, *pair) for s in probe.middling for pair in both(probe.transform))
+    return first(trouble(s, *pair) for s in probe.middling for pair in maps(probe.transform))
 
 
 def variance(probe: Probe) -> str:
     """Variances go through the squared entries: v -> (Q o Q) v to the view, (Q o Q)^T v back.
 
-    They are the variances of Q e where e is independent noise of variances v.
+    They are the variances of Q e where e is independent noise of variances v: (Q e_i)^2 for the
+    image e_i of one pixel. Rows and columns of Q o Q sum to one, so ones stay ones.
     """
 
     def troubles() -> Iterator[str]:
-        size = probe.small[0]
-        rows, chosen = columns(probe.transform, size)
-        given = noise(size).abs()
-        before = given.clone()
-        back = probe.transform.inverse_variance(given[None])[0]
-        if back.shape != given.shape:
-            yield f"inverse_variance has the shape {tuple(back.shape)}, not {tuple(given.shape)}"
-        expected = rows.square() @ given.flatten()
-        yield off(back.flatten()[chosen], expected, TOLERANCE, "inverse_variance")
-        sparse = torch.zeros_like(given).flatten()
-        sparse[chosen] = given.flatten()[chosen]
-        seen = probe.transform.view_variance(sparse.reshape(1, *size))
-        expected = sparse[chosen] @ rows.square()
-        yield off(seen.flatten(), expected, TOLERANCE, "view_variance")
-        yield "" if torch.equal(given, before) else "inverse_variance writes into its argument"
+        view = probe.transform
+        pairs: dict[str, tuple[Map, Map]] = {
+            "view_variance": (view.view_variance, view),
+            "inverse_variance": (view.inverse_variance, view.inverse),
+        }
+        cases = [(s, MOST_COLUMNS) for s in probe.small] + [(s, FEW_COLUMNS) for s in probe.shapes]
+        for size, most in cases:
+            pixels, ones = basis(size, most), torch.ones(2, *size, dtype=torch.float64)
+            for what, (carried, seen) in pairs.items():
+                expected = seen(pixels.clone()).square()
+                yield off(carried(pixels.clone()), expected, TOLERANCE, what + at(size))
+                yield off(carried(ones.clone()), ones, TOLERANCE, f"{what} of ones{at(size)}")
 
     return first(troubles())
+
+
+def gradient(probe: Probe) -> str:
+    """Of <f(x), y> with respect to x it is inverse(y), also after a call in inference mode."""
+    view = probe.transform
+    size = (probe.fresh[2:] or probe.shapes)[0]
+    x, y = noise(size), noise(size, seed=1)
+    with torch.inference_mode():
+        view.inverse(view(x.clone()))
+
+    def trouble(what: str, seen: Map, back: Map) -> str:
+        given = x.clone().requires_grad_()
+        with torch.enable_grad():
+            (found,) = torch.autograd.grad((seen(given) * y).sum(), given)
+        return off(found, back(y.clone()), TOLERANCE, f"the gradient of {what}{at(size)}")
+
+    return trouble("f(x)", view, view.inverse) or trouble("inverse(x)", view.inverse, view)
 
 
 def gaussian_noise(probe: Probe) -> str:
     """N(0, I) stays N(0, I): mean, variance, kurtosis and correlations of neighbours.
 
     Each statistic of n = 2 C H W numbers, scaled to unit variance, must be within 5; for a right
-    view, 6 statistics a size at 6 sizes leave less than 1e-4 to chance, and the seed is fixed.
+    view, 6 statistics a size at 10 sizes leave less than 1e-4 to chance, and the seed is fixed.
     """
 
     def trouble(size: Shape) -> str:
@@ -193,7 +227,10 @@ def gaussian_noise(probe: Probe) -> str:
 
 
 MATHS: Contract[Probe] = {
-    shape: "return a tensor of the argument's shape, or refuse the size in accepts()",
+    shape: "return a tensor of the argument's shape, or refuse the size in accepts(), and a "
+    "number of channels by a ValueError",
+    every_size: "let the maps hold from one pixel to a million and in every dtype, with indices of "
+    "whole numbers, or refuse the size in accepts()",
     linear: "move, mix or change the sign of pixels by amounts that the image does not decide",
     orthogonal_matrix: "send every pixel to one place of its own, or mix pixels by an orthogonal "
     "matrix",
@@ -205,20 +242,19 @@ MATHS: Contract[Probe] = {
     leading_dimensions: "index dimensions from the end (-3, -2, -1), so that any may lead",
     variance: "override inverse_variance and view_variance by the squares of the matrix's entries: "
     "a sign does not flip a variance",
+    gradient: "compute with torch alone, without detach, and keep no tensors of inference mode",
     gaussian_noise: "make the view orthogonal; the model would see noise it was not trained on",
 }
 """The laws of a view, and what to do where one is broken."""
 
 
-def columns(view: Map, size: Shape) -> tuple[Tensor, Tensor]:
-    """Columns of Q as rows (k, C*H*W), and which basis images (k,) they are the views of."""
+def basis(size: Shape, most: int) -> Tensor:
+    """(k, C, H, W): images of one pixel, all of them or ``most`` drawn by a fixed seed."""
     n = math.prod(size)
-    chosen = torch.arange(n)
-    if n > MOST_COLUMNS:
-        chosen = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:MOST_COLUMNS]
-    basis = torch.zeros(len(chosen), n, dtype=torch.float64)
-    basis[torch.arange(len(chosen)), chosen] = 1
-    return view(basis.reshape(-1, *size)).flatten(1), chosen
+    chosen = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
+    images = torch.zeros(len(chosen), n, dtype=torch.float64)
+    images[torch.arange(len(chosen)), chosen] = 1
+    return images.reshape(-1, *size)
 
 
 def _relative(measured: Tensor, expected: Tensor, x: Tensor, y: Tensor, what: str) -> str:
