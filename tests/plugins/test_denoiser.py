@@ -154,3 +154,13 @@ def test_the_shipped_denoiser_does_well_at_its_level_and_worse_beyond():
     clean, own, beyond = (float((d.estimate - x0).square().mean()) for d in found.values())
     assert clean < own < 0.06
     assert beyond > 2 * own
+
+
+def test_the_shipped_one_of_pure_noise_answers_the_mean_digit():
+    """In units of the digits' variance: .001 among answers, .01 between them and the mean digit."""
+    x0 = sample_digits()[0]
+    mean = x0.mean(0)
+    variance = (x0 - mean).square().mean()
+    answers = load_denoiser(pure_noise=True)(torch.randn(32, 1, 28, 28))
+    assert answers.var(0).mean() < 0.01 * variance
+    assert (answers - mean).square().mean() < 0.03 * variance

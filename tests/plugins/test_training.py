@@ -197,7 +197,7 @@ def test_learning_rates(tmp_path):
     falling = [0.02 * 0.1 ** (epoch / 5) for epoch in range(5) for _ in range(4)]
     assert rates(tmp_path, lr_schedule="exponential") == pytest.approx(falling)
     cycle = rates(tmp_path)
-    assert max(cycle) == pytest.approx(0.02)
+    assert max(cycle) == pytest.approx(0.02, rel=0.02)  # the peak is between two steps
     assert cycle.index(max(cycle)) in (1, 2)  # a tenth of the way
     assert cycle[-1] < 1e-3
 
