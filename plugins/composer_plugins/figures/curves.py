@@ -14,7 +14,7 @@ from composer_plugins.figures.sheets import LABEL, PALE, TITLE, save_png, wrappe
 
 WIDTH, HEIGHT = 4.2, 3.2
 """Inches of a panel."""
-TICKS = (1, 1.2, 1.5, 2, 3, 5, 7)
+TICKS = (1, 1.5, 2, 3, 5, 7)
 """On a logarithmic axis, times powers of ten."""
 
 
@@ -79,8 +79,8 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.legend(fontsize=LABEL - 1)
 
 
-def smoothed(values: Sequence[float], window: int) -> Line:
-    """The running mean over ``window`` values, one a step."""
-    window = min(window, len(values))
-    mean = torch.tensor(values).unfold(0, window, 1).mean(1)
+def smoothed(values: Sequence[float]) -> Line:
+    """The running mean of a value a step: over a twentieth of them, and 100 at most."""
+    window = min(100, max(1, len(values) // 20))
+    mean = torch.tensor(values, dtype=torch.float32).unfold(0, window, 1).mean(1)
     return Line(torch.arange(window - 1, len(values)), mean)

@@ -23,7 +23,6 @@ from composer_plugins.figures.sampling import SCALE, of_each_class
 from composer_plugins.figures.sheets import Row, Sheet
 
 Log = Mapping[str, Any]
-WINDOW = 100
 
 
 def shipped_logs() -> dict[str, Log]:
@@ -43,9 +42,9 @@ def losses(lab: Lab) -> Curves:
         stages = log.get("stages", [log])  # of a model that was trained in several
         loss = [value for stage in stages for value in stage["loss"]]
         raw = Line(torch.arange(len(loss)), torch.tensor(loss), faint=True)
-        panels[stages[0]["prediction"]][name] = [smoothed(loss, WINDOW), raw]
+        panels[stages[0]["prediction"]][name] = [smoothed(loss), raw]
     return Curves(
-        f"Loss: mean squared error, and its running mean over {WINDOW} steps",
+        "Loss: mean squared error, and its running mean",
         [
             Panel(f"what is predicted: {prediction}", lines, "step", "loss", log=True)
             for prediction, lines in panels.items()
