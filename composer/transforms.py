@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -192,7 +192,8 @@ def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None
 
     Raises:
         TypeError: no Transform.
-        ValueError: a size it does not accept, or a map that is not linear and orthogonal.
+        ValueError: a size it does not accept, a map that is not linear and orthogonal, or one of
+            variances that is not of its squared entries.
     """
     if not isinstance(view, Transform):
         raise TypeError(
@@ -201,15 +202,17 @@ def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None
     _, height, width = shape
     if not view.accepts(height, width):
         raise ValueError(f"{owner}: {view!r} accepts {view.sizes}, not {height}x{width}")
-    x, y = _probes(shape)
+    x, y = probes(shape)
     try:
         trouble = (
-            _not_linear(view, x, y)
-            or _not_by_image(view, x)
+            not_linear(view, x, y)
+            or not_by_image(view, x)
             or _not_orthogonal(view, x)
-            or _not_pure(view, x)
-            or _not_pure(view.inverse, x)
+            or not_pure(view, x)
+            or not_pure(view.inverse, x)
+            or _not_in_float32(view, x)
         )
+        signed = "" if trouble else _not_of_variances(view, x)
     except Exception as error:
         raise ValueError(
             f"{owner}: {view!r} failed on a {height}x{width} image: {error}"
@@ -219,60 +222,26 @@ def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None
             f"{owner}: {view!r} is not orthogonal ({trouble}); the model would see noise it was "
             "not trained on, so use a permutation, rotation or sign change of pixels"
         )
-
-
-def check_parts(
-    parts: Sequence[Callable[[Tensor], Tensor]], shape: tuple[int, int, int], owner: str
-) -> None:
-    """Refuse filters that do not sum to the identity on images of ``shape`` (C, H, W)."""
-    if not all(callable(part) for part in parts):
-        raise TypeError(f"{owner}: parts must be functions of an image, got {parts!r}")
-    x, y = _probes(shape)
-    for part in parts:
-        _tried(part, x, owner)
-    gap = (sum((part(x) for part in parts), torch.zeros_like(x)) - x).abs().max().item()
-    if not gap < TOLERANCE:
+    if signed:
         raise ValueError(
-            f"{owner}: the parts do not sum to the identity (off by {gap:.2g}); make the last "
-            "part the rest, x minus the others"
-        )
-    for part in parts:
-        if trouble := _not_linear(part, x, y) or _not_by_image(part, x) or _not_pure(part, x):
-            raise ValueError(
-                f"{owner}: {part!r} is not linear ({trouble}); use a linear filter of one image"
-            )
-
-
-def _tried(part: Callable[[Tensor], Tensor], x: Tensor, owner: str) -> None:
-    """Refuse a filter that breaks on an image, or that returns something else."""
-    try:
-        seen: object = part(x.clone())
-    except Exception as error:  # whatever it raises is its owner's to mend
-        raise ValueError(
-            f"{owner}: {part!r:.80} fails on images of {tuple(x.shape[1:])} "
-            f"({type(error).__name__}: {error}); use a filter of any image (B, C, H, W)"
-        ) from error
-    if not isinstance(seen, Tensor) or seen.shape != x.shape:
-        what = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
-        raise ValueError(
-            f"{owner}: {part!r:.80} makes {what} of an image {tuple(x.shape)}; a filter keeps the "
-            "shape"
+            f"{owner}: {view!r} {signed}; override view_variance and inverse_variance by the "
+            "squares of its entries"
         )
 
 
-def _probes(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def probes(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """Two random batches (2, C, H, W) in float64."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn((2, 2, *shape), generator=generator, dtype=torch.float64)
     return x, y
 
 
-def _not_linear(view: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> str:
+def not_linear(view: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> str:
     gap = (view(2 * x - 3 * y) - (2 * view(x.clone()) - 3 * view(y.clone()))).abs().max().item()
     return "" if gap < TOLERANCE else f"f(2x - 3y) is not 2 f(x) - 3 f(y), off by {gap:.2g}"
 
 
-def _not_by_image(view: Callable[[Tensor], Tensor], x: Tensor) -> str:
+def not_by_image(view: Callable[[Tensor], Tensor], x: Tensor) -> str:
     gap = (view(x.clone())[:1] - view(x[:1].clone())).abs().max().item()
     return "" if gap < TOLERANCE else "an image of a batch depends on the others"
 
@@ -288,7 +257,24 @@ def _not_orthogonal(view: Transform, x: Tensor) -> str:
     return "" if gap < TOLERANCE else f"inverse(f(x)) is not x, off by {gap:.2g}"
 
 
-def _not_pure(view: Callable[[Tensor], Tensor], x: Tensor) -> str:
+def _not_in_float32(view: Transform, x: Tensor) -> str:
+    """Most models work in it, and the other probes do not."""
+    seen = view(x.float())
+    if seen.dtype != torch.float32:
+        return f"it makes {seen.dtype} of float32"
+    gap = (seen.double() - view(x.clone())).abs().max().item()
+    return "" if gap < 1e-3 else f"in float32 it is another map, off by {gap:.2g}"
+
+
+def _not_of_variances(view: Transform, x: Tensor) -> str:
+    """Rows and columns of squared entries sum to one."""
+    ones = torch.ones_like(x)
+    maps = view.view_variance, view.inverse_variance
+    gap = max((carried(ones.clone()) - ones).abs().max().item() for carried in maps)
+    return "" if gap < TOLERANCE else f"does not keep variances of 1 (off by {gap:.2g})"
+
+
+def not_pure(view: Callable[[Tensor], Tensor], x: Tensor) -> str:
     given = x.clone()
     view(given)
     return "" if torch.equal(given, x) else "it writes into its argument"

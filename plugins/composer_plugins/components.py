@@ -10,8 +10,8 @@ import torch
 
 from composer import Estimate, Request, Sampler, hookimpl
 from composer.arguments import sequence
+from composer.parts import check_parts
 from composer.requests import total
-from composer.transforms import check_parts
 from composer_plugins.decompositions import Decomposition, Part
 from composer_plugins.resizing import resized
 

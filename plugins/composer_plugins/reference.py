@@ -11,7 +11,7 @@ from torch import Tensor
 from composer import Sampler, State, hookimpl
 from composer.arguments import integer
 from composer.images import ImageLike, require_shape, to_tensor
-from composer.transforms import check_parts
+from composer.parts import check_parts
 from composer_plugins.components import parts_of
 from composer_plugins.decompositions import Bands, Decomposition, Part
 from composer_plugins.resizing import resized, resized_image

@@ -11,11 +11,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from composer import Sampler, installed
+from composer.parts import check_parts
 from composer.predictions import PREDICTIONS
 from composer.recipes import decode, encode
 from composer.solvers import DDPM, Heun
 from composer.testing import GaussianMixtureBackend, check_decomposition
-from composer.transforms import check_parts
 from composer_plugins import (
     CFG,
     DDNM,

@@ -9,8 +9,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from composer import Sampler, hookimpl
+from composer.parts import check_parts
 from composer.testing import IdentityBackend
-from composer.transforms import check_parts
 from composer_plugins import (
     CFG,
     Anagram,

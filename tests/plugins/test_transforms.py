@@ -129,13 +129,19 @@ class Broken(Transform):
             seen = seen.roll(1, 0)
         if self.fault == "in place":
             x.mul_(-1)
-        return seen
+        if self.fault == "rough in float32" and x.dtype == torch.float32:
+            seen = seen * 1.1
+        if self.fault == "float64 always":
+            seen = seen.double()
+        return -seen if self.fault == "signed" else seen
 
     def inverse(self, x):
-        return x if self.fault == "wrong inverse" else x.flip(-2)
+        seen = x if self.fault == "wrong inverse" else x.flip(-2)
+        return -seen if self.fault == "signed" else seen
 
 
 FAULTS = ["one pixel copied", "scaled", "shifted", "blurred", "cropped", "absolute"]
+FAULTS += ["rough in float32", "float64 always"]
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "wrong inverse", "mixing the batch", "in place"])
@@ -151,6 +157,11 @@ def test_a_view_that_fails_or_is_none_is_refused():
     with pytest.raises(TypeError, match="is no Transform"):
         check_view(torch.flip, (1, 8, 8), "Anagram")
     check_view(Broken("none"), (1, 8, 8), "Anagram")
+
+
+def test_a_view_that_changes_the_sign_of_variances_is_refused():
+    with pytest.raises(ValueError, match="'signed'.* variances of 1 .off by 2.; override view_v"):
+        check_view(Broken("signed"), (1, 8, 8), "Anagram")
 
 
 def test_the_sampler_refuses_it_when_built():
