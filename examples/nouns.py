@@ -6,19 +6,19 @@ import torch
 from PIL import Image, ImageDraw
 
 import composer
-from composer import Sampler, get_transform
 from composer.images import to_tensor
 from composer_plugins import CFG, Anagram, Components, GrayColour, Hybrid, Inpaint, SDEdit
 from composer_plugins.backends.nouns import compose, head_names
 from composer_plugins.filters import GaussianBlur
 from composer_plugins.sheet import contact_sheet
+from composer_plugins.transforms import Flip, Negative, Rotate180
 
 TWO_IN_ONE = {
-    "flipped": (Anagram({"identity": "mouse", "flip": "hardhat"}), get_transform("flip")),
-    "turned": (Anagram({"identity": "panda", "rotate_180": "crab"}), get_transform("rotate_180")),
-    "negative": (Anagram({"identity": "panda", "negative": "cat"}), get_transform("negative")),
-    "gray": (Components(GrayColour(), ("skeleton-hat", "shark")), GrayColour().parts[0]),
-    "from afar": (Hybrid(low="banana", high="panda", sigma=3.0), GaussianBlur(6.0)),
+    "flipped": (Anagram({"identity": "mouse", "flip": "hardhat"}), Flip()),
+    "turned": (Anagram({"identity": "volcano", "rotate_180": "whale"}), Rotate180()),
+    "negative": (Anagram({"identity": "panda", "negative": "cat"}), Negative()),
+    "gray": (Components(GrayColour(), ("robot", "watermelon")), GrayColour().parts[0]),
+    "from afar": (Hybrid(low="rainbow", high="robot", sigma=4.0), GaussianBlur(6.0)),
 }  # how to look a second time: (heads, that look)
 
 
@@ -36,8 +36,8 @@ def drawing() -> Image.Image:
 def main(out: Path, seeds: int = 3, steps: int = 8) -> Path:
     backend, rows = composer.load_backend("nouns"), {}
 
-    def sampler(*plugins: object) -> Sampler:
-        return Sampler(backend, [*plugins, CFG(4.0)], num_inference_steps=steps)
+    def sampler(*plugins: object) -> composer.Sampler:
+        return composer.Sampler(backend, [*plugins, CFG(4.0)], num_inference_steps=steps)
 
     for name, (stack, look) in TWO_IN_ONE.items():
         x = sampler(stack).sample(seeds=range(seeds)).x

@@ -28,10 +28,10 @@ def test_they_are_half_as_large_as_in_float32(backend):
 
 
 def test_heads_are_what_was_asked_for(backend):
-    """Of 254 heads the nearest is by chance the right one for half of these once in 10^7 times. The
+    """Of 254 heads the nearest is by chance the right one for six of these once in 10^13 times. The
     same weights always give the same pictures: there is no chance of a false failure."""
     sampler = Sampler(backend, [CFG(3.0)], num_inference_steps=6)
     x = torch.cat([sampler.sample(head, seeds=[seed]).x for seed, head in enumerate(HEADS)])
-    assert (nearest_heads(x)[:, 0] == torch.tensor(HEADS)).sum() >= 4
+    assert (nearest_heads(x)[:, 0] == torch.tensor(HEADS)).sum() >= 6
     unasked = sampler.sample(seeds=range(4)).x
     assert (nearest_heads(unasked)[:, 0] == torch.tensor(HEADS[:4])).sum() <= 1
