@@ -129,11 +129,11 @@ def encode(value: Any, registry: Registry) -> Any:
     return _encode_object(value, registry)
 
 
-def _encode_object(value: Any, registry: Registry) -> dict[str, Any]:
+def _encode_object(value: object, registry: Registry) -> dict[str, Any]:
     for kind in KINDS:
         name = registry.name_of(kind, type(value))
         if name is not None:
-            fields = _fields(type(value))
+            fields = _fields(registry.find(kind, name).factory)
             if not all(hasattr(value, field) for field in fields):
                 break  # what it was made with cannot be read off it
             options = {field: encode(getattr(value, field), registry) for field in fields}
@@ -142,7 +142,7 @@ def _encode_object(value: Any, registry: Registry) -> dict[str, Any]:
 
 
 @functools.cache  # a recipe is written at every call; a constructor does not change
-def _fields(made: type) -> tuple[str, ...]:
+def _fields(made: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(made).parameters)
 
 
