@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from composer.predictions import FLOW
 from composer.schedules import FlowSchedule
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
+from composer_plugins.backends.placement import computes_in_bf16
 from composer_plugins.training import Objective, Trainer
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import FixedImages
@@ -66,8 +67,10 @@ class PlainLoop:
                 yield
 
 
-def ours(unet: nn.Module, images: Tensor, labels: Tensor, folder: str) -> Iterator[None]:
-    config = TrainingConfig(epochs=10_000, batch_size=BATCH)
+def ours(
+    unet: nn.Module, images: Tensor, labels: Tensor, folder: str, bf16: bool | None
+) -> Iterator[None]:
+    config = TrainingConfig(epochs=10_000, batch_size=BATCH, bf16=bf16)
     data = FixedImages(images, labels)
     trainer = Trainer(unet, Objective(FlowSchedule(), FLOW), data, 10, config, folder)
     for batch in trainer.batches(0, trainer.total_steps):
@@ -83,7 +86,9 @@ def seconds(step: Callable[[], None]) -> float:
 
 def training(repeats: int) -> None:
     """Print images a second, and the ratio, by width."""
-    print(f"(g) Training, batch {BATCH}, float32, one thread, processor time, {repeats} pairs")
+    bf16 = computes_in_bf16(torch.device("cpu"))
+    print(f"(g) Training, batch {BATCH}, one thread, processor time, {repeats} pairs")
+    print(f"    this processor {'computes' if bf16 else 'does not compute'} in bfloat16")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     pictures, labels = sample_digits()
@@ -91,19 +96,24 @@ def training(repeats: int) -> None:
     # As large as MNIST, so that shuffling and indexing cost what they do there.
     images, labels = images.repeat(200, 1, 1), labels.repeat(200)
     for width in (64, 32, 8):
-        with tempfile.TemporaryDirectory() as folder:
-            mine = ours(MnistUNet(hidden_size=width), images, labels, folder)
-            plain = PlainLoop(MnistUNet(hidden_size=width), images, labels).epochs()
-            jobs = [lambda m=mine: next(m), lambda p=plain: next(p)]
-            for job in jobs:
-                job()
-            pairs = [[seconds(job) for job in jobs] for _ in range(repeats)]
-        ratio = statistics.median(theirs / own for own, theirs in pairs)
-        rates = [BATCH / statistics.median(side) for side in zip(*pairs, strict=True)]
-        bar = "at least 2" if width == 64 else "no bar"
-        print(
-            f"    width {width:2}   {ratio:.2f} times   ({bar}; {rates[0]:.1f} and {rates[1]:.1f} "
-            "images a second)",
-            flush=True,
-        )
+        for precision, choice in (("by default", None), ("float32", False)):
+            with tempfile.TemporaryDirectory() as folder:
+                mine = ours(MnistUNet(hidden_size=width), images, labels, folder, choice)
+                plain = PlainLoop(MnistUNet(hidden_size=width), images, labels).epochs()
+                found = pairs(lambda m=mine: next(m), lambda p=plain: next(p), repeats)
+            ratio = statistics.median(theirs / own for own, theirs in found)
+            rates = [BATCH / statistics.median(side) for side in zip(*found, strict=True)]
+            bar = "at least 2" if (width, choice) == (64, None) else "no bar"
+            print(
+                f"    width {width:2}, {precision:10}   {ratio:.2f} times   ({bar}; "
+                f"{rates[0]:.1f} and {rates[1]:.1f} images a second)",
+                flush=True,
+            )
     torch.set_num_threads(threads)
+
+
+def pairs(
+    one: Callable[[], None], other: Callable[[], None], repeats: int
+) -> list[tuple[float, float]]:
+    """Seconds of both in turn; the first pair warms up and is dropped."""
+    return [(seconds(one), seconds(other)) for _ in range(repeats + 1)][1:]

@@ -24,6 +24,7 @@ from composer_plugins.backends.mnist.samples import (
     load_model,
     sampled,
 )
+from composer_plugins.backends.placement import DTYPES
 from composer_plugins.commands import one_sentence
 from composer_plugins.kept_table import KeptTable, Row
 
@@ -67,6 +68,13 @@ COLUMNS = (
     show_default=True,
 )
 @click.option("--scale", "scales", multiple=True, default=[1.0, 2.0, 5.0], show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice([*DTYPES]),
+    default="float32",
+    show_default=True,
+    help="Of the network.",
+)
 @click.option("--count", type=click.IntRange(100), default=500, show_default=True)
 @click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
@@ -86,6 +94,7 @@ def samples(
     steps: tuple[int, ...],
     guidances: tuple[str, ...],
     scales: tuple[float, ...],
+    dtype: str,
     count: int,
     first_seed: int,
     data: Path | None,
@@ -103,14 +112,14 @@ def samples(
     samples in --keep are used again, also by a larger --count.
     """
     table = KeptTable.read(as_json)
-    loaded = [load_model(name) for name in models]
+    loaded = [load_model(name, dtype) for name in models]
     settings = list(dict.fromkeys(_settings(solvers, steps, guidances, scales)))
     for model, setting in itertools.product(loaded, settings):
         setting.sampler(model.backend)  # what cannot be sampled is refused before anything is
     judge = load_judge()
     reference = shipped_reference() if data is None else reference_of(judge, (count,), data)
     floor = reference.floors.get(count)
-    click.echo(f"{count} samples a line, judge {judge_hash()[:12]}")
+    click.echo(f"{count} samples a line, {dtype}, judge {judge_hash()[:12]}")
     click.echo(" ".join((*(f"{name:12}" for name in NAMES), *(f"{n:>9}" for n in COLUMNS))))
     if floor is not None:
         click.echo(_line({"model": "train digits", **asdict(floor)}))
@@ -143,6 +152,7 @@ def _key(model: Model, setting: Setting, count: int, first_seed: int) -> Row:
         "count": count,
         "first_seed": first_seed,
         "weights": model.weights,
+        "dtype": model.dtype,
         "recipe": setting.recipe(model.backend),
         "judge": judge_hash(),
     }

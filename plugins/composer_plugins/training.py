@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from composer.predictions import Prediction
+from composer_plugins.backends.placement import computes_in_bf16
 from composer_plugins.training_checkpoint import read_checkpoint, write_checkpoint
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import DataSource, generator_of
@@ -115,6 +116,7 @@ class Trainer:
         self.folder = Path(folder)
         self.about = dict(about or {})
         device = self.processes.device
+        self.bf16 = computes_in_bf16(device) if config.bf16 is None else config.bf16
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = AveragedModel(
             self.model, avg_fn=functools.partial(warm_average, config.ema_decay), use_buffers=True
@@ -223,7 +225,7 @@ class Trainer:
         x, times, labels, target = self.processes.part(
             batch.x, batch.times, batch.labels, batch.target
         )
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             output = self.learner(x, times, labels)
         loss = nn.functional.mse_loss(output.float(), target)
         self.optimizer.zero_grad(set_to_none=True)
@@ -264,7 +266,8 @@ class Trainer:
             "scheduler": self.scheduler.state_dict(),
         }
         write_checkpoint(self.folder / CHECKPOINT, state)
-        log = {**self._identity(), "steps": self.step, "seconds": round(self.seconds, 1)}
+        log = {**self._identity(), "bf16": self.bf16, "device": str(self.processes.device)}
+        log |= {"steps": self.step, "seconds": round(self.seconds, 1)}
         log["loss"] = [round(v, 5) for v in self.losses]
         write_atomically(self.folder / "log.json", lambda path: path.write_text(json.dumps(log)))
 

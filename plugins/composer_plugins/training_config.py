@@ -17,7 +17,8 @@ class TrainingConfig:
         lr_schedule: how ``learning_rate`` changes: a key of LR_SCHEDULES.
         ema_decay: of the average of the weights; 0 keeps the last weights instead.
         class_drop: probability that a label is replaced by "unconditional".
-        bf16: autocast to bfloat16. Slower than float32 on processors without bf16 arithmetic.
+        bf16: autocast to bfloat16; None where the device computes in it. Slower than float32 on
+            processors that do not.
         logit_normal: (mean, spread): train at times whose logit, in units of the clock, is normal,
             more often in the middle of the path, where images are decided (Esser et al. 2024,
             arXiv 2403.03206, section 3.1). None for uniform times.
@@ -34,7 +35,7 @@ class TrainingConfig:
     seed: int = 0
     logit_normal: tuple[float, float] | None = None
     started_from: str = "scratch"
-    bf16: bool = False
+    bf16: bool | None = None
     device: str = "cpu"
     checkpoint_every: int = 100
     lr_schedule: str = "one-cycle"

@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "logit_normal": {"type": (float, float), "help": "Mean and spread of the times' logit."},
     "seed": {},
     "device": {},
-    "bf16": {"is_flag": True, "help": "Autocast to bfloat16."},
+    "bf16": {"help": "Autocast to bfloat16; by default, where the device computes in it."},
     "snapshots": {
         "type": epochs,
         "metavar": "EPOCHS",
@@ -43,6 +43,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 """Fields of TrainingConfig that are options, and what click is told of them."""
+SWITCHES = frozenset({"bf16"})
+"""Those that are said as --name or --no-name."""
 
 
 def training_options(
@@ -61,7 +63,7 @@ def training_options(
         click.option("--init", type=folder, help="Trained folder to start from."),
         *(
             click.option(
-                f"--{name.replace('_', '-')}",
+                _declared(name),
                 default=getattr(defaults, name),
                 show_default=True,
                 **SETTINGS[name],
@@ -82,3 +84,8 @@ def training_options(
         return functools.reduce(lambda done, option: option(done), reversed(options), configured)
 
     return decorate
+
+
+def _declared(name: str) -> str:
+    words = name.replace("_", "-")
+    return f"--{words}/--no-{words}" if name in SWITCHES else f"--{words}"

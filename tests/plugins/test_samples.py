@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,9 @@ def test_samples_are_kept_block_by_block_and_not_made_twice(model, tmp_path, mon
     assert torch.equal(more.images, sampled(model, SETTING, range(30)).images)
     sampled(model, Setting("euler", 2, 2.0, "cfg"), range(10), tmp_path)
     sampled(Model("other", model.backend, "1" * 64), SETTING, range(10), tmp_path)
-    assert model.backend.rows == 60 + 60 + 40 + 20  # of other settings and weights nothing is there
+    sampled(replace(model, dtype="bfloat16"), SETTING, range(10), tmp_path)
+    # Of other settings, weights and dtypes nothing is there.
+    assert model.backend.rows == 60 + 60 + 40 + 20 + 20
 
 
 def test_a_damaged_block_is_named(model, tmp_path, monkeypatch):
@@ -114,6 +117,14 @@ def test_a_damaged_block_is_named(model, tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(ValueError, match=f"{file.name} holds no samples .*; remove it"):
         sampled(model, SETTING, range(10), tmp_path)
+
+
+def test_a_network_in_bfloat16_samples_nearly_the_same():
+    whole, rounded = (
+        sampled(load_model("mnist", dtype), SETTING, range(10)).images.float()
+        for dtype in ("float32", "bfloat16")
+    )
+    assert 0 < (whole - rounded).abs().mean() < 3  # of 255
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -196,7 +207,7 @@ def test_the_shipped_reference_is_that_of_the_data():
 @pytest.fixture
 def command(model, digits, monkeypatch):
     """The command over the identity, with or without test digits."""
-    monkeypatch.setattr(samples_command, "load_model", lambda name: model)
+    monkeypatch.setattr(samples_command, "load_model", lambda name, dtype: model)
     monkeypatch.delenv("COMPOSER_MNIST", raising=False)
 
     def run(*options):
@@ -219,7 +230,7 @@ def test_the_command_prints_and_keeps_a_line_a_setting(command, model, tmp_path)
     assert all(row["recall"] is None and row["frechet"] > 5 for row in rows)
     assert rows[0]["floor"] == shipped_reference().floors[100].frechet
     lines = done.output.splitlines()
-    assert lines[0] == f"100 samples a line, judge {JUDGE[:12]}"
+    assert lines[0] == f"100 samples a line, float32, judge {JUDGE[:12]}"
     assert len(lines) == 5
     assert "train digits" in lines[2]
     assert f"{rows[0]['frechet']:.3f}" in lines[3]

@@ -8,6 +8,19 @@ from composer.arguments import choice
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+# Processors that multiply in bfloat16; the others take it apart, and are slower than in float32.
+_BF16_ARITHMETIC = "avx512_bf16", "amx_bf16"
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is the faster arithmetic of a device; False of what is not known."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in _BF16_ARITHMETIC)
+
 
 def placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     """The device and dtype of these names.

@@ -91,11 +91,13 @@ class Model:
         name: as the user said it.
         backend: loaded.
         weights: sha256 of its files.
+        dtype: of the network.
     """
 
     name: str
     backend: Backend
     weights: str
+    dtype: str = "float32"
 
 
 class Samples(NamedTuple):
@@ -106,12 +108,13 @@ class Samples(NamedTuple):
     rows: int
 
 
-def load_model(name: str) -> Model:
-    """A shipped backend by name, or the folder of a trained model."""
+def load_model(name: str, dtype: str = "float32") -> Model:
+    """A shipped backend by name, or the folder of a trained model; its network in ``dtype``."""
     if name in SHIPPED:
         with as_file(files(__package__) / "weights" / SHIPPED[name]) as folder:
-            return Model(name, load_backend(name), _hash(folder))
-    return Model(name, load_backend("mnist", weights=name), _hash(Path(name)))
+            return Model(name, load_backend(name, dtype=dtype), _hash(folder), dtype)
+    backend = load_backend("mnist", weights=name, dtype=dtype)
+    return Model(name, backend, _hash(Path(name)), dtype)
 
 
 def _hash(folder: Path) -> str:
@@ -163,7 +166,10 @@ def _made(sampler: Sampler, seeds: range) -> tuple[Tensor, int]:
 
 
 def _folder(model: Model, setting: Setting) -> str:
-    words = model.weights[:12], setting.solver, setting.steps, setting.guidance, setting.scale
+    words = (
+        *(model.weights[:12], model.dtype),
+        *(setting.solver, setting.steps, setting.guidance, setting.scale),
+    )
     return "-".join(f"{word}".replace(" ", "_") for word in words)
 
 

@@ -1,0 +1,45 @@
+"""Where networks run, and in what they compute when nobody says it."""
+
+import json
+
+import pytest
+import torch
+from test_training import trainer
+
+from composer_plugins.backends.placement import computes_in_bf16, placement
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True, "avx512_bf16": False}, True),
+        ({"avx2": True, "avx512_f": True}, False),
+        ({}, False),
+    ],
+)
+def test_a_processor_is_asked_whether_it_multiplies_in_bfloat16(monkeypatch, able, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert computes_in_bf16(torch.device("cpu")) is expected
+    assert not computes_in_bf16(torch.device("meta"))
+
+
+@pytest.mark.parametrize("able", [True, False])
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_training_computes_as_asked_or_as_suits_the_device(tmp_path, monkeypatch, able, asked):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    run = trainer(tmp_path, epochs=1, bf16=asked)
+    seen = []
+    run.model.out.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    run.run(progress=False)
+    chosen = able if asked is None else asked
+    assert seen[0] is (torch.bfloat16 if chosen else torch.float32)
+    log = json.loads((tmp_path / "log.json").read_text())
+    assert (log["bf16"], log["device"]) == (chosen, "cpu")
+    assert all(p.dtype is torch.float32 for p in run.model.parameters())
+
+
+def test_names_of_dtypes_and_devices():
+    assert placement("cpu", "bfloat16") == (torch.device("cpu"), torch.bfloat16)
+    with pytest.raises(ValueError, match="none that torch knows; use 'cpu'"):
+        placement("abacus", "float32")
