@@ -45,6 +45,10 @@ COLUMNS = (
     help="A shipped backend, or the folder of a trained model.",
 )
 @click.option(
+    "--weak",
+    help="A weaker model, by name or folder, for --guidance autoguidance.",
+)
+@click.option(
     "--solver",
     "solvers",
     multiple=True,
@@ -90,6 +94,7 @@ COLUMNS = (
 @one_sentence
 def samples(
     models: tuple[str, ...],
+    weak: str | None,
     solvers: tuple[str, ...],
     steps: tuple[int, ...],
     guidances: tuple[str, ...],
@@ -112,7 +117,9 @@ def samples(
     samples in --keep are used again, also by a larger --count.
     """
     table = KeptTable.read(as_json)
-    loaded = [load_model(name, dtype) for name in models]
+    if weak is None and "autoguidance" in guidances:
+        raise ValueError("--guidance autoguidance needs a weaker model; name it by --weak")
+    loaded = [load_model(name, dtype, weak) for name in models]
     settings = list(dict.fromkeys(_settings(solvers, steps, guidances, scales)))
     for model, setting in itertools.product(loaded, settings):
         setting.sampler(model.backend)  # what cannot be sampled is refused before anything is

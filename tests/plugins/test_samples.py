@@ -129,8 +129,9 @@ def test_a_network_in_bfloat16_samples_nearly_the_same():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_setting_of_the_table_can_be_sampled(name):
-    model = load_model(name)
+    model = load_model(name, weak="mnist")
     assert len(model.weights) == 64
+    assert model.weights not in {load_model(name).weights, load_model("mnist").weights}
     for solver in SOLVERS:
         for guidance in GUIDANCES:
             for steps in (2, 50):
@@ -207,7 +208,7 @@ def test_the_shipped_reference_is_that_of_the_data():
 @pytest.fixture
 def command(model, digits, monkeypatch):
     """The command over the identity, with or without test digits."""
-    monkeypatch.setattr(samples_command, "load_model", lambda name, dtype: model)
+    monkeypatch.setattr(samples_command, "load_model", lambda name, dtype, weak: model)
     monkeypatch.delenv("COMPOSER_MNIST", raising=False)
 
     def run(*options):
@@ -264,6 +265,7 @@ def test_what_is_done_is_not_done_again_until_the_data_can_say_more(command, mod
         (["--json", "{damaged}"], "is no JSON"),
         (["--json", "{other}"], "holds no table; name another file"),
         (["--scale", "20", "--guidance", "cfg++"], "CFGPlusPlus: scale must be in [0, 1]"),
+        (["--guidance", "autoguidance"], "name it by --weak"),
         (["--count", "301", "--data", "x"], "there are 300 train digits, got 301"),
     ],
 )

@@ -21,6 +21,8 @@ from composer.images import to_pixels
 from composer.recipes import describe
 from composer.solvers import DDPM, DPMSolverPP, Euler, Heun, Solver
 from composer_plugins.apg import APG
+from composer_plugins.autoguidance import Autoguidance
+from composer_plugins.backends.with_weak import WithWeak
 from composer_plugins.cfg import CFG
 from composer_plugins.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.rescale import Rescale
@@ -50,9 +52,10 @@ GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "rescale": lambda scale: [Rescale(CFG(scale))],
     "threshold": lambda scale: [DynamicThreshold(), CFG(scale)],
     "cfg++": lambda scale: [CFGPlusPlus(scale / 12.5)],
+    "autoguidance": lambda scale: [Autoguidance(scale)],
 }
 """{name: the plugins for a guidance scale}; CFG++'s own scale, to 1, is that at which its paper
-compares it."""
+compares it. Autoguidance needs a model with a weak one beside it."""
 
 SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm"}
 
@@ -108,8 +111,16 @@ class Samples(NamedTuple):
     rows: int
 
 
-def load_model(name: str, dtype: str = "float32") -> Model:
-    """A shipped backend by name, or the folder of a trained model; its network in ``dtype``."""
+def load_model(name: str, dtype: str = "float32", weak: str | None = None) -> Model:
+    """A shipped backend by name, or the folder of a trained model; its network in ``dtype``.
+
+    Args:
+        weak: a second one by name or folder, the weaker model of autoguidance.
+    """
+    if weak is not None:
+        main, second = load_model(name, dtype), load_model(weak, dtype)
+        both = hashlib.sha256(f"{main.weights}{second.weights}".encode()).hexdigest()
+        return Model(name, WithWeak(main.backend, second.backend), both, dtype)
     if name in SHIPPED:
         with as_file(files(__package__) / "weights" / SHIPPED[name]) as folder:
             return Model(name, load_backend(name, dtype=dtype), _hash(folder), dtype)
