@@ -15,7 +15,7 @@ from composer_plugins.transforms import Flip, Negative, Rotate180
 
 TWO_IN_ONE = {
     "flipped": (Anagram({"identity": "mouse", "flip": "hardhat"}), Flip()),
-    "turned": (Anagram({"identity": "volcano", "rotate_180": "whale"}), Rotate180()),
+    "turned": (Anagram({"identity": "mushroom", "rotate_180": "jupiter"}), Rotate180()),
     "negative": (Anagram({"identity": "panda", "negative": "cat"}), Negative()),
     "gray": (Components(GrayColour(), ("robot", "watermelon")), GrayColour().parts[0]),
     "from afar": (Hybrid(low="rainbow", high="robot", sigma=4.0), GaussianBlur(6.0)),
