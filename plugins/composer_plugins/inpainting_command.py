@@ -13,6 +13,7 @@ from composer_plugins.backends.mnist.inpainting import METHODS, inpainted
 from composer_plugins.backends.mnist.judge import judge_hash, load_judge
 from composer_plugins.backends.mnist.samples import load_model
 from composer_plugins.commands import one_sentence
+from composer_plugins.evaluate_options import AS_JSON, DTYPE
 from composer_plugins.kept_table import KeptTable, Row
 
 COLUMNS = "kept", "known_error", "unknown_error", "rows"
@@ -43,9 +44,8 @@ CONDITIONS = {"the digit": True, "nothing": False}
     show_default=True,
     help="A shipped backend, or the folder of a trained model.",
 )
-@click.option(
-    "--json", "as_json", type=click.Path(path_type=Path), help="Keep the table in this file."
-)
+@DTYPE
+@AS_JSON
 @one_sentence
 def inpainting(
     count: int,
@@ -53,6 +53,7 @@ def inpainting(
     methods: tuple[str, ...],
     steps: int,
     name: str,
+    dtype: str,
     as_json: Path | None,
 ) -> None:
     """Test digits without their lower half, made whole in several ways.
@@ -66,15 +67,17 @@ def inpainting(
     """
     table = KeptTable.read(as_json)
     digits, labels = _digits(count, data)
-    model, judge = load_model(name), load_judge()
+    model, judge = load_model(name, dtype), load_judge()
     right = float((judge.classify(digits) == labels).float().mean())
-    click.echo(f"{len(digits)} test digits, {steps} steps; the judge reads {right:.3f} of them")
+    click.echo(f"{len(digits)} test digits, {steps} steps, {dtype}")
+    click.echo(f"the judge reads {right:.3f} of the digits as they are")
     of_all = {
         "model": name,
         "steps": steps,
         "count": len(digits),
         "digits": "shipped" if data is None else "test",
         "weights": model.weights,
+        "dtype": dtype,
         "judge": judge_hash(),
     }
     for told, conditional in CONDITIONS.items():

@@ -24,8 +24,8 @@ from composer_plugins.backends.mnist.samples import (
     load_model,
     sampled,
 )
-from composer_plugins.backends.placement import DTYPES
 from composer_plugins.commands import one_sentence
+from composer_plugins.evaluate_options import AS_JSON, DTYPE
 from composer_plugins.kept_table import KeptTable, Row
 
 NAMES = "model", "solver", "guidance"
@@ -72,13 +72,7 @@ COLUMNS = (
     show_default=True,
 )
 @click.option("--scale", "scales", multiple=True, default=[1.0, 2.0, 5.0], show_default=True)
-@click.option(
-    "--dtype",
-    type=click.Choice([*DTYPES]),
-    default="float32",
-    show_default=True,
-    help="Of the network.",
-)
+@DTYPE
 @click.option("--count", type=click.IntRange(100), default=500, show_default=True)
 @click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
@@ -88,9 +82,7 @@ COLUMNS = (
     help="Folder of the four idx files; without it, no precision, recall and coverage.",
 )
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the samples in this folder.")
-@click.option(
-    "--json", "as_json", type=click.Path(path_type=Path), help="Keep the table in this file."
-)
+@AS_JSON
 @one_sentence
 def samples(
     models: tuple[str, ...],

@@ -55,7 +55,7 @@ def test_the_command_prints_and_keeps_a_table(tmp_path, monkeypatch):
     ]
     done = CliRunner().invoke(evaluate, [*options, "--json", str(out)])
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("2 test digits, 2 steps; the judge reads ")
+    assert done.output.startswith("2 test digits, 2 steps, float32\nthe judge reads ")
     rows = json.loads(out.read_text())
     told = [(row["told"], row["method"]) for row in rows]
     assert told == [(t, m) for t in ("the digit", "nothing") for m in ("clean", "ddnm")]

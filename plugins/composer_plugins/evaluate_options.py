@@ -1,0 +1,20 @@
+"""The options that tables of ``composer evaluate`` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from composer_plugins.backends.placement import DTYPES
+
+DTYPE = click.option(
+    "--dtype",
+    type=click.Choice([*DTYPES]),
+    default="float32",
+    show_default=True,
+    help="Of the network.",
+)
+AS_JSON = click.option(
+    "--json", "as_json", type=click.Path(path_type=Path), help="Keep the table in this file."
+)
