@@ -31,7 +31,8 @@ from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import DataSource, generator_of
 from composer_plugins.training_processes import Processes
 from composer_plugins.training_schedules import LR_SCHEDULES
-from composer_plugins.writing import write_atomically
+from composer_plugins.training_weights import require_sound, warm_average
+from composer_plugins.writing import make_folder, write_atomically
 
 CHECKPOINT = "checkpoint.pt"
 Writer = Callable[[nn.Module, Path], None]
@@ -124,7 +125,10 @@ class Trainer:
         self.epoch_steps = len(data) // config.batch_size
         self.total_steps = config.epochs * self.epoch_steps
         if self.total_steps < 1:
-            raise ValueError(f"{len(data)} images do not fill one batch of {config.batch_size}")
+            raise ValueError(
+                f"{len(data)} images do not fill one batch of {config.batch_size}; take more, or "
+                "a smaller batch"
+            )
         if config.batch_size % self.processes.count:
             raise ValueError(
                 f"a batch of {config.batch_size} cannot be shared alike by "
@@ -148,7 +152,7 @@ class Trainer:
             write: called with the averaged network after the epochs ``config.snapshots``, with a
                 folder for each inside ``folder``, and at the end, with ``folder`` itself.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._resume()
         shown = progress and self.processes.main
         bar = tqdm(total=self.total_steps, initial=self.step, disable=not shown, desc="train")
@@ -164,14 +168,18 @@ class Trainer:
             self.seconds = before + time.perf_counter() - began
             bar.update()
             bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
+            saves = self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps
             epoch, within = divmod(self.step, self.epoch_steps)
+            if saves or within == 0:
+                require_sound(self.model, self.step)
             if within == 0 and epoch in self.config.snapshots:
                 self._write(write, self.averaged(), self.folder / f"epoch-{epoch:03}")
             # After the snapshot: one that a kill cuts short is then written again.
-            if self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
+            if saves:
                 self._save()
         bar.close()
         averaged = self.averaged()
+        require_sound(averaged, self.step)
         self._write(write, averaged, self.folder)
         return averaged
 
@@ -249,8 +257,7 @@ class Trainer:
 
     def _write(self, write: Writer | None, network: nn.Module, folder: Path) -> None:
         if write is not None and self.processes.main:
-            folder.mkdir(parents=True, exist_ok=True)
-            write(network, folder)
+            write(network, make_folder(folder))
 
     def _save(self) -> None:
         if not self.processes.main:
@@ -282,13 +289,3 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-
-
-def warm_average(decay: float, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-    """Exponential average whose decay grows as (1 + n) / (10 + n) up to ``decay``, so that a short
-    run does not remember the weights it started from."""
-    # Counters such as batch norm's are whole numbers, which an average would round away.
-    if not average.is_floating_point():
-        return current
-    now = min(decay, (1 + int(count)) / (10 + int(count)))
-    return torch.lerp(current, average, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.writing import write_atomically
 
+_CONTENT = {"identity": dict, "step": int, "losses": list}
 _DEFAULTS = {field.name: field.default for field in fields(TrainingConfig)}
 
 
@@ -19,11 +21,10 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write ``state``, whose "step" says where the training is."""
     try:
         write_atomically(path, lambda file: torch.save(state, file))
-    except (OSError, RuntimeError) as error:  # torch's own of a full disk is no OSError
+    except OSError as error:
         raise OSError(
-            f"{path} could not be written at step {state['step']} "
-            f"({str(error).splitlines()[0].rstrip('.')}); make room and start the same command "
-            "again, which resumes the checkpoint before"
+            f"{error}; then start the same command again, which resumes the checkpoint before step "
+            f"{state['step']}"
         ) from error
 
 
@@ -37,16 +38,33 @@ def read_checkpoint(
     """
     if not path.exists():
         return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        theirs = state["identity"]
-    except Exception as error:  # reading junk raises whatever the junk looks like
-        raise ValueError(f"{path} is no intact checkpoint; remove it to start anew") from error
+    state = _intact(path, device)
     # A setting that an older checkpoint does not know had its default then.
-    before, now = {**_DEFAULTS, **theirs}, {**_DEFAULTS, **identity}
-    if differing := sorted(k for k in {*before, *now} if before.get(k) != now.get(k)):
+    before, now = {**_DEFAULTS, **state["identity"]}, {**_DEFAULTS, **identity}
+    differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+    if differing:
+        values = (f"{k} ({before.get(k)} there, {now.get(k)} here)" for k in differing)
         raise ValueError(
-            f"{path} belongs to another run, which differs in {', '.join(differing)}; choose "
-            "another folder, or the same settings to resume"
+            f"{path} belongs to another run, which differs in {', '.join(values)}; choose another "
+            "folder, or the same settings to resume"
         )
     return state
+
+
+def _intact(path: Path, device: torch.device) -> dict[str, Any]:
+    """What a checkpoint holds; only one that is truly damaged is called so."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look at the checksums
+        if damaged is not None:
+            raise ValueError(f"{damaged} does not have its checksum")
+        state = torch.load(path, map_location=device, weights_only=True)
+        kinds = {key: type(state[key]) for key in _CONTENT}
+        if kinds != _CONTENT or state["step"] != len(state["losses"]):
+            raise ValueError("it holds something else")
+    except (OSError, MemoryError, torch.OutOfMemoryError) as error:
+        what = getattr(error, "strerror", None) or "it does not fit the memory"
+        raise OSError(f"{path} cannot be read ({what}); mend that, and nothing is lost") from error
+    except Exception as error:  # reading junk raises whatever the junk looks like
+        raise ValueError(f"{path} is no intact checkpoint; move it away to start anew") from error
+    return dict(state)

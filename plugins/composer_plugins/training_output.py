@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
-from composer_plugins.writing import write_atomically
+from composer_plugins.writing import make_folder, write_atomically
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def write_network(network: Any, folder: Path) -> None:
+    """Write a network of diffusers' kind as float16 safetensors, and its config.json.
+
+    As ``save_pretrained`` does, but each file whole or not at all.
+    """
+    make_folder(folder)
+    config = json.loads(network.to_json_string())
+    config.pop("_name_or_path", None)
+    text = json.dumps(config, indent=2)
+    write_atomically(folder / "config.json", lambda file: file.write_text(text))
+    weights = {
+        name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
+        for name, value in network.state_dict().items()
+    }
+    write_atomically(folder / WEIGHTS, lambda file: save_file(weights, file, {"format": "pt"}))
 
 
 def forget_origin(config: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from composer_plugins.backends.placement import device_of
+
 
 @dataclass(frozen=True, eq=False)
 class Processes:
@@ -31,8 +33,9 @@ class Processes:
     @classmethod
     def launched(cls, device: str) -> Processes:
         """Those that ``accelerate launch``, or torchrun, started this one among."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return cls(torch.device(device))
+        place = device_of(device)
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return cls(place)
         try:
             from accelerate import Accelerator  # noqa: PLC0415  # an extra
         except ImportError as error:
@@ -40,8 +43,8 @@ class Processes:
                 "training in several processes needs accelerate: pip install "
                 "'diffusion-composer[train]'"
             ) from error
-        cpu = torch.device(device).type == "cpu"
-        accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # the Trainer casts by itself
+        # The Trainer casts by itself.
+        accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no")
         return cls(accelerator.device, accelerator)
 
     @property

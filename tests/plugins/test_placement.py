@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_training import trainer
 
-from composer_plugins.backends.placement import computes_in_bf16, placement
+from composer_plugins.backends.placement import computes_in_bf16, device_of, placement
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,18 @@ def test_names_of_dtypes_and_devices():
     assert placement("cpu", "bfloat16") == (torch.device("cpu"), torch.bfloat16)
     with pytest.raises(ValueError, match="none that torch knows; use 'cpu'"):
         placement("abacus", "float32")
+    with pytest.raises(ValueError, match="'meta' is not available; use 'cpu'"):
+        placement("meta", "float32")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_device_must_be_there(monkeypatch, count):
+    present = torch.device("cuda") if count else None
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: present)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+    for place, name in enumerate(("cuda:0", "cuda:1")):
+        if place < count:
+            assert device_of(name) == torch.device(name)
+        else:
+            with pytest.raises(ValueError, match=f"device '{name}' is not available"):
+                device_of(name)

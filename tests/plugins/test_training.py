@@ -12,9 +12,10 @@ from torch import nn
 from composer.predictions import EPSILON, FLOW, PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
-from composer_plugins.training import Objective, Trainer, warm_average
+from composer_plugins.training import Objective, Trainer
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import FixedImages
+from composer_plugins.training_weights import warm_average
 from composer_plugins.writing import write_atomically
 
 

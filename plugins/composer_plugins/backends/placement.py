@@ -29,10 +29,21 @@ def placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
         ValueError: no such name, or a device that this machine lacks.
     """
     choice(dtype, "dtype", DTYPES)
+    return device_of(device), DTYPES[dtype]
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a name such as "cpu", "cuda" or "cuda:1".
+
+    Raises:
+        ValueError: no such name, or a device that this machine lacks.
+    """
     try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device {device!r} is none that torch knows; use 'cpu'") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} is not available; use 'cpu'")
-    return place, DTYPES[dtype]
+        place = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device {name!r} is none that torch knows; use 'cpu'") from error
+    present = torch.accelerator.current_accelerator(check_available=True)
+    count = 0 if present is None or present.type != place.type else torch.accelerator.device_count()
+    if place.type != "cpu" and (place.index or 0) >= count:
+        raise ValueError(f"device {name!r} is not available; use 'cpu'")
+    return place

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from composer_plugins.backends.mnist.data import to_model
+from composer_plugins.writing import make_folder, write_atomically
 
 JUDGE = "judge.safetensors"
 
@@ -49,8 +50,9 @@ class Judge(nn.Module):
 
     def save(self, file: Path) -> None:
         """Write float16 safetensors."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.half() for k, v in self.state_dict().items()}, file)
+        make_folder(file.parent)
+        weights = {k: v.half() for k, v in self.state_dict().items()}
+        write_atomically(file, lambda path: save_file(weights, path))
 
 
 def load_judge(file: Path | None = None) -> Judge:

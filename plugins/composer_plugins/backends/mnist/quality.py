@@ -15,6 +15,7 @@ from torch import Tensor
 from composer_plugins.backends.mnist.data import load_mnist, to_model
 from composer_plugins.backends.mnist.judge import Judge, judge_hash
 from composer_plugins.distances import Moments, frechet_distance, manifolds, moments
+from composer_plugins.writing import write_atomically
 
 NEIGHBOURS = 5
 FLOOR_COUNTS = 100, 200, 500, 1000, 2000, 5000, 10_000
@@ -57,7 +58,8 @@ class Reference:
         """Write moments and floors; features are left out."""
         floors = {count: asdict(floor) for count, floor in self.floors.items()}
         metadata = {"judge": judge_hash(), "floors": json.dumps(floors)}
-        save_file({k: v.float() for k, v in self.test._asdict().items()}, file, metadata)
+        parts = {k: v.float() for k, v in self.test._asdict().items()}
+        write_atomically(file, lambda path: save_file(parts, path, metadata))
 
 
 def shipped_reference() -> Reference:

@@ -28,7 +28,7 @@ from composer_plugins.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.rescale import Rescale
 from composer_plugins.spaced import Spaced
 from composer_plugins.thresholding import DynamicThreshold
-from composer_plugins.writing import write_atomically
+from composer_plugins.writing import make_folder, write_atomically
 
 MAX_ROWS = 32
 BLOCK = 250
@@ -160,7 +160,7 @@ def _block(model: Model, setting: Setting, seeds: range, keep: Path | None) -> t
     if file.is_file():
         return _read(file, recipe)
     images, rows = _made(setting.sampler(model.backend), seeds)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     metadata = {"rows": str(rows), "recipe": recipe}
     write_atomically(file, lambda path: save_file({"images": images}, path, metadata))
     return images, rows

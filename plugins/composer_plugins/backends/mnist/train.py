@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from composer_plugins.backends.mnist.unet import CONDITIONINGS, MnistUNet
 from composer_plugins.training import Objective, Trainer, Writer
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import FixedImages
-from composer_plugins.training_output import forget_origin, plot_loss
+from composer_plugins.training_output import plot_loss, write_network
 from composer_plugins.writing import write_atomically
 
 
@@ -117,10 +116,7 @@ def train_denoiser(
 
 def save_model(model: MnistUNet, folder: Path, name: str, description: Mapping[str, Any]) -> None:
     """Write float16 safetensors, config.json and ``description``, as JSON of that name."""
-    half = copy.deepcopy(model).cpu()
-    nn.Module.half(half)  # diffusers' own warns of modules that are to stay float32: none here
-    half.save_pretrained(folder)
-    forget_origin(folder / "config.json")
+    write_network(model, folder)
     content = json.dumps(description, indent=1)
     write_atomically(folder / name, lambda file: file.write_text(content))
 
