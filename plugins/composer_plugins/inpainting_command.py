@@ -9,12 +9,12 @@ import click
 from torch import Tensor
 
 from composer_plugins.backends.mnist.data import load_mnist, sample_digits, to_model
-from composer_plugins.backends.mnist.inpainting import METHODS, inpainted
+from composer_plugins.backends.mnist.inpainting import METHODS, inpainted, recipe
 from composer_plugins.backends.mnist.judge import judge_hash, load_judge
 from composer_plugins.backends.mnist.samples import load_model
 from composer_plugins.commands import one_sentence
 from composer_plugins.evaluate_options import AS_JSON, DTYPE
-from composer_plugins.kept_table import KeptTable, Row
+from composer_plugins.kept_table import KeptTable, Row, digest
 
 COLUMNS = "kept", "known_error", "unknown_error", "rows"
 CONDITIONS = {"the digit": True, "nothing": False}
@@ -69,6 +69,8 @@ def inpainting(
     digits, labels = _digits(count, data)
     model, judge = load_model(name, dtype), load_judge()
     right = float((judge.classify(digits) == labels).float().mean())
+    # What cannot be done is refused before anything is.
+    recipes = {method: digest(recipe(model.backend, method, steps)) for method in methods}
     click.echo(f"{len(digits)} test digits, {steps} steps, {dtype}")
     click.echo(f"the judge reads {right:.3f} of the digits as they are")
     of_all = {
@@ -84,7 +86,7 @@ def inpainting(
         click.echo(f"the model is told {told}")
         click.echo(f"  {'method':12}" + "".join(f"{name:>15}" for name in COLUMNS))
         for method in methods:
-            key = {"told": told, "method": method, **of_all}
+            key = {"told": told, "method": method, "recipe": recipes[method], **of_all}
             row = table.find(key)
             if row is None:
                 found = inpainted(model.backend, judge, digits, labels, method, conditional, steps)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from composer_plugins.writing import write_atomically
+from composer_plugins.writing import require_file, write_atomically
 
 Row = dict[str, Any]
 
@@ -27,15 +28,8 @@ class KeptTable:
             return cls([], None)
         if not file.absolute().parent.is_dir():
             raise ValueError(f"{file.parent} is no folder; make it first")
-        if not file.exists():
-            return cls([], file)
-        try:
-            rows = json.loads(file.read_text())
-        except ValueError as error:
-            raise ValueError(f"{file} is no JSON ({error}); name another file") from error
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ValueError(f"{file} holds no table; name another file")
-        return cls(rows, file)
+        require_file(file)
+        return cls(_rows(file), file)
 
     def find(self, key: Row, needed: Iterable[str] = ()) -> Row | None:
         """The line with everything in ``key``, whose ``needed`` values are known; or None."""
@@ -45,8 +39,34 @@ class KeptTable:
         return None
 
     def add(self, row: Row) -> None:
-        """Take in one more line, and write all: whole or not at all."""
+        """Take in one more line, and write all: whole or not at all.
+
+        What another process has added to the file since is kept, and taken in.
+        """
+        row = json.loads(json.dumps(row))  # as it will be read: a tuple becomes a list
+        if self.file is not None:
+            self.rows.extend(other for other in _rows(self.file) if other not in self.rows)
         self.rows.append(row)
         if self.file is not None:
             text = json.dumps(self.rows, indent=1)
             write_atomically(self.file, lambda path: path.write_text(text))
+
+
+def _rows(file: Path) -> list[Row]:
+    """The lines of a file, or none if it is not there yet."""
+    if not file.exists():
+        return []
+    try:
+        rows = json.loads(file.read_text())
+    except OSError as error:
+        raise OSError(f"{file} cannot be read ({error.strerror}); name another file") from error
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON ({error}); name another file") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{file} holds no table; name another file")
+    return rows
+
+
+def digest(recipe: Any) -> str:
+    """A word of twelve letters for something that JSON can hold, to be kept in its place."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

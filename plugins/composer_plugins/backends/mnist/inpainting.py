@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from composer import UNCONDITIONAL, Sampler
 from composer.backends import Backend
+from composer.recipes import describe
 from composer_plugins.backends.mnist.judge import Judge
 from composer_plugins.ddnm import DDNM
 from composer_plugins.inpaint import Inpaint
@@ -29,6 +30,18 @@ METHODS: dict[str, Callable[[Tensor, Tensor], object]] = {
     "lanpaint 5": lambda digits, mask: LanPaint(digits, mask, 5),
 }
 """{name: the plugin for digits (B, 1, 28, 28) and a mask (28, 28)}."""
+
+
+def recipe(backend: Backend, method: str, num_inference_steps: int) -> dict[str, Any]:
+    """What the name of a method stands for, over a blank digit.
+
+    Raises:
+        ValueError: it cannot be done in so few steps.
+    """
+    plugin = METHODS[method](torch.full((1, 1, 28, 28), -1.0), lower_half())
+    sampler = Sampler(backend, [plugin], None, num_inference_steps, MAX_ROWS)
+    whole = describe(sampler, None, ())
+    return {name: whole[name] for name in ("plugins", "solver")}
 
 
 class Inpainted(NamedTuple):
