@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from composer_plugins.commands import one_sentence
-from composer_plugins.figures import FIGURES, OF_RUNS, Lab, Run, about, chosen
+from composer_plugins.figures import FIGURES, OF_RUNS, Lab, Run, about, chosen, stand_ins
+from composer_plugins.writing import make_folder
 
 
 def print_list(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -33,9 +34,16 @@ def print_list(context: click.Context, parameter: click.Parameter, wanted: bool)
     "folders",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Folder that `composer train` wrote, for its losses and epochs; may be given repeatedly.",
+    help="Folder that `composer train` wrote: its losses, its epochs, and its network in place of "
+    "the shipped one; may be given repeatedly.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 100),
+    default=0,
+    show_default=True,
+    help="Of the noise.",
+)
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=print_list,
     help="Print the names of the figures and stop.",
@@ -44,26 +52,21 @@ def print_list(context: click.Context, parameter: click.Parameter, wanted: bool)
 def figures(out: Path, names: tuple[str, ...], folders: tuple[Path, ...], seed: int) -> None:
     """Draw the figures of every experiment into the folder OUT.
 
-    They are of the models and the test digits in the package; nothing is downloaded. The same seed
-    gives the same pictures.
+    They are of the models and the test digits in the package, unless a --run stands in their place;
+    nothing is downloaded. The same seed gives the same pictures.
     """
     runs = [Run.read(folder) for folder in folders]
-    makes, lab = chosen(names, runs), Lab(seed=seed, runs=runs)
+    makes, lab = chosen(names, runs), Lab.of(runs, seed)
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError("figures need matplotlib: pip install 'diffusion-composer[train]'")
-    _require_folder(out)
+    make_folder(out)
+    for run in runs:
+        place = run.place if stand_ins(runs).get(run.place or "") is run else None
+        role = "shown by its losses and epochs" if place is None else f"in place of {place}"
+        click.echo(f"{run.name}: {role}")
     for name, make in makes.items():
         began = time.perf_counter()
         figure = make(lab)
         file = out / f"{name}{figure.suffix}"
         figure.write(file)
         click.echo(f"{file} ({time.perf_counter() - began:.0f} s)")
-
-
-def _require_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"{out} cannot be a folder ({error.strerror}); name one for the figures"
-        ) from error

@@ -128,7 +128,7 @@ def test_one_step_and_many_start_from_the_same_noisy_digit(lab):
         t = float(heading.removeprefix("t = "))
         alpha, sigma = model.schedule.at(t)
         torch.testing.assert_close(x, alpha * digit[0] + sigma * lab.noise()[0])
-        request = Request(x[None], t, UNCONDITIONAL, schedule=model.schedule)
+        request = Request(x[None], t, 2, schedule=model.schedule)
         (output,) = model.evaluate([request])
         x0 = (x - sigma * output.prediction[0]) / alpha
         torch.testing.assert_close(estimate, x0, rtol=1e-3, atol=1e-3)
@@ -136,6 +136,7 @@ def test_one_step_and_many_start_from_the_same_noisy_digit(lab):
     first = float(steps.columns[0].removeprefix("t = "))
     begun = model.schedule.add_noise(digit, lab.noise(), first)
     torch.testing.assert_close(rows(steps)[0][0], begun[0])
+    assert torch.equal(rows(steps)[2], digit)
 
 
 def test_the_film_ends_with_the_samples(lab):

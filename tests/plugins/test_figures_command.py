@@ -13,9 +13,14 @@ from PIL import Image
 
 from composer import UnknownNameError
 from composer.cli import main
-from composer_plugins.backends.mnist import MnistUNet
+from composer.predictions import PREDICTIONS
+from composer.schedules import DiscreteSchedule, FlowSchedule
+from composer.solvers import DDPM
+from composer_plugins.backends.mnist import MnistBackend, MnistUNet
+from composer_plugins.backends.mnist.backend import read_unet
 from composer_plugins.backends.mnist.denoiser import FixedNoise, load_denoiser
-from composer_plugins.figures import FIGURES, Effort, Lab, Row, Run, Sheet, chosen
+from composer_plugins.backends.mnist.snapshots import plan
+from composer_plugins.figures import FIGURES, Effort, Lab, Row, Run, Sheet, chosen, stand_ins
 from composer_plugins.figures.curves import Curves, Panel, smoothed
 from composer_plugins.figures.films import Film
 from composer_plugins.figures.sheets import CHARACTER, LABEL, wrapped
@@ -33,10 +38,10 @@ def unet(conditioning):
 def train(folder, prediction, conditioning, file, description, epochs=(1, 10)):
     """What a training leaves, without the training."""
     folder.mkdir()
-    log = {"prediction": prediction, "loss": [1.0, 0.5, 0.3, 0.2]}
+    log = {"prediction": prediction, "loss": [1.0, 0.5, 0.3, 0.2], "epochs": 12, **description}
     (folder / "log.json").write_text(json.dumps(log))
-    for epoch in epochs:
-        model = folder / f"epoch-{epoch:03}" / "model"
+    for place in (*(f"epoch-{epoch:03}" for epoch in epochs), "."):
+        model = folder / place / "model"
         unet(conditioning).save_pretrained(model)
         (model / file).write_text(json.dumps(description))
     return folder
@@ -63,7 +68,7 @@ def test_the_epochs_of_a_denoiser_answer_the_same_noisy_digits(denoiser):
     run = Run.read(denoiser)
     make = chosen(["denoiser-epochs"], [run])["denoiser-epochs"]
     ((digit, shown, *epochs),) = make(Lab(QUICK, seed=1, runs=[run])).groups
-    assert [row.label for row in epochs] == ["epoch 1", "epoch 10"]
+    assert [row.label for row in epochs] == ["epoch 1", "epoch 10", "epoch 12"]
     network = load_denoiser(denoiser / "epoch-001" / "model")
     assert torch.equal(shown.images, network.show(digit.images, 1))
     assert torch.equal(epochs[0].images, network(shown.images))
@@ -72,10 +77,85 @@ def test_the_epochs_of_a_denoiser_answer_the_same_noisy_digits(denoiser):
 def test_the_epochs_of_a_sampler_are_sampled_from_the_same_noise(flow):
     run = Run.read(flow)
     (group,) = chosen(["samples-epochs"], [run])["samples-epochs"](Lab(QUICK, runs=[run])).groups
-    first, last = (row.images for row in group)
+    first, *_, last = (row.images for row in group)
+    assert [row.label for row in group] == ["epoch 1", "epoch 10", "epoch 12"]
     assert first.shape == (10, 1, 28, 28)
     assert torch.equal(first, last)  # the same weights in both
     assert not torch.equal(first[0], first[1])
+
+
+def test_of_noise_alone_the_epochs_are_compared_with_the_mean_digit(tmp_path, denoiser):
+    pure = train(
+        *(tmp_path / "pure", "sample", "none", "denoiser.json"),
+        asdict(FixedNoise(pure_noise=True)),
+    )
+    runs = [Run.read(pure)]
+    sheet = chosen(["denoiser-epochs"], runs)["denoiser-epochs"](Lab(QUICK, runs=runs))
+    (group,) = sheet.groups
+    assert [group[0].label, group[-1].label] == ["noise z", "E[x]"]
+    assert group[0].images.std() == pytest.approx(1, abs=0.05)
+    assert "E[x]" in sheet.caption
+    assert "strokes" not in sheet.caption
+    both = [*runs, Run.read(denoiser)]
+    caption = chosen([], both)["denoiser-epochs"](Lab(QUICK, runs=both)).caption
+    assert "E[x]" in caption
+    assert "strokes" in caption
+
+
+def test_a_training_stands_for_the_shipped_network_of_its_kind(tmp_path, denoiser, flow):
+    path = {"schedule": {"type": "linear", "num_train_timesteps": 300}, "prediction": "epsilon"}
+    ddpm = train(tmp_path / "ddpm", "epsilon", "class", "path.json", path, epochs=())
+    pure = train(
+        *(tmp_path / "pure", "sample", "none", "denoiser.json"),
+        asdict(FixedNoise(pure_noise=True)),
+    )
+    runs = [Run.read(folder) for folder in (denoiser, pure, flow, ddpm)]
+    told = read_unet(flow / "model").num_classes > 0
+    places = {"denoiser": runs[0], "pure noise": runs[1], "mnist-ddpm": runs[3]}
+    assert stand_ins(runs) == (places | {"mnist": runs[2]} if told else places)
+    lab = Lab.of(runs)
+    z = lab.noise(2)
+    assert torch.equal(lab.denoisers["denoiser"]()(z), load_denoiser(denoiser / "model")(z))
+    assert not torch.equal(lab.denoisers["denoiser"]()(z), Lab().denoisers["denoiser"]()(z))
+    assert lab.denoisers["pure noise"]().noise.pure_noise
+    assert len(lab.models["mnist-ddpm"]().schedule) == 300
+    assert (lab.models["mnist"] is Lab().models["mnist"]) is not told
+    assert lab.names["mnist"] == (f"flow, {flow}" if told else "flow")
+    assert str(denoiser) in lab.names["denoiser"]
+    done = figures(tmp_path / "out", "--only", "schedules", "--run", flow, "--run", denoiser)
+    role = "in place of mnist" if told else "shown by its losses and epochs"
+    assert done.output.splitlines()[:2] == [f"{flow}: {role}", f"{denoiser}: in place of denoiser"]
+
+
+def test_a_path_that_does_not_end_in_noise_is_sampled_as_the_course_does():
+    """Or the digits of its samples are not those it learned: T = 300 ends in 22 % image."""
+
+    def network(schedule, kind):
+        return MnistBackend(unet("class"), schedule, PREDICTIONS[kind])
+
+    solver, steps = plan(network(DiscreteSchedule.linear(300), "epsilon"), 20)
+    assert (solver, steps) == (DDPM(variance="fixed_large"), 300)
+    whole = network(DiscreteSchedule.linear(1000), "epsilon")
+    assert plan(whole, 20) == (whole.default_solver, 20)
+    flow = network(FlowSchedule(), "flow")
+    assert plan(flow, 20) == (flow.default_solver, 20)
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "3",
+        "{",
+        '{"prediction": "flow", "epochs": 1}',
+        '{"prediction": "flow", "epochs": 1, "loss": []}',
+        '{"prediction": "flow", "epochs": 1, "loss": ["a"]}',
+        '{"loss": [1.0], "epochs": 1}',
+    ],
+)
+def test_a_log_that_is_none_is_named(tmp_path, log):
+    (tmp_path / "log.json").write_text(log)
+    with pytest.raises(ValueError, match="holds no intact log.json"):
+        Run.read(tmp_path)
 
 
 def test_several_runs_stand_in_one_picture(denoiser, flow):
@@ -129,7 +209,10 @@ def test_the_list_needs_no_folder():
     [
         (["--only", "nosing"], "unknown figure 'nosing'; did you mean noising"),
         (["--only", "samples-epochs"], "name with --run a folder"),
-        (["--run", "nowhere"], "nowhere holds no intact log.json"),
+        (
+            ["--run", "nowhere"],
+            "log.json cannot be read (No such file or directory); ",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_any_work(tmp_path, arguments, words):

@@ -25,7 +25,7 @@ from composer_plugins.figures import (
 )
 from composer_plugins.figures.curves import Curves
 from composer_plugins.figures.films import Film, Turning
-from composer_plugins.figures.lab import Effort, Lab
+from composer_plugins.figures.lab import Effort, Lab, stand_ins
 from composer_plugins.figures.runs import Run
 from composer_plugins.figures.sheets import Row, Sheet
 
@@ -43,6 +43,7 @@ __all__ = [
     "Turning",
     "about",
     "chosen",
+    "stand_ins",
 ]
 
 
@@ -85,6 +86,9 @@ FIGURES: Mapping[str, Make] = {
     "anagrams-skew": partial(anagrams.sheet, view=anagrams.SKEW),
     "anagrams-negative": partial(anagrams.sheet, view=anagrams.NEGATIVE),
     "anagram-film": partial(anagrams.film, view=anagrams.ROTATION),
+    "anagram-film-flip": partial(anagrams.film, view=anagrams.FLIP),
+    "anagram-film-skew": partial(anagrams.film, view=anagrams.SKEW),
+    "anagram-film-negative": partial(anagrams.film, view=anagrams.NEGATIVE),
     "hybrids": hybrids.sheet,
     "hybrid-film": hybrids.film,
 }
@@ -113,7 +117,7 @@ def chosen(names: Sequence[str], runs: Sequence[Run] = ()) -> dict[str, Make]:
         if name not in drawable:
             raise ValueError(
                 f"{name} shows the epochs of a training; name with --run a folder that `composer "
-                f"train {of_runs[name]}` wrote"
+                f"train {of_runs[name]}` wrote and that has a model/, or an epoch-001/, in it"
             )
     return {name: make for name, make in drawable.items() if not names or name in names}
 

@@ -26,8 +26,8 @@ def out_of_distribution(lab: Lab) -> Sheet:
         "The one-step denoiser off its noise level",
         groups,
         [f"σ = {sigma:g}" for sigma in found],
-        "Trained at σ = 0.5. Below, it still does well; above, it mends what it takes for noise of "
-        "its own level and leaves the rest, as blots and gaps.",
+        f"Trained at {lab.names['denoiser']}. Below, it still does well; above, it mends what it "
+        "takes for noise of its own level and leaves the rest, as blots and gaps.",
     )
 
 
@@ -39,7 +39,7 @@ def pure_noise(lab: Lab) -> Sheet:
     apart = float((answers - answers.mean(0)).square().mean().sqrt()) / 2
     off = float((answers.mean(0) - mean).square().mean().sqrt()) / 2
     return Sheet(
-        "Denoising pure noise collapses to the mean digit",
+        f"Denoising collapses to the mean digit: {lab.names['pure noise']}",
         [[Row("noise z", z), Row("D(z)", answers), Row("E[x]", mean)]],
         [f"z {number}" for number in range(1, len(z) + 1)],
         "Least squares wants D(z) = E[x | z]. Noise that was drawn apart from x tells nothing of "

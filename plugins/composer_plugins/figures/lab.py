@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from composer import Backend, Sampler, load_backend
 from composer_plugins.backends.mnist.data import sample_digits
 from composer_plugins.backends.mnist.denoiser import load_denoiser
+from composer_plugins.backends.mnist.snapshots import plan
 from composer_plugins.figures.runs import Run
 
 MAX_ROWS = 256
@@ -20,6 +21,13 @@ MAX_ROWS = 256
 MODELS: Mapping[str, Callable[[], Backend]] = {
     name: functools.cache(functools.partial(load_backend, name)) for name in ("mnist", "mnist-ddpm")
 }
+NAMES: Mapping[str, str] = {
+    "mnist": "flow",
+    "mnist-ddpm": "DDPM",
+    "denoiser": "σ = 0.5",
+    "pure noise": "noise alone",
+}
+"""What titles call them."""
 DENOISERS: Mapping[str, Callable[[], nn.Module]] = {
     "denoiser": functools.cache(load_denoiser),
     "pure noise": functools.cache(functools.partial(load_denoiser, pure_noise=True)),
@@ -56,6 +64,7 @@ class Lab:
         runs: folders that ``composer train`` wrote, for the figures of trainings.
         models, denoisers: what loads them, when a figure first asks. A denoiser answers noisy
             images (B, 1, 28, 28) by its estimate of the clean ones.
+        names: what titles call them.
     """
 
     effort: Effort = field(default_factory=Effort)
@@ -63,6 +72,25 @@ class Lab:
     runs: Sequence[Run] = ()
     models: Mapping[str, Callable[[], Backend]] = field(default_factory=lambda: MODELS)
     denoisers: Mapping[str, Callable[[], nn.Module]] = field(default_factory=lambda: DENOISERS)
+    names: Mapping[str, str] = field(default_factory=lambda: NAMES)
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], seed: int = 0) -> Lab:
+        """A lab in which trainings stand for the shipped networks of their kind: :func:`stand_ins`.
+
+        Args:
+            runs, seed: as of the lab.
+        """
+        lab = cls(seed=seed, runs=runs)
+        for place, run in stand_ins(runs).items():
+            folder, name = str(run.model), f"{run.kept(NAMES[place])}, {run.name}"
+            if place in MODELS:
+                lab = lab.with_model(place, functools.partial(load_backend, place, weights=folder))
+            else:
+                load = functools.cache(functools.partial(load_denoiser, folder))
+                lab = replace(lab, denoisers={**lab.denoisers, place: load})
+            lab = replace(lab, names={**lab.names, place: name})
+        return lab
 
     def with_model(self, name: str, load: Callable[[], Backend]) -> Lab:
         """This lab and one more model, which is loaded once."""
@@ -93,4 +121,14 @@ class Lab:
         self, model: str, plugins: Iterable[object], condition: Any, seeds: Iterable[int]
     ) -> Tensor:
         """Images (B, 1, 28, 28), one a seed."""
-        return self.sampler(model, plugins).sample(condition, seeds).x
+        backend = self.models[model]()
+        solver, steps = plan(backend, self.effort.steps)
+        return Sampler(backend, plugins, solver, steps, MAX_ROWS).sample(condition, seeds).x
+
+
+def stand_ins(runs: Sequence[Run]) -> dict[str, Run]:
+    """{name in MODELS or DENOISERS: the last of the trainings that can stand for it}.
+
+    A model that was trained without classes cannot, since figures ask for digits.
+    """
+    return {run.place: run for run in runs if run.place is not None}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from composer_plugins.backends.mnist.backend import read_unet
 from composer_plugins.backends.mnist.denoiser import DESCRIPTION
 
 KINDS = {DESCRIPTION: "denoiser", "path.json": "mnist"}
@@ -37,20 +38,56 @@ class Run:
         """
         try:
             log = json.loads((folder / "log.json").read_text())
-            log["loss"], log["prediction"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise ValueError(
+                f"{folder / 'log.json'} cannot be read ({error.strerror}); name a folder that "
+                "`composer train` wrote"
+            ) from error
+        except ValueError:
+            log = None
+        if not _is_log(log):
             raise ValueError(
                 f"{folder} holds no intact log.json of a training; name a folder that "
                 "`composer train` wrote"
-            ) from error
-        found = {
-            int(path.name[6:]): path / "model" for path in folder.glob("epoch-[0-9][0-9][0-9]")
-        }
+            )
+        snapshots = (path for path in folder.glob("epoch-*") if path.name[6:].isdecimal())
+        found = {int(path.name[6:]): path / "model" for path in snapshots}
+        if (folder / "model").is_dir():  # written when the last epoch is done
+            found[log["epochs"]] = folder / "model"
         return cls(str(folder), log, dict(sorted(found.items())))
 
     @property
     def kind(self) -> str | None:
         """One of KINDS; None for another training, or if there is no epoch to show."""
-        models = list(self.epochs.values())[:1]
+        models = self.epochs.values()
         found = [kind for file, kind in KINDS.items() for m in models if (m / file).is_file()]
         return found[0] if found else None
+
+    @property
+    def place(self) -> str | None:
+        """The shipped network whose place its last one can take in the figures, if any."""
+        if self.kind == "denoiser":
+            return "pure noise" if self.log.get("pure_noise") else "denoiser"
+        if self.kind != "mnist" or self.model is None or not read_unet(self.model).num_classes:
+            return None
+        return "mnist" if self.log["prediction"] == "flow" else "mnist-ddpm"
+
+    def kept(self, name: str) -> str:
+        """The name that titles have for the shipped one, with what differs in this."""
+        sigma = self.log.get("sigma", 0.5)
+        return f"σ = {sigma:g}" if self.place == "denoiser" else name
+
+    @property
+    def model(self) -> Path | None:
+        """The folder of the network as it is at the last epoch there is."""
+        return list(self.epochs.values())[-1] if self.epochs else None
+
+
+def _is_log(log: object) -> bool:
+    """Whether this is what a training writes, as far as figures read it."""
+    if not isinstance(log, dict):
+        return False
+    loss = log.get("loss")
+    numbers = isinstance(loss, list) and all(type(value) in (int, float) for value in loss)
+    names = isinstance(log.get("prediction"), str) and isinstance(log.get("epochs"), int)
+    return bool(loss) and numbers and names

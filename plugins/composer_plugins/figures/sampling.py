@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from composer_plugins.backends.mnist.snapshots import plan
 from composer_plugins.cfg import CFG
 from composer_plugins.figures.films import Film
 from composer_plugins.figures.lab import Lab
 from composer_plugins.figures.sheets import Row, Sheet
 
-NAMES = {"mnist": "flow", "mnist-ddpm": "DDPM"}
 SCALES = (0.0, 1.0, 2.0, 5.0, 10.0)
 GUIDED = (2, 4, 7)
 """Digits that the guidance sweep asks for."""
@@ -30,8 +30,9 @@ def classes(lab: Lab, model: str) -> Sheet:
     asked = of_each_class(lab, model, SCALE, len(seeds)).transpose(0, 1)
     free = lab.sample(model, [], None, lab.seeds(10))
     rows = [Row(f"seed {seed}", strip) for seed, strip in zip(seeds, asked, strict=True)]
+    _, steps = plan(lab.models[model](), lab.effort.steps)
     return Sheet(
-        f"Samples by class, {NAMES[model]}, {lab.effort.steps} steps",
+        f"Samples by class, {lab.names[model]}, {steps} steps",
         [rows, [Row("no class", free)]],
         [str(digit) for digit in range(10)],
         f"Guidance {SCALE:g}. A row is one noise, told ten things, and keeps its slant and stroke. "
@@ -44,7 +45,7 @@ def guidance(lab: Lab, model: str) -> Sheet:
     seeds = lab.seeds(max(2, lab.effort.columns // 2))
     rows = [Row(f"scale {scale:g}", swept(lab, model, scale, seeds)) for scale in SCALES]
     return Sheet(
-        f"Guidance, {NAMES[model]}: uncond + scale · (cond - uncond)",
+        f"Guidance, {lab.names[model]}: uncond + scale · (cond - uncond)",
         [rows],
         [f"a {digit}" for digit in GUIDED for _ in seeds],
         "Scale 0 is not told the digit at all; 1 is the conditional model. More makes the digit "
@@ -68,7 +69,7 @@ def steps(lab: Lab, model: str) -> Sheet:
         for count in counts
     ]
     return Sheet(
-        f"Number of steps, {NAMES[model]}, asked for a {DIGIT}",
+        f"Number of steps, {lab.names[model]}, asked for a {DIGIT}",
         [rows],
         [f"seed {seed}" for seed in lab.seeds()],
         f"Guidance {SCALE:g}. In one step the model's answer is the mean of its class; what more "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from composer_plugins.backends import mnist
 from composer_plugins.backends.mnist.backend import read_unet
 from composer_plugins.backends.mnist.denoiser import load_denoiser
 from composer_plugins.figures.curves import Curves, Line, Panel, smoothed
+from composer_plugins.figures.denoiser import MEAN_DIGIT
+from composer_plugins.figures.drawn import shipped
 from composer_plugins.figures.lab import Lab
 from composer_plugins.figures.runs import Run
 from composer_plugins.figures.sampling import SCALE, of_each_class
@@ -55,19 +57,33 @@ def losses(lab: Lab) -> Curves:
 
 
 def denoiser_epochs(lab: Lab) -> Sheet:
-    """What a one-step denoiser makes of the same noisy digits after each epoch."""
-    digits = lab.digits(range(10))
-    groups = []
-    for run in _of_kind(lab, "denoiser"):
-        networks = {epoch: load_denoiser(model) for epoch, model in run.epochs.items()}
-        shown = next(iter(networks.values())).show(digits, lab.seed)
-        answers = [Row(_label(lab, run, epoch), net(shown)) for epoch, net in networks.items()]
-        groups.append([Row("digit", digits), Row("what it is shown", shown), *answers])
+    """What a one-step denoiser makes of the same noisy digits, or of noise alone, after each
+    epoch."""
+    runs = _of_kind(lab, "denoiser")
+    of_noise = [run for run in runs if run.place == "pure noise"]
+    captions = {
+        "Of noisy digits the first epoch finds the strokes; the others sharpen them and clear the "
+        "ground.": len(of_noise) < len(runs),
+        "Noise alone tells nothing of a digit: the answers approach the mean of all, E[x], "
+        "whatever is shown.": bool(of_noise),
+    }
     return Sheet(
         "The one-step denoiser, epoch by epoch",
-        groups,
-        caption="The first epoch finds the strokes; the others sharpen them and clear the ground.",
+        [_answers(lab, run) for run in runs],
+        caption=" ".join(words for words, said in captions.items() if said),
     )
+
+
+def _answers(lab: Lab, run: Run) -> list[Row]:
+    """What each epoch's network is shown and answers, beside what it should."""
+    digits = lab.digits(range(10))
+    networks = {epoch: load_denoiser(model) for epoch, model in run.epochs.items()}
+    shown = next(iter(networks.values())).show(digits, lab.seed)
+    answers = [Row(_label(lab, run, epoch), net(shown)) for epoch, net in networks.items()]
+    if run.place == "pure noise":
+        mean = shipped(MEAN_DIGIT).expand(len(digits), -1, -1, -1)
+        return [Row("noise z", shown), *answers, Row("E[x]", mean)]
+    return [Row("digit", digits), Row("what it is shown", shown), *answers]
 
 
 def samples_epochs(lab: Lab) -> Sheet:
@@ -79,8 +95,9 @@ def samples_epochs(lab: Lab) -> Sheet:
     return Sheet(
         "Samples, epoch by epoch",
         groups,
-        caption=f"The same noise in each row. A model of classes is asked for 0 to 9, guidance "
-        f"{SCALE:g}; one without makes what it likes of ten noises.",
+        caption=f"The same noise in each row, {lab.effort.steps} steps, or all of a DDPM whose "
+        f"path does not end in noise. A model of classes is asked for 0 to 9, guidance {SCALE:g}; "
+        "one without makes what it likes of ten noises.",
     )
 
 
@@ -92,7 +109,7 @@ def _samples(lab: Lab, model: Path) -> Tensor:
     return of_this.sample("trained", [], None, lab.seeds(10))
 
 
-def _of_kind(lab: Lab, kind: str) -> Iterable[Run]:
+def _of_kind(lab: Lab, kind: str) -> list[Run]:
     return [run for run in lab.runs if run.kind == kind]
 
 
