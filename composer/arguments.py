@@ -29,6 +29,13 @@ def positive(value: Any, name: str) -> float:
     return number
 
 
+def switch(value: Any, name: str) -> bool:
+    """True or False, and nothing that is merely like them."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
 def integer(value: Any, name: str, least: int) -> int:
     """A whole number of at least ``least``; numpy's integers are welcome, booleans are not."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

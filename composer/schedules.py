@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from composer.arguments import integer
+
 Spacing = Literal["leading", "trailing", "linspace"]
 
 
@@ -159,6 +161,7 @@ class DiscreteSchedule(Schedule):
         spacing: Spacing = "trailing",
     ) -> DiscreteSchedule:
         """alphas_cumprod = cumprod(1 - beta), beta linear from ``beta_start`` to ``beta_end``."""
+        integer(num_train_timesteps, "num_train_timesteps", least=1)
         betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
         return cls((1 - betas).cumprod(0), spacing)
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from safetensors import SafetensorError
 
 from composer_plugins.backends.mnist.data import load_mnist
 from composer_plugins.backends.mnist.presets import PRESETS
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_options import training_options
+from composer_plugins.writing import make_folder, require_file
 
 SNAPSHOTS = (1, 5, 10, 20)
 OBJECTIVES = ["flow", "ddpm", "ddpm-300", "ddpm-preconditioned"]
@@ -45,6 +47,7 @@ def one_sentence(command: F) -> F:
             ArithmeticError,
             RuntimeError,
             OSError,
+            SafetensorError,
         ) as error:
             raise click.ClickException(str(error)) from error
 
@@ -201,8 +204,8 @@ def judge(data: Path | None, out: Path, epochs: int, seed: int) -> None:
     """Train the classifier that judges samples; it never guides them."""
     from composer_plugins.backends.mnist.judge import accuracy, train_judge  # noqa: PLC0415
 
-    if out.is_dir():
-        raise ValueError(f"{out} is a folder; name the file to write")
+    require_file(out)
+    make_folder(out.parent)
     model = train_judge(*load_mnist("train", data), epochs=epochs, seed=seed)
     model.save(out)
     click.echo(f"test accuracy {accuracy(model, *load_mnist('test', data)):.4f}, wrote {out}")

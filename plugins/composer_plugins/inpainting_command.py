@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import torch
 from torch import Tensor
 
 from composer_plugins.backends.mnist.data import load_mnist, sample_digits, to_model
-from composer_plugins.backends.mnist.inpainting import METHODS, inpainted, recipe
+from composer_plugins.backends.mnist.inpainting import METHODS, inpainted, inpainter
 from composer_plugins.backends.mnist.judge import judge_hash, load_judge
 from composer_plugins.backends.mnist.samples import load_model
 from composer_plugins.commands import one_sentence
 from composer_plugins.evaluate_options import AS_JSON, DTYPE
-from composer_plugins.kept_table import KeptTable, Row, digest
+from composer_plugins.kept_table import KeptTable, Row, digest, recipe_of
 
 COLUMNS = "kept", "known_error", "unknown_error", "rows"
 CONDITIONS = {"the digit": True, "nothing": False}
@@ -70,7 +71,9 @@ def inpainting(
     model, judge = load_model(name, dtype), load_judge()
     right = float((judge.classify(digits) == labels).float().mean())
     # What cannot be done is refused before anything is.
-    recipes = {method: digest(recipe(model.backend, method, steps)) for method in methods}
+    blank = torch.full((1, 1, 28, 28), -1.0)
+    samplers = {method: inpainter(model.backend, method, blank, steps) for method in methods}
+    recipes = {method: digest(recipe_of(sampler)) for method, sampler in samplers.items()}
     click.echo(f"{len(digits)} test digits, {steps} steps, {dtype}")
     click.echo(f"the judge reads {right:.3f} of the digits as they are")
     of_all = {
@@ -80,7 +83,7 @@ def inpainting(
         "digits": "shipped" if data is None else "test",
         "weights": model.weights,
         "dtype": dtype,
-        "judge": judge_hash(),
+        "judge": judge_hash(judge),
     }
     for told, conditional in CONDITIONS.items():
         click.echo(f"the model is told {told}")

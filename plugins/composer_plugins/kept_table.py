@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from composer import Sampler
+from composer.recipes import describe
 from composer_plugins.writing import require_file, write_atomically
 
 Row = dict[str, Any]
@@ -65,6 +67,12 @@ def _rows(file: Path) -> list[Row]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{file} holds no table; name another file")
     return rows
+
+
+def recipe_of(sampler: Sampler) -> dict[str, Any]:
+    """What a name in a table stands for, that a line is not taken for one of another meaning."""
+    whole = describe(sampler, None, ())
+    return {name: whole[name] for name in ("plugins", "solver", "num_inference_steps")}
 
 
 def digest(recipe: Any) -> str:

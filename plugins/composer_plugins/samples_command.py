@@ -26,7 +26,8 @@ from composer_plugins.backends.mnist.samples import (
 )
 from composer_plugins.commands import one_sentence
 from composer_plugins.evaluate_options import AS_JSON, DTYPE
-from composer_plugins.kept_table import KeptTable, Row
+from composer_plugins.kept_table import KeptTable, Row, recipe_of
+from composer_plugins.writing import require_folder
 
 NAMES = "model", "solver", "guidance"
 COLUMNS = (
@@ -103,27 +104,40 @@ def samples(
     frechet: distance from the 10,000 test digits in the features of the judge, which falls with
     --count; beside it, in the first line, that of as many train digits. precision, recall,
     coverage: how far samples lie among test digits, and test digits among samples. right: share
-    read as the digit asked for; worst: that of the worst digit. rows: network rows an image.
+    read as the digit asked for; worst: that of the worst digit; neither of a model that was trained
+    without classes. rows: network rows an image.
 
     A line is written to --json as it is done, and one that is there already is not done again;
     samples in --keep are used again, also by a larger --count.
     """
     table = KeptTable.read(as_json)
+    if keep is not None:
+        require_folder(keep)
+    if first_seed + count > 2**32:
+        raise ValueError(
+            f"--first-seed {first_seed} leaves no {count} seeds below 2**32; take a smaller one"
+        )
     if weak is None and "autoguidance" in guidances:
         raise ValueError("--guidance autoguidance needs a weaker model; name it by --weak")
     loaded = [load_model(name, dtype, weak) for name in models]
     settings = list(dict.fromkeys(_settings(solvers, steps, guidances, scales)))
     for model, setting in itertools.product(loaded, settings):
-        setting.sampler(model.backend)  # what cannot be sampled is refused before anything is
+        setting.require_possible(model)  # before anything is sampled
     judge = load_judge()
     reference = shipped_reference() if data is None else reference_of(judge, (count,), data)
     floor = reference.floors.get(count)
-    click.echo(f"{count} samples a line, {dtype}, judge {judge_hash()[:12]}")
+    if floor is None:
+        click.echo(
+            f"no floor is shipped for {count} samples, but for "
+            f"{', '.join(map(str, reference.floors))}; --data measures it"
+        )
+    click.echo(f"{count} samples a line, {dtype}, judge {judge_hash(judge)[:12]}")
     click.echo(" ".join((*(f"{name:12}" for name in NAMES), *(f"{n:>9}" for n in COLUMNS))))
     if floor is not None:
         click.echo(_line({"model": "train digits", **asdict(floor)}))
+    of_all = {"count": count, "first_seed": first_seed, "judge": judge_hash(judge)}
     for model, setting in itertools.product(loaded, settings):
-        key = _key(model, setting, count, first_seed)
+        key = {**_key(model, setting), **of_all}
         row = table.find(key, needed=() if data is None else ["recall"])
         if row is None:
             made = sampled(model, setting, range(first_seed, first_seed + count), keep)
@@ -143,23 +157,21 @@ def _settings(
         yield Setting(solver, count, scale, "none" if scale == 1 else guidance)
 
 
-def _key(model: Model, setting: Setting, count: int, first_seed: int) -> Row:
-    """What makes a line the same line."""
+def _key(model: Model, setting: Setting) -> Row:
+    """What, beside what is said of all lines, makes one the same line."""
     return {
         "model": model.name,
         **asdict(setting),
-        "count": count,
-        "first_seed": first_seed,
         "weights": model.weights,
         "dtype": model.dtype,
-        "recipe": setting.recipe(model.backend),
-        "judge": judge_hash(),
+        "recipe": recipe_of(setting.sampler(model.backend)),
     }
 
 
 def _line(row: Row) -> str:
-    accuracy = row["accuracy"]
-    shown = {**row, "right": sum(accuracy) / len(accuracy), "worst": min(accuracy)}
+    shown = dict(row)
+    if accuracy := row.get("accuracy"):  # none of a model that is not told the digit
+        shown |= {"right": sum(accuracy) / len(accuracy), "worst": min(accuracy)}
     names = (f"{shown.get(name, ''):12}" for name in NAMES)
     return " ".join((*names, *(f"{_figure(shown.get(name)):>9}" for name in COLUMNS)))
 

@@ -32,9 +32,11 @@ from composer_plugins.training_data import DataSource, generator_of
 from composer_plugins.training_processes import Processes
 from composer_plugins.training_schedules import LR_SCHEDULES
 from composer_plugins.training_weights import require_sound, warm_average
-from composer_plugins.writing import make_folder, write_atomically
+from composer_plugins.writing import make_folder, require_folder, write_atomically
 
 CHECKPOINT = "checkpoint.pt"
+MODEL = "model"
+"""The folder that a Writer puts the network in."""
 Writer = Callable[[nn.Module, Path], None]
 """Writes a trained network, and what it makes, into a folder."""
 
@@ -153,6 +155,9 @@ class Trainer:
                 folder for each inside ``folder``, and at the end, with ``folder`` itself.
         """
         make_folder(self.folder)
+        for folder in (self.folder, *map(self._snapshot, self.config.snapshots)):
+            require_folder(folder)
+            require_folder(folder / MODEL)
         self._resume()
         shown = progress and self.processes.main
         bar = tqdm(total=self.total_steps, initial=self.step, disable=not shown, desc="train")
@@ -173,7 +178,7 @@ class Trainer:
             if saves or within == 0:
                 require_sound(self.model, self.step)
             if within == 0 and epoch in self.config.snapshots:
-                self._write(write, self.averaged(), self.folder / f"epoch-{epoch:03}")
+                self._write(write, self.averaged(), self._snapshot(epoch))
             # After the snapshot: one that a kill cuts short is then written again.
             if saves:
                 self._save()
@@ -254,6 +259,9 @@ class Trainer:
             "schedule": type(self.objective.schedule).__name__,
             "prediction": self.objective.prediction.name,
         }
+
+    def _snapshot(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:03}"
 
     def _write(self, write: Writer | None, network: nn.Module, folder: Path) -> None:
         if write is not None and self.processes.main:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from composer import UnknownNameError
+from composer.arguments import finite, finite_list, integer, positive, sequence, switch
 from composer_plugins.training_schedules import LR_SCHEDULES
 
 
@@ -43,24 +43,34 @@ class TrainingConfig:
     snapshots: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
-            raise ValueError("epochs, batch_size and checkpoint_every must be at least 1")
-        if not 0 <= self.class_drop <= 1 or not 0 <= self.ema_decay < 1:
-            raise ValueError("class_drop must be in [0, 1] and ema_decay in [0, 1)")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        for name in ("epochs", "batch_size", "checkpoint_every"):
+            integer(getattr(self, name), name, least=1)
+        if integer(self.seed, "seed", least=0) >= 2**32:
+            raise ValueError(f"seed must be from 0 to 2**32 - 1, got {self.seed}")
+        positive(self.learning_rate, "learning_rate")
+        if not 0 <= finite(self.class_drop, "class_drop") <= 1:
+            raise ValueError(f"class_drop must be in [0, 1], got {self.class_drop}")
+        _decay(self.ema_decay, "ema_decay")
+        for beta in _pair(self.adam_betas, "adam_betas"):
+            _decay(beta, "each of adam_betas")
+        if self.logit_normal is not None:
+            _, spread = _pair(self.logit_normal, "logit_normal")
+            positive(spread, "the spread of logit_normal")
+        for epoch in sequence(self.snapshots, "snapshots"):
+            integer(epoch, "each of snapshots", least=1)
         if self.lr_schedule not in LR_SCHEDULES:
             raise UnknownNameError("lr_schedule", self.lr_schedule, LR_SCHEDULES)
-        if not all(0 <= beta < 1 for beta in self.adam_betas):
-            raise ValueError(f"adam_betas must be in [0, 1), got {self.adam_betas}")
-        if any(epoch < 1 for epoch in self.snapshots):
-            raise ValueError(f"snapshots must be of epochs from 1 on, got {self.snapshots}")
-        if self.logit_normal is not None:
-            mean, spread = self.logit_normal
-            if not (math.isfinite(mean) and 0 < spread < math.inf):
-                raise ValueError(
-                    "logit_normal needs a finite mean and a positive spread, got "
-                    f"{mean} and {spread}"
-                )
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be from 0 to 2**32 - 1, got {self.seed}")
+        if self.bf16 is not None:
+            switch(self.bf16, "bf16")
+
+
+def _pair(values: object, name: str) -> tuple[float, float]:
+    numbers = finite_list(values, name)
+    if len(numbers) != 2:
+        raise ValueError(f"{name} must be two numbers, got {values!r}")
+    return numbers[0], numbers[1]
+
+
+def _decay(value: object, name: str) -> None:
+    if not 0 <= finite(value, name) < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value!r}")

@@ -24,7 +24,9 @@ class DataSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FixedImages:
-    """A set of images, each seen once an epoch, in an order that is drawn anew for every epoch.
+    """A set of images, each seen at most once an epoch, in an order drawn anew for every epoch.
+
+    What does not fill a batch at the end of an order is left out of that epoch.
 
     Args:
         images: uint8 (N, H, W) or (N, C, H, W).

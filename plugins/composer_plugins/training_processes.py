@@ -34,8 +34,14 @@ class Processes:
     def launched(cls, device: str) -> Processes:
         """Those that ``accelerate launch``, or torchrun, started this one among."""
         place = device_of(device)
-        if os.environ.get("WORLD_SIZE", "1") == "1":
+        count = os.environ.get("WORLD_SIZE", "1")
+        if count == "1":
             return cls(place)
+        if not count.isdecimal():
+            raise ValueError(
+                f"WORLD_SIZE must be the number of processes, got {count!r}; start them by "
+                "`accelerate launch`, or unset it"
+            )
         try:
             from accelerate import Accelerator  # noqa: PLC0415  # an extra
         except ImportError as error:

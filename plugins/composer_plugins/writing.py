@@ -42,6 +42,12 @@ def require_file(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a folder; name a file")
 
 
+def require_folder(path: Path) -> None:
+    """Refuse a folder to write into that is something else; it need not be there yet."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file; name a folder")
+
+
 def make_folder(path: Path) -> Path:
     """The folder, made if need be.
 

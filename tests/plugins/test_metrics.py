@@ -6,10 +6,12 @@ import math
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from composer import get_transform
+from composer_plugins import anagrams_command
 from composer_plugins.backends.mnist import ReadsAs, sample_digits
-from composer_plugins.backends.mnist.evaluate import Anagrams
+from composer_plugins.backends.mnist.evaluate import PAIRS, Anagrams
 from composer_plugins.backends.mnist.judge import load_chooser, load_judge
 from composer_plugins.evaluate_commands import evaluate
 from composer_plugins.metrics import alignment, concealment, log_probabilities, views_correct
@@ -118,27 +120,55 @@ def test_best_of_takes_the_chosen_of_each_group():
     assert found.best_of(4) == 1.0  # ties go to the first
 
 
-def test_the_command_prints_and_writes_a_row_a_pair(tmp_path, monkeypatch):
-    import composer_plugins.evaluate_commands as commands
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """The command over two pairs, of two seeds each."""
+    monkeypatch.setattr(anagrams_command, "PAIRS", PAIRS[:2])
+    options = ["anagrams", "--transform", "flip", "--seeds", 2, "--best-of", 2]
 
-    few = list(commands.all_pairs.__globals__["PAIRS"][:2])
-    whole = commands.all_pairs
-    monkeypatch.setattr(commands, "all_pairs", lambda *a: whole(*a, pairs=few))
-    out = tmp_path / "table.json"
-    options = ["anagrams", "--transform", "flip", "--seeds", "2", "--best-of", "2"]
-    result = CliRunner().invoke(evaluate, [*options, "--json", str(out)])
-    assert result.exit_code == 0, result.output
-    rows = json.loads(out.read_text())
-    assert [row["pair"] for row in rows] == [list(p) for p in few]
+    def run(*more):
+        done = CliRunner().invoke(evaluate, [*map(str, (*options, *more))])
+        assert "Traceback" not in done.output
+        return done
+
+    return run
+
+
+def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch):
+    file = tmp_path / "table.json"
+    done = table("--json", file)
+    assert done.exit_code == 0, done.output
+    rows = json.loads(file.read_text())
+    assert [row["pair"] for row in rows] == [[0, 0], [0, 1]]
     assert all(0 <= row["correct"] <= 1 and row["rows"] > 0 for row in rows)
-    assert "mean of unequal 1" in result.output
-    for bad, words in (
+    assert "mean of unequal 1" in done.output
+    # One that was stopped goes on, and ends as if it had not been.
+    file.write_text(json.dumps(rows[:1]))
+    made, whole = [], anagrams_command.judged
+    monkeypatch.setattr(anagrams_command, "judged", lambda *a: made.append(a[2]) or whole(*a))
+    assert table("--json", file).output == done.output
+    assert made == [{"identity": 0, "flip": 1}]
+    assert json.loads(file.read_text()) == rows
+    table("--json", file, "--gallery", tmp_path / "best.png")
+    assert len(made) == 3  # a picture needs the images of all
+    assert Image.open(tmp_path / "best-flip.png").width > 28
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
         (["--best-of", "3"], "at least as many"),
         (["--transform", "flop"], "did you mean flip"),
         (["--transform", "identity"], "cannot read as two digits"),
         (["--transform", "orthogonal"], "Orthogonal"),
-        (["--gallery", str(tmp_path / "no" / "x")], "is no folder"),
-    ):
-        result = CliRunner().invoke(evaluate, [*options, *bad])
-        assert result.exit_code == 1
-        assert words in result.output
+        (["--gallery", "no/x"], "is no folder"),
+        (["--json", "."], "is a folder; name a file"),
+        (["--json", "no/x.json"], "is no folder"),
+        (["--model", "nouns"], "holds no model of `composer train mnist`"),
+    ],
+)
+def test_what_cannot_be_measured_is_a_sentence(table, monkeypatch, bad, words):
+    monkeypatch.setattr(anagrams_command, "judged", None)  # said before anything is sampled
+    done = table(*bad)
+    assert done.exit_code == 1
+    assert words in done.output

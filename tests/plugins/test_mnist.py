@@ -332,6 +332,11 @@ def test_an_unreachable_mirror_says_what_to_do(small_mnist):
 def test_a_missing_or_damaged_file_is_named(small_mnist, tmp_path):
     with pytest.raises(DataError, match="holds neither train-images-idx3-ubyte.gz nor"):
         load_mnist("train", tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file; name the folder of the four"):
+        load_mnist("train", tmp_path / "file")
+    with pytest.raises(ValueError, match="split must be one of .*, got 'tset'"):
+        load_mnist("tset", small_mnist)
     (small_mnist / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"xyz"))
     with pytest.raises(DataError, match="train-labels-idx1-ubyte.gz is damaged: its md5"):
         load_mnist("train", small_mnist)

@@ -1,5 +1,6 @@
 """``composer evaluate samples``: what it samples, keeps, compares and refuses."""
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -10,13 +11,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from composer import Sampler
+from composer import UNCONDITIONAL, Sampler
 from composer.testing import IdentityBackend
 from composer_plugins import samples_command
 from composer_plugins.backends.mnist import quality as quality_module
 from composer_plugins.backends.mnist import sample_digits
 from composer_plugins.backends.mnist import samples as samples_module
-from composer_plugins.backends.mnist.judge import judge_hash, load_judge
+from composer_plugins.backends.mnist.judge import Judge, judge_hash, load_judge
 from composer_plugins.backends.mnist.quality import (
     FLOOR_COUNTS,
     balanced,
@@ -66,8 +67,8 @@ def digits(monkeypatch):
 
 
 def test_the_judge_is_the_frozen_one_and_its_features_are_what_its_last_layer_reads():
-    assert judge_hash() == JUDGE
     judge, (images, _) = load_judge(), sample_digits()
+    assert judge_hash(judge) == JUDGE
     features = judge.embed(images[:8])
     assert features.shape == (8, 128)
     torch.testing.assert_close(judge.head(features), judge(images[:8]))
@@ -182,7 +183,7 @@ def test_the_reference_is_written_and_read_and_belongs_to_its_judge(digits, tmp_
     assert [vars(floor) for floor in again.floors.values()] == [
         {**vars(floor), "accuracy": [*floor.accuracy]} for floor in reference.floors.values()
     ]
-    monkeypatch.setattr(quality_module, "judge_hash", lambda: "another")
+    monkeypatch.setattr(quality_module, "judge_hash", lambda judge: "another")
     with pytest.raises(ValueError, match="is of another judge"):
         shipped_reference()
 
@@ -264,7 +265,10 @@ def test_what_is_done_is_not_done_again_until_the_data_can_say_more(command, mod
         (["--json", "no/folder/x.json"], "is no folder; make it first"),
         (["--json", "{damaged}"], "is no JSON"),
         (["--json", "{other}"], "holds no table; name another file"),
-        (["--scale", "20", "--guidance", "cfg++"], "CFGPlusPlus: scale must be in [0, 1]"),
+        (["--json", "."], "is a folder; name a file"),
+        (["--keep", "{other}"], "is a file; name a folder"),
+        (["--first-seed", "4294967290"], "leaves no 500 seeds below 2**32; take a smaller one"),
+        (["--scale", "20", "--guidance", "cfg++"], "cfg++ takes scales from 0 to 12.5, got 20"),
         (["--guidance", "autoguidance"], "name it by --weak"),
         (["--count", "301", "--data", "x"], "there are 300 train digits, got 301"),
     ],
@@ -283,3 +287,57 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
     done = CliRunner().invoke(evaluate, ["samples", "--model", str(tmp_path)])
     assert done.exit_code == 1
     assert "(no path.json)" in done.output
+
+
+class TimeOnly(Counted):
+    """As a model that was trained without classes."""
+
+    def encode(self, condition):
+        if condition is not UNCONDITIONAL:
+            raise ValueError("the model was trained without classes")
+        return super().encode(condition)
+
+
+def test_a_model_without_classes_is_measured_by_how_its_samples_lie(command, model, tmp_path):
+    file = tmp_path / "table.json"
+    object.__setattr__(model, "backend", TimeOnly((1, 28, 28), dtype=torch.float32))
+    options = ["--solver", "euler", "--steps", 2, "--count", 100, "--json", file]
+    done = command(*options, "--scale", 1)
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(file.read_text())
+    assert row["accuracy"] is None
+    assert (row["rows"], row["frechet"] > 5) == (2, True)
+    assert done.output.splitlines()[-1].split()[-2:] == ["-", "-"]
+    spent = model.backend.rows
+    refused = command(*options, "--scale", 1, "--scale", 2)
+    assert refused.exit_code == 1
+    assert "was trained without classes, which cfg guides towards; take --scale 1" in refused.output
+    assert model.backend.rows == spent
+
+
+def test_a_count_without_a_floor_is_said(command):
+    done = command("--solver", "euler", "--steps", 1, "--scale", 1, "--count", 101)
+    assert "no floor is shipped for 101 samples, but for 100, 200, 500," in done.output
+
+
+def test_qualities_compare_only_under_one_judge_and_with_all_digits(digits):
+    judge, (pixels, labels) = load_judge(), digits
+    reference = shipped_reference()
+    with pytest.raises(ValueError, match=r"each of the ten, and \[7\] are not there"):
+        quality(judge, pixels, labels.masked_fill(labels == 7, 1), reference)
+    assert quality(judge, pixels, None, reference).accuracy is None
+    with pytest.raises(ValueError, match="reference is of another judge"):
+        quality(Judge().eval(), pixels, labels, reference)
+
+
+def test_a_judge_is_hashed_as_its_file_is(tmp_path):
+    judge = Judge()
+    judge.save(tmp_path / "judge.safetensors")
+    written = (tmp_path / "judge.safetensors").read_bytes()
+    assert judge_hash(judge) == hashlib.sha256(written).hexdigest() != JUDGE
+    again = load_judge(tmp_path / "judge.safetensors")
+    assert judge_hash(again) == judge_hash(judge)
+    (tmp_path / "junk").write_text("junk")
+    for name in ("junk", "nothing"):
+        with pytest.raises(ValueError, match=f"{name} holds no judge .*; name a file that"):
+            load_judge(tmp_path / name)

@@ -266,6 +266,44 @@ def test_bad_settings_are_refused(options):
         TrainingConfig(**options)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epochs": 1.5},
+        {"epochs": True},
+        {"batch_size": 2.5},
+        {"checkpoint_every": None},
+        {"seed": "0"},
+        {"learning_rate": "fast"},
+        {"adam_betas": 0.9},
+        {"snapshots": 3},
+        {"bf16": "yes"},
+    ],
+)
+def test_settings_of_another_kind_are_refused(options):
+    with pytest.raises(TypeError, match=f"{next(iter(options))} must be .*, got "):
+        TrainingConfig(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"epochs": float("nan")}, {"adam_betas": (0.9,)}, {"logit_normal": (0, 0)}, {"seed": 2**32}],
+)
+def test_settings_that_mean_nothing_are_refused(options):
+    with pytest.raises((ValueError, TypeError), match=next(iter(options))):
+        TrainingConfig(**options)
+
+
+@pytest.mark.parametrize("place", ["epoch-001", "model", "epoch-001/model"])
+def test_what_is_in_the_way_is_found_before_training(tmp_path, place):
+    run = trainer(tmp_path, epochs=1, snapshots=(1,))
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).touch()
+    with pytest.raises(NotADirectoryError, match=f"{place} is a file; name a folder"):
+        run.run(progress=False)
+    assert run.step == 0
+
+
 def test_an_unknown_schedule_names_the_nearest():
     with pytest.raises(LookupError, match="lr_schedule 'exponentail'; did you mean exponential"):
         TrainingConfig(lr_schedule="exponentail")

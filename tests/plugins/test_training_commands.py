@@ -155,10 +155,10 @@ def test_the_denoisers_defaults_are_the_courses(asked):
     ("arguments", "sentence"),
     [
         (["mnist", "--data", "nowhere"], "holds neither train-images"),
-        (["mnist", "--epochs", "0"], "epochs, batch_size and checkpoint_every must be at least 1"),
+        (["mnist", "--epochs", "0"], "epochs must be an integer of at least 1, got 0"),
         (["mnist", "--limit", "40"], "40 images do not fill one batch of 64"),
         (["mnist", "--init", "nowhere"], "nowhere holds no model of `composer train mnist`"),
-        (["denoiser", "--sigma", "-1"], "sigma must be a finite number of at least 0, got -1"),
+        (["denoiser", "--sigma", "-1"], "sigma must be at least 0, got -1"),
         (["denoiser", "--init", "nowhere"], "nowhere holds no model of `composer train denoiser`"),
     ],
 )

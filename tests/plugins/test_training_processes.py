@@ -14,6 +14,7 @@ from composer.schedules import FlowSchedule
 from composer_plugins.training import Objective, Trainer
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import FixedImages
+from composer_plugins.training_processes import Processes
 
 
 class Affine(nn.Module):
@@ -93,3 +94,9 @@ def test_two_processes_find_what_one_finds(tmp_path):
         "epoch-001",
         "epoch-001/written-by-0.pt",
     }
+
+
+def test_a_number_of_processes_must_be_one(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with pytest.raises(ValueError, match="WORLD_SIZE must be the number of processes, got 'many'"):
+        Processes.launched("cpu")

@@ -39,6 +39,8 @@ def device_of(name: str) -> torch.device:
         ValueError: no such name, or a device that this machine lacks.
     """
     try:
+        if not isinstance(name, str):
+            raise TypeError("a device is a name")  # torch takes a number for a GPU's
         place = torch.device(name)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device {name!r} is none that torch knows; use 'cpu'") from error

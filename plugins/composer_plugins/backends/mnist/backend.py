@@ -166,7 +166,7 @@ def _read(folder: Path, device: torch.device, dtype: torch.dtype, share: bool) -
         schedule = SCHEDULES[options.pop("type")](**options)
         prediction = PREDICTIONS[path["prediction"]]
         network = PREDICTIONS[path.get("network", path["prediction"])]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'path.json'} is damaged ({error!r}); train anew") from error
     settings = device, dtype, share
     if network == prediction:

@@ -21,7 +21,8 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from composer_plugins.writing import write_atomically
+from composer.arguments import choice
+from composer_plugins.writing import make_folder, write_atomically
 
 Split = Literal["train", "test"]
 
@@ -57,8 +58,10 @@ def load_mnist(
             which missing files are downloaded from ``mirror``.
 
     Raises:
+        ValueError: no such split.
         DataError: a file is missing, does not match its checksum, or cannot be downloaded.
     """
+    choice(split, "split", _PREFIX)
     images = _idx(_read(f"{_PREFIX[split]}-images-idx3-ubyte", folder, mirror))
     labels = _idx(_read(f"{_PREFIX[split]}-labels-idx1-ubyte", folder, mirror))
     return torch.from_numpy(images), torch.from_numpy(labels).long()
@@ -80,7 +83,9 @@ def _read(name: str, folder: str | Path | None, mirror: str) -> bytes:
     root = Path(chosen) if chosen else cache_folder()
     for path in (root / f"{name}.gz", root / name):
         if path.is_file():
-            return _checked(path.read_bytes(), name, str(path))
+            return _checked(_content(path), name, str(path))
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root} is a file; name the folder of the four MNIST idx files")
     if chosen:
         raise DataError(
             f"{root} holds neither {name}.gz nor {name}; put the four MNIST idx files there, "
@@ -101,9 +106,16 @@ def _download(name: str, root: Path, mirror: str) -> bytes:
             "name their folder in COMPOSER_MNIST"
         ) from error
     raw = _checked(packed, name, url)
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     write_atomically(root / f"{name}.gz", lambda path: path.write_bytes(packed))
     return raw
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); let it be read") from error
 
 
 def _checked(content: bytes, name: str, source: str) -> bytes:

@@ -11,7 +11,6 @@ has twice that: :func:`noised`.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -22,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from composer.arguments import finite, switch
 from composer_plugins.backends.mnist.backend import read_unet
 from composer_plugins.backends.mnist.folded import FoldedUNet
 from composer_plugins.backends.mnist.unet import MnistUNet
@@ -44,8 +44,9 @@ class FixedNoise:
     pure_noise: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sigma < math.inf:
-            raise ValueError(f"sigma must be a finite number of at least 0, got {self.sigma}")
+        if finite(self.sigma, "sigma") < 0:
+            raise ValueError(f"sigma must be at least 0, got {self.sigma}")
+        switch(self.pure_noise, "pure_noise")
 
     def __str__(self) -> str:
         return "noise alone" if self.pure_noise else f"sigma {self.sigma:g}"

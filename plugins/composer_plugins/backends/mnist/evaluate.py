@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import NamedTuple
 
@@ -80,6 +80,18 @@ def anagram_stack(
     return [best, Anagram(views), CFG(scale)]
 
 
+def anagram_sampler(
+    backend: Backend,
+    views: Mapping[str, int],
+    stack: Iterable[object] | None = None,
+    solver: Solver | None = None,
+    num_inference_steps: int = ANAGRAM_STEPS,
+) -> Sampler:
+    """What :func:`anagrams` samples with."""
+    plugins = anagram_stack(views) if stack is None else stack
+    return Sampler(backend, plugins, solver, num_inference_steps, MAX_ROWS)
+
+
 def anagrams(
     backend: Backend,
     judge: Judge,
@@ -94,8 +106,8 @@ def anagrams(
     Args:
         stack: the plugins; None for :func:`anagram_stack`.
     """
-    plugins = anagram_stack(views) if stack is None else stack
-    result = Sampler(backend, plugins, solver, num_inference_steps, MAX_ROWS).sample(seeds=seeds)
+    sampler = anagram_sampler(backend, views, stack, solver, num_inference_steps)
+    result = sampler.sample(seeds=seeds)
     x = result.x.clamp(-1, 1)
     return Anagrams(
         views,
@@ -106,15 +118,3 @@ def anagrams(
         ReadsAs(views)(x),
         result.stats.rows / len(seeds),
     )
-
-
-def all_pairs(
-    backend: Backend,
-    judge: Judge,
-    transform: str,
-    seeds: Sequence[int],
-    pairs: Iterable[tuple[int, int]] = PAIRS,
-) -> Iterator[Anagrams]:
-    """Anagrams of each pair (upright digit, digit seen through ``transform``)."""
-    for upright, turned in pairs:
-        yield anagrams(backend, judge, {"identity": upright, transform: turned}, seeds)

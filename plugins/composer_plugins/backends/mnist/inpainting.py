@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from composer import UNCONDITIONAL, Sampler
 from composer.backends import Backend
-from composer.recipes import describe
 from composer_plugins.backends.mnist.judge import Judge
 from composer_plugins.ddnm import DDNM
 from composer_plugins.inpaint import Inpaint
@@ -32,16 +31,14 @@ METHODS: dict[str, Callable[[Tensor, Tensor], object]] = {
 """{name: the plugin for digits (B, 1, 28, 28) and a mask (28, 28)}."""
 
 
-def recipe(backend: Backend, method: str, num_inference_steps: int) -> dict[str, Any]:
-    """What the name of a method stands for, over a blank digit.
+def inpainter(backend: Backend, method: str, digits: Tensor, num_inference_steps: int) -> Sampler:
+    """What makes digits (B, 1, 28, 28) whole by the method of a name.
 
     Raises:
         ValueError: it cannot be done in so few steps.
     """
-    plugin = METHODS[method](torch.full((1, 1, 28, 28), -1.0), lower_half())
-    sampler = Sampler(backend, [plugin], None, num_inference_steps, MAX_ROWS)
-    whole = describe(sampler, None, ())
-    return {name: whole[name] for name in ("plugins", "solver")}
+    plugin = METHODS[method](digits, lower_half())
+    return Sampler(backend, [plugin], None, num_inference_steps, MAX_ROWS)
 
 
 class Inpainted(NamedTuple):
@@ -91,8 +88,7 @@ def inpainted(
     groups: Sequence[int] = sorted(set(labels.tolist())) if conditional else [-1]
     for label in groups:
         chosen = (labels == label).nonzero()[:, 0] if conditional else torch.arange(len(labels))
-        plugin = METHODS[method](digits[chosen], mask)
-        sampler = Sampler(backend, [plugin], None, num_inference_steps, MAX_ROWS)
+        sampler = inpainter(backend, method, digits[chosen], num_inference_steps)
         result = sampler.sample(label if conditional else UNCONDITIONAL, chosen.tolist())
         x[chosen], rows = result.x.to(x), rows + result.stats.rows
     gap = (x.clamp(-1, 1) - digits).abs()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,31 +52,50 @@ class Judge(nn.Module):
     def save(self, file: Path) -> None:
         """Write float16 safetensors."""
         make_folder(file.parent)
-        weights = {k: v.half() for k, v in self.state_dict().items()}
-        write_atomically(file, lambda path: save_file(weights, path))
+        write_atomically(file, lambda path: save_file(self.half_weights(), path))
+
+    def half_weights(self) -> dict[str, Tensor]:
+        """What is saved."""
+        return {k: v.half() for k, v in self.state_dict().items()}
 
 
 def load_judge(file: Path | None = None) -> Judge:
-    """The judge from a file, by default the shipped one, which only ever reports."""
-    return _load(JUDGE, file)
+    """The judge from a file, by default the shipped one, which only ever reports.
+
+    Raises:
+        ValueError: the file holds no judge.
+    """
+    if file is not None:
+        return _read(file)
+    with as_file(files(__package__) / "weights" / JUDGE) as shipped:
+        return _read(shipped)
 
 
-def judge_hash() -> str:
-    """sha256 of the shipped judge's file: figures by one judge do not compare with another's."""
-    return hashlib.sha256((files(__package__) / "weights" / JUDGE).read_bytes()).hexdigest()
+def judge_hash(judge: Judge) -> str:
+    """sha256 of the file that it is saved as: figures by one judge do not compare with another's.
+
+    Computed anew from the weights, so that it is of what judges.
+    """
+    return hashlib.sha256(save(judge.half_weights())).hexdigest()
 
 
 @functools.cache
 def load_chooser() -> Judge:
     """The shipped network that chooses among samples: trained like the judge, from another seed,
     on other noise and shifts, and for fewer epochs; 99.4 % on the test digits."""
-    return _load("chooser.safetensors")
+    with as_file(files(__package__) / "weights" / "chooser.safetensors") as shipped:
+        return _read(shipped)
 
 
-def _load(shipped: str, file: Path | None = None) -> Judge:
+def _read(file: Path) -> Judge:
     judge = Judge()
-    with as_file(files(__package__) / "weights" / shipped) as path:
-        judge.load_state_dict(load_file(file or path))
+    try:
+        judge.load_state_dict(load_file(file))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        what = str(error).splitlines()[0].rstrip(".:")
+        raise ValueError(
+            f"{file} holds no judge ({what}); name a file that `composer train judge` wrote"
+        ) from error
     return judge.float().eval().requires_grad_(False)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,13 +18,13 @@ from torch import Tensor
 from composer import Sampler, load_backend
 from composer.backends import Backend
 from composer.images import to_pixels
-from composer.recipes import describe
 from composer.solvers import DDPM, DPMSolverPP, Euler, Heun, Solver
 from composer_plugins.apg import APG
 from composer_plugins.autoguidance import Autoguidance
 from composer_plugins.backends.with_weak import WithWeak
 from composer_plugins.cfg import CFG
 from composer_plugins.cfg_plus_plus import CFGPlusPlus
+from composer_plugins.kept_table import recipe_of
 from composer_plugins.rescale import Rescale
 from composer_plugins.spaced import Spaced
 from composer_plugins.thresholding import DynamicThreshold
@@ -51,11 +51,14 @@ GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "apg": lambda scale: [APG(CFG(scale))],
     "rescale": lambda scale: [Rescale(CFG(scale))],
     "threshold": lambda scale: [DynamicThreshold(), CFG(scale)],
-    "cfg++": lambda scale: [CFGPlusPlus(scale / 12.5)],
+    "cfg++": lambda scale: [CFGPlusPlus(_paper_scale(scale))],
     "autoguidance": lambda scale: [Autoguidance(scale)],
 }
 """{name: the plugins for a guidance scale}; CFG++'s own scale, to 1, is that at which its paper
 compares it. Autoguidance needs a model with a weak one beside it."""
+
+UNGUIDED = "none", "autoguidance"
+"""Those that lead towards no class."""
 
 SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm"}
 
@@ -80,10 +83,18 @@ class Setting:
         plugins = GUIDANCES[self.guidance](self.scale)
         return Sampler(backend, plugins, SOLVERS[self.solver], self.steps, MAX_ROWS)
 
-    def recipe(self, backend: Backend) -> dict[str, Any]:
-        """What the names stand for: samples by the same names and another recipe are others."""
-        whole = describe(self.sampler(backend), None, ())
-        return {name: whole[name] for name in ("plugins", "solver", "num_inference_steps")}
+    def require_possible(self, model: Model) -> None:
+        """Raise what sampling would, before anything is sampled.
+
+        Raises:
+            ValueError: plugins refuse it, or it guides a model that was trained without classes.
+        """
+        self.sampler(model.backend)
+        if self.guidance not in UNGUIDED and not model.conditional:
+            raise ValueError(
+                f"{model.name} was trained without classes, which {self.guidance} guides towards; "
+                "take --scale 1, or --guidance autoguidance"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +113,24 @@ class Model:
     weights: str
     dtype: str = "float32"
 
+    @property
+    def conditional(self) -> bool:
+        """Whether it can be told the digit."""
+        try:
+            self.backend.encode(0)
+        except ValueError:
+            return False
+        return True
+
 
 class Samples(NamedTuple):
-    """Images uint8 (N, 28, 28), the digits (N,) they were asked to be, and the rows they cost."""
+    """Images uint8 (N, 28, 28), the digits (N,) they were asked to be, and the rows they cost.
+
+    digits is None if the model cannot be told them.
+    """
 
     images: Tensor
-    digits: Tensor
+    digits: Tensor | None
     rows: int
 
 
@@ -136,7 +159,7 @@ def _hash(folder: Path) -> str:
 
 
 def sampled(model: Model, setting: Setting, seeds: range, keep: Path | None = None) -> Samples:
-    """One image a seed, of the digit seed % 10.
+    """One image a seed, of the digit seed % 10 if the model can be told it.
 
     Args:
         seeds: consecutive ones.
@@ -148,25 +171,30 @@ def sampled(model: Model, setting: Setting, seeds: range, keep: Path | None = No
         made, cost = _block(model, setting, block, keep)
         images.append(made)
         rows += cost
-    return Samples(torch.cat(images), torch.tensor(seeds) % 10, rows)
+    digits = torch.tensor(seeds) % 10 if model.conditional else None
+    return Samples(torch.cat(images), digits, rows)
 
 
 def _block(model: Model, setting: Setting, seeds: range, keep: Path | None) -> tuple[Tensor, int]:
     """Images of some seeds and their rows, from the folder if they are there."""
     if keep is None:
-        return _made(setting.sampler(model.backend), seeds)
+        return _made(model, setting, seeds)
     file = keep / _folder(model, setting) / f"{seeds.start}-{seeds.stop}.safetensors"
-    recipe = json.dumps(setting.recipe(model.backend))
+    recipe = json.dumps(recipe_of(setting.sampler(model.backend)))
     if file.is_file():
         return _read(file, recipe)
-    images, rows = _made(setting.sampler(model.backend), seeds)
+    images, rows = _made(model, setting, seeds)
     make_folder(file.parent)
     metadata = {"rows": str(rows), "recipe": recipe}
     write_atomically(file, lambda path: save_file({"images": images}, path, metadata))
     return images, rows
 
 
-def _made(sampler: Sampler, seeds: range) -> tuple[Tensor, int]:
+def _made(model: Model, setting: Setting, seeds: range) -> tuple[Tensor, int]:
+    sampler = setting.sampler(model.backend)
+    if not model.conditional:
+        result = sampler.sample(seeds=seeds)
+        return to_pixels(result.x)[:, 0], result.stats.rows
     images, rows = torch.empty(len(seeds), 28, 28, dtype=torch.uint8), 0
     for digit in range(10):
         places = [place for place, seed in enumerate(seeds) if seed % 10 == digit]
@@ -174,6 +202,12 @@ def _made(sampler: Sampler, seeds: range) -> tuple[Tensor, int]:
             result = sampler.sample(digit, [seeds[place] for place in places])
             images[places], rows = to_pixels(result.x)[:, 0], rows + result.stats.rows
     return images, rows
+
+
+def _paper_scale(scale: float) -> float:
+    if not 0 <= scale <= 12.5:
+        raise ValueError(f"guidance cfg++ takes scales from 0 to 12.5, got {scale:g}")
+    return scale / 12.5
 
 
 def _folder(model: Model, setting: Setting) -> str:

@@ -18,7 +18,7 @@ from composer_plugins.backends.mnist.denoiser import DESCRIPTION, FixedNoise
 from composer_plugins.backends.mnist.preconditioned import Preconditioned
 from composer_plugins.backends.mnist.snapshots import draw_denoised, draw_samples
 from composer_plugins.backends.mnist.unet import CONDITIONINGS, MnistUNet
-from composer_plugins.training import Objective, Trainer, Writer
+from composer_plugins.training import MODEL, Objective, Trainer, Writer
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import FixedImages
 from composer_plugins.training_output import plot_loss, write_network
@@ -131,7 +131,7 @@ def _writer(
     """Of the model, a picture of what it makes, and the loss until then."""
 
     def write(trained: nn.Module, folder: Path) -> None:
-        model = folder / "model"
+        model = folder / MODEL
         save_model(_unet_of(trained), model, name, description)
         picture = draw(model)
         write_atomically(folder / "samples.png", lambda file: picture.save(file, format="PNG"))

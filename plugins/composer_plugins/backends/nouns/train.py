@@ -15,7 +15,7 @@ from composer.predictions import V
 from composer.schedules import DiscreteSchedule
 from composer_plugins.backends.diffusers_unet.loading import LABELS, read_unet
 from composer_plugins.backends.nouns.data import LAYERS, SIZE, Nouns, head_names, load_images
-from composer_plugins.training import Objective, Trainer
+from composer_plugins.training import MODEL, Objective, Trainer
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import DataSource, FixedImages
 from composer_plugins.training_output import forget_origin, plot_loss
@@ -81,7 +81,7 @@ def train_nouns(
 
     def write(trained: nn.Module, folder: Path) -> None:
         unet = cast(Timed, trained).unet
-        save_pipeline(unet, scheduler, folder / "model", labelled=num_classes > 0)
+        save_pipeline(unet, scheduler, folder / MODEL, labelled=num_classes > 0)
         plot_loss(trainer.losses, folder / "loss.png", "Nouns" if data is None else data.name)
 
     return cast(Timed, trainer.run(progress, write)).unet
