@@ -160,6 +160,8 @@ class Trainer:
             require_folder(folder / MODEL)
         self._resume()
         shown = progress and self.processes.main
+        if shown and self.processes.count > 1:
+            tqdm.write(f"{self.processes.count} processes share each batch")
         bar = tqdm(total=self.total_steps, initial=self.step, disable=not shown, desc="train")
         began, before = time.perf_counter(), self.seconds
         for batch in self.batches(self.step, self.total_steps):

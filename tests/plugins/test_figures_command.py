@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 from composer import UnknownNameError
@@ -20,10 +21,10 @@ from composer_plugins.backends.mnist import MnistBackend, MnistUNet
 from composer_plugins.backends.mnist.backend import read_unet
 from composer_plugins.backends.mnist.denoiser import FixedNoise, load_denoiser
 from composer_plugins.backends.mnist.snapshots import plan
-from composer_plugins.figures import FIGURES, Effort, Lab, Row, Run, Sheet, chosen, stand_ins
+from composer_plugins.figures import FIGURES, Effort, Lab, Row, Run, Sheet, about, chosen, stand_ins
 from composer_plugins.figures.curves import Curves, Panel, smoothed
 from composer_plugins.figures.films import Film
-from composer_plugins.figures.sheets import CHARACTER, LABEL, wrapped
+from composer_plugins.figures.sheets import LABEL, wrapped
 from composer_plugins.figures.training import losses
 
 QUICK = Effort(steps=2, columns=2)
@@ -271,11 +272,16 @@ def test_rows_do_not_overlap_and_groups_stand_apart():
     assert end == pytest.approx(two + SHEET.rows[1].height)
 
 
-@given(st.text("ab ", max_size=400), st.floats(3, 12))
-def test_lines_are_no_wider_than_the_picture(text, width):
-    assert all(
-        len(line) * CHARACTER * LABEL <= width for line in wrapped(text, width, LABEL).split("\n")
-    )
+WORDS = f"{about(FIGURES['denoising'])} The model is told that it is a 2.".split()
+
+
+@given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=60), st.floats(3, 12))
+def test_lines_are_no_wider_than_the_picture(words, width):
+    """As matplotlib sets them, which `wrapped` only guesses."""
+    lines = wrapped(" ".join(words), width, LABEL).split("\n")
+    assert " ".join(lines) == " ".join(words)
+    for line in lines:
+        assert TextPath((0, 0), line, size=LABEL).get_extents().width / 72 <= width
 
 
 def test_a_running_mean_is_the_mean_of_the_steps_before():
