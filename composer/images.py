@@ -57,6 +57,8 @@ def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
         raise ValueError(
             f"{name} must have the shape (C, H, W) or (B, C, H, W), got {tuple(image.shape)}"
         )
+    if not image.numel():
+        raise ValueError(f"{name} holds nothing: its shape is {tuple(image.shape)}; give an image")
     low, high = image.aminmax()
     # A little overshoot is what a sampler returns, and such images are fed back in.
     if not bool(torch.isfinite(low) & torch.isfinite(high)) or low < -2 or high > 2:

@@ -142,6 +142,7 @@ class DiscreteSchedule(Schedule):
             )
         if not bool(((table >= 0) & (table <= 1)).all() and (table.diff() <= 0).all()):
             raise ValueError("alphas_cumprod must decrease within [0, 1], from data to noise")
+        integer(steps_offset, "steps_offset", least=0)
         if spacing not in _SPACINGS:
             raise ValueError(f"spacing must be one of {sorted(_SPACINGS)}, got {spacing!r}")
         self.alphas_cumprod = table

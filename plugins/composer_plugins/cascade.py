@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from composer import Backend, Result, Sampler
-from composer.arguments import sequence
 from composer.backends import image_shape_of
 from composer.solvers import Solver
 from composer.stack import (
@@ -106,12 +105,8 @@ class Cascade:
     plugins: Sequence[object] = ()
 
     def __post_init__(self) -> None:
-        stages = sequence(self.stages, "Cascade: stages")
-        if not stages or not all(isinstance(stage, Stage) for stage in stages):
-            raise TypeError(
-                f"Cascade: stages must be a list of Stage(backend, ...), got {self.stages!r}"
-            )
-        if any(stage.plain for stage in stages[:-1]):
+        _require_stages(self.stages)
+        if any(stage.plain for stage in self.stages[:-1]):
             raise ValueError("Cascade: only the last stage may be plain; reorder the stages")
         for small, large in pairwise(self.shapes):
             if not small[1] < large[1]:
@@ -157,27 +152,41 @@ class Cascade:
 
         Args:
             result: of any stage but the last.
-            seeds: those of the result's to go on with; None for all.
+            seeds: those of the result's to go on with, in the order wanted; None for all. A plugin
+                of the cascade that holds an image a seed needs all of them.
             progress: show a progress bar.
 
         Returns:
             A result for each further stage.
+
+        Raises:
+            TypeError, ValueError: no such result, or a seed that is not in it.
         """
+        if not isinstance(result, Result):
+            raise TypeError(
+                f"enlarge: give the result of a stage, as cascade.first.sample returns, got "
+                f"{type(result).__name__}"
+            )
+        if len(self.stages) == 1:
+            raise ValueError("enlarge: the cascade has one stage, which nothing follows; add one")
         shape = tuple(result.x.shape[1:])
         if shape not in self.shapes[:-1]:
             raise ValueError(
                 f"enlarge: the result's images are {shape}; give one of a stage before the last, "
                 f"whose images are {self.shapes[:-1]}"
             )
-        chosen = result.seeds if seeds is None else checked_seeds(seeds)
-        if strangers := [seed for seed in chosen if seed not in result.seeds]:
-            raise ValueError(
-                f"enlarge: seed {strangers[0]} is not in the result, which has {result.seeds}"
-            )
+        places = _places(result.seeds, result.seeds if seeds is None else checked_seeds(seeds))
         self._check_condition(result.condition)
-        x = result.x[[result.seeds.index(seed) for seed in chosen]]
-        stage = self.shapes.index(shape)
-        return self._enlarged(stage, x, result.condition, chosen, progress)
+        # Run in the result's order, which is that of plugins that hold an image a seed.
+        order = sorted(places)
+        made = self._enlarged(
+            self.shapes.index(shape),
+            result.x[order],
+            result.condition,
+            tuple(result.seeds[place] for place in order),
+            progress,
+        )
+        return tuple(_rows(larger, [order.index(place) for place in places]) for larger in made)
 
     def _enlarged(
         self, stage: int, x: Tensor, condition: Any, seeds: tuple[int, ...], progress: bool
@@ -248,6 +257,33 @@ class Cascade:
                 f"stage {len(self.stages)} is plain, and {deciders[0]} has no one condition for "
                 "the finest details; give it one, as Stage(..., plain=True, condition=...)"
             )
+
+
+def _require_stages(stages: Any) -> None:
+    listed = isinstance(stages, Sequence)
+    found = list(stages) if listed else [stages]
+    if not listed or not found or not all(isinstance(stage, Stage) for stage in found):
+        # Not by repr: that of a network has all of its layers.
+        what = " and ".join(type(stage).__name__ for stage in found) or "none"
+        raise TypeError(f"Cascade: stages must be a list of Stage(backend, ...), got {what}")
+
+
+def _places(made: tuple[int, ...], chosen: tuple[int, ...]) -> list[int]:
+    """Where each chosen seed is among those of a result; one that is there twice may be twice."""
+    places: list[int] = []
+    for seed in chosen:
+        left = (i for i, other in enumerate(made) if other == seed and i not in places)
+        place = next(left, None)
+        if place is None:
+            often = "is not" if seed not in chosen[: len(places)] else "is not so often"
+            raise ValueError(f"enlarge: seed {seed} {often} in the result, which has {made}")
+        places.append(place)
+    return places
+
+
+def _rows(result: Result, rows: list[int]) -> Result:
+    """Some images of a result, in an order."""
+    return replace(result, x=result.x[rows], seeds=tuple(result.seeds[row] for row in rows))
 
 
 def finest(plugins: Iterable[object]) -> Any:

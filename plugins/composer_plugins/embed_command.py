@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from composer_plugins.commands import one_sentence
+from composer_plugins.writing import require_writable
 
 
 @click.command()
@@ -21,6 +22,7 @@ from composer_plugins.commands import one_sentence
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True)
 @click.option("--text-8bit", is_flag=True, help="In 8 bits; needs bitsandbytes.")
+@click.option("--variant", help="Of the weights on the hub, such as fp16.")
 @click.option("--local-files-only", is_flag=True, help="Take nothing new from the hub.")
 @one_sentence
 def embed(
@@ -30,6 +32,7 @@ def embed(
     device: str,
     dtype: str,
     text_8bit: bool,
+    variant: str | None,
     local_files_only: bool,
 ) -> None:
     """Encode PROMPTS, and the empty one, by DeepFloyd IF's text encoder.
@@ -38,6 +41,7 @@ def embed(
     load_backend("deepfloyd", model=MODEL, embeddings=CACHE) needs no encoder for these prompts.
     """
     from composer_plugins.backends.deepfloyd.embeddings import (  # noqa: PLC0415  # slow
+        KEPT,
         NEGATIVE,
         add_embeddings,
         cache_file,
@@ -49,13 +53,15 @@ def embed(
     from composer_plugins.backends.placement import placement  # noqa: PLC0415
 
     file = cache_file(model) if cache is None else cache
-    if file.suffix != ".safetensors":
-        raise ValueError(f"--cache must name a .safetensors file, got {file}")
+    if file.suffix != KEPT:
+        raise ValueError(f"--cache must name a {KEPT} file, got {file}")
     stored = read_embeddings(file) if file.is_file() else {}
     lacking = [p for p in dict.fromkeys(map(tidy, (*prompts, NEGATIVE))) if p not in stored]
     source = Source(model, None, local_files_only)
-    encoder = TextEncoder(source, *placement(device, dtype), eight_bit=text_8bit)
-    made = {prompt: encoder(prompt) for prompt in lacking}
-    encoder.free()
-    add_embeddings(file, made, model)
-    click.echo(f"encoded {len(made)} prompts, {len(stored) + len(made)} are now in {file}")
+    encoder = TextEncoder(source, *placement(device, dtype), eight_bit=text_8bit, variant=variant)
+    if lacking:
+        require_writable(file)
+        made = {prompt: encoder(prompt) for prompt in (*lacking, NEGATIVE)}
+        encoder.free()
+        add_embeddings(file, {prompt: made[prompt] for prompt in lacking}, model, made[NEGATIVE])
+    click.echo(f"encoded {len(lacking)} prompts, {len(stored) + len(lacking)} are now in {file}")

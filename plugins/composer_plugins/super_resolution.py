@@ -59,6 +59,13 @@ class SuperResolution:
                 f"SuperResolution: image has {channels} channel(s) but the backend makes {makes}; "
                 "convert it first"
             )
+        makes_height, makes_width = image_shape_of(sampler.backend)[1:]
+        height, width = to_tensor(self.image).shape[-2:]
+        if height * makes_width != width * makes_height:
+            raise ValueError(
+                f"SuperResolution: image of {height}x{width} would be stretched to "
+                f"{makes_height}x{makes_width}; crop it to these proportions"
+            )
         if sum(isinstance(plugin, SuperResolution) for plugin in sampler.plugins) > 1:
             raise ValueError("two SuperResolution in one stack; keep one of them")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,10 +28,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     # torch and safetensors have errors of their own for a full disk.
     except (OSError, RuntimeError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"{path} could not be written ({_reason(error)}); make room, or name a place that can "
-            "be written to"
-        ) from error
+        raise _unwritable(path, error) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -40,6 +38,21 @@ def require_file(path: Path) -> None:
     """Refuse a file to write that is a folder; found before the work that fills it."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file")
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before the work that fills it; makes its folder.
+
+    Raises:
+        OSError: in one sentence.
+    """
+    require_file(path)
+    make_folder(path.parent)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass  # asking for permission alone does not see a file system that takes no writing
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def require_folder(path: Path) -> None:
@@ -68,6 +81,13 @@ def _remove_left_over(path: Path) -> None:
     for file in path.parent.glob(f".{path.name}.*"):
         if file.name.rpartition(".")[2].isdecimal() and time.time() - file.stat().st_mtime > 3600:
             file.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: Exception) -> OSError:
+    return OSError(
+        f"{path} could not be written ({_reason(error)}); make room, or name a place that can be "
+        "written to"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -112,6 +112,37 @@ def test_chosen_seeds_go_on_as_they_would_have_with_the_others():
     torch.testing.assert_close(alone.x, large.x[4:5])
 
 
+def test_images_of_seeds_stay_with_their_seeds():
+    """An image a seed, in another order of seeds, and seeds that come twice."""
+    backends = exact_models((8, 16))
+    images = torch.cat([picture(16)[None], -picture(16)[None]])
+    cascade = Cascade([Stage(b, enlarge=agreeing) for b in backends], [SDEdit(images, 0.3)])
+    small, large = cascade.sample(1, seeds=[5, 6])
+    (turned,) = cascade.enlarge(small, seeds=[6, 5])
+    assert turned.seeds == (6, 5)
+    torch.testing.assert_close(turned.x, large.x.flip(0))
+    with pytest.raises(ValueError, match="SDEdit: 2 images for 1 seeds"):
+        cascade.enlarge(small, seeds=[6])
+    small, large = cascade.sample(1, seeds=[5, 5])
+    assert (large.x[0] - large.x[1]).abs().max() > 0.1
+    torch.testing.assert_close(cascade.enlarge(small)[0].x, large.x)
+    torch.testing.assert_close(cascade.enlarge(small, [5, 5])[0].x, large.x)
+    with pytest.raises(ValueError, match=r"seed 5 is not so often in the result, which has \(5, 5"):
+        cascade.enlarge(small, [5, 5, 5])
+
+
+def test_what_is_no_result_cannot_go_on():
+    cascade = two_stages()
+    with pytest.raises(TypeError, match="give the result of a stage, .* got Tensor"):
+        cascade.enlarge(cascade.first.sample().x)
+    alone = Cascade(cascade.stages[:1])
+    with pytest.raises(ValueError, match="the cascade has one stage, which nothing follows"):
+        alone.enlarge(alone.sample()[0])
+    for stages in (cascade.stages[0], [cascade.stages[0].backend], []):
+        with pytest.raises(TypeError, match=r"must be a list of Stage\(backend, ...\), got \w+$"):
+            Cascade(stages)
+
+
 def test_results_go_on_under_the_condition_they_were_made_for():
     cascade = two_stages([CFG(2.0)])
     small, large = cascade.sample(2, seeds=[5])

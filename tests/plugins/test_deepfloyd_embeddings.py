@@ -3,6 +3,7 @@
 import shutil
 import sys
 import types
+import warnings
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def test_with_embeddings_no_text_encoder_is_read(tiny_if, folder, embedded):
         for backend in (without, with_it)
     ]
     assert torch.equal(*images)
-    with pytest.raises(ValueError, match="'a hat' has no embedding in .*composer embed 'a hat'"):
+    with pytest.raises(ValueError, match="'a hat' has no .*embed 'a hat' --cache .*prompts.safe"):
         Sampler(without, [Anagram({"identity": "a hat"})])
 
 
@@ -124,9 +125,93 @@ def test_the_cache_is_a_file_for_each_model(tmp_path, monkeypatch):
         (tmp_path / parent / "IF").mkdir(parents=True)
         names.add(cache_file(str(tmp_path / parent / "IF")))
     assert len(names) == 2
-    add_embeddings(hub, {"": torch.zeros(1, 3, 4)}, "one")
-    with pytest.raises(ValueError, match="by the text encoder of one, not of two; name another"):
-        add_embeddings(hub, {"x": torch.zeros(1, 3, 4)}, "two")
+
+
+def test_a_file_is_of_one_text_encoder_whatever_its_model_is_called(tiny_if, tmp_path):
+    """Stages I and II share T5; a folder may be named in two ways, and may come to hold another."""
+    file = tmp_path / "shared.safetensors"
+    first, second = (load_deepfloyd(tiny_if[s], stage=s, embeddings=file) for s in (1, 2))
+    first.encode(PROMPT)
+    second.encode("a hat")  # the other stage writes, too
+    first.encode("")
+    assert first.encode("a hat") == "a hat"
+    spelled = f"{tiny_if[1]}/../{tiny_if[1].name}/"
+    load_deepfloyd(spelled, embeddings=file).encode("a skull")
+    kept = load_file(file)
+    assert kept.keys() == {PROMPT, "a hat", "", "a skull"}
+    another = shutil.copytree(tiny_if[1], tmp_path / "another")
+    torch.manual_seed(1)
+    config = transformers.T5Config.from_pretrained(another / "text_encoder")
+    transformers.T5EncoderModel(config).save_pretrained(another / "text_encoder")
+    stranger = load_deepfloyd(another, embeddings=file)
+    with pytest.raises(ValueError, match="by another text encoder, that of .*1, not of .*another"):
+        stranger.encode("a rocket")
+    arguments = ["a rocket", "--model", str(another), "--cache", str(file)]
+    assert "another text encoder" in CliRunner().invoke(embed, arguments).output
+    assert load_file(file).keys() == kept.keys()
+
+
+def test_embeddings_of_fewer_bits_are_used_and_said(tiny_if, tmp_path):
+    file = tmp_path / "x.safetensors"
+    load_deepfloyd(tiny_if[1], embeddings=file, dtype="bfloat16").encode(PROMPT)
+    with pytest.warns(UserWarning, match="in torch.bfloat16, less exact than the torch.float32"):
+        rough = load_deepfloyd(tiny_if[1], embeddings=file)
+    rough.encode("a hat")  # one encoder in two dtypes is still one
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_deepfloyd(tiny_if[1], embeddings=file, dtype="bfloat16")
+
+
+@pytest.mark.parametrize("place", ["taken/x.safetensors", "folder.safetensors"])
+def test_a_place_that_cannot_be_written_is_found_before_the_encoder_is_read(
+    tiny_if, tmp_path, monkeypatch, place
+):
+    (tmp_path / "taken").touch()
+    (tmp_path / "folder.safetensors").mkdir()
+    monkeypatch.setattr(text.TextEncoder, "_load", lambda self: pytest.fail("T5 was read"))
+    with pytest.raises(OSError, match="cannot be a folder|is a folder; name a file"):
+        load_deepfloyd(tiny_if[1], embeddings=tmp_path / place).encode(PROMPT)
+    arguments = [PROMPT, "--model", str(tiny_if[1]), "--cache", str(tmp_path / place)]
+    done = CliRunner().invoke(embed, arguments)
+    assert done.exit_code != 0
+    assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_one_variant_of_the_text_encoder_is_fetched(tiny_if, tmp_path, monkeypatch, both):
+    """Where there is none of it, the plain weights are."""
+    folder = shutil.copytree(tiny_if[1], tmp_path / "IF")
+    weights = folder / "text_encoder" / "model.safetensors"
+    if both:
+        weights.rename(folder / "text_encoder" / "model.fp16.safetensors")
+    asked = []
+    monkeypatch.setattr(files.Source, "fetch", lambda self, p: asked.append(p) or folder)
+    encoder = text.TextEncoder(
+        files.Source("DeepFloyd/IF-I-XL-v1.0"),
+        *(torch.device("cpu"), torch.float32),
+        variant="fp16",
+    )
+    assert encoder("a hat").shape == (1, 77, 32)
+    found = [{p for p in patterns if p.endswith(".safetensors")} for patterns in asked]
+    fp16 = {f"text_encoder/model.fp16{end}.safetensors" for end in ("", "-*")}
+    plain = {f"text_encoder/model{end}.safetensors" for end in ("", "-*")}
+    assert found == ([fp16] if both else [fp16, plain])
+
+
+def test_the_cache_file_names_what_cannot_be_read(tiny_if, tmp_path):
+    for value, words in (
+        (torch.full((1, 5, 32), torch.nan), "'' in .* is empty, or not finite; make it anew"),
+        (torch.zeros(1, 0, 32), "is empty, or not finite"),
+    ):
+        torch.save({"": value}, tmp_path / "x.pt")
+        with pytest.raises(ValueError, match=words):
+            load_deepfloyd(tiny_if[1], embeddings=tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"there is no file .*none\.pt, and none but .safetensors"):
+        load_deepfloyd(tiny_if[1], embeddings=tmp_path / "none.pt")
+    with pytest.raises(TypeError, match="embeddings must be a file, got dict"):
+        load_deepfloyd(tiny_if[1], embeddings={"": torch.zeros(1, 5, 32)})
+    with pytest.raises(ValueError, match=r"a prompt must be text, and '.ud800 cat' is cut"):
+        load_deepfloyd(tiny_if[1], embeddings=tmp_path / "x.safetensors").encode("\ud800 cat")
 
 
 def no_vocabulary(folder):
@@ -134,6 +219,10 @@ def no_vocabulary(folder):
     for file in (folder / "tokenizer").iterdir():
         if file.name != "tokenizer_config.json":
             file.unlink()
+
+
+def empty_object(file):
+    return lambda folder: (folder / file).write_text("{}")
 
 
 def spoil_text_weights(folder):
@@ -149,6 +238,8 @@ def spoil_text_weights(folder):
         (empty("tokenizer"), "tokenizer has none of spiece.model, tokenizer.json"),
         (no_vocabulary, "tokenizer has none of spiece.model, tokenizer.json"),
         (cut("text_encoder/model.safetensors"), "text_encoder cannot be read"),
+        (cut("tokenizer/tokenizer.json"), "tokenizer cannot be read"),
+        (empty_object("tokenizer/tokenizer.json"), "tokenizer cannot be read"),
         (spoil_text_weights, "lack 1 of the tensors .* such as encoder.final_layer_norm"),
     ],
 )

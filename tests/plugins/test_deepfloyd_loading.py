@@ -84,6 +84,9 @@ def test_other_sizes_are_multiples(tiny_if, embedded):
     ("options", "sentence"),
     [
         ({"stage": 4}, "stage must be 1 .* 2 .* or 3"),
+        ({"stage": [1]}, "stage must be 1 .* 2 .* or 3"),
+        ({"stage": True}, "stage must be 1 .* 2 .* or 3"),
+        ({"model": ""}, "model is empty; name a folder"),
         ({"stage": 3}, "is stage 1 of IF; load it with stage=1"),
         ({"stage": 2}, "is stage 1 of IF; load it with stage=1"),
         (
@@ -120,16 +123,39 @@ def other(file, **changes):
     [
         (empty("unet"), "IF has no unet/config.json; name a folder of DeepFloyd IF"),
         (empty("scheduler"), "IF has no scheduler/scheduler_config.json"),
-        (cut("unet/config.json"), "unet cannot be read .*fetch it anew"),
-        (cut("unet/diffusion_pytorch_model.safetensors"), "unet cannot be read .*fetch it anew"),
+        (cut("unet/config.json"), r"config.json is damaged \(Unterm[^;]*; fetch or write it anew$"),
+        (
+            cut("unet/diffusion_pytorch_model.safetensors"),
+            "cannot be read .its weights are damaged",
+        ),
         (cut("scheduler/scheduler_config.json"), "damaged"),
         (no_weights, r"unet has no diffusion_pytorch_model\.safetensors; fetch it anew"),
         (spoil_weights, "lack 1 of the tensors .* such as conv_in.weight"),
-        (other("unet/config.json", block_out_channels=[32, 96]), "unet cannot be read"),
+        (
+            other("unet/config.json", block_out_channels=[32, 96]),
+            "its weights have other shapes",
+        ),
+        (other("unet/config.json", in_channels=[3]), "not a stage of IF"),
+        (
+            other("unet/config.json", sample_size=None),
+            "json: sample_size must be a whole number",
+        ),
+        (
+            other("unet/config.json", encoder_hid_dim="x"),
+            "encoder_hid_dim or .* must be a whole",
+        ),
         (other("unet/config.json", in_channels=4), "4 channels in .* not a stage of IF"),
         (other("unet/config.json", _class_name="UNet2DModel"), "UNet2DModel .* not a stage of IF"),
         (other("scheduler/scheduler_config.json", variance_type="fixed_small"), "'learned_range'"),
         (other("scheduler/scheduler_config.json", beta_schedule="cubic"), "cannot be used"),
+        (other("scheduler/scheduler_config.json", num_train_timesteps=0), "cannot be used"),
+        (other("scheduler/scheduler_config.json", timestep_spacing="foo"), "cannot be used"),
+        (other("scheduler/scheduler_config.json", steps_offset="foo"), "cannot be used"),
+        (other("scheduler/scheduler_config.json", sample_max_value=0.5), "cannot be used"),
+        (
+            other("scheduler/scheduler_config.json", beta_start="a", beta_schedule="linear"),
+            "cannot be used",
+        ),
     ],
 )
 def test_wrong_or_missing_parts_are_a_sentence(folder, embedded, spoil, sentence):
@@ -180,3 +206,8 @@ def test_weights_that_do_not_fit_say_what_takes_less(tiny_if, tmp_path, monkeypa
     monkeypatch.setattr(torch.nn.Module, "to", exhausted)
     with pytest.raises(torch.OutOfMemoryError, match="unet exceed the memory; .* offload=True"):
         load_deepfloyd(tiny_if[1], embeddings=tmp_path / "x.safetensors")
+
+
+def test_a_model_is_a_folder_or_a_name(embedded):
+    with pytest.raises(TypeError, match="model must be a folder, or a model of the hub .* got int"):
+        load_deepfloyd(3, embeddings=embedded)

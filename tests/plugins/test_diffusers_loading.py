@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import DDPMPipeline
+from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 from tiny_unet import SEEDS, load, ours, sample, write
 
@@ -196,8 +197,6 @@ RESPONSE = SimpleNamespace(status_code=403, headers={}, request=None, text="")
     ],
 )
 def test_errors_of_the_hub_are_sentences(monkeypatch, error, sentence):
-    from huggingface_hub import errors
-
     def fail(*args, **kwargs):
         raise getattr(errors, error)("the hub's own words", response=RESPONSE)
 
@@ -206,14 +205,29 @@ def test_errors_of_the_hub_are_sentences(monkeypatch, error, sentence):
         load_diffusers("someone/it", revision="v2")
 
 
-def test_no_network_is_a_sentence(monkeypatch):
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
+@pytest.mark.parametrize("error", ["LocalEntryNotFoundError", "OfflineModeIsEnabled"])
+def test_no_network_is_a_sentence(monkeypatch, error):
     def fail(*args, **kwargs):
-        raise LocalEntryNotFoundError("no network")
+        raise getattr(errors, error)("no network")
 
     monkeypatch.setattr("composer_plugins.backends.files.snapshot_download", fail)
     with pytest.raises(ValueError, match="the hub cannot be reached; connect, or name a folder"):
+        load_diffusers("someone/it")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(28, "No space left on device"), r"\(.*No space left on device\); make room$"),
+        (OSError("500: it broke.\n\nRequest ID 7"), r"downloaded \(500: it broke\); try again$"),
+    ],
+)
+def test_a_download_that_fails_is_a_sentence(monkeypatch, error, sentence):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("composer_plugins.backends.files.snapshot_download", fail)
+    with pytest.raises(ValueError, match=sentence):
         load_diffusers("someone/it")
 
 

@@ -164,3 +164,16 @@ def test_a_model_without_low_resolution_is_refused():
 def test_two_images_for_three_seeds_are_refused(backend):
     with pytest.raises(ValueError, match="SuperResolution: 2 images for 3 seeds"):
         Sampler(backend, [SuperResolution(SMALL[:2])]).sample(PROMPT, BATCH)
+
+
+def test_what_is_missing_or_would_be_stretched_is_said_before_the_text_encoder_is_read(
+    tiny_if, tmp_path, monkeypatch
+):
+    backend = load_deepfloyd(tiny_if[2], stage=2, embeddings=tmp_path / "x.safetensors")
+    monkeypatch.setattr(type(backend.embeddings), "encode", lambda *a: pytest.fail("encoded"))
+    with pytest.raises(ValueError, match=r"given none; add composer_plugins.SuperResolution"):
+        Sampler(backend, [CFG(3.0)])
+    with pytest.raises(ValueError, match="image of 8x16 would be stretched to 32x32; crop it"):
+        Sampler(backend, [SuperResolution(torch.zeros(3, 8, 16))])
+    with pytest.raises(ValueError, match=r"image holds nothing: its shape is \(3, 0, 0\)"):
+        SuperResolution(torch.zeros(3, 0, 0))

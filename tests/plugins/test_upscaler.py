@@ -19,6 +19,7 @@ from composer_plugins import (
     Anagram,
     Cascade,
     Components,
+    DynamicThreshold,
     GrayColour,
     Hybrid,
     Inpaint,
@@ -132,6 +133,7 @@ def test_images_are_decoded_one_by_one_and_each_has_its_own_noise(backend):
         Components(GrayColour(), (PROMPT, OTHER)),
         Inpaint(torch.zeros(3, 64, 64), torch.zeros(64, 64)),
         SDEdit(torch.zeros(3, 64, 64)),
+        DynamicThreshold(),
     ],
 )
 def test_what_looks_at_pixels_is_refused(backend, plugin):

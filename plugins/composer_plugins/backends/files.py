@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -32,6 +34,15 @@ class Source:
     model: str | Path
     revision: str | None = None
     local_files_only: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str | Path):
+            raise TypeError(
+                "model must be a folder, or a model of the hub as 'owner/name', got "
+                f"{type(self.model).__name__}"
+            )
+        if self.model == "":
+            raise ValueError("model is empty; name a folder, or a model of the hub as 'owner/name'")
 
     def fetch(self, patterns: Sequence[str]) -> Path:
         """The folder that holds the model's files of these patterns, downloaded if need be.
@@ -75,10 +86,12 @@ class Source:
             ) from error
         except RevisionNotFoundError as error:
             raise ValueError(f"{model} has no revision {self.revision!r} on the hub") from error
-        except EntryNotFoundError as error:
+        except (EntryNotFoundError, OfflineModeIsEnabled) as error:
             raise ValueError(self._unreachable(model)) from error
         except (HfHubHTTPError, OSError) as error:
-            raise ValueError(f"{model} could not be downloaded ({error}); try again") from error
+            mend = "make room" if getattr(error, "errno", None) == errno.ENOSPC else "try again"
+            what = str(error).strip().split("\n")[0].rstrip(".")
+            raise ValueError(f"{model} could not be downloaded ({what}); {mend}") from error
         return Path(snapshot)
 
     def _unreachable(self, model: str) -> str:

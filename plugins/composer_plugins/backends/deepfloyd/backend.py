@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from composer import Estimate, Output, Request, hookimpl
+from composer import Estimate, Output, Request, Sampler, hookimpl
 from composer.predictions import EPSILON, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, Solver
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
-from composer_plugins.backends.deepfloyd.network import asked
+from composer_plugins.backends.deepfloyd.network import NOTHING_TO_ENLARGE, asked
 from composer_plugins.thresholding import DynamicThreshold
 
 
@@ -58,6 +58,12 @@ class DeepFloydBackend:
 
     def encode(self, condition: Any) -> Hashable:
         return self.embeddings.encode(condition)
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        starts = any(hasattr(plugin, "start") for plugin in sampler.plugins)
+        if self.low_res_schedule is not None and not starts:
+            raise ValueError(NOTHING_TO_ENLARGE)
 
     @hookimpl
     def noise_estimate(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,28 +21,37 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from composer import UNCONDITIONAL
+from composer.images import all_finite
 from composer_plugins.backends.deepfloyd.text import TextEncoder
-from composer_plugins.writing import write_atomically
+from composer_plugins.writing import (
+    make_folder,
+    require_file,
+    require_writable,
+    write_atomically,
+)
 
 NEGATIVE = ""
 """The empty prompt, which stands for no condition."""
+ALIKE = 0.9
+"""Cosine of the angle between two embeddings of one prompt by one encoder, at least."""
 
 
 class Embeddings:
     """What prompts look like to the UNet: from a file, and of new prompts from a text encoder.
 
     New embeddings are added to the file if it is a safetensors file; others are only read. A file
-    may serve several stages of a model: what one of them has encoded the others read.
+    may serve several stages of a model, and all models of one text encoder: what one of them has
+    encoded the others read.
 
     Args:
-        file: a file as described above, which need not exist if there is an encoder.
+        file: a file as described above. A safetensors file need not exist if there is an encoder.
         width: D, as the UNet takes it.
         encoder: None if all that will be asked is in the file.
         device: of the embeddings given out.
-        model: whose encoder it is, to keep the embeddings of different ones apart.
+        model: whose encoder it is, for the file to say.
 
     Raises:
-        ValueError: a file that cannot be read, or that holds something else.
+        ValueError, OSError: a file that cannot be read, or that holds something else.
     """
 
     def __init__(
@@ -52,17 +62,25 @@ class Embeddings:
         device: torch.device | None = None,
         model: str = "",
     ) -> None:
-        if encoder is None and not file.is_file():
-            raise ValueError(
-                f"there is no file {file} and no text encoder to write it; make it with "
-                "`composer embed`"
-            )
+        require_file(file)
+        if not file.is_file():
+            if encoder is None:
+                raise ValueError(
+                    f"there is no file {file} and no text encoder to write it; make it with "
+                    "`composer embed`"
+                )
+            if file.suffix != KEPT:
+                raise ValueError(
+                    f"there is no file {file}, and none but {KEPT} is written; name one that is "
+                    f"there, or a {KEPT}"
+                )
         self.file = file
         self.width = width
         self.encoder = encoder
         self.model = model
         self.device = device or torch.device("cpu")
         self._known: dict[str, Tensor] = {}
+        self._negative: Tensor | None = None
         self._read()
 
     def __getitem__(self, prompt: str) -> Tensor:
@@ -78,6 +96,10 @@ class Embeddings:
         prompt = NEGATIVE if condition is UNCONDITIONAL else condition
         if not isinstance(prompt, str):
             raise ValueError(f"a condition must be a prompt, a string, got {condition!r}")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:  # half of a surrogate pair
+            raise ValueError(f"a prompt must be text, and {prompt!r} is cut in a letter") from error
         return self.prompt(prompt)
 
     def prompt(self, prompt: str) -> str:
@@ -93,14 +115,20 @@ class Embeddings:
             return kept
         if self.encoder is None:
             what = f"{prompt!r}" if kept else "the empty prompt '', the negative of guidance,"
+            command = f"`composer embed {kept!r} --cache {self.file} --model MODEL`, the model's"
+            mend = f"with {command} of its text encoder" if self.file.suffix == KEPT else "to it"
             raise ValueError(
                 f"{what} has no embedding in {self.file}, and there is no text encoder; add it "
-                f"with `composer embed {kept!r}`"
+                f"{mend}"
             )
+        if self.file.suffix == KEPT:
+            require_writable(self.file)  # before the encoder is read, which takes minutes
         text = self.encoder(kept)
         self._known[kept] = self._checked(kept, text)
-        if self.file.suffix == ".safetensors":
-            add_embeddings(self.file, {kept: text}, self.model)
+        if self.file.suffix == KEPT:
+            if self._negative is None:
+                self._negative = self.encoder(NEGATIVE)
+            add_embeddings(self.file, {kept: text}, self.model, self._negative)
         return kept
 
     def free_encoder(self) -> None:
@@ -113,12 +141,30 @@ class Embeddings:
         stored = read_embeddings(self.file) if self.file.is_file() else {}
         new = {prompt: text for prompt, text in stored.items() if prompt not in self._known}
         self._known |= {prompt: self._checked(prompt, text) for prompt, text in new.items()}
+        self._warn_of_rough({text.dtype for text in new.values()})
+
+    def _warn_of_rough(self, dtypes: Iterable[torch.dtype]) -> None:
+        """Files may be made elsewhere in fewer bits, but not pass for what was asked here."""
+        if self.encoder is None:
+            return
+        finest = torch.finfo(self.encoder.dtype).eps
+        if rough := [str(dtype) for dtype in dtypes if torch.finfo(dtype).eps > finest]:
+            warnings.warn(
+                f"{self.file} has embeddings in {' and '.join(sorted(rough))}, less exact than "
+                f"the {self.encoder.dtype} asked for; they are used, and another file would have "
+                "them made anew",
+                stacklevel=2,
+            )
 
     def _checked(self, prompt: str, text: Tensor) -> Tensor:
         if text.ndim != 3 or len(text) != 1 or text.shape[2] != self.width:
             raise ValueError(
                 f"the embedding of {prompt!r} in {self.file} has the shape {tuple(text.shape)} and "
                 f"the UNet takes (1, L, {self.width}); it was made by another text encoder"
+            )
+        if not text.numel() or not all_finite(text):
+            raise ValueError(
+                f"the embedding of {prompt!r} in {self.file} is empty, or not finite; make it anew"
             )
         return text.to(self.device)
 
@@ -149,32 +195,58 @@ def read_embeddings(file: Path) -> dict[str, Tensor]:
     return {tidy(prompt): text for prompt, text in content.items()}
 
 
+KEPT = ".safetensors"
+"""The ending of files that are written; others are only read."""
 READERS: dict[str, Callable[[Path], object]] = {
-    ".safetensors": load_file,
+    KEPT: load_file,
     ".pt": partial(torch.load, weights_only=True, map_location="cpu"),
     ".pth": partial(torch.load, weights_only=True, map_location="cpu"),
 }
 
 
-def add_embeddings(file: Path, embeddings: Mapping[str, Tensor], model: str) -> None:
+def add_embeddings(
+    file: Path, embeddings: Mapping[str, Tensor], model: str, negative: Tensor | None = None
+) -> None:
     """Add to a safetensors file, which is made if need be; a crash leaves it as it was.
 
+    Args:
+        model: whose text encoder they are by, for the file to say.
+        negative: what it makes of the empty prompt, by which a file of another one is recognised;
+            None takes it from ``embeddings``, if it is there.
+
     Raises:
-        ValueError: it holds the embeddings of another model.
+        ValueError: the file holds the embeddings of another text encoder.
+        OSError: it cannot be written.
     """
-    stored: dict[str, Tensor] = {}
-    if file.is_file():
-        stored = read_embeddings(file)
-        with safe_open(file, framework="pt") as content:
-            owner = (content.metadata() or {}).get("model", model)
-        if owner != model:
-            raise ValueError(
-                f"{file} holds embeddings by the text encoder of {owner}, not of {model}; name "
-                "another file"
-            )
-    file.parent.mkdir(parents=True, exist_ok=True)
+    stored = read_embeddings(file) if file.is_file() else {}
+    owner = _owner(file) if stored else model
+    ours = embeddings.get(NEGATIVE) if negative is None else negative
+    if ours is not None and NEGATIVE in stored and not _alike(stored[NEGATIVE], ours):
+        raise ValueError(
+            f"{file} holds embeddings by another text encoder, that of {owner}, not of {model}; "
+            "name another file"
+        )
+    make_folder(file.parent)
     together = {p: t.contiguous() for p, t in {**stored, **embeddings}.items()}
-    write_atomically(file, lambda place: save_file(together, place, {"model": model}))
+    write_atomically(file, lambda place: save_file(together, place, {"model": owner}))
+
+
+def _owner(file: Path) -> str:
+    with safe_open(file, framework="pt") as content:
+        return str((content.metadata() or {}).get("model", "an unknown model"))
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two embeddings of a prompt are by one encoder, be it in another dtype or in 8 bits.
+
+    The models of IF share their encoder, whatever they are called, and a folder may come to hold
+    another: so names do not tell.
+    """
+    if one.ndim != other.ndim or one.shape[-1] != other.shape[-1]:
+        return False
+    tokens = min(one.shape[-2], other.shape[-2])
+    a, b = (text[..., :tokens, :].float().flatten() for text in (one, other))
+    return float(torch.cosine_similarity(a, b, dim=0)) > ALIKE
 
 
 def cache_file(model: str) -> Path:

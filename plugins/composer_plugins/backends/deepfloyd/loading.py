@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from composer import Backend
 from composer.schedules import DiscreteSchedule
 from composer_plugins.backends.deepfloyd.backend import DeepFloydBackend
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings, cache_file
-from composer_plugins.backends.deepfloyd.reading import UNET, Reader, checked_size, halved, readable
+from composer_plugins.backends.deepfloyd.reading import (
+    UNET,
+    Reader,
+    checked_size,
+    halved,
+    reason,
+    require_config,
+)
 from composer_plugins.backends.deepfloyd.text import ENCODERS, TextEncoder
 from composer_plugins.backends.deepfloyd.upscaler_loading import read_upscaler
 from composer_plugins.backends.files import Source, read_json
@@ -25,8 +33,9 @@ MODELS = {
     2: "DeepFloyd/IF-II-L-v1.0",
     3: "stabilityai/stable-diffusion-x4-upscaler",
 }
+SCHEDULER = "scheduler_config.json"
 # Of their UNets: channels in and out.
-_STAGES: dict[object, int] = {(3, 6): 1, (6, 6): 2, (7, 4): 3}
+_STAGES = {(3, 6): 1, (6, 6): 2, (7, 4): 3}
 _CONFIGS = (
     *("model_index.json", "unet/config.json", "text_encoder/config.json", "vae/config.json"),
     *("scheduler/scheduler_config.json", "image_noising_scheduler/scheduler_config.json"),
@@ -75,10 +84,12 @@ def load_deepfloyd(
         text_8bit: read the text encoder in 8 bits, half of float16's memory; needs bitsandbytes.
     """
     place, network_dtype = placement(device, dtype)
-    if stage not in MODELS:
+    if isinstance(stage, bool) or not isinstance(stage, int) or stage not in MODELS:
         raise ValueError(
             f"stage must be 1 (text to 64 pixels), 2 (64 to 256) or 3 (256 to 1024), got {stage!r}"
         )
+    if not isinstance(embeddings, str | Path | None):
+        raise TypeError(f"embeddings must be a file, got {type(embeddings).__name__}")
     source = Source(MODELS[stage] if model is None else model, None, local_files_only)
     reader = Reader(network_dtype, place, offload, variant)
     folder = source.fetch([*_CONFIGS, *reader.files("unet"), *reader.files("vae")])
@@ -86,7 +97,7 @@ def load_deepfloyd(
     name = str(source.model)
     store = Embeddings(
         cache_file(name) if embeddings is None else Path(embeddings).expanduser(),
-        config.get("encoder_hid_dim") or config["cross_attention_dim"],
+        _whole(folder, config, "encoder_hid_dim", "cross_attention_dim"),
         _text_encoder(source, folder, reader, partial(ENCODERS[stage], eight_bit=text_8bit)),
         place,
         name,
@@ -99,7 +110,9 @@ def load_deepfloyd(
         embeddings=store,
         schedule=schedule,
         threshold=threshold if thresholding else None,
-        size=checked_size(size, config["sample_size"], halved(config)),
+        size=checked_size(
+            _whole(folder, config, "sample_size") if size is None else size, halved(config)
+        ),
         device=place,
         low_res_schedule=_schedule(folder / "image_noising_scheduler") if stage == 2 else None,
     )
@@ -108,11 +121,10 @@ def load_deepfloyd(
 def _require_stage(folder: Path, stage: int) -> Mapping[str, Any]:
     """The configuration of the UNet, if it is of this stage."""
     place = folder / "unet"
-    with readable(place):
-        config = read_json(place / "config.json")
+    config = read_json(require_config(place))
     ins, outs = config.get("in_channels"), config.get("out_channels")
     kind = config.get("_class_name")
-    found = _STAGES.get((ins, outs))
+    found = next((stage for channels, stage in _STAGES.items() if channels == (ins, outs)), None)
     if kind != UNET or found is None:
         raise ValueError(
             f"{place} is a {kind} with {ins} channels in and {outs} out, not a stage of IF "
@@ -123,40 +135,70 @@ def _require_stage(folder: Path, stage: int) -> Mapping[str, Any]:
     return config
 
 
+def _whole(folder: Path, config: Mapping[str, Any], *keys: str) -> int:
+    """The first of some values of the UNet's configuration that is there, a whole number."""
+    value = next((config[key] for key in keys if config.get(key) is not None), None)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"{folder / 'unet' / 'config.json'}: {' or '.join(keys)} must be a whole number, got "
+            f"{value!r}; fetch it anew"
+        )
+    return value
+
+
 def _text_encoder(
     source: Source, folder: Path, reader: Reader, encoder: Callable[..., TextEncoder]
 ) -> TextEncoder | None:
     """None for a folder that was saved without its text encoder."""
     if not (folder / "text_encoder" / "config.json").is_file():
         return None
-    return encoder(source, reader.device, reader.dtype)
+    return encoder(source, reader.device, reader.dtype, variant=reader.variant)
 
 
 def _path(folder: Path) -> tuple[DiscreteSchedule, DynamicThreshold]:
     """The schedule, and what the scheduler does to each estimated clean image."""
-    config = _scheduler(folder / "scheduler").config
+    place = folder / "scheduler"
+    config = _scheduler(place).config
     if config.prediction_type != "epsilon" or config.variance_type != "learned_range":
         raise ValueError(
-            f"{folder / 'scheduler'} says prediction_type {config.prediction_type!r} and "
+            f"{place} says prediction_type {config.prediction_type!r} and "
             f"variance_type {config.variance_type!r}; IF's are 'epsilon' and 'learned_range'"
         )
     threshold = DynamicThreshold(max_value=1.0)  # clipping
     if config.thresholding:
-        threshold = DynamicThreshold(config.dynamic_thresholding_ratio, config.sample_max_value)
-    return _schedule(folder / "scheduler"), threshold
+        with usable(place):
+            ratio = config.dynamic_thresholding_ratio
+            threshold = DynamicThreshold(ratio, config.sample_max_value)
+    return _schedule(place), threshold
 
 
 def _schedule(place: Path) -> DiscreteSchedule:
     scheduler = _scheduler(place)
     config = scheduler.config
-    return DiscreteSchedule(scheduler.alphas_cumprod, config.timestep_spacing, config.steps_offset)
+    with usable(place):
+        return DiscreteSchedule(
+            scheduler.alphas_cumprod, config.timestep_spacing, config.steps_offset
+        )
 
 
 def _scheduler(place: Path) -> Any:
-    file = place / "scheduler_config.json"
+    file = place / SCHEDULER
     if not file.is_file():
         raise ValueError(f"{place.parent} has no {place.name}/{file.name}; fetch it anew")
+    content = read_json(file)
+    with usable(place):
+        return DDPMScheduler.from_config(content)
+
+
+@contextmanager
+def usable(place: Path) -> Iterator[None]:
+    """Around what is made of the configuration of the scheduler in a folder.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
     try:
-        return DDPMScheduler.from_config(read_json(file))
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{file} cannot be used ({error}); fetch it anew") from error
+        yield
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        file = place / SCHEDULER
+        raise ValueError(f"{file} cannot be used ({reason(error)}); fetch it anew") from error

@@ -12,6 +12,11 @@ from composer import Request
 from composer_plugins.backends.deepfloyd.embeddings import NEGATIVE, Embeddings
 from composer_plugins.backends.memory import memory_bound
 
+NOTHING_TO_ENLARGE = (
+    "this stage enlarges an image and was given none; add composer_plugins.SuperResolution(image) "
+    "to the plugins"
+)
+
 
 def asked(unet: Any, embeddings: Embeddings, requests: Sequence[Request]) -> list[Tensor]:
     """What the UNet answers each request, its conditions being prompts.
@@ -60,10 +65,7 @@ def _seen(unet: Any, request: Request) -> Tensor:
     if not _enlarges(unet, request):
         return request.x
     if "low_res" not in request.beside:
-        raise ValueError(
-            "this stage enlarges an image and was given none; add "
-            "composer_plugins.SuperResolution(image) to the plugins"
-        )
+        raise ValueError(NOTHING_TO_ENLARGE)
     low_res = request.beside["low_res"].expand(len(request.x), -1, -1, -1)
     return torch.cat([request.x, low_res], 1)
 

@@ -96,18 +96,35 @@ def readable(place: Path) -> Iterator[None]:
     Raises:
         ValueError: in place of whatever the libraries raise.
     """
-    if not (place / "config.json").is_file():
-        raise ValueError(
-            f"{place.parent} has no {place.name}/config.json; name a folder of DeepFloyd IF as "
-            "diffusers saves it, or a model of the hub such as 'DeepFloyd/IF-I-XL-v1.0'"
-        )
+    require_config(place)
     try:
         yield
     except torch.OutOfMemoryError:
         raise  # a RuntimeError, but not of the files
     except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{place} cannot be read ({reason}); fetch it anew") from error
+        raise ValueError(f"{place} cannot be read ({reason(error)}); fetch it anew") from error
+
+
+def require_config(place: Path) -> Path:
+    """The configuration in the folder of one part of a pipeline."""
+    file = place / "config.json"
+    if not file.is_file():
+        raise ValueError(
+            f"{place.parent} has no {place.name}/config.json; name a folder of DeepFloyd IF as "
+            "diffusers saves it, or a model of the hub such as 'DeepFloyd/IF-I-XL-v1.0', which "
+            "without a network must be in its cache"
+        )
+    return file
+
+
+def reason(error: Exception) -> str:
+    """What a library says went wrong, in a few words."""
+    words = str(error).strip()
+    if "ignore_mismatched_sizes" in words:  # advises it, which would leave weights random
+        return "its weights have other shapes than config.json asks for"
+    if "Unable to load weights" in words or "HeaderTooLarge" in words:
+        return "its weights are damaged"
+    return words.split("\n")[0].rstrip(".") or type(error).__name__
 
 
 def require_all(missing: Collection[str], place: Path) -> None:
@@ -140,12 +157,11 @@ def halved(config: Mapping[str, Any]) -> int:
     return int(2 ** (len(config["block_out_channels"]) - 1))
 
 
-def checked_size(size: int | None, default: int, factor: int) -> int:
-    """The height and width of images that a network can halve on its way down."""
-    chosen = integer(default if size is None else size, "size", least=1)
+def checked_size(size: int, factor: int) -> int:
+    """The height and width of images that networks can halve on their way down."""
+    chosen = integer(size, "size", least=1)
     if chosen % factor:
         raise ValueError(
-            f"size must be a multiple of {factor}, which the UNet halves on its way down; got "
-            f"{chosen}"
+            f"size must be a multiple of {factor}, which is halved on the way down; got {chosen}"
         )
     return chosen

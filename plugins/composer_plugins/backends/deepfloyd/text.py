@@ -7,17 +7,22 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from composer_plugins.backends.deepfloyd.reading import readable, require_all, require_packages
+from composer_plugins.backends.deepfloyd.reading import (
+    readable,
+    reason,
+    require_all,
+    require_packages,
+)
 from composer_plugins.backends.files import Source
 from composer_plugins.backends.memory import room_for_weights
 
 MAX_LENGTH = 77  # T5 reads more, but IF was trained on no more; CLIP reads no more
-FILES = ("tokenizer/*", "text_encoder/*.json", "text_encoder/*.safetensors")
 VOCABULARIES = ("spiece.model", "tokenizer.json", "vocab.json")
 BITS = "pip install bitsandbytes accelerate, or leave text_8bit out"
 
@@ -38,6 +43,7 @@ class TextEncoder:
         packages: what reading it needs.
         eight_bit: read it in 8 bits, in half of float16's memory; needs bitsandbytes. Dettmers et
             al. 2022, "LLM.int8()", arXiv 2208.07339.
+        variant: of its weights, such as "fp16"; where there are none of it, the plain ones.
     """
 
     source: Source
@@ -47,6 +53,7 @@ class TextEncoder:
     masked: bool = True
     packages: tuple[str, ...] = ("transformers", "sentencepiece", "google.protobuf")
     eight_bit: bool = False
+    variant: str | None = None
     _loaded: tuple[Any, Any] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +95,7 @@ class TextEncoder:
         require_packages("encoding prompts", *self.packages)
         import transformers  # noqa: PLC0415  # slow, optional
 
-        folder = self.source.fetch(FILES)
+        folder, variant = self._fetched()
         place, words = folder / "text_encoder", folder / "tokenizer"
         if not any((words / name).is_file() for name in VOCABULARIES):
             # transformers would go on with a vocabulary of nothing.
@@ -106,16 +113,38 @@ class TextEncoder:
             encoder, found = getattr(transformers, self.kind).from_pretrained(
                 place,
                 dtype=self.dtype,
+                variant=variant,
                 local_files_only=True,
+                use_safetensors=True,
                 output_loading_info=True,
                 **options,
             )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(words, local_files_only=True)
+        tokenizer = _tokenizer(words)
         require_all(found["missing_keys"], place)
         if not self.eight_bit:
             with room_for_weights(place, lighter):
                 encoder.to(self.device)
         return tokenizer, encoder.eval()
+
+    def _fetched(self) -> tuple[Path, str | None]:
+        """The folder with the files of one variant, and which it is."""
+        for variant in dict.fromkeys((self.variant, None)):
+            stem = "model" if variant is None else f"model.{variant}"
+            # Of all variants together, T5 would be downloaded twice.
+            weights = f"text_encoder/{stem}.safetensors", f"text_encoder/{stem}-*.safetensors"
+            folder = self.source.fetch(("tokenizer/*", "text_encoder/*.json", *weights))
+            if any(file for pattern in weights for file in folder.glob(pattern)):
+                break
+        return folder, variant
+
+
+def _tokenizer(place: Path) -> Any:
+    import transformers  # noqa: PLC0415  # slow, optional
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(place, local_files_only=True)
+    except Exception as error:  # the library raises bare ones of a damaged file
+        raise ValueError(f"{place} cannot be read ({reason(error)}); fetch it anew") from error
 
 
 CLIP = partial(TextEncoder, kind="CLIPTextModel", masked=False, packages=("transformers",))

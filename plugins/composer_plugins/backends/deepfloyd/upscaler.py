@@ -15,10 +15,11 @@ from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
 from composer.stack import views
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
-from composer_plugins.backends.deepfloyd.network import asked
+from composer_plugins.backends.deepfloyd.network import NOTHING_TO_ENLARGE, asked
 from composer_plugins.backends.deepfloyd.reading import halved
 from composer_plugins.backends.memory import memory_bound
 from composer_plugins.resizing import Resizable
+from composer_plugins.thresholding import DynamicThreshold
 
 SCALING = 0.08333
 """Of latents to about unit variance; the pipeline puts it in place of any other, too."""
@@ -78,11 +79,14 @@ class UpscalerBackend:
     @hookimpl
     def check(self, sampler: Sampler) -> None:
         for plugin in sampler.plugins:
-            if isinstance(plugin, Resizable) or views([plugin]):
+            if isinstance(plugin, Resizable | DynamicThreshold) or views([plugin]):
                 raise ValueError(
                     f"{type(plugin).__name__} looks at pixels and stage III works on latents; keep "
                     "it to the stages before, and run this one as Stage(..., plain=True)"
                 )
+
+        if not any(hasattr(plugin, "start") for plugin in sampler.plugins):
+            raise ValueError(NOTHING_TO_ENLARGE)
 
     @hookimpl(trylast=True)  # others finish on latents too
     def finish(self, state: State) -> None:

@@ -17,7 +17,7 @@ from composer_plugins.backends.deepfloyd.reading import (
     Reader,
     checked_size,
     halved,
-    readable,
+    require_config,
 )
 from composer_plugins.backends.deepfloyd.upscaler import UpscalerBackend
 from composer_plugins.backends.diffusers_unet.loading import PREDICTIONS, read_scheduler
@@ -44,11 +44,10 @@ def read_upscaler(
         config: of its UNet.
         size: height and width of the images; None for 1024.
     """
-    with readable(folder / "vae"):
-        decoder = read_json(folder / "vae" / "config.json")
+    decoder = read_json(require_config(folder / "vae"))
     scheduler = read_scheduler(folder, "scheduler")
     noising = read_scheduler(folder, "low_res_scheduler")
-    chosen = checked_size(size, SIZE, halved(decoder) * halved(config))
+    chosen = checked_size(SIZE if size is None else size, halved(decoder) * halved(config))
     return UpscalerBackend(
         unet=reader.network(folder / "unet", UNET),
         vae=replace(reader, dtype=torch.float32).network(folder / "vae", "AutoencoderKL"),
