@@ -17,23 +17,23 @@ FOLDER = Path(__file__).parent.parent / "examples" / "deepfloyd"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.py"))
 SCRIPTS = [name for name in NAMES if name not in ("common", "pictures", "everything")]
 
-STRIDES = {"logo": 39, "sdedit": 150, "denoising": 40}  # enough steps for i_start
 SHEETS = {
     "sampling": {"sampling": (4, 3)},
     "forward": {"forward": (2, 4)},
     "denoising": {
         "denoising-one-step": (2, 3),
-        "denoising-snapshots": (2, 3),
+        "denoising-snapshots": (2, 2),
         "denoising-compared": (1, 5),
     },
     "guidance": {"guidance": (2, 6)},
-    "sdedit": {"sdedit": (3, 7), "sdedit-prompts": (3, 7)},
+    "sdedit": {"sdedit": (3, 6), "sdedit-prompts": (3, 6)},
     "inpainting": {"inpainting": (1, 6)},
     "anagrams": {f"anagram-{n}": (2, 4) for n in ("flip", "turn", "turn-2", "skew", "negative")},
     "hybrids": {f"hybrid-{n}": (2, 4) for n in ("skull", "canyon", "panda")},
     "logo": {"logo": (1, 5)},
 }
-"""{script: {sheet: (rows, columns)}}"""
+"""{script: {sheet: (rows, columns)}}, at a quick look."""
+QUICK = ("--stride", "90")
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +77,8 @@ def shapes(scripts, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:IF reads 77 tokens")  # the tiny tokenizer cuts the logo's
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_writes_its_sheets(scripts, course, shapes, name, monkeypatch):
-    stride = str(STRIDES.get(name, 330))
-    monkeypatch.setattr(scripts["sdedit"], "STARTS", (1, 2, 3, 4, 5, 6))  # of 7 times
-    files = scripts[name].run(course("--stages", "1", "--stride", stride, "--steps", "2", "3"))
+def test_a_script_writes_its_sheets(scripts, course, shapes, name):
+    files = scripts[name].run(course("--stages", "1", *QUICK, "--steps", "2", "3"))
     assert [file.stem for file in files] == [*SHEETS[name]]
     for file, (rows, counts, headings) in zip(files, shapes, strict=True):
         assert (rows, counts) == (SHEETS[name][file.stem][0], {len(headings)})
@@ -119,9 +117,38 @@ def test_pictures_of_one_s_own(scripts, course, tmp_path):
     assert torch.equal(image, red.expand(1, 3, SIZES[1], SIZES[1]))
 
 
-def test_what_goes_wrong_is_a_sentence(scripts, tmp_path, capsys):
-    with pytest.raises(SystemExit, match="there is no folder 'no/such/folder'"):
-        scripts["common"].main(scripts["forward"].run, None, ["--model", "no/such/folder"])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "there is no folder 'no/such/folder'"),
+        (["--device", "toaster"], "device 'toaster' is none that torch knows"),
+        (["--stride", "0"], "--stride must be an integer of at least 1, got 0"),
+        (["--stride", "-5"], "--stride must be an integer of at least 1, got -5"),
+        (["--steps", "3", "0"], "--steps must be an integer of at least 1, got 0"),
+        (["--image", "nope.png"], r"--image nope\.png cannot be read \(.*\); name another"),
+        (["--image", __file__], r"--image .*\.py cannot be read \(.*\); name another"),
+        (["--image", str(FOLDER)], r"--image .*deepfloyd cannot be read \(.*\); name another"),
+        (["--out", __file__], r"\.py cannot be a folder .*; name another place"),
+    ],
+)
+def test_what_goes_wrong_is_a_sentence(scripts, tmp_path, monkeypatch, options, sentence):
+    """And is said before the model, which is not there, is looked for."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=sentence):
+        scripts["common"].main(
+            scripts["forward"].run, None, ["--model", "no/such/folder", *options]
+        )
+
+
+def test_i_start_is_of_the_course_s_times(course):
+    assert [course().i_start(place) for place in range(34)] == [*range(34)]
+    assert [course(*QUICK).i_start(place) for place in (1, 3, 5, 7, 10, 20, 25)] == [
+        *(0, 1, 2, 2, 3, 7, 8)
+    ]
+    by_stride = course()
+    for stride in range(1, 1001):  # a step is left, whatever the stride
+        few = dataclasses.replace(by_stride, stride=stride)
+        assert few.i_start(33) < len(few.strided_times)
 
 
 @pytest.fixture
@@ -137,7 +164,7 @@ def pipeline(tiny_if):
 @pytest.fixture
 def doubled(course):
     """The course in float64, without thresholding, as the notebook's loops."""
-    plain = course("--no-thresholding", "--stride", "90")
+    plain = course("--no-thresholding", *QUICK)
     return dataclasses.replace(plain, backends={1: double(plain.backend)})
 
 
@@ -201,7 +228,7 @@ def test_one_step_is_the_forward_process_solved(scripts, doubled, pipeline):
 def test_iterative_denoising_is_A_3(scripts, doubled, pipeline):  # noqa: N802
     *_, at_0, last = scripts["denoising"].iterative(doubled)
     generator = torch.Generator().manual_seed(100)
-    times, abar = doubled.strided_times[10:], pipeline.scheduler.alphas_cumprod
+    times, abar = doubled.strided_times[3:], pipeline.scheduler.alphas_cumprod
     eps = torch.randn(1, 3, 16, 16, generator=generator, dtype=torch.float64)
     x = abar[times[0]].sqrt() * doubled.photo.double() + (1 - abar[times[0]]).sqrt() * eps
     x = iterative_denoise(pipeline, x, times, 1, generator)

@@ -71,8 +71,9 @@ class DiffusersSolver:
         levels = self._levels(self._fresh(num_steps))
         if any(after > before for before, after in pairwise(levels)):
             raise ValueError(
-                f"{type(self.scheduler).__name__} goes from cleaner to noisier times, which here "
-                "means a jump; use a scheduler that only denoises"
+                f"{type(self.scheduler).__name__} in {num_steps} steps goes from cleaner to "
+                "noisier times, which here means a jump; take another number of steps, or a "
+                "scheduler that only denoises"
             )
         times = [schedule.time_at(level) for level in levels]
         if isinstance(schedule, DiscreteSchedule):  # whole times stay whole, whatever rounding did
@@ -136,7 +137,13 @@ class DiffusersSolver:
 
     def _fresh(self, num_steps: int) -> Any:
         scheduler = copy.deepcopy(self.scheduler)
-        scheduler.set_timesteps(num_steps)
+        try:
+            scheduler.set_timesteps(num_steps)
+        except (ValueError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"{type(scheduler).__name__} has no plan of {num_steps} steps ({error}); take "
+                "another number of them"
+            ) from error
         return scheduler
 
     def _path(self, scheduler: Any) -> Schedule:

@@ -16,10 +16,12 @@ from torch import Tensor
 
 import composer
 from composer import Backend, Sampler
+from composer.arguments import integer
 from composer.images import to_tensor
 from composer_plugins import CFG, Cascade, Stage, Timesteps
 from composer_plugins.backends.deepfloyd.embeddings import cache_file
 from composer_plugins.sheet import contact_sheet
+from composer_plugins.writing import make_folder
 
 NEUTRAL = "a high quality photo"
 """The prompt that says nothing but "look like a picture"."""
@@ -35,14 +37,14 @@ class Course:
     Args:
         backends: {stage: model}, 1 being text to 64 pixels; 2, if there, 64 to 256.
         stride: between the times visited, of 1000.
-        files: pictures to work on, in place of those in ``pictures.py``.
+        given: pictures to work on, by name, in place of those in ``pictures.py``.
         steps: numbers of steps for sampling.py, in place of its own.
         out: the folder that sheets are written to.
     """
 
     backends: Mapping[int, Backend]
     stride: int
-    files: Sequence[Path]
+    given: Mapping[str, Image.Image]
     steps: Sequence[int]
     out: Path
 
@@ -55,6 +57,10 @@ class Course:
     def strided_times(self) -> list[int]:
         """990, 960, ..., 30, 0: a model trained on 1000 times is asked at 34 of them."""
         return [*range(990, -1, -self.stride)]
+
+    def i_start(self, place: int) -> int:
+        """A place in the course's 34 times, stride 30, as one in the times visited."""
+        return min(round(30 * place / self.stride), len(self.strided_times) - 1)
 
     def sampler(self, *plugins: object) -> Sampler:
         """Iterative denoising over the strided times, equation A.3 (see denoising.py).
@@ -82,11 +88,10 @@ class Course:
     @cached_property
     def images(self) -> dict[str, Tensor]:
         """{name: (1, 3, H, W)} at the size of the model: a photo, a web picture and a drawing."""
-        given = {file.stem: Image.open(file) for file in self.files}
         size = self.backend.shape[1:]
         return {
-            name: to_tensor(ImageOps.fit(image.convert("RGB"), size)).to(self.backend.device)
-            for name, image in (given or pictures.drawn()).items()
+            name: to_tensor(ImageOps.fit(image, size)).to(self.backend.device)
+            for name, image in (self.given or pictures.drawn()).items()
         }
 
     @property
@@ -109,7 +114,6 @@ class Course:
         height = next(iter(rows.values())).shape[-2]
         shown = {label: images.clamp(-1, 1) for label, images in rows.items()}
         sheet = contact_sheet(shown, max(1, SHOWN // height), ",".join(map(str, columns)))
-        self.out.mkdir(parents=True, exist_ok=True)
         file = self.out / f"{name}.png"
         sheet.save(file)
         return file
@@ -123,7 +127,8 @@ def main(part: Part, description: str | None, arguments: Sequence[str] | None = 
     try:
         for file in part(course(description, arguments)):
             print(file)
-    except ValueError as error:  # no such folder, no such embedding: said in a sentence
+    # No such folder, no room, no memory: said in a sentence.
+    except (ValueError, OSError, torch.OutOfMemoryError) as error:
         sys.exit(f"{error}")
 
 
@@ -147,6 +152,11 @@ def course(description: str | None, arguments: Sequence[str] | None = None) -> C
     parser.add_argument("--out", type=Path, default=Path("course"), help="folder of the pictures")
     options = parser.parse_args(arguments)
 
+    integer(options.stride, "--stride", least=1)
+    for steps in options.steps:
+        integer(steps, "--steps", least=1)
+    given = {file.stem: picture(file) for file in options.image}
+    make_folder(options.out)
     models = {1: options.model, 2: options.second_model}
     # All stages of IF share one T5: what stage I has encoded, stage II reads.
     embeddings = options.embeddings or cache_file(options.model)
@@ -162,4 +172,12 @@ def course(description: str | None, arguments: Sequence[str] | None = None) -> C
         )
         for stage in range(1, options.stages + 1)
     }
-    return Course(backends, options.stride, options.image, options.steps, options.out)
+    return Course(backends, options.stride, given, options.steps, options.out)
+
+
+def picture(file: Path) -> Image.Image:
+    """A picture of one's own."""
+    try:
+        return Image.open(file).convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"--image {file} cannot be read ({error}); name another") from error

@@ -39,7 +39,7 @@ def one_step(course: Course) -> Tensor:
 
 def iterative(course: Course) -> list[State]:
     """Every state on the way from i_start to the clean image."""
-    sampler = course.sampler(SDEdit(course.photo, i_start=I_START))
+    sampler = course.sampler(SDEdit(course.photo, i_start=course.i_start(I_START)))
     return list(sampler.stream(NEUTRAL, seeds=[SEED]))
 
 
@@ -55,7 +55,8 @@ def run(course: Course) -> list[Path]:
     files.append(course.save("denoising-snapshots", rows, [f"t = {e.t:g}" for e in given]))
 
     last, start = states[-1].x, given[0]
-    rows = {f"i_start {I_START}": torch.cat([course.photo, start.x, last, start.x0, BLUR(start.x)])}
+    compared = torch.cat([course.photo, start.x, last, start.x0, BLUR(start.x)])
+    rows = {f"i_start {course.i_start(I_START)}": compared}
     columns = ["photo", "noised", "many steps", "one step", "blurred"]
     return [*files, course.save("denoising-compared", rows, columns)]
 

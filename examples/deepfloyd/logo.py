@@ -27,7 +27,7 @@ I_START, SCALE, SEEDS = 25, 7.0, (9, 10, 11, 12)
 
 def sketch(course: Course) -> Tensor:
     """The first picture given, or a bear behind a kernel."""
-    if course.files:
+    if course.given:
         return course.photo
     bear = ImageOps.fit(pictures.bear(), course.backend.shape[1:])
     return to_tensor(bear).to(course.backend.device)
@@ -36,8 +36,9 @@ def sketch(course: Course) -> Tensor:
 def run(course: Course) -> list[Path]:
     course.encode([PROMPT])
     image = sketch(course)
-    sampler = course.sampler(SDEdit(image, i_start=I_START), CFG(SCALE))
-    rows = {f"i_start {I_START}": torch.cat([image, sampler.sample(PROMPT, SEEDS).x])}
+    start = course.i_start(I_START)
+    sampler = course.sampler(SDEdit(image, i_start=start), CFG(SCALE))
+    rows = {f"i_start {start}": torch.cat([image, sampler.sample(PROMPT, SEEDS).x])}
     return [course.save("logo", rows, ["sketch", *(f"seed {seed}" for seed in SEEDS)])]
 
 

@@ -20,16 +20,21 @@ SEED = 100
 PROMPTS = ("a rocket ship", "a stormtrooper from Star Wars", "Albert Einstein")
 
 
+def starts(course: Course) -> list[int]:
+    """STARTS in the times visited; where those are few, some fall together."""
+    return sorted({course.i_start(start) for start in STARTS})
+
+
 def edit(course: Course, images: Tensor, prompt: str) -> list[Tensor]:
-    """Images (B, 3, H, W) edited from each of STARTS, one call for all of them."""
-    stacks = [(SDEdit(images, i_start=start), CFG(7.0)) for start in STARTS]
+    """Images (B, 3, H, W) edited from each of the starts, one call for all of them."""
+    stacks = [(SDEdit(images, i_start=start), CFG(7.0)) for start in starts(course)]
     seeds = [SEED] * len(images)  # the same noise for each
     return [course.sampler(*stack).sample(prompt, seeds).x for stack in stacks]
 
 
 def run(course: Course) -> list[Path]:
     course.encode([NEUTRAL, *PROMPTS])
-    columns = [*(f"i_start {start}" for start in STARTS), "original"]
+    columns = [*(f"i_start {start}" for start in starts(course)), "original"]
     images = torch.cat([*course.images.values()])
     strips = torch.stack([*edit(course, images, NEUTRAL), images], 1)
     rows = dict(zip(course.images, strips, strict=True))

@@ -286,8 +286,13 @@ def test_a_scheduler_is_not_changed_by_use():
 
 
 def test_a_scheduler_that_adds_noise_is_refused():
-    with pytest.raises(ValueError, match="DDIMInverseScheduler goes from cleaner to noisier"):
+    with pytest.raises(ValueError, match="DDIMInverseScheduler in .* goes from cleaner to noisier"):
         Sampler(mixture(), solver=DiffusersSolver(DDIMInverseScheduler()))
+
+
+def test_a_number_of_steps_that_a_scheduler_cannot_plan_is_refused():
+    with pytest.raises(ValueError, match="PNDMScheduler has no plan of 2 steps .*; take another"):
+        Sampler(mixture(), solver=DiffusersSolver(PNDMScheduler()), num_inference_steps=2)
 
 
 @pytest.mark.parametrize(

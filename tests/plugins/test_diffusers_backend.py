@@ -180,3 +180,11 @@ def test_out_of_memory_says_what_to_lower(tmp_path):
         Sampler(backend, num_inference_steps=2).sample(seeds=SEEDS)
     x = Sampler(backend, num_inference_steps=2, max_rows=2).sample(seeds=SEEDS).x
     assert x.isfinite().all()
+
+
+def test_out_of_memory_at_one_image_advises_what_there_is(tmp_path):
+    backend = load(write(tmp_path))
+    backend.unet.conv_in.register_forward_pre_hook(lambda *a: torch.empty(2**60))
+    with pytest.raises(torch.OutOfMemoryError, match="1 images .*; load it with dtype=") as caught:
+        Sampler(backend, num_inference_steps=2).sample()
+    assert "offload" not in str(caught.value)  # which this backend has not

@@ -95,7 +95,7 @@ def test_labels_reach_the_network(labelled):
 
 def test_the_last_label_may_mean_no_label(labelled):
     backend = load(labelled, unconditional_label=4)
-    assert backend.encode(UNCONDITIONAL) == backend.encode(4) == 4
+    assert backend.encode(UNCONDITIONAL) == 4
     free = Sampler(backend, num_inference_steps=2).sample().x  # None: not decided by anybody
     assert torch.equal(free, Sampler(backend, num_inference_steps=2).sample(UNCONDITIONAL).x)
     x, scale = torch.randn(2, 3, 8, 8), 3.0
@@ -120,6 +120,7 @@ def test_the_folder_may_name_its_labels(labelled):
     (labelled / "labels.json").write_text('{"labels": ["cat", "dog"], "unconditional_label": 4}')
     backend = load(labelled)
     assert (backend.encode("dog"), backend.encode(3), backend.encode(UNCONDITIONAL)) == (1, 3, 4)
+    assert backend.encode("DOG") == 1
     with pytest.raises(LookupError, match="unknown label 'cats'; did you mean cat"):
         Sampler(backend).sample("cats")
 
@@ -136,6 +137,25 @@ def test_without_such_a_label_a_label_is_needed(labelled):
 def test_what_is_no_label(labelled, bad):
     with pytest.raises(ValueError, match=f"label from 0 to 4, got {bad!r}"):
         Sampler(load(labelled)).sample(bad)
+
+
+@pytest.mark.parametrize(("free", "last"), [(4, 3), (0, 4), (1, 4)])
+def test_the_label_that_means_none_is_no_condition(labelled, free, last):
+    backend = load(labelled, unconditional_label=free)
+    with pytest.raises(ValueError, match=f"label {free} means no label; leave the condition away"):
+        Sampler(backend).sample(free)
+    for bad in (5, True, -1):
+        with pytest.raises(ValueError, match=f"must be a label from 0 to {last}, got {bad}"):
+            Sampler(backend).sample(bad)
+    assert [backend.encode(k) for k in range(5) if k != free] == [k for k in range(5) if k != free]
+
+
+def test_names_in_capitals_are_themselves_first(labelled):
+    (labelled / "labels.json").write_text('{"labels": ["cat", "CAT", "Dog"]}')
+    backend = load(labelled)
+    assert [backend.encode(name) for name in ("cat", "CAT", "Cat", "Dog")] == [0, 1, 0, 2]
+    with pytest.raises(LookupError, match=r"unknown label 'dog'; did you mean Dog\?"):
+        backend.encode("DOG")
 
 
 def test_an_unconditional_model_takes_no_condition(tmp_path):

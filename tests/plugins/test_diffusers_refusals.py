@@ -1,10 +1,11 @@
 """load_backend("diffusers"): what it refuses, each in a sentence."""
 
 import json
+import re
 
 import pytest
 import torch
-from diffusers import ScoreSdeVeScheduler
+from diffusers import DDPMScheduler, ScoreSdeVeScheduler
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from tiny_unet import load, write
@@ -43,7 +44,9 @@ def test_damaged_files(tmp_path):
     weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match="unet cannot be read .*; fetch or write it anew"):
+    with pytest.raises(
+        ValueError, match="unet cannot be read .* damaged .*; fetch or write it anew"
+    ):
         load(tmp_path)
     tensors = {k: v for k, v in load_tensors(content).items() if k != "conv_in.bias"}
     save_file(tensors, weights, {"format": "pt"})
@@ -53,7 +56,9 @@ def test_damaged_files(tmp_path):
         load(tmp_path)
     weights.write_bytes(content)
     edit(tmp_path / "unet" / "config.json", block_out_channels=[16, 16])
-    with pytest.raises(ValueError, match="unet cannot be read"):
+    with pytest.raises(
+        ValueError, match=r"do not fit its config\.json .size mismatch for conv_in\.\w+.; the two"
+    ):
         load(tmp_path)
     for file in ("scheduler/scheduler_config.json", "unet/config.json", "model_index.json"):
         (tmp_path / file).write_text("{")
@@ -75,11 +80,13 @@ LATENT = {"vae": ["diffusers", "AutoencoderKL"], "unet": ["diffusers", "UNet2DCo
             {"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]},
             "LDMPipeline .UNet2DModel beside vqvae.",
         ),
-        ({"_class_name": "IFPipeline"}, r"IFPipeline: load_backend\('deepfloyd'\) is there for it"),
+        ({"_class_name": "IFPipeline"}, r"an IFPipeline and no UNet2DModel: load_backend\('deepf"),
         (
             {"_class_name": "FluxPipeline", "unet": [None, None], "transformer": ["d", "Flux"]},
             "FluxPipeline .no UNet beside transformer.",
         ),
+        ({"unet": ["x"]}, r"json: unet must be \[library, class\], got \['x'\]; mend it"),
+        ({"scheduler": []}, r"json: scheduler must be \[library, class\], got \[\]; mend it"),
     ],
 )
 def test_other_pipelines(tmp_path, index, sentence):
@@ -101,6 +108,11 @@ def test_other_pipelines(tmp_path, index, sentence):
         ({"sample_size": [8, 8, 8]}, "one number or .height, width."),
         ({"sample_size": "8"}, "got '8'"),
         ({"class_embed_type": "timestep"}, "class_embed_type 'timestep' is not supported"),
+        ({"block_out_channels": None}, r"json cannot be used .block_out_channels must be a list"),
+        ({"block_out_channels": []}, "block_out_channels is empty.; mend it"),
+        ({"block_out_channels": ["a"]}, "each of block_out_channels must be an integer, got 'a'"),
+        ({"time_embedding_type": "foo"}, "time_embedding_type must be one of .*, got 'foo'"),
+        ({"norm_num_groups": 3}, "unet cannot be read .*; fetch or write it anew"),
     ],
 )
 def test_unets_that_the_loop_cannot_drive(tmp_path, change, sentence):
@@ -119,12 +131,73 @@ def test_unets_that_the_loop_cannot_drive(tmp_path, change, sentence):
         ({"variance_type": "learned_range"}, "variance_type is 'learned_range' and the UNet has 3"),
         ({"variance_type": "learned"}, "variance_type is 'learned'"),
         ({"timestep_spacing": "dense"}, "spacing must be one of"),
+        ({"prediction_type": ["epsilon"]}, r"prediction_type \['epsilon'\] has no path"),
+        ({"_class_name": "SchedulerMixin"}, "SchedulerMixin is no scheduler of diffusers"),
+        ({"_class_name": "RePaintScheduler"}, "asks in each step for original_image and mask, wh"),
+        ({"trained_betas": []}, "cannot be used .alphas_cumprod must be a list of T numbers"),
     ],
 )
 def test_schedulers_that_the_loop_cannot_follow(tmp_path, change, sentence):
     write(tmp_path)
     edit(tmp_path / "scheduler" / "scheduler_config.json", **change)
     with pytest.raises(ValueError, match=sentence):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("num_train_timesteps", 0, "an integer of at least 1"),
+        ("num_train_timesteps", "a", "an integer"),
+        ("steps_offset", "a", "an integer"),
+        ("steps_offset", -5, "an integer of at least 0"),
+        ("beta_start", "a", "a number"),
+        ("beta_start", -3, "from 0 to 1"),
+        ("beta_end", 2, "from 0 to 1"),
+        ("variance_type", "foo", "one of .*"),
+        ("clip_sample", "no", "True or False"),
+        ("clip_sample_range", "a", "a number"),
+        ("clip_sample_range", 0, "a positive number"),
+        ("clip_sample_range", -1, "a positive number"),
+        ("thresholding", "no", "True or False"),
+        ("rescale_betas_zero_snr", 1, "True or False"),
+        ("dynamic_thresholding_ratio", 2, "from 0 to 1"),
+        ("dynamic_thresholding_ratio", "a", "a number"),
+        ("sample_max_value", 0.5, "at least 1"),
+    ],
+)
+def test_settings_that_no_scheduler_follows(tmp_path, key, value, words):
+    write(
+        tmp_path,
+        DDPMScheduler(thresholding=key in ("dynamic_thresholding_ratio", "sample_max_value")),
+    )
+    edit(tmp_path / "scheduler" / "scheduler_config.json", **{key: value})
+    sentence = (
+        f"scheduler_config.json cannot be used ({key} must be {words}, got {value!r}); mend it"
+    )
+    pattern = re.escape(sentence).replace(re.escape(".*"), ".*") + "$"
+    with pytest.raises(ValueError, match=pattern):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sample_max_value": 0.5, "dynamic_thresholding_ratio": 2},
+        {"clip_sample": False, "clip_sample_range": None},
+        {"variance_type": None},
+    ],
+)
+def test_settings_that_are_off_are_no_matter(tmp_path, settings):
+    write(tmp_path)
+    edit(tmp_path / "scheduler" / "scheduler_config.json", **settings)
+    assert load(tmp_path).shape == (3, 8, 8)
+
+
+def test_a_learned_time_embedding_knows_all_times_of_the_scheduler(tmp_path):
+    learned = {"time_embedding_type": "learned", "num_train_timesteps": 1000}
+    write(tmp_path, DDPMScheduler(num_train_timesteps=2000), **learned)
+    with pytest.raises(ValueError, match="2000 times, and the UNet's learned .*, 1000; the two"):
         load(tmp_path)
 
 
@@ -150,6 +223,14 @@ def test_options_that_cannot_be(tmp_path, options, sentence):
         load(tmp_path, **options)
     with pytest.raises(TypeError, match="it takes"):
         load(tmp_path, attention_slicing=True)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "got"), [(DDPMScheduler(), "DDPMScheduler"), (3, "int"), ("", "an empty name")]
+)
+def test_a_scheduler_is_named(tmp_path, scheduler, got):
+    with pytest.raises(TypeError, match=f"scheduler must be the name of a folder, got {got}; mend"):
+        load(write(tmp_path), scheduler=scheduler)
 
 
 def test_a_label_beyond_the_embedding(tmp_path):

@@ -50,8 +50,19 @@ def test_many_at_once_are_the_single_ones():
             assert torch.equal(pictures[i, j], compose(indices[i, j].tolist()))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_small_whole_numbers_are_indices_too(dtype):
+    assert torch.equal(
+        compose(torch.tensor([1, 2, 3, 4, 5], dtype=dtype)), compose([1, 2, 3, 4, 5])
+    )
+
+
 @pytest.mark.parametrize(
-    "bad", [[0, 0, 0, 254, 0], [2, 0, 0, 0, 0], [-1, 0, 0, 0, 0], [0, 0], 3, [0.0, 0, 0, 0, 0]]
+    "bad",
+    [
+        *([0, 0, 0, 254, 0], [2, 0, 0, 0, 0], [-1, 0, 0, 0, 0], [0, 0], 3, [0.0, 0, 0, 0, 0]),
+        *("a", None, (True,) * 5, [[1, 2], [3]], [1j] * 5, [{}] * 5),
+    ],
 )
 def test_what_is_no_noun(bad):
     with pytest.raises(ValueError, match="a Noun"):
@@ -100,7 +111,9 @@ def test_images_of_a_folder_are_cropped_resized_and_in_order(tmp_path):
     wide.paste(255, (32, 0, 64, 32))  # only the central square is white
     wide.save(tmp_path / "99.jpeg", quality=100)
     Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(tmp_path / "98.webp")
-    *_, clear, centre = load_images(tmp_path)
+    Image.new("RGB", (2, 2), (7, 7, 7)).save(tmp_path / "97.png")  # enlarged
+    *_, small, clear, centre = load_images(tmp_path)
+    assert (small == 7).all()
     assert (clear == 255).all()
     assert centre.float().mean() > 245
 
@@ -108,7 +121,8 @@ def test_images_of_a_folder_are_cropped_resized_and_in_order(tmp_path):
 def test_folders_without_usable_images(tmp_path):
     with pytest.raises(ValueError, match="there is no folder"):
         load_images(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"holds no image ending in \.bmp"):
+    write_images(tmp_path / "below")
+    with pytest.raises(ValueError, match=r"no image ending in \.bmp.*; sub-folders are not looked"):
         load_images(tmp_path)
     (tmp_path / "a.png").write_bytes(b"junk")
     with pytest.raises(ValueError, match=r"a\.png cannot be read"):
@@ -216,7 +230,9 @@ def test_images_of_a_folder_train_an_unconditional_pipeline(tmp_path):
     assert backend.num_labels is None
     assert Sampler(backend, num_inference_steps=2).sample().x.shape == (1, 3, 32, 32)
     run(tmp_path / "warm", images, tmp_path / "run" / "model", started_from="run")
-    with pytest.raises(ValueError, match="knows None labels and this data needs 255; start"):
+    with pytest.raises(
+        ValueError, match="takes no labels and this training needs 255 labels: .*; start"
+    ):
         run(tmp_path / "heads", None, tmp_path / "run" / "model")
 
 
@@ -228,6 +244,18 @@ def test_training_may_start_from_a_pretrained_folder(tmp_path):
     UNet2DModel(**{**TINY, "sample_size": 16}).save_pretrained(tmp_path / "small")
     with pytest.raises(ValueError, match="start from a UNet of 32x32 RGB images"):
         run(tmp_path / "cold", None, tmp_path / "small")
+    images = write_images(tmp_path / "images")
+    with pytest.raises(
+        ValueError, match="takes 255 labels and this training needs no labels: .*; start"
+    ):
+        run(tmp_path / "cold", images, tmp_path / "first" / "model")
+
+
+def test_training_does_not_start_from_another_kind_of_network(tmp_path, tiny_if):
+    with pytest.raises(ValueError, match="is an IFPipeline and no UNet2DModel"):
+        run(tmp_path, None, tiny_if[1])
+    with pytest.raises(ValueError, match="a UNet2DConditionModel, not a UNet2DModel"):
+        run(tmp_path, None, tiny_if[1] / "unet")
 
 
 def test_the_command(tmp_path, monkeypatch):

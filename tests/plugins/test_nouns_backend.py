@@ -42,7 +42,8 @@ def sampled(backend, *plugins, condition=None, seeds=(0, 1)):
 def test_heads_by_name_and_by_index(backend):
     for index, name in enumerate(head_names()):
         assert backend.encode(name) == backend.encode(index) == index
-    assert backend.encode(UNCONDITIONAL) == backend.encode(HEADS) == HEADS == 254
+    assert backend.encode(UNCONDITIONAL) == HEADS == 254
+    assert backend.encode("PANDA") == backend.encode("panda")
     x = sampled(backend, condition=SHRIMP).x
     assert torch.equal(x, sampled(backend, condition=2).x)
     assert (x - sampled(backend, condition=SHARK).x).abs().mean() > 0.01
@@ -53,12 +54,13 @@ def test_heads_by_name_and_by_index(backend):
     ("name", "hint"),
     [
         ("shrimp", "did you mean shrimp-tempura"),
-        ("Shark", "did you mean shark"),
+        ("Sharkk", "did you mean shark"),
         ("???", "known: aardvark, .* and 214 more$"),
     ],
 )
 def test_an_unknown_head_is_refused_with_the_nearest(backend, name, hint):
-    with pytest.raises(UnknownNameError, match=f"unknown label {name!r}; {hint}".replace("?", ".")):
+    sentence = f"unknown label {name.lower()!r}; {hint}".replace("?", ".")
+    with pytest.raises(UnknownNameError, match=sentence):
         sampled(backend, CFG(2.0), condition=name)
     with pytest.raises(UnknownNameError, match="unknown label"):
         Sampler(backend, [Anagram({"identity": SHARK, "flip": name})])
@@ -66,8 +68,19 @@ def test_an_unknown_head_is_refused_with_the_nearest(backend, name, hint):
 
 @pytest.mark.parametrize("bad", [255, -1, True, 1.5])
 def test_what_is_no_head(backend, bad):
-    with pytest.raises(ValueError, match=f"label from 0 to 254, got {bad!r}"):
+    with pytest.raises(ValueError, match=f"label from 0 to 253, got {bad!r}"):
         sampled(backend, condition=bad)
+
+
+def test_no_head_is_no_condition(backend):
+    with pytest.raises(ValueError, match="label 254 means no label; leave the condition away"):
+        sampled(backend, condition=HEADS)
+
+
+@pytest.mark.parametrize(("weights", "got"), [(3, "int"), (b"x", "bytes"), ("", "an empty name")])
+def test_weights_are_named(weights, got):
+    with pytest.raises(TypeError, match=f"weights must be the name of a folder, got {got}; mend"):
+        composer.load_backend("nouns", weights=weights)
 
 
 def test_pictures_in_colour_by_seed_alone(backend):

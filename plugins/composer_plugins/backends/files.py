@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,9 @@ class Source:
             raise ValueError(self._unreachable(model)) from error
         except (HfHubHTTPError, OSError) as error:
             mend = "make room" if getattr(error, "errno", None) == errno.ENOSPC else "try again"
-            what = str(error).strip().split("\n")[0].rstrip(".")
-            raise ValueError(f"{model} could not be downloaded ({what}); {mend}") from error
+            raise ValueError(
+                f"{model} could not be downloaded ({first_line(error)}); {mend}"
+            ) from error
         return Path(snapshot)
 
     def _unreachable(self, model: str) -> str:
@@ -112,3 +113,17 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged (it holds no object); fetch or write it anew")
     return content
+
+
+def require_all(missing: Collection[str], place: Path) -> None:
+    """Refuse weights that lack tensors: the libraries would leave them random, and warn."""
+    if missing:
+        raise ValueError(
+            f"the weights in {place} lack {len(missing)} of the tensors that config.json asks for, "
+            f"such as {sorted(missing)[0]}; the two belong to different models"
+        )
+
+
+def first_line(error: Exception) -> str:
+    """What a library says went wrong: below its first line are signatures and lists."""
+    return str(error).strip().split("\n")[0].rstrip(".:") or type(error).__name__

@@ -11,8 +11,13 @@ from torch import Tensor
 
 
 @contextmanager
-def memory_bound(x: Tensor) -> Iterator[None]:
+def memory_bound(
+    x: Tensor, lighter: str = "load it with dtype='float16' or with offload"
+) -> Iterator[None]:
     """Around one forward of a network over the images x (B, C, H, W).
+
+    Args:
+        lighter: what to do if one image is too much.
 
     Raises:
         torch.OutOfMemoryError: with the bound to lower, in place of the allocator's report.
@@ -22,11 +27,7 @@ def memory_bound(x: Tensor) -> Iterator[None]:
     except RuntimeError as error:
         if not _out_of_memory(error):
             raise
-        mend = (
-            f"set Sampler(max_rows={len(x) // 2})"
-            if len(x) > 1
-            else "load it with dtype='float16' or with offload"
-        )
+        mend = f"set Sampler(max_rows={len(x) // 2})" if len(x) > 1 else lighter
         raise torch.OutOfMemoryError(
             f"{len(x)} images of {tuple(x.shape[1:])} at once exceed the memory of {x.device}; "
             f"{mend}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from composer.arguments import integer
+from composer_plugins.backends.files import first_line, require_all
 from composer_plugins.backends.memory import room_for_weights
 
 EXTRA = "pip install 'diffusion-composer[deepfloyd]'"
@@ -119,21 +120,12 @@ def require_config(place: Path) -> Path:
 
 def reason(error: Exception) -> str:
     """What a library says went wrong, in a few words."""
-    words = str(error).strip()
+    words = str(error)
     if "ignore_mismatched_sizes" in words:  # advises it, which would leave weights random
         return "its weights have other shapes than config.json asks for"
     if "Unable to load weights" in words or "HeaderTooLarge" in words:
         return "its weights are damaged"
-    return words.split("\n")[0].rstrip(".") or type(error).__name__
-
-
-def require_all(missing: Collection[str], place: Path) -> None:
-    """Refuse weights that lack tensors: the libraries would leave them random, and warn."""
-    if missing:
-        raise ValueError(
-            f"the weights in {place} lack {len(missing)} of the tensors that config.json asks for, "
-            f"such as {sorted(missing)[0]}; the two belong to different models"
-        )
+    return first_line(error)
 
 
 def require_packages(purpose: str, *names: str, mend: str = EXTRA) -> None:

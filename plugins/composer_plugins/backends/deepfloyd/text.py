@@ -16,10 +16,9 @@ from torch import Tensor
 from composer_plugins.backends.deepfloyd.reading import (
     readable,
     reason,
-    require_all,
     require_packages,
 )
-from composer_plugins.backends.files import Source
+from composer_plugins.backends.files import Source, require_all
 from composer_plugins.backends.memory import room_for_weights
 
 MAX_LENGTH = 77  # T5 reads more, but IF was trained on no more; CLIP reads no more

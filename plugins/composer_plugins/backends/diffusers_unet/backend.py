@@ -32,8 +32,10 @@ class DiffusersBackend:
             done here, outermost, so that it is done once a step and whatever the solver.
         learns_variance: whether the second half of 2C output channels is a variance in [-1, 1];
             otherwise a second half is dropped.
-        unconditional_label: the label trained as "no label", or None if there is none.
-        label_names: what the first labels are called; a name is a condition too.
+        unconditional_label: the label trained as "no label", or None if there is none. It is
+            asked for by no condition, never by its number.
+        label_names: what the first labels are called; a name is a condition too, in capitals as
+            well where the names are in lower case.
     """
 
     unet: Any
@@ -79,18 +81,25 @@ class DiffusersBackend:
                 )
             return self.unconditional_label
         if isinstance(condition, str) and self.label_names:
-            if condition not in self.label_names:
-                raise UnknownNameError("label", condition, self.label_names)
-            return self.label_names.index(condition)
+            # Names are in lower case as a rule, which not everybody keeps to.
+            name = condition if condition in self.label_names else condition.lower()
+            if name not in self.label_names:
+                raise UnknownNameError("label", name, self.label_names)
+            return self.label_names.index(name)
+        return self._label(condition, self.num_labels - 1)
+
+    def _label(self, condition: Any, last: int) -> int:
+        """A label by number. One that means "no label" is asked for by no condition."""
         try:
-            label = operator.index(condition)
+            label = -1 if isinstance(condition, bool) else operator.index(condition)
         except TypeError:
             label = -1
-        if isinstance(condition, bool) or not 0 <= label < self.num_labels:
-            raise ValueError(
-                f"a condition must be a label from 0 to {self.num_labels - 1}, got {condition!r}"
-            )
-        return label
+        if 0 <= label <= last and label != self.unconditional_label:
+            return label
+        if 0 <= label == self.unconditional_label:
+            raise ValueError(f"label {label} means no label; leave the condition away")
+        known = last - 1 if last == self.unconditional_label else last
+        raise ValueError(f"a condition must be a label from 0 to {known}, got {condition!r}")
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:
         batch = len(requests[0].x)
@@ -103,7 +112,7 @@ class DiffusersBackend:
         if self.num_labels is not None:
             chosen = torch.tensor([r.condition for r in requests], device=self.device)
             labels = chosen.repeat_interleave(batch)
-        with memory_bound(x):
+        with memory_bound(x, "load it with dtype='float16', or on a device with more memory"):
             out = self.unet(x, times.repeat_interleave(batch), class_labels=labels).sample
         return [self._output(part) for part in out.to(self.dtype).split(batch)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from composer.arguments import integer
@@ -19,6 +20,14 @@ from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
+from composer_plugins.backends.diffusers_unet.settings import require_settings
+from composer_plugins.backends.diffusers_unet.unet import (
+    WEIGHTS,
+    folder_of,
+    read_unet,
+    require_unet,
+    usable,
+)
 from composer_plugins.backends.files import Source, read_json
 from composer_plugins.backends.placement import placement
 from composer_plugins.thresholding import dynamic_threshold
@@ -27,7 +36,6 @@ LABELS = "labels.json"
 """An optional file of ours beside model_index.json: {"unconditional_label": 2, "labels": ["cat",
 "dog"]}."""
 PREDICTIONS: dict[str, Prediction] = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
-_WEIGHTS = "diffusion_pytorch_model"
 _CONFIGS = (
     *("model_index.json", "config.json", "scheduler_config.json", LABELS),
     *("unet/config.json", "scheduler/scheduler_config.json"),
@@ -53,30 +61,29 @@ def load_diffusers(
         dtype: of the network: "float32", "bfloat16" or "float16"; images stay in float32.
         unconditional_label: of a class-conditional model, the label that was trained as "no
             label", usually the last. None: what labels.json says, if there is one.
-        scheduler: another folder that holds scheduler_config.json; None for the model's own.
+        scheduler: another folder that holds scheduler_config.json; None for the model's own. A
+            scheduler that is loaded already is a solver: DiffusersSolver(scheduler).
         revision: branch, tag or commit of the hub.
         local_files_only: take nothing from the hub that is not in its cache.
         use_safetensors: False also reads pickled weights; only from whom you trust.
     """
     place, network_dtype = placement(device, dtype)
+    if scheduler is not None:
+        require_name(scheduler, "scheduler")
     source = Source(model, revision, local_files_only)
     folder = source.fetch(_CONFIGS)
-    _require_pixels(folder)
-    config = _require_unet(folder)
+    config = require_unet(folder)
     own = read_scheduler(folder if scheduler is None else Source(scheduler).fetch(()))
+    _require_times(config, own)
     learns_variance = _learns_variance(config, own)
     said = read_json(folder / LABELS) if (folder / LABELS).is_file() else {}
     unconditional = _unconditional_label(said, config, unconditional_label)
     endings = [".safetensors", ".safetensors.index.json"] if use_safetensors else [""]
-    folder = source.fetch([*_CONFIGS, *(f"*{_WEIGHTS}*{ending}" for ending in endings)])
+    folder = source.fetch([*_CONFIGS, *(f"*{WEIGHTS}*{ending}" for ending in endings)])
     unet = read_unet(folder, use_safetensors)
     return DiffusersBackend(
         unet=nn.Module.to(unet, place, network_dtype),
-        schedule=DiscreteSchedule(
-            own.alphas_cumprod,
-            own.config.get("timestep_spacing", "leading"),
-            own.config.get("steps_offset", 0),
-        ),
+        schedule=_schedule(own),
         prediction=PREDICTIONS[own.config.prediction_type],
         default_solver=_solver(own),
         clip=_clip(own.config),
@@ -86,123 +93,74 @@ def load_diffusers(
     )
 
 
-def read_unet(folder: Path, use_safetensors: bool = True) -> Any:
-    """The UNet2DModel of a pipeline's folder, or of its own, in float32 and for evaluation.
-
-    Raises:
-        ValueError: weights that are missing, damaged or another model's.
-    """
-    place = _folder_of(folder, "unet", "config.json")
-    names = (f"{_WEIGHTS}.safetensors", f"{_WEIGHTS}-*.safetensors")
-    if use_safetensors and not any(file for name in names for file in place.glob(name)):
-        mend = (
-            "use_safetensors=False reads its pickled weights, if you trust them"
-            if any(place.glob(f"{_WEIGHTS}*.bin"))
-            else "fetch the model anew"
+def require_name(value: Any, option: str) -> None:
+    """Refuse, as the folder that an option names, what is none; "" would be the current one."""
+    if not isinstance(value, str | Path) or value == "":
+        got = "an empty name" if value == "" else type(value).__name__
+        raise TypeError(
+            f"{option} must be the name of a folder, got {got}; mend it, or leave it away"
         )
-        raise ValueError(f"{place} has no {_WEIGHTS}.safetensors; {mend}")
-    try:
-        unet, found = UNet2DModel.from_pretrained(
-            place,
-            local_files_only=True,
-            low_cpu_mem_usage=False,
-            use_safetensors=use_safetensors,
-            output_loading_info=True,
-        )
-    except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{place} cannot be read ({reason}); fetch or write it anew") from error
-    if missing := found["missing_keys"]:
-        raise ValueError(
-            f"the weights in {place} lack {len(missing)} of the tensors that config.json asks for, "
-            f"such as {sorted(missing)[0]}; the two belong to different models"
-        )
-    return unet.float().eval().requires_grad_(False)
-
-
-def _folder_of(folder: Path, part: str, file: str) -> Path:
-    """A part of a pipeline lies in a folder of its own or, in old ones, beside the others."""
-    place = next((p for p in (folder / part, folder) if (p / file).is_file()), None)
-    if place is None:
-        elsewhere = ", or name another with scheduler=" if part == "scheduler" else ""
-        raise ValueError(
-            f"{folder} has neither {part}/{file} nor {file}; name a folder written by "
-            f"save_pretrained of a DDPMPipeline or DDIMPipeline{elsewhere}"
-        )
-    return place
-
-
-def _require_pixels(folder: Path) -> None:
-    """Refuse pipelines that are more than a UNet2DModel and a scheduler."""
-    if not (folder / "model_index.json").is_file():
-        return
-    index = read_json(folder / "model_index.json")
-    name = str(index.get("_class_name"))
-    if name.startswith("IF"):
-        raise ValueError(f"{folder} is a {name}: load_backend('deepfloyd') is there for it")
-    parts = {
-        part: library_and_class[1]
-        for part, library_and_class in index.items()
-        if isinstance(library_and_class, list) and library_and_class[1] is not None
-    }
-    others = sorted(parts.keys() - {"unet", "scheduler"})
-    unet = parts.get("unet", "no UNet")
-    if others or unet != "UNet2DModel":
-        beside = f" beside {', '.join(others)}" if others else ""
-        raise ValueError(
-            f"{folder} is a {name} ({unet}{beside}), which works on latents or text; this backend "
-            "takes a UNet2DModel of pixels, such as that of a DDPMPipeline or DDIMPipeline"
-        )
-
-
-def _require_unet(folder: Path) -> dict[str, Any]:
-    """The configuration of a UNet2DModel that the loop can drive."""
-    file = _folder_of(folder, "unet", "config.json") / "config.json"
-    config = read_json(file)
-    if config.get("_class_name") != "UNet2DModel":
-        raise ValueError(f"{file} describes a {config.get('_class_name')}, not a UNet2DModel")
-    ins, outs = config.get("in_channels", 3), config.get("out_channels", 3)
-    if outs not in (ins, 2 * ins):
-        raise ValueError(
-            f"{file}: {ins} channels in and {outs} out; this backend needs as many out as in, or "
-            "twice as many where a variance is learned"
-        )
-    size = config.get("sample_size")
-    sides = [size, size] if isinstance(size, int) else size
-    factor = 2 ** (len(config.get("block_out_channels", [0] * 4)) - 1)
-    if (
-        not isinstance(sides, list)
-        or len(sides) != 2
-        or any(not isinstance(side, int) or side < 1 or side % factor for side in sides)
-    ):
-        raise ValueError(
-            f"{file}: sample_size must be one number or [height, width], multiples of {factor}, "
-            f"got {size!r}"
-        )
-    if (kind := config.get("class_embed_type")) is not None:
-        raise ValueError(f"{file}: class_embed_type {kind!r} is not supported, only labels are")
-    return config
 
 
 def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
     """The scheduler of a folder, its betas and prediction type known."""
-    file = _folder_of(folder, part, "scheduler_config.json") / "scheduler_config.json"
+    file = folder_of(folder, part, "scheduler_config.json") / "scheduler_config.json"
     config = read_json(file)
     known = getattr(diffusers, str(config.get("_class_name")), None)
-    if not (isinstance(known, type) and issubclass(known, SchedulerMixin)):
+    if (
+        not isinstance(known, type)
+        or not issubclass(known, SchedulerMixin)
+        or not issubclass(known, ConfigMixin)
+    ):
         raise ValueError(f"{file}: {config.get('_class_name')} is no scheduler of diffusers")
-    try:
-        scheduler: Any = known.from_config(config)  # type: ignore[attr-defined]
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{file} cannot be used ({error}); mend it") from error
+    with usable(file):
+        require_settings(config)
+        scheduler: Any = known.from_config(config)
     table = getattr(scheduler, "alphas_cumprod", None)
     kind = scheduler.config.get("prediction_type", None)
-    if not isinstance(table, Tensor) or kind not in PREDICTIONS:
+    if not isinstance(table, Tensor) or kind not in list(PREDICTIONS):
         raise ValueError(
             f"{file}: {known.__name__} with prediction_type {kind!r} has no path of betas or none "
             f"of the predictions {sorted(PREDICTIONS)}; use a DDPMScheduler or one like it"
         )
+    if more := _asked_beyond(scheduler):
+        raise ValueError(
+            f"{file}: {known.__name__} asks in each step for {' and '.join(more)}, which the loop "
+            "does not know; use a DDPMScheduler or one like it"
+        )
+    with usable(file):
+        _schedule(scheduler)
     return scheduler
+
+
+def _schedule(scheduler: Any) -> DiscreteSchedule:
+    config = scheduler.config
+    return DiscreteSchedule(
+        scheduler.alphas_cumprod,
+        config.get("timestep_spacing", "leading"),
+        config.get("steps_offset", 0),
+    )
+
+
+def _asked_beyond(scheduler: Any) -> list[str]:
+    """What a scheduler's step needs beside the output of the model, the time and x."""
+    return [
+        name
+        for name, parameter in inspect.signature(scheduler.step).parameters.items()
+        if parameter.default is parameter.empty
+        and name not in ("model_output", "timestep", "sample")
+    ]
+
+
+def _require_times(config: dict[str, Any], scheduler: Any) -> None:
+    """A learned time embedding has a row for each time, and none beyond."""
+    known, times = config.get("num_train_timesteps"), len(scheduler.alphas_cumprod)
+    learned = config.get("time_embedding_type") == "learned"
+    if learned and not (isinstance(known, int) and known >= times):
+        raise ValueError(
+            f"the scheduler has {times} times, and the UNet's learned embedding of them, by the "
+            f"num_train_timesteps of its config.json, {known}; the two belong to different models"
+        )
 
 
 def _learns_variance(config: dict[str, Any], scheduler: Any) -> bool:

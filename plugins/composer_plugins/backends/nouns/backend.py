@@ -8,14 +8,16 @@ from pathlib import Path
 
 from composer import Backend
 from composer.solvers import DPMSolverPP
-from composer_plugins.backends.diffusers_unet.loading import load_diffusers
+from composer_plugins.backends.diffusers_unet.loading import load_diffusers, require_name
 
 
-def load_nouns(weights: str | None = None, device: str = "cpu", dtype: str = "float32") -> Backend:
+def load_nouns(
+    weights: str | Path | None = None, device: str = "cpu", dtype: str = "float32"
+) -> Backend:
     """Nouns, 32x32 characters in colour, by v prediction; default solver DPM-Solver++(2M).
 
     A condition is what the head shows, such as "shrimp-tempura" (``nouns.head_names()`` lists all
-    254), or its index.
+    254), or its index; no condition is any head.
 
     Args:
         weights: the folder model/ that ``composer train nouns`` wrote; None for the shipped one.
@@ -23,6 +25,7 @@ def load_nouns(weights: str | None = None, device: str = "cpu", dtype: str = "fl
         dtype: of the network: "float32", "bfloat16" or "float16".
     """
     if weights is not None:
+        require_name(weights, "weights")
         return _load(Path(weights), device, dtype)
     with as_file(files(__package__) / "weights") as folder:
         return _load(folder, device, dtype)

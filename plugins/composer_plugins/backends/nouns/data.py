@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ COUNTS = (len(BACKGROUNDS), *LAYERS.values())
 HEAD = 3
 """Place of the head among the five indices of a Noun."""
 SIZE = 32
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
@@ -71,12 +73,7 @@ def compose(indices: Tensor | Sequence[int]) -> Tensor:
     Returns:
         uint8.
     """
-    chosen = torch.as_tensor(indices)
-    if chosen.ndim == 0 or chosen.shape[-1] != len(COUNTS) or chosen.is_floating_point():
-        raise ValueError(
-            f"a Noun is {len(COUNTS)} whole numbers (background, body, accessory, head, glasses), "
-            f"got the shape {tuple(chosen.shape)} of {chosen.dtype}"
-        )
+    chosen = _whole_numbers(indices)
     if bool(((chosen < 0) | (chosen >= torch.tensor(COUNTS))).any()):
         raise ValueError(f"indices of a Noun must be below {COUNTS}, got {chosen.tolist()}")
     background, *traits = chosen.unbind(-1)
@@ -86,6 +83,17 @@ def compose(indices: Tensor | Sequence[int]) -> Tensor:
         rgba = layer[index]
         picture = torch.where(rgba[..., 3:, :, :] == 255, rgba[..., :3, :, :], picture)
     return picture
+
+
+def _whole_numbers(indices: Any) -> Tensor:
+    a_noun = f"a Noun is {len(COUNTS)} whole numbers (background, body, accessory, head, glasses)"
+    try:
+        chosen = torch.as_tensor(indices)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{a_noun}, got {indices!r}") from error
+    if chosen.dtype not in _WHOLE or chosen.ndim == 0 or chosen.shape[-1] != len(COUNTS):
+        raise ValueError(f"{a_noun}, got the shape {tuple(chosen.shape)} of {chosen.dtype}")
+    return chosen.long()  # small ones index as masks do, or not at all
 
 
 def random_nouns(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -114,7 +122,8 @@ class Nouns:
 def load_images(folder: str | Path, size: int = SIZE) -> Tensor:
     """All images of a folder, in the order of their names: uint8 (N, 3, size, size).
 
-    Each is cropped to its central square and resized; what is transparent becomes white.
+    Each is cropped to its central square and resized, small ones enlarged; what is transparent
+    becomes white. Sub-folders are not looked into.
 
     Raises:
         ValueError: no such folder, no image in it, or one that cannot be read.
@@ -124,7 +133,10 @@ def load_images(folder: str | Path, size: int = SIZE) -> Tensor:
         raise ValueError(f"there is no folder {str(root)!r}; name a folder of images")
     found = sorted(file for file in root.iterdir() if file.suffix.lower() in _ENDINGS)
     if not found:
-        raise ValueError(f"{root} holds no image ending in {', '.join(sorted(_ENDINGS))}")
+        raise ValueError(
+            f"{root} holds no image ending in {', '.join(sorted(_ENDINGS))}; sub-folders are not "
+            "looked into, so name the one that holds them"
+        )
     return torch.stack([_read(file, size) for file in found])
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from composer.predictions import V
 from composer.schedules import DiscreteSchedule
-from composer_plugins.backends.diffusers_unet.loading import LABELS, read_unet
+from composer_plugins.backends.diffusers_unet.loading import LABELS
+from composer_plugins.backends.diffusers_unet.unet import read_unet, require_unet
 from composer_plugins.backends.nouns.data import LAYERS, SIZE, Nouns, head_names, load_images
 from composer_plugins.training import MODEL, Objective, Trainer
 from composer_plugins.training_config import TrainingConfig
@@ -128,14 +129,20 @@ def _unlabelled(folder: Path) -> FixedImages:
 def _unet(init: Path | None, layout: dict[str, Any], num_class_embeds: int | None) -> Any:
     if init is None:
         return UNet2DModel(sample_size=SIZE, num_class_embeds=num_class_embeds, **layout)
+    require_unet(init)
     unet = read_unet(init)
     theirs = {key: unet.config[key] for key in ("sample_size", "in_channels", "out_channels")}
     if theirs != {"sample_size": SIZE, "in_channels": 3, "out_channels": 3}:
         raise ValueError(f"{init} is of {theirs}; start from a UNet of {SIZE}x{SIZE} RGB images")
     if unet.config.num_class_embeds != num_class_embeds:
         raise ValueError(
-            f"{init} knows {unet.config.num_class_embeds} labels and this data needs "
-            f"{num_class_embeds}; start from another folder, or from scratch"
+            f"{init} takes {_labels(unet.config.num_class_embeds)} and this training needs "
+            f"{_labels(num_class_embeds)}: Nouns have them, images of a folder have none; start "
+            "from another folder, or from scratch"
         )
     unet.requires_grad_(True)
     return unet
+
+
+def _labels(count: int | None) -> str:
+    return "no labels" if count is None else f"{count} labels"

@@ -1,0 +1,59 @@
+"""What a scheduler's file may say: diffusers looks at it while sampling, or never."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from composer.arguments import choice, finite, integer, positive, switch
+
+_VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+_LEARNED = ("learned", "learned_range")
+
+
+def require_settings(config: Mapping[str, Any]) -> None:
+    """Refuse settings that no scheduler can follow; what is not there is the scheduler's own.
+
+    Raises:
+        ValueError, TypeError: with the key and its value.
+    """
+    for name, check in _CHECKS.items():
+        if name in config and config.get(_ONLY_WITH.get(name, ""), True):
+            check(config[name], name)
+
+
+def _fraction(value: Any, name: str) -> None:
+    if not 0 <= finite(value, name) <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {value!r}")
+
+
+def _at_least_one(value: Any, name: str) -> None:
+    if finite(value, name) < 1:
+        raise ValueError(f"{name} must be at least 1, got {value!r}")
+
+
+def _variance(value: Any, name: str) -> None:
+    if value is not None:  # as it is of schedulers that draw no noise
+        choice(value, name, (*_VARIANCES, *_LEARNED))
+
+
+_CHECKS: dict[str, Callable[[Any, str], object]] = {
+    "num_train_timesteps": partial(integer, least=1),
+    "steps_offset": partial(integer, least=0),
+    "beta_start": _fraction,
+    "beta_end": _fraction,
+    "rescale_betas_zero_snr": switch,
+    "variance_type": _variance,
+    "clip_sample": switch,
+    "clip_sample_range": positive,
+    "thresholding": switch,
+    "dynamic_thresholding_ratio": _fraction,
+    "sample_max_value": _at_least_one,
+}
+_ONLY_WITH = {
+    "clip_sample_range": "clip_sample",
+    "dynamic_thresholding_ratio": "thresholding",
+    "sample_max_value": "thresholding",
+}
+"""Settings that mean nothing where another is off."""

@@ -1,0 +1,166 @@
+"""The UNet2DModel in a folder: read, and refused if it is none that the loop can drive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diffusers import UNet2DModel
+from safetensors import SafetensorError
+
+from composer.arguments import choice, integer, sequence
+from composer_plugins.backends.files import first_line, read_json, require_all
+
+WEIGHTS = "diffusion_pytorch_model"
+_TIME_EMBEDDINGS = ("positional", "fourier", "learned")
+
+
+def read_unet(folder: Path, use_safetensors: bool = True) -> Any:
+    """The UNet2DModel of a pipeline's folder, or of its own, in float32 and for evaluation.
+
+    Raises:
+        ValueError: weights that are missing, damaged or another model's.
+    """
+    place = folder_of(folder, "unet", "config.json")
+    _require_weights(place, use_safetensors)
+    try:
+        unet, found = UNet2DModel.from_pretrained(
+            place,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
+            use_safetensors=use_safetensors,
+            output_loading_info=True,
+        )
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{place} cannot be read ({first_line(error)}), its weights being damaged or "
+            "incomplete; fetch or write it anew"
+        ) from error
+    except (RuntimeError, ValueError, TypeError) as error:
+        if misfit := re.search("size mismatch for [^:]+", str(error)):
+            raise ValueError(
+                f"the weights in {place} do not fit its config.json ({misfit[0]}); the two belong "
+                "to different models"
+            ) from error
+        raise ValueError(
+            f"{place} cannot be read ({first_line(error)}); fetch or write it anew"
+        ) from error
+    require_all(found["missing_keys"], place)
+    return unet.float().eval().requires_grad_(False)
+
+
+def require_unet(folder: Path) -> dict[str, Any]:
+    """The configuration of a UNet2DModel of pixels that the loop can drive.
+
+    Raises:
+        ValueError: it is something else, or there is more to it.
+    """
+    _require_pixels(folder)
+    file = folder_of(folder, "unet", "config.json") / "config.json"
+    config = read_json(file)
+    if config.get("_class_name") != "UNet2DModel":
+        raise ValueError(f"{file} describes a {config.get('_class_name')}, not a UNet2DModel")
+    ins, outs = config.get("in_channels", 3), config.get("out_channels", 3)
+    if outs not in (ins, 2 * ins):
+        raise ValueError(
+            f"{file}: {ins} channels in and {outs} out; this backend needs as many out as in, or "
+            "twice as many where a variance is learned"
+        )
+    with usable(file):
+        factor = 2 ** (_blocks(config) - 1)
+        embedding = config.get("time_embedding_type", "positional")
+        choice(embedding, "time_embedding_type", _TIME_EMBEDDINGS)
+    size = config.get("sample_size")
+    sides = [size, size] if isinstance(size, int) else size
+    if (
+        not isinstance(sides, list)
+        or len(sides) != 2
+        or any(not isinstance(side, int) or side < 1 or side % factor for side in sides)
+    ):
+        raise ValueError(
+            f"{file}: sample_size must be one number or [height, width], multiples of {factor}, "
+            f"got {size!r}"
+        )
+    if (kind := config.get("class_embed_type")) is not None:
+        raise ValueError(f"{file}: class_embed_type {kind!r} is not supported, only labels are")
+    return config
+
+
+def folder_of(folder: Path, part: str, file: str) -> Path:
+    """A part of a pipeline lies in a folder of its own or, in old ones, beside the others."""
+    place = next((p for p in (folder / part, folder) if (p / file).is_file()), None)
+    if place is None:
+        elsewhere = ", or name another with scheduler=" if part == "scheduler" else ""
+        raise ValueError(
+            f"{folder} has neither {part}/{file} nor {file}; name a folder written by "
+            f"save_pretrained of a DDPMPipeline or DDIMPipeline{elsewhere}"
+        )
+    return place
+
+
+@contextmanager
+def usable(file: Path) -> Iterator[None]:
+    """Around what is made of a configuration.
+
+    Raises:
+        ValueError: it cannot be made, in place of whatever the libraries raise.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{file} cannot be used ({first_line(error)}); mend it") from error
+
+
+def _require_weights(place: Path, use_safetensors: bool) -> None:
+    names = (f"{WEIGHTS}.safetensors", f"{WEIGHTS}-*.safetensors")
+    if use_safetensors and not any(file for name in names for file in place.glob(name)):
+        mend = (
+            "use_safetensors=False reads its pickled weights, if you trust them"
+            if any(place.glob(f"{WEIGHTS}*.bin"))
+            else "fetch the model anew"
+        )
+        raise ValueError(f"{place} has no {WEIGHTS}.safetensors; {mend}")
+
+
+def _require_pixels(folder: Path) -> None:
+    """Refuse pipelines that are more than a UNet2DModel and a scheduler."""
+    file = folder / "model_index.json"
+    if not file.is_file():
+        return
+    index = read_json(file)
+    name = str(index.get("_class_name"))
+    if name.startswith("IF"):
+        raise ValueError(
+            f"{folder} is an {name} and no UNet2DModel: load_backend('deepfloyd') is there for it"
+        )
+    pairs = {part: value for part, value in index.items() if _is_pair(value)}
+    for part in ("unet", "scheduler"):
+        if part in index and part not in pairs:
+            raise ValueError(
+                f"{file}: {part} must be [library, class], got {index[part]!r}; mend it"
+            )
+    parts = {part: kind for part, (_, kind) in pairs.items() if kind is not None}
+    others = sorted(parts.keys() - {"unet", "scheduler"})
+    unet = parts.get("unet", "no UNet")
+    if others or unet != "UNet2DModel":
+        beside = f" beside {', '.join(others)}" if others else ""
+        raise ValueError(
+            f"{folder} is a {name} ({unet}{beside}), which works on latents or text; this backend "
+            "takes a UNet2DModel of pixels, such as that of a DDPMPipeline or DDIMPipeline"
+        )
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2
+
+
+def _blocks(config: dict[str, Any]) -> int:
+    """On how many levels the UNet works, each of half the size of the one above."""
+    name = "block_out_channels"
+    channels = sequence(config.get(name, [224, 448, 672, 896]), name)  # UNet2DModel's own
+    if not channels:
+        raise ValueError(f"{name} is empty")
+    return len([integer(count, f"each of {name}", least=1) for count in channels])
