@@ -139,10 +139,10 @@ class DiffusersSolver:
         scheduler = copy.deepcopy(self.scheduler)
         try:
             scheduler.set_timesteps(num_steps)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, IndexError) as error:
             raise ValueError(
                 f"{type(scheduler).__name__} has no plan of {num_steps} steps ({error}); take "
-                "another number of them"
+                "another number of them, or configure it otherwise"
             ) from error
         return scheduler
 

@@ -21,7 +21,7 @@ from composer.images import to_tensor
 from composer_plugins import CFG, Cascade, Stage, Timesteps
 from composer_plugins.backends.deepfloyd.embeddings import cache_file
 from composer_plugins.sheet import contact_sheet
-from composer_plugins.writing import make_folder
+from composer_plugins.writing import make_folder, write_atomically
 
 NEUTRAL = "a high quality photo"
 """The prompt that says nothing but "look like a picture"."""
@@ -115,7 +115,7 @@ class Course:
         shown = {label: images.clamp(-1, 1) for label, images in rows.items()}
         sheet = contact_sheet(shown, max(1, SHOWN // height), ",".join(map(str, columns)))
         file = self.out / f"{name}.png"
-        sheet.save(file)
+        write_atomically(file, lambda place: sheet.save(place, format="PNG"))
         return file
 
 

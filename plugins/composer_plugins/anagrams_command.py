@@ -12,7 +12,7 @@ from composer import get_transform
 from composer.transforms import check_view
 from composer_plugins.backends.mnist.evaluate import PAIRS, Anagrams, anagram_sampler
 from composer_plugins.backends.mnist.evaluate import anagrams as judged
-from composer_plugins.backends.mnist.judge import judge_hash, load_judge
+from composer_plugins.backends.mnist.judge import judge_hash, load_chooser, load_judge
 from composer_plugins.backends.mnist.samples import Model, load_model
 from composer_plugins.commands import one_sentence
 from composer_plugins.evaluate_options import AS_JSON, DTYPE
@@ -34,10 +34,11 @@ COLUMNS = "correct", "best", "aligned", "concealed"
 )
 @click.option(
     "--model",
+    "--backend",
     "name",
     default="mnist",
     show_default=True,
-    help="A shipped backend, or the folder of a trained model.",
+    help="A backend of digits, or the folder of a trained model.",
 )
 @DTYPE
 @AS_JSON
@@ -68,7 +69,9 @@ def anagrams(
     table = KeptTable.read(as_json)
     _require_useful(transforms, seeds, best_of, gallery)
     model, judge = load_model(name, dtype), load_judge()
-    of_all = {"seeds": seeds, "best_of": best_of, "judge": judge_hash(judge)}
+    model.require_classes("anagrams")
+    judges = {"judge": judge_hash(judge), "chooser": judge_hash(load_chooser())}
+    of_all = {"seeds": seeds, "best_of": best_of, **judges}
     for transform in transforms:
         check_view(get_transform(transform), model.backend.shape, f"--transform {transform}")
     for transform in transforms:
@@ -84,7 +87,8 @@ def anagrams(
                 found = judged(model.backend, judge, views, range(seeds))
                 best.append(found.x[found.chosen.argmax()])
                 row = {**key, **_figures(found, best_of)}
-                table.add(row)
+                if table.find(key) is None:
+                    table.add(row)
             rows.append(row)
             click.echo(_line(row))
         for line in _summary(rows):

@@ -153,7 +153,8 @@ class Cascade:
         Args:
             result: of any stage but the last.
             seeds: those of the result's to go on with, in the order wanted; None for all. A plugin
-                of the cascade that holds an image a seed needs all of them.
+                of the cascade that holds an image a seed needs all of them. Recipes are in the
+                order of ``result``, in which they were made.
             progress: show a progress bar.
 
         Returns:

@@ -69,7 +69,7 @@ LIMIT = click.option(
 def width_option(default: int) -> Callable[[F], F]:
     """The hidden width of the UNet."""
     return click.option(
-        "--width", type=click.IntRange(1), default=default, show_default=True, help="Width D."
+        "--width", type=click.IntRange(1, 1024), default=default, show_default=True, help="Width D."
     )
 
 

@@ -46,6 +46,7 @@ def embed(
         add_embeddings,
         cache_file,
         read_embeddings,
+        require_encoder,
         tidy,
     )
     from composer_plugins.backends.deepfloyd.text import TextEncoder  # noqa: PLC0415
@@ -61,7 +62,9 @@ def embed(
     encoder = TextEncoder(source, *placement(device, dtype), eight_bit=text_8bit, variant=variant)
     if lacking:
         require_writable(file)
-        made = {prompt: encoder(prompt) for prompt in (*lacking, NEGATIVE)}
+        negative = encoder(NEGATIVE)
+        require_encoder(file, negative, model)  # before all else is encoded
+        made = {p: negative if p == NEGATIVE else encoder(p) for p in lacking}
         encoder.free()
-        add_embeddings(file, {prompt: made[prompt] for prompt in lacking}, model, made[NEGATIVE])
+        add_embeddings(file, made, model, negative)
     click.echo(f"encoded {len(lacking)} prompts, {len(stored) + len(lacking)} are now in {file}")

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from composer_plugins.commands import one_sentence
-from composer_plugins.figures import FIGURES, OF_RUNS, Lab, Run, about, chosen, stand_ins
+from composer_plugins.figures import (
+    FIGURES,
+    OF_RUNS,
+    Curves,
+    Figure,
+    Lab,
+    Run,
+    Sheet,
+    about,
+    chosen,
+    stand_ins,
+)
 from composer_plugins.writing import make_folder
 
 
@@ -60,13 +73,32 @@ def figures(out: Path, names: tuple[str, ...], folders: tuple[Path, ...], seed: 
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError("figures need matplotlib: pip install 'diffusion-composer[train]'")
     make_folder(out)
+    stands, note = stand_ins(runs), of_whom(runs)
+    of_runs = {"loss"}.union(*OF_RUNS.values())
     for run in runs:
-        place = run.place if stand_ins(runs).get(run.place or "") is run else None
+        place = run.place if stands.get(run.place or "") is run else None
         role = "shown by its losses and epochs" if place is None else f"in place of {place}"
         click.echo(f"{run.name}: {role}")
     for name, make in makes.items():
         began = time.perf_counter()
-        figure = make(lab)
+        figure = noted(make(lab), "" if name in of_runs else note)
         file = out / f"{name}{figure.suffix}"
         figure.write(file)
         click.echo(f"{file} ({time.perf_counter() - began:.0f} s)")
+
+
+def of_whom(runs: Sequence[Run]) -> str:
+    """What a reader must know of the networks that drew a figure; nothing if all are shipped."""
+    if not runs:
+        return ""
+    if not (stands := stand_ins(runs)):
+        return "Drawn by the networks in the package."
+    who = " and ".join(f"{run.name} in place of {place}" for place, run in stands.items())
+    return f"With {who}; what is said of results is of the networks in the package."
+
+
+def noted(figure: Figure, note: str) -> Figure:
+    """A figure with one more sentence in its caption; films have no room for one."""
+    if not note or not isinstance(figure, Sheet | Curves):
+        return figure
+    return replace(figure, caption=f"{figure.caption} {note}".strip())

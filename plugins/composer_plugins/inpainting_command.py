@@ -72,8 +72,12 @@ def inpainting(
     right = float((judge.classify(digits) == labels).float().mean())
     # What cannot be done is refused before anything is.
     blank = torch.full((1, 1, 28, 28), -1.0)
-    samplers = {method: inpainter(model.backend, method, blank, steps) for method in methods}
-    recipes = {method: digest(recipe_of(sampler)) for method, sampler in samplers.items()}
+    recipes = {}
+    for method in methods:
+        try:
+            recipes[method] = digest(recipe_of(inpainter(model.backend, method, blank, steps)))
+        except ValueError as error:
+            raise ValueError(f"--method {method} in --steps {steps}: {error}") from error
     click.echo(f"{len(digits)} test digits, {steps} steps, {dtype}")
     click.echo(f"the judge reads {right:.3f} of the digits as they are")
     of_all = {
@@ -86,6 +90,9 @@ def inpainting(
         "judge": judge_hash(judge),
     }
     for told, conditional in CONDITIONS.items():
+        if conditional and not model.conditional:
+            click.echo(f"{name} was trained without classes and can be told nothing")
+            continue
         click.echo(f"the model is told {told}")
         click.echo(f"  {'method':12}" + "".join(f"{name:>15}" for name in COLUMNS))
         for method in methods:

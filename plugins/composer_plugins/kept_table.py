@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from composer import Sampler
 from composer.recipes import describe
-from composer_plugins.writing import require_file, write_atomically
+from composer_plugins.writing import require_file, require_writable, write_atomically
 
 Row = dict[str, Any]
 
@@ -31,10 +31,22 @@ class KeptTable:
         if not file.absolute().parent.is_dir():
             raise ValueError(f"{file.parent} is no folder; make it first")
         require_file(file)
-        return cls(_rows(file), file)
+        rows = _rows(file)
+        require_writable(file)
+        return cls(rows, file)
 
-    def find(self, key: Row, needed: Iterable[str] = ()) -> Row | None:
-        """The line with everything in ``key``, whose ``needed`` values are known; or None."""
+    def find(self, key: Row, needed: Sequence[str] = ()) -> Row | None:
+        """The line with everything in ``key``, whose ``needed`` values are known; or None.
+
+        Looks at the file again before it says None: another process may have done it since.
+        """
+        found = self._found(key, needed)
+        if found is None:
+            self._take_in()
+            found = self._found(key, needed)
+        return found
+
+    def _found(self, key: Row, needed: Sequence[str]) -> Row | None:
         for row in self.rows:
             if key.items() <= row.items() and all(row.get(name) is not None for name in needed):
                 return row
@@ -43,15 +55,20 @@ class KeptTable:
     def add(self, row: Row) -> None:
         """Take in one more line, and write all: whole or not at all.
 
-        What another process has added to the file since is kept, and taken in.
+        What another process has added since is kept. Should both write in the same moment, a line
+        is lost, and done again by the next command that asks for it.
         """
+        self._take_in()
         row = json.loads(json.dumps(row))  # as it will be read: a tuple becomes a list
-        if self.file is not None:
-            self.rows.extend(other for other in _rows(self.file) if other not in self.rows)
-        self.rows.append(row)
+        if row not in self.rows:
+            self.rows.append(row)
         if self.file is not None:
             text = json.dumps(self.rows, indent=1)
             write_atomically(self.file, lambda path: path.write_text(text))
+
+    def _take_in(self) -> None:
+        if self.file is not None:
+            self.rows.extend(other for other in _rows(self.file) if other not in self.rows)
 
 
 def _rows(file: Path) -> list[Row]:

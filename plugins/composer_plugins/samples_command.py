@@ -27,7 +27,7 @@ from composer_plugins.backends.mnist.samples import (
 from composer_plugins.commands import one_sentence
 from composer_plugins.evaluate_options import AS_JSON, DTYPE
 from composer_plugins.kept_table import KeptTable, Row, recipe_of
-from composer_plugins.writing import require_folder
+from composer_plugins.writing import require_folder, require_writable
 
 NAMES = "model", "solver", "guidance"
 COLUMNS = (
@@ -113,6 +113,7 @@ def samples(
     table = KeptTable.read(as_json)
     if keep is not None:
         require_folder(keep)
+        require_writable(keep / "samples")
     if first_seed + count > 2**32:
         raise ValueError(
             f"--first-seed {first_seed} leaves no {count} seeds below 2**32; take a smaller one"

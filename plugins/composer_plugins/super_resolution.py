@@ -26,8 +26,9 @@ class SuperResolution:
     Ho et al. 2022, "Cascaded Diffusion Models" (conditioning augmentation), arXiv 2106.15282.
 
     Args:
-        image: PIL image or tensor (C, h, w) or (B, C, h, w) in [-1, 1], of any size; one, or one
-            a seed. The result of the stage before, as it is.
+        image: PIL image or tensor (C, h, w) or (B, C, h, w) in [-1, 1], of any size in
+            the proportions of what is made; one, or one a seed. The result of the stage before,
+            as it is.
         noise_level: l, a time of the model's low-resolution schedule: 0 trusts the image, 250 is
             what IF's second stage takes.
     """
@@ -61,7 +62,8 @@ class SuperResolution:
             )
         makes_height, makes_width = image_shape_of(sampler.backend)[1:]
         height, width = to_tensor(self.image).shape[-2:]
-        if height * makes_width != width * makes_height:
+        # Up to a pixel, by which a picture of other proportions may have been rounded.
+        if abs(height * makes_width - width * makes_height) > max(makes_width, makes_height):
             raise ValueError(
                 f"SuperResolution: image of {height}x{width} would be stretched to "
                 f"{makes_height}x{makes_width}; crop it to these proportions"

@@ -28,7 +28,7 @@ from composer.predictions import Prediction
 from composer_plugins.backends.placement import computes_in_bf16
 from composer_plugins.training_checkpoint import read_checkpoint, write_checkpoint
 from composer_plugins.training_config import TrainingConfig
-from composer_plugins.training_data import DataSource, generator_of
+from composer_plugins.training_data import DataSource, generator_of, stratified
 from composer_plugins.training_processes import Processes
 from composer_plugins.training_schedules import LR_SCHEDULES
 from composer_plugins.training_weights import require_sound, warm_average
@@ -76,19 +76,6 @@ class Batch:
     times: Tensor
     labels: Tensor
     target: Tensor
-
-
-def stratified(
-    count: int, generator: torch.Generator, logit_normal: tuple[float, float] | None = None
-) -> Tensor:
-    """(count,) places in [0, 1], one from each of ``count`` equally likely parts."""
-    draws = torch.rand(count, generator=generator, dtype=torch.float64)
-    places = (torch.arange(count) + draws) / count
-    if logit_normal is None:
-        return places
-    mean, spread = logit_normal
-    # A draw of exactly 0 has the quantile 0 too: sigmoid(-inf).
-    return torch.sigmoid(mean + spread * torch.special.ndtri(places))
 
 
 class Trainer:
@@ -177,7 +164,7 @@ class Trainer:
             bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
             saves = self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps
             epoch, within = divmod(self.step, self.epoch_steps)
-            if saves or within == 0:
+            if saves:
                 require_sound(self.model, self.step)
             if within == 0 and epoch in self.config.snapshots:
                 self._write(write, self.averaged(), self._snapshot(epoch))
@@ -186,7 +173,6 @@ class Trainer:
                 self._save()
         bar.close()
         averaged = self.averaged()
-        require_sound(averaged, self.step)
         self._write(write, averaged, self.folder)
         return averaged
 
@@ -266,6 +252,7 @@ class Trainer:
         return self.folder / f"epoch-{epoch:03}"
 
     def _write(self, write: Writer | None, network: nn.Module, folder: Path) -> None:
+        require_sound(network, self.step)
         if write is not None and self.processes.main:
             write(network, make_folder(folder))
 
@@ -277,6 +264,7 @@ class Trainer:
             "step": self.step,
             "losses": self.losses,
             "seconds": self.seconds,
+            "bf16": self.bf16,
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -293,6 +281,8 @@ class Trainer:
         state = read_checkpoint(path, self._identity(), device)
         if state is None:
             return
+        if self.config.bf16 is None:  # goes on as it began, also on another machine
+            self.bf16 = state.get("bf16", False)
         self.step, self.losses = state["step"], state["losses"]
         self.seconds = state["seconds"]
         self.model.load_state_dict(state["model"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from composer_plugins.backends.memory import out_of_memory
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.writing import write_atomically
 
@@ -62,9 +63,15 @@ def _intact(path: Path, device: torch.device) -> dict[str, Any]:
         kinds = {key: type(state[key]) for key in _CONTENT}
         if kinds != _CONTENT or state["step"] != len(state["losses"]):
             raise ValueError("it holds something else")
-    except (OSError, MemoryError, torch.OutOfMemoryError) as error:
-        what = getattr(error, "strerror", None) or "it does not fit the memory"
-        raise OSError(f"{path} cannot be read ({what}); mend that, and nothing is lost") from error
     except Exception as error:  # reading junk raises whatever the junk looks like
+        what = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, MemoryError) or out_of_memory(error):
+            what = "it does not fit the memory"
+        elif not isinstance(error, OSError):
+            what = ""
+        if what:
+            raise OSError(
+                f"{path} cannot be read ({what}); mend that, and nothing is lost"
+            ) from error
         raise ValueError(f"{path} is no intact checkpoint; move it away to start anew") from error
     return dict(state)

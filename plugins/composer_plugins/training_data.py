@@ -1,4 +1,4 @@
-"""What a Trainer learns from: pictures and labels, each batch a function of (seed, step) alone."""
+"""What a Trainer learns from: pictures, labels and places on the path, by (seed, step) alone."""
 
 from __future__ import annotations
 
@@ -52,3 +52,16 @@ def generator_of(seed: int, step: int) -> torch.Generator:
     # torch reads 32 bits of a seed, so (seed, step) is hashed into that many.
     mixed = np.random.SeedSequence([seed, step]).generate_state(1)[0]
     return torch.Generator().manual_seed(int(mixed))
+
+
+def stratified(
+    count: int, generator: torch.Generator, logit_normal: tuple[float, float] | None = None
+) -> Tensor:
+    """(count,) places in [0, 1], one from each of ``count`` equally likely parts."""
+    draws = torch.rand(count, generator=generator, dtype=torch.float64)
+    places = (torch.arange(count) + draws) / count
+    if logit_normal is None:
+        return places
+    mean, spread = logit_normal
+    # A draw of exactly 0 has the quantile 0 too: sigmoid(-inf).
+    return torch.sigmoid(mean + spread * torch.special.ndtri(places))

@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bf16": {"help": "Autocast to bfloat16; by default, where the device computes in it."},
     "snapshots": {
         "type": epochs,
-        "metavar": "EPOCHS",
+        "metavar": "1,5,...",
         "help": "Epochs after which to write the model as it is then.",
     },
 }

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from composer_plugins.training_weights import half_weights
 from composer_plugins.writing import make_folder, write_atomically
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -19,15 +20,12 @@ def write_network(network: Any, folder: Path) -> None:
 
     As ``save_pretrained`` does, but each file whole or not at all.
     """
+    weights = half_weights(network)
     make_folder(folder)
     config = json.loads(network.to_json_string())
     config.pop("_name_or_path", None)
     text = json.dumps(config, indent=2)
     write_atomically(folder / "config.json", lambda file: file.write_text(text))
-    weights = {
-        name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
-        for name, value in network.state_dict().items()
-    }
     write_atomically(folder / WEIGHTS, lambda file: save_file(weights, file, {"format": "pt"}))
 
 
@@ -35,7 +33,7 @@ def forget_origin(config: Path) -> None:
     """Take out of a JSON configuration where diffusers read the weights from: nobody else's
     business."""
     kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
-    write_atomically(config, lambda file: file.write_text(json.dumps(kept, indent=2)))
+    config.write_text(json.dumps(kept, indent=2))
 
 
 def plot_loss(losses: list[float], file: Path, title: str) -> None:
@@ -45,7 +43,7 @@ def plot_loss(losses: list[float], file: Path, title: str) -> None:
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(losses, linewidth=0.4, alpha=0.4, label="each step")
-    window = min(100, len(losses))
+    window = max(1, min(100, len(losses) // 10))
     smooth = torch.tensor(losses).unfold(0, window, 1).mean(1)
     axes.plot(range(window - 1, len(losses)), smooth, label=f"mean of {window}")
     axes.set(xlabel="step", ylabel="mean squared error", yscale="log", title=title)

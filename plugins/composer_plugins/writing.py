@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import tempfile
 import time
@@ -18,20 +20,44 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         OSError: in one sentence, whatever the writing library raises; ``path`` is as it was.
     """
     require_file(path)
+    _remove_left_over(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _remove_left_over(path)
+        mode = _mode(temporary)
         write(temporary)
+        temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    # torch and safetensors have errors of their own for a full disk.
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        if _of_the_disk(error):
+            raise _unwritable(path, error) from error
         raise
+
+
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a folder's files into a temporary folder beside it, then move each in place: none is
+    half-written, whatever becomes of the others.
+
+    Raises:
+        OSError: in one sentence; the files of ``path`` are as they were.
+    """
+    make_folder(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as place:
+        try:
+            write(Path(place))
+        except Exception as error:
+            if _of_the_disk(error):
+                raise _unwritable(path, error) from error
+            raise
+        files = sorted(p for p in Path(place).rglob("*") if p.is_file())
+        mode = _mode(Path(place) / ".new")
+        for file in files:
+            target = path / file.relative_to(place)
+            make_folder(target.parent)
+            file.chmod(mode)
+            file.replace(target)
 
 
 def require_file(path: Path) -> None:
@@ -76,23 +102,40 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def _mode(new: Path) -> int:
+    """Of a new file, as the umask says: safetensors lets nobody else read what it writes."""
+    new.touch()
+    return new.stat().st_mode
+
+
 def _remove_left_over(path: Path) -> None:
     """Temporary files of processes that were killed while they wrote: none writes for an hour."""
-    for file in path.parent.glob(f".{path.name}.*"):
-        if file.name.rpartition(".")[2].isdecimal() and time.time() - file.stat().st_mtime > 3600:
-            file.unlink(missing_ok=True)
+    for file in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        # Another process may remove it first, and another user's may not be removed.
+        with contextlib.suppress(OSError):
+            old = time.time() - file.stat().st_mtime > 3600
+            if old and file.name.rpartition(".")[2].isdecimal():
+                file.unlink()
 
 
-def _unwritable(path: Path, error: Exception) -> OSError:
+def _of_the_disk(error: BaseException) -> bool:
+    """Whether a file could not be written: torch's own error of it is one of many kinds."""
+    words = "enforce fail at inline_container", "PytorchStreamWriter"
+    return isinstance(error, OSError | SafetensorError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+def _unwritable(path: Path, error: BaseException) -> OSError:
     return OSError(
         f"{path} could not be written ({_reason(error)}); make room, or name a place that can be "
         "written to"
     )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     words = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     # torch says where in its source it noticed, and no more.
-    return "the disk may be full" if "enforce fail" in words else words
+    return "the disk may be full" if isinstance(error, RuntimeError) else words

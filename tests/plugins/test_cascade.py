@@ -121,6 +121,7 @@ def test_images_of_seeds_stay_with_their_seeds():
     (turned,) = cascade.enlarge(small, seeds=[6, 5])
     assert turned.seeds == (6, 5)
     torch.testing.assert_close(turned.x, large.x.flip(0))
+    assert turned.recipe["call"]["seeds"] == [5, 6]  # the order they were made in
     with pytest.raises(ValueError, match="SDEdit: 2 images for 1 seeds"):
         cascade.enlarge(small, seeds=[6])
     small, large = cascade.sample(1, seeds=[5, 5])

@@ -1,5 +1,6 @@
 """Prompt embeddings of DeepFloyd IF: by T5, from files, kept, and refused."""
 
+import re
 import shutil
 import sys
 import types
@@ -107,7 +108,7 @@ def test_new_prompts_are_encoded_kept_and_the_encoder_is_freed(tiny_if, tmp_path
     sampler = Sampler(backend, sampler.plugins, num_inference_steps=1)
     sampler.sample()
     assert backend.embeddings.encoder._loaded is None
-    assert load_file(file).keys() == {PROMPT, "a hat"}
+    assert load_file(file).keys() == {"", PROMPT, "a hat"}
 
 
 def test_a_long_prompt_says_that_it_is_cut(tiny_if, tmp_path):
@@ -133,7 +134,6 @@ def test_a_file_is_of_one_text_encoder_whatever_its_model_is_called(tiny_if, tmp
     first, second = (load_deepfloyd(tiny_if[s], stage=s, embeddings=file) for s in (1, 2))
     first.encode(PROMPT)
     second.encode("a hat")  # the other stage writes, too
-    first.encode("")
     assert first.encode("a hat") == "a hat"
     spelled = f"{tiny_if[1]}/../{tiny_if[1].name}/"
     load_deepfloyd(spelled, embeddings=file).encode("a skull")
@@ -144,11 +144,46 @@ def test_a_file_is_of_one_text_encoder_whatever_its_model_is_called(tiny_if, tmp
     config = transformers.T5Config.from_pretrained(another / "text_encoder")
     transformers.T5EncoderModel(config).save_pretrained(another / "text_encoder")
     stranger = load_deepfloyd(another, embeddings=file)
-    with pytest.raises(ValueError, match="by another text encoder, that of .*1, not of .*another"):
-        stranger.encode("a rocket")
+    for _ in range(2):  # asking again does not help
+        with pytest.raises(ValueError, match="another text encoder, that of .*1, not of .*another"):
+            stranger.encode("a rocket")
     arguments = ["a rocket", "--model", str(another), "--cache", str(file)]
     assert "another text encoder" in CliRunner().invoke(embed, arguments).output
     assert load_file(file).keys() == kept.keys()
+
+
+def test_what_is_not_finite_is_not_kept(tiny_if, tmp_path, monkeypatch):
+    """As T5 in float16 may overflow: one such would spoil the file for good."""
+    file = tmp_path / "x.safetensors"
+    monkeypatch.setattr(text.TextEncoder, "__call__", lambda *a: torch.full((1, 77, 32), torch.nan))
+    sentence = "by the text encoder of .* is empty, or not finite in torch.float32; make it anew"
+    with pytest.raises(ValueError, match=sentence):
+        load_deepfloyd(tiny_if[1], embeddings=file).encode(PROMPT)
+    done = CliRunner().invoke(embed, [PROMPT, "--model", str(tiny_if[1]), "--cache", str(file)])
+    assert re.search(sentence, done.output)
+    assert not file.exists()
+
+
+def test_another_encoder_is_refused_before_all_is_encoded(tiny_if, tmp_path, monkeypatch):
+    file = tmp_path / "x.safetensors"
+    add_embeddings(file, {"": torch.ones(1, 77, 32)}, "another")
+    encoded = []
+    whole = text.TextEncoder.__call__
+    monkeypatch.setattr(
+        text.TextEncoder, "__call__", lambda self, p: encoded.append(p) or whole(self, p)
+    )
+    arguments = ["a", "b", "--model", str(tiny_if[1]), "--cache", str(file)]
+    assert "another text encoder" in CliRunner().invoke(embed, arguments).output
+    assert encoded == [""]
+
+
+def test_a_file_without_the_empty_prompt_goes_by_its_model(tmp_path):
+    file = tmp_path / "x.safetensors"
+    add_embeddings(file, {"a": torch.ones(1, 3, 4)}, "one")
+    with pytest.raises(ValueError, match="another text encoder, that of one, not of two"):
+        add_embeddings(file, {"b": torch.ones(1, 3, 4)}, "two")
+    add_embeddings(file, {"b": torch.ones(1, 3, 4)}, "one", torch.ones(1, 3, 4))
+    assert load_file(file).keys() == {"", "a", "b"}
 
 
 def test_embeddings_of_fewer_bits_are_used_and_said(tiny_if, tmp_path):
@@ -200,7 +235,10 @@ def test_one_variant_of_the_text_encoder_is_fetched(tiny_if, tmp_path, monkeypat
 
 def test_the_cache_file_names_what_cannot_be_read(tiny_if, tmp_path):
     for value, words in (
-        (torch.full((1, 5, 32), torch.nan), "'' in .* is empty, or not finite; make it anew"),
+        (
+            torch.full((1, 5, 32), torch.nan),
+            "'' in .* is empty, or not finite in torch.float32; make it anew",
+        ),
         (torch.zeros(1, 0, 32), "is empty, or not finite"),
     ):
         torch.save({"": value}, tmp_path / "x.pt")

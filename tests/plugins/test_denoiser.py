@@ -169,3 +169,9 @@ def test_the_shipped_one_of_pure_noise_answers_the_mean_digit():
 def test_whether_noise_is_alone_is_yes_or_no():
     with pytest.raises(TypeError, match="pure_noise must be True or False, got 'no'"):
         FixedNoise(pure_noise="no")
+
+
+def test_a_model_of_another_command_says_so(tmp_path):
+    save_model(MnistUNet(hidden_size=2, num_classes=0), tmp_path, "path.json", {})
+    with pytest.raises(ValueError, match="it is of `composer train mnist`, so name another"):
+        load_denoiser(tmp_path)

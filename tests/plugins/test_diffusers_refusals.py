@@ -254,3 +254,18 @@ def test_names_that_cannot_be_the_labels(tmp_path, names):
         ValueError, match=r"labels\.json: labels must be different names, at most 5"
     ):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"beta_schedule": "squaredcos_cap_v2", "beta_start": None, "beta_end": 2.0},
+        {"trained_betas": [0.01] * 1000, "beta_start": -1.0},
+        {"sample_max_value": 0.1},
+        {"clip_sample": False, "clip_sample_range": None},
+    ],
+)
+def test_what_a_scheduler_does_not_look_at_may_be_anything(tmp_path, settings):
+    write(tmp_path)
+    edit(tmp_path / "scheduler" / "scheduler_config.json", **settings)
+    assert load(tmp_path).schedule.at(0)[0] > 0.9

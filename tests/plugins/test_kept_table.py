@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
 
 
 @given(lines=st.lists(st.tuples(st.booleans(), st.dictionaries(WORDS, VALUES, min_size=1))))
-def test_two_processes_lose_no_line_of_each_other(folder, lines):
+def test_two_processes_in_turn_lose_no_line_of_each_other(folder, lines):
     file = folder / "table.json"
     file.unlink(missing_ok=True)
     one, other = KeptTable.read(file), KeptTable.read(file)
@@ -27,9 +27,15 @@ def test_two_processes_lose_no_line_of_each_other(folder, lines):
     kept = json.loads(file.read_text()) if lines else []
     expected = [json.loads(json.dumps(line)) for _, line in lines]
     assert all(line in kept for line in expected)
-    # Nothing is doubled but what was added twice.
-    assert len(kept) <= len(expected)
     assert all(line in expected for line in kept)
+    assert all(line not in kept[:place] for place, line in enumerate(kept))  # none twice
+
+
+def test_what_another_process_has_done_is_found(tmp_path):
+    one, other = (KeptTable.read(tmp_path / "table.json") for _ in range(2))
+    other.add({"steps": 2, "recall": 0.5})
+    assert one.find({"steps": 2}, needed=["recall"]) == {"steps": 2, "recall": 0.5}
+    assert one.find({"steps": 3}) is None
 
 
 def test_a_line_is_found_by_its_key_and_by_what_is_known(tmp_path):

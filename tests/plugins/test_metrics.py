@@ -151,6 +151,7 @@ def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch)
     assert json.loads(file.read_text()) == rows
     table("--json", file, "--gallery", tmp_path / "best.png")
     assert len(made) == 3  # a picture needs the images of all
+    assert json.loads(file.read_text()) == rows
     assert Image.open(tmp_path / "best-flip.png").width > 28
 
 
@@ -164,7 +165,8 @@ def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch)
         (["--gallery", "no/x"], "is no folder"),
         (["--json", "."], "is a folder; name a file"),
         (["--json", "no/x.json"], "is no folder"),
-        (["--model", "nouns"], "holds no model of `composer train mnist`"),
+        (["--model", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
+        (["--backend", "nouns"], "nouns makes images of (3, 32, 32), and the judge reads digits"),
     ],
 )
 def test_what_cannot_be_measured_is_a_sentence(table, monkeypatch, bad, words):

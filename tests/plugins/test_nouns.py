@@ -23,7 +23,13 @@ from composer_plugins.backends.nouns import (
 )
 from composer_plugins.backends.nouns import train as nouns_train
 from composer_plugins.backends.nouns.data import BACKGROUNDS, COUNTS
-from composer_plugins.backends.nouns.train import HEADS, Timed, train_nouns
+from composer_plugins.backends.nouns.train import (
+    HEADS,
+    Timed,
+    noise_scheduler,
+    save_pipeline,
+    train_nouns,
+)
 from composer_plugins.training_config import TrainingConfig
 
 
@@ -270,3 +276,18 @@ def test_the_command(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, [*arguments, "--data", str(tmp_path / "nowhere")])
     assert result.exit_code == 1
     assert result.output.startswith("Error: there is no folder")
+
+
+def test_a_full_disk_leaves_the_model_before(tmp_path, monkeypatch):
+    unet = run(tmp_path / "run", epochs=1)
+    model = tmp_path / "run" / "model"
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    assert len(before) == 5
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(UNet2DModel, "save_pretrained", full)
+    with pytest.raises(OSError, match="model could not be written .No space left on device.; make"):
+        save_pipeline(unet, noise_scheduler(), model, labelled=True)
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before

@@ -39,8 +39,23 @@ def test_training_computes_as_asked_or_as_suits_the_device(tmp_path, monkeypatch
     assert all(p.dtype is torch.float32 for p in run.model.parameters())
 
 
+@pytest.mark.parametrize("began", [True, False])
+def test_a_resumed_training_goes_on_in_what_it_began_in(tmp_path, monkeypatch, began):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": began})
+    trainer(tmp_path, epochs=1).run(progress=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": not began})
+    for asked, expected in ((None, began), (not began, not began)):
+        run = trainer(tmp_path, epochs=1, bf16=asked)
+        run.run(progress=False)
+        assert run.bf16 is expected
+
+
 def test_names_of_dtypes_and_devices():
     assert placement("cpu", "bfloat16") == (torch.device("cpu"), torch.bfloat16)
+    assert device_of(torch.device("cpu")) == torch.device("cpu")
+    for number in (0, None):
+        with pytest.raises(ValueError, match="none that torch knows"):
+            device_of(number)
     with pytest.raises(ValueError, match="none that torch knows; use 'cpu'"):
         placement("abacus", "float32")
     with pytest.raises(ValueError, match="'meta' is not available; use 'cpu'"):

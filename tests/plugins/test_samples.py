@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from composer import UNCONDITIONAL, Sampler
 from composer.testing import IdentityBackend
 from composer_plugins import samples_command
+from composer_plugins.backends.mnist import MnistUNet, sample_digits
 from composer_plugins.backends.mnist import quality as quality_module
-from composer_plugins.backends.mnist import sample_digits
 from composer_plugins.backends.mnist import samples as samples_module
 from composer_plugins.backends.mnist.judge import Judge, judge_hash, load_judge
 from composer_plugins.backends.mnist.quality import (
@@ -35,6 +35,7 @@ from composer_plugins.backends.mnist.samples import (
     load_model,
     sampled,
 )
+from composer_plugins.backends.mnist.train import save_model
 from composer_plugins.distances import frechet_distance, moments
 from composer_plugins.evaluate_commands import evaluate
 
@@ -341,3 +342,34 @@ def test_a_judge_is_hashed_as_its_file_is(tmp_path):
     for name in ("junk", "nothing"):
         with pytest.raises(ValueError, match=f"{name} holds no judge .*; name a file that"):
             load_judge(tmp_path / name)
+
+
+def test_a_weak_model_without_classes_is_refused_by_its_own_name(tmp_path):
+    path = {"schedule": {"type": "flow"}, "prediction": "flow", "network": "flow"}
+    unet = MnistUNet(hidden_size=2, num_classes=0, conditioning="multiply")
+    save_model(unet, tmp_path / "time", "path.json", path)
+    with pytest.raises(ValueError, match="time was trained without classes, and the weaker model"):
+        load_model("mnist", weak=str(tmp_path / "time"))
+    alone = load_model(str(tmp_path / "time"))
+    assert not alone.conditional
+    with pytest.raises(ValueError, match="and anagrams asks for digits; name a model with them"):
+        alone.require_classes("anagrams")
+    options = ["--model", str(tmp_path / "time"), "--count", "2", "--steps", "1"]
+    done = CliRunner().invoke(evaluate, ["inpainting", *options, "--method", "clean"])
+    assert done.exit_code == 0, done.output
+    assert "was trained without classes and can be told nothing" in done.output
+    assert done.output.count("\n  clean") == 1
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_sampled(
+    command, model, tmp_path, monkeypatch
+):
+    def refuse(**options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    for option in ("--json", "--keep"):
+        done = command("--count", 100, option, tmp_path / "place")
+        assert done.exit_code == 1
+        assert "could not be written (Read-only file system)" in done.output
+    assert model.backend.rows == 0

@@ -15,7 +15,7 @@ from composer_plugins.backends.mnist import MnistUNet, sample_digits
 from composer_plugins.training import Objective, Trainer
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import FixedImages
-from composer_plugins.training_weights import warm_average
+from composer_plugins.training_weights import half_weights, warm_average
 from composer_plugins.writing import write_atomically
 
 
@@ -319,6 +319,24 @@ def test_a_run_that_diverges_stops_and_says_so(tmp_path):
     run = trainer(tmp_path, learning_rate=1e30)
     with pytest.raises(ArithmeticError, match=r"the loss became .* lower the learning rate"):
         run.run(progress=False)
+
+
+def test_an_average_that_diverged_is_not_written(tmp_path):
+    run = trainer(tmp_path, epochs=1, snapshots=(1,))
+    run.ema.n_averaged += 1  # the first update would begin the average anew
+    run.ema.module.out.weight.data[0] = torch.inf
+    written = []
+    with pytest.raises(ArithmeticError, match="a weight became NaN or Inf by step"):
+        run.run(progress=False, write=lambda network, folder: written.append(folder))
+    assert not written
+
+
+def test_what_float16_cannot_hold_is_not_written(tmp_path):
+    network = trainer(tmp_path).model
+    assert {v.dtype for v in half_weights(network).values()} <= {torch.float16, torch.int64}
+    network.out.weight.data[0] = 1e5
+    with pytest.raises(ArithmeticError, match=r"out.weight is not finite, or larger than the 65"):
+        half_weights(network)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

@@ -157,9 +157,9 @@ def test_the_denoisers_defaults_are_the_courses(asked):
         (["mnist", "--data", "nowhere"], "holds neither train-images"),
         (["mnist", "--epochs", "0"], "epochs must be an integer of at least 1, got 0"),
         (["mnist", "--limit", "40"], "40 images do not fill one batch of 64"),
-        (["mnist", "--init", "nowhere"], "nowhere holds no model of `composer train mnist`"),
+        (["mnist", "--init", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
         (["denoiser", "--sigma", "-1"], "sigma must be at least 0, got -1"),
-        (["denoiser", "--init", "nowhere"], "nowhere holds no model of `composer train denoiser`"),
+        (["denoiser", "--init", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
     ],
 )
 def test_the_command_says_in_a_sentence_what_is_wrong(idx, arguments, sentence):

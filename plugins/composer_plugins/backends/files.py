@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,25 @@ def require_all(missing: Collection[str], place: Path) -> None:
 def first_line(error: Exception) -> str:
     """What a library says went wrong: below its first line are signatures and lists."""
     return str(error).strip().split("\n")[0].rstrip(".:") or type(error).__name__
+
+
+@contextmanager
+def usable(file: Path) -> Iterator[None]:
+    """Around what is made of a configuration.
+
+    Raises:
+        ValueError: it cannot be made, in place of whatever the libraries raise.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"{file} cannot be used ({first_line(error)}); mend it") from error
+
+
+def require_name(value: Any, option: str) -> None:
+    """Refuse, as the folder that an option names, what is none; "" would be the current one."""
+    if not isinstance(value, str | Path) or value == "":
+        got = "an empty name" if value == "" else type(value).__name__
+        raise TypeError(
+            f"{option} must be the name of a folder, got {got}; mend it, or leave it away"
+        )

@@ -25,7 +25,7 @@ def memory_bound(
     try:
         yield
     except RuntimeError as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         mend = f"set Sampler(max_rows={len(x) // 2})" if len(x) > 1 else lighter
         raise torch.OutOfMemoryError(
@@ -47,13 +47,14 @@ def room_for_weights(place: Path, lighter: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         raise torch.OutOfMemoryError(
             f"the weights in {place} exceed the memory; {lighter}"
         ) from error
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error is the want of memory."""
     # On a GPU known by its type; the CPU's allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -32,15 +32,15 @@ def placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     return device_of(device), DTYPES[dtype]
 
 
-def device_of(name: str) -> torch.device:
-    """The device of a name such as "cpu", "cuda" or "cuda:1".
+def device_of(name: str | torch.device) -> torch.device:
+    """The device, or that of a name such as "cpu", "cuda" or "cuda:1".
 
     Raises:
         ValueError: no such name, or a device that this machine lacks.
     """
     try:
-        if not isinstance(name, str):
-            raise TypeError("a device is a name")  # torch takes a number for a GPU's
+        if not isinstance(name, str | torch.device):
+            raise TypeError("torch takes a number for that of a GPU")
         place = torch.device(name)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device {name!r} is none that torch knows; use 'cpu'") from error

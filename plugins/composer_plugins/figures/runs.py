@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from composer_plugins.backends.mnist.backend import read_unet
-from composer_plugins.backends.mnist.denoiser import DESCRIPTION
-
-KINDS = {DESCRIPTION: "denoiser", "path.json": "mnist"}
-"""The command of ``composer train``, by the file it writes beside the weights."""
+from composer_plugins.backends.mnist.backend import COMMANDS, read_unet
+from composer_plugins.training import MODEL
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +49,17 @@ class Run:
                 "`composer train` wrote"
             )
         snapshots = (path for path in folder.glob("epoch-*") if path.name[6:].isdecimal())
-        found = {int(path.name[6:]): path / "model" for path in snapshots}
-        if (folder / "model").is_dir():  # written when the last epoch is done
-            found[log["epochs"]] = folder / "model"
-        return cls(str(folder), log, dict(sorted(found.items())))
+        found = {int(path.name[6:]): path / MODEL for path in snapshots}
+        found[log["epochs"]] = folder / MODEL  # written when the last epoch is done
+        whole = {epoch: found[epoch] for epoch in sorted(found) if _description(found[epoch])}
+        return cls(str(folder), log, whole)
 
     @property
     def kind(self) -> str | None:
-        """One of KINDS; None for another training, or if there is no epoch to show."""
-        models = self.epochs.values()
-        found = [kind for file, kind in KINDS.items() for m in models if (m / file).is_file()]
-        return found[0] if found else None
+        """One of COMMANDS; None for another training, or if there is no epoch to show."""
+        return None if self.model is None else COMMANDS[str(_description(self.model))]
 
-    @property
+    @cached_property
     def place(self) -> str | None:
         """The shipped network whose place its last one can take in the figures, if any."""
         if self.kind == "denoiser":
@@ -81,6 +77,11 @@ class Run:
     def model(self) -> Path | None:
         """The folder of the network as it is at the last epoch there is."""
         return list(self.epochs.values())[-1] if self.epochs else None
+
+
+def _description(model: Path) -> str | None:
+    """The file, of COMMANDS, that a training writes last into the folder of a network."""
+    return next((name for name in COMMANDS if (model / name).is_file()), None)
 
 
 def _is_log(log: object) -> bool:

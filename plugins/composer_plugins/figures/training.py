@@ -25,6 +25,7 @@ from composer_plugins.figures.sampling import SCALE, of_each_class
 from composer_plugins.figures.sheets import Row, Sheet
 
 Log = Mapping[str, Any]
+STAGED = " Where a model was trained in stages, the loss jumps at the beginning of the next."
 
 
 def shipped_logs() -> dict[str, Log]:
@@ -45,24 +46,23 @@ def losses(lab: Lab) -> Curves:
         loss = [value for stage in stages for value in stage["loss"]]
         raw = Line(torch.arange(len(loss)), torch.tensor(loss), faint=True)
         panels[stages[0]["prediction"]][name] = [smoothed(loss), raw]
+    staged = any(len(log.get("stages", [])) > 1 for log in logs.values())
     return Curves(
         "Loss: mean squared error, and its running mean",
         [
             Panel(f"what is predicted: {prediction}", lines, "step", "loss", log=True)
             for prediction, lines in panels.items()
         ],
-        "Each point is the mean over a batch; where a model was trained in stages, the loss jumps "
-        "at the beginning of the next.",
+        f"Each point is the mean over a batch.{STAGED if staged else ''}",
     )
 
 
 def denoiser_epochs(lab: Lab) -> Sheet:
-    """What a one-step denoiser makes of the same noisy digits, or of noise alone, after each
-    epoch."""
+    """What a one-step denoiser makes of digits in noise, or of noise alone, after each epoch."""
     runs = _of_kind(lab, "denoiser")
     of_noise = [run for run in runs if run.place == "pure noise"]
     captions = {
-        "Of noisy digits the first epoch finds the strokes; the others sharpen them and clear the "
+        "The same noisy digits in each row; a longer training sharpens the strokes and clears the "
         "ground.": len(of_noise) < len(runs),
         "Noise alone tells nothing of a digit: the answers approach the mean of all, E[x], "
         "whatever is shown.": bool(of_noise),

@@ -13,7 +13,7 @@ from composer.predictions import EPSILON, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, Solver
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
-from composer_plugins.backends.deepfloyd.network import NOTHING_TO_ENLARGE, asked
+from composer_plugins.backends.deepfloyd.network import asked, require_image
 from composer_plugins.thresholding import DynamicThreshold
 
 
@@ -61,9 +61,8 @@ class DeepFloydBackend:
 
     @hookimpl
     def check(self, sampler: Sampler) -> None:
-        starts = any(hasattr(plugin, "start") for plugin in sampler.plugins)
-        if self.low_res_schedule is not None and not starts:
-            raise ValueError(NOTHING_TO_ENLARGE)
+        if self.low_res_schedule is not None:
+            require_image(sampler)
 
     @hookimpl
     def noise_estimate(

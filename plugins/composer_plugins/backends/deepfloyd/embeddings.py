@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -115,20 +116,20 @@ class Embeddings:
             return kept
         if self.encoder is None:
             what = f"{prompt!r}" if kept else "the empty prompt '', the negative of guidance,"
-            command = f"`composer embed {kept!r} --cache {self.file} --model MODEL`, the model's"
-            mend = f"with {command} of its text encoder" if self.file.suffix == KEPT else "to it"
+            command = f"`composer embed {shlex.quote(kept)} --cache {self.file}`, with --model"
+            mend = f"it with {command}" if self.file.suffix == KEPT else "it to the file"
             raise ValueError(
-                f"{what} has no embedding in {self.file}, and there is no text encoder; add it "
-                f"{mend}"
+                f"{what} has no embedding in {self.file}, and there is no text encoder; add {mend}"
             )
         if self.file.suffix == KEPT:
             require_writable(self.file)  # before the encoder is read, which takes minutes
-        text = self.encoder(kept)
-        self._known[kept] = self._checked(kept, text)
+        if self._negative is None:
+            self._negative = self.encoder(NEGATIVE)
+        text = self._negative if kept == NEGATIVE else self.encoder(kept)
+        fitting = self._checked(kept, text, f"by the text encoder of {self.model}")
         if self.file.suffix == KEPT:
-            if self._negative is None:
-                self._negative = self.encoder(NEGATIVE)
             add_embeddings(self.file, {kept: text}, self.model, self._negative)
+        self._known[kept] = fitting
         return kept
 
     def free_encoder(self) -> None:
@@ -140,7 +141,8 @@ class Embeddings:
         """Learn what is new in the file."""
         stored = read_embeddings(self.file) if self.file.is_file() else {}
         new = {prompt: text for prompt, text in stored.items() if prompt not in self._known}
-        self._known |= {prompt: self._checked(prompt, text) for prompt, text in new.items()}
+        place = f"in {self.file}"
+        self._known |= {prompt: self._checked(prompt, text, place) for prompt, text in new.items()}
         self._warn_of_rough({text.dtype for text in new.values()})
 
     def _warn_of_rough(self, dtypes: Iterable[torch.dtype]) -> None:
@@ -156,16 +158,13 @@ class Embeddings:
                 stacklevel=2,
             )
 
-    def _checked(self, prompt: str, text: Tensor) -> Tensor:
+    def _checked(self, prompt: str, text: Tensor, place: str) -> Tensor:
         if text.ndim != 3 or len(text) != 1 or text.shape[2] != self.width:
             raise ValueError(
-                f"the embedding of {prompt!r} in {self.file} has the shape {tuple(text.shape)} and "
-                f"the UNet takes (1, L, {self.width}); it was made by another text encoder"
+                f"the embedding of {prompt!r} {place} has the shape {tuple(text.shape)} and the "
+                f"UNet takes (1, L, {self.width}); it was made by another text encoder"
             )
-        if not text.numel() or not all_finite(text):
-            raise ValueError(
-                f"the embedding of {prompt!r} in {self.file} is empty, or not finite; make it anew"
-            )
+        require_numbers(prompt, text, place)
         return text.to(self.device)
 
 
@@ -211,24 +210,54 @@ def add_embeddings(
 
     Args:
         model: whose text encoder they are by, for the file to say.
-        negative: what it makes of the empty prompt, by which a file of another one is recognised;
-            None takes it from ``embeddings``, if it is there.
+        negative: what it makes of the empty prompt, which is added too, for a file of another one
+            to be recognised by; None takes it from ``embeddings``, if it is there.
 
     Raises:
-        ValueError: the file holds the embeddings of another text encoder.
+        ValueError: they are no numbers, or the file is of another text encoder.
         OSError: it cannot be written.
     """
-    stored = read_embeddings(file) if file.is_file() else {}
-    owner = _owner(file) if stored else model
     ours = embeddings.get(NEGATIVE) if negative is None else negative
-    if ours is not None and NEGATIVE in stored and not _alike(stored[NEGATIVE], ours):
+    added = dict(embeddings) if ours is None else {NEGATIVE: ours, **embeddings}
+    for prompt, text in added.items():
+        require_numbers(prompt, text, f"by the text encoder of {model}")
+    stored = require_encoder(file, ours, model)
+    owner = _owner(file) if stored else model
+    together = {p: t.contiguous() for p, t in {**added, **stored, **embeddings}.items()}
+    make_folder(file.parent)
+    write_atomically(file, lambda place: save_file(together, place, {"model": owner}))
+
+
+def require_encoder(file: Path, negative: Tensor | None, model: str) -> dict[str, Tensor]:
+    """What a file holds, if it is there, and by the encoder that made ``negative`` of "".
+
+    The models of IF share their encoder, whatever they are called, and a folder may come to hold
+    another: so names tell only where the file has no "".
+
+    Raises:
+        ValueError: it is by another.
+    """
+    stored = read_embeddings(file) if file.is_file() else {}
+    known = stored.get(NEGATIVE)
+    owner = _owner(file) if stored else model
+    same = owner == model
+    if known is not None and negative is not None:
+        same = _alike(known, negative)
+    if not same:
         raise ValueError(
             f"{file} holds embeddings by another text encoder, that of {owner}, not of {model}; "
             "name another file"
         )
-    make_folder(file.parent)
-    together = {p: t.contiguous() for p, t in {**stored, **embeddings}.items()}
-    write_atomically(file, lambda place: save_file(together, place, {"model": owner}))
+    return stored
+
+
+def require_numbers(prompt: str, text: Tensor, place: str) -> None:
+    """Refuse an embedding that is empty, or not finite as those of T5 in float16 may be."""
+    if not text.numel() or not all_finite(text):
+        raise ValueError(
+            f"the embedding of {prompt!r} {place} is empty, or not finite in {text.dtype}; make it "
+            "anew, in float32 or bfloat16"
+        )
 
 
 def _owner(file: Path) -> str:
@@ -237,11 +266,7 @@ def _owner(file: Path) -> str:
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    """Whether two embeddings of a prompt are by one encoder, be it in another dtype or in 8 bits.
-
-    The models of IF share their encoder, whatever they are called, and a folder may come to hold
-    another: so names do not tell.
-    """
+    """Whether two embeddings of a prompt are by one encoder, be it in two dtypes."""
     if one.ndim != other.ndim or one.shape[-1] != other.shape[-1]:
         return False
     tokens = min(one.shape[-2], other.shape[-2])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ from composer_plugins.backends.deepfloyd.reading import (
     Reader,
     checked_size,
     halved,
-    reason,
     require_config,
 )
 from composer_plugins.backends.deepfloyd.text import ENCODERS, TextEncoder
 from composer_plugins.backends.deepfloyd.upscaler_loading import read_upscaler
-from composer_plugins.backends.files import Source, read_json
+from composer_plugins.backends.diffusers_unet.loading import schedule_of
+from composer_plugins.backends.files import Source, read_json, usable
 from composer_plugins.backends.placement import placement
 from composer_plugins.thresholding import DynamicThreshold
 
@@ -166,7 +165,7 @@ def _path(folder: Path) -> tuple[DiscreteSchedule, DynamicThreshold]:
         )
     threshold = DynamicThreshold(max_value=1.0)  # clipping
     if config.thresholding:
-        with usable(place):
+        with usable(place / SCHEDULER):
             ratio = config.dynamic_thresholding_ratio
             threshold = DynamicThreshold(ratio, config.sample_max_value)
     return _schedule(place), threshold
@@ -174,11 +173,8 @@ def _path(folder: Path) -> tuple[DiscreteSchedule, DynamicThreshold]:
 
 def _schedule(place: Path) -> DiscreteSchedule:
     scheduler = _scheduler(place)
-    config = scheduler.config
-    with usable(place):
-        return DiscreteSchedule(
-            scheduler.alphas_cumprod, config.timestep_spacing, config.steps_offset
-        )
+    with usable(place / SCHEDULER):
+        return schedule_of(scheduler)
 
 
 def _scheduler(place: Path) -> Any:
@@ -186,19 +182,5 @@ def _scheduler(place: Path) -> Any:
     if not file.is_file():
         raise ValueError(f"{place.parent} has no {place.name}/{file.name}; fetch it anew")
     content = read_json(file)
-    with usable(place):
+    with usable(file):
         return DDPMScheduler.from_config(content)
-
-
-@contextmanager
-def usable(place: Path) -> Iterator[None]:
-    """Around what is made of the configuration of the scheduler in a folder.
-
-    Raises:
-        ValueError: it cannot be made.
-    """
-    try:
-        yield
-    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        file = place / SCHEDULER
-        raise ValueError(f"{file} cannot be used ({reason(error)}); fetch it anew") from error

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer import Request
+from composer import Request, Sampler
 from composer_plugins.backends.deepfloyd.embeddings import NEGATIVE, Embeddings
 from composer_plugins.backends.memory import memory_bound
 
@@ -16,6 +16,12 @@ NOTHING_TO_ENLARGE = (
     "this stage enlarges an image and was given none; add composer_plugins.SuperResolution(image) "
     "to the plugins"
 )
+
+
+def require_image(sampler: Sampler) -> None:
+    """Refuse a stack in which nothing could give the image that this stage enlarges."""
+    if not any(hasattr(plugin, "start") for plugin in sampler.plugins):
+        raise ValueError(NOTHING_TO_ENLARGE)
 
 
 def asked(unet: Any, embeddings: Embeddings, requests: Sequence[Request]) -> list[Tensor]:

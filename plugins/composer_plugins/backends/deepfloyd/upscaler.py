@@ -15,7 +15,7 @@ from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
 from composer.stack import views
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
-from composer_plugins.backends.deepfloyd.network import NOTHING_TO_ENLARGE, asked
+from composer_plugins.backends.deepfloyd.network import asked, require_image
 from composer_plugins.backends.deepfloyd.reading import halved
 from composer_plugins.backends.memory import memory_bound
 from composer_plugins.resizing import Resizable
@@ -85,8 +85,7 @@ class UpscalerBackend:
                     "it to the stages before, and run this one as Stage(..., plain=True)"
                 )
 
-        if not any(hasattr(plugin, "start") for plugin in sampler.plugins):
-            raise ValueError(NOTHING_TO_ENLARGE)
+        require_image(sampler)
 
     @hookimpl(trylast=True)  # others finish on latents too
     def finish(self, state: State) -> None:

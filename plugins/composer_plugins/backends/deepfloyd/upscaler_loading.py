@@ -20,7 +20,11 @@ from composer_plugins.backends.deepfloyd.reading import (
     require_config,
 )
 from composer_plugins.backends.deepfloyd.upscaler import UpscalerBackend
-from composer_plugins.backends.diffusers_unet.loading import PREDICTIONS, read_scheduler
+from composer_plugins.backends.diffusers_unet.loading import (
+    PREDICTIONS,
+    read_scheduler,
+    schedule_of,
+)
 from composer_plugins.backends.files import read_json
 
 SIZE = 1024
@@ -52,21 +56,12 @@ def read_upscaler(
         unet=reader.network(folder / "unet", UNET),
         vae=replace(reader, dtype=torch.float32).network(folder / "vae", "AutoencoderKL"),
         embeddings=embeddings,
-        schedule=_schedule(scheduler),
+        schedule=schedule_of(scheduler),
         prediction=PREDICTIONS[scheduler.config.prediction_type],
         default_solver=DiffusersSolver(scheduler),
         low_res_schedule=DiscreteSchedule(noising.alphas_cumprod[: _max_noise_level(folder) + 1]),
         size=chosen,
         device=reader.device,
-    )
-
-
-def _schedule(scheduler: Any) -> DiscreteSchedule:
-    config = scheduler.config
-    return DiscreteSchedule(
-        scheduler.alphas_cumprod,
-        config.get("timestep_spacing", "leading"),
-        config.get("steps_offset", 0),
     )
 
 

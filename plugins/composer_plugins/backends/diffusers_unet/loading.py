@@ -26,9 +26,8 @@ from composer_plugins.backends.diffusers_unet.unet import (
     folder_of,
     read_unet,
     require_unet,
-    usable,
 )
-from composer_plugins.backends.files import Source, read_json
+from composer_plugins.backends.files import Source, read_json, require_name, usable
 from composer_plugins.backends.placement import placement
 from composer_plugins.thresholding import dynamic_threshold
 
@@ -83,7 +82,7 @@ def load_diffusers(
     unet = read_unet(folder, use_safetensors)
     return DiffusersBackend(
         unet=nn.Module.to(unet, place, network_dtype),
-        schedule=_schedule(own),
+        schedule=schedule_of(own),
         prediction=PREDICTIONS[own.config.prediction_type],
         default_solver=_solver(own),
         clip=_clip(own.config),
@@ -91,15 +90,6 @@ def load_diffusers(
         unconditional_label=unconditional,
         label_names=_label_names(said, config),
     )
-
-
-def require_name(value: Any, option: str) -> None:
-    """Refuse, as the folder that an option names, what is none; "" would be the current one."""
-    if not isinstance(value, str | Path) or value == "":
-        got = "an empty name" if value == "" else type(value).__name__
-        raise TypeError(
-            f"{option} must be the name of a folder, got {got}; mend it, or leave it away"
-        )
 
 
 def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
@@ -129,11 +119,12 @@ def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
             "does not know; use a DDPMScheduler or one like it"
         )
     with usable(file):
-        _schedule(scheduler)
+        schedule_of(scheduler)
     return scheduler
 
 
-def _schedule(scheduler: Any) -> DiscreteSchedule:
+def schedule_of(scheduler: Any) -> DiscreteSchedule:
+    """The path and the times of a scheduler of diffusers."""
     config = scheduler.config
     return DiscreteSchedule(
         scheduler.alphas_cumprod,

@@ -9,6 +9,8 @@ from typing import Any
 from composer.arguments import choice, finite, integer, positive, switch
 
 _VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+_BETAS = ("linear", "scaled_linear")
+"""Schedules between beta_start and beta_end; others are their own."""
 _LEARNED = ("learned", "learned_range")
 
 
@@ -19,8 +21,15 @@ def require_settings(config: Mapping[str, Any]) -> None:
         ValueError, TypeError: with the key and its value.
     """
     for name, check in _CHECKS.items():
-        if name in config and config.get(_ONLY_WITH.get(name, ""), True):
+        if config.get(name) is not None and _matters(name, config):
             check(config[name], name)
+
+
+def _matters(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether diffusers looks at a setting at all."""
+    if name.startswith("beta_"):
+        return not config.get("trained_betas") and config.get("beta_schedule", "linear") in _BETAS
+    return name not in _ONLY_WITH or bool(config.get(_ONLY_WITH[name], False))
 
 
 def _fraction(value: Any, name: str) -> None:
@@ -33,18 +42,13 @@ def _at_least_one(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be at least 1, got {value!r}")
 
 
-def _variance(value: Any, name: str) -> None:
-    if value is not None:  # as it is of schedulers that draw no noise
-        choice(value, name, (*_VARIANCES, *_LEARNED))
-
-
 _CHECKS: dict[str, Callable[[Any, str], object]] = {
     "num_train_timesteps": partial(integer, least=1),
     "steps_offset": partial(integer, least=0),
     "beta_start": _fraction,
     "beta_end": _fraction,
     "rescale_betas_zero_snr": switch,
-    "variance_type": _variance,
+    "variance_type": partial(choice, known=(*_VARIANCES, *_LEARNED)),
     "clip_sample": switch,
     "clip_sample_range": positive,
     "thresholding": switch,

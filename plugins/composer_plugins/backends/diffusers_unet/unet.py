@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from diffusers import UNet2DModel
 from safetensors import SafetensorError
 
 from composer.arguments import choice, integer, sequence
-from composer_plugins.backends.files import first_line, read_json, require_all
+from composer_plugins.backends.files import first_line, read_json, require_all, usable
 
 WEIGHTS = "diffusion_pytorch_model"
 _TIME_EMBEDDINGS = ("positional", "fourier", "learned")
@@ -99,19 +97,6 @@ def folder_of(folder: Path, part: str, file: str) -> Path:
             f"save_pretrained of a DDPMPipeline or DDIMPipeline{elsewhere}"
         )
     return place
-
-
-@contextmanager
-def usable(file: Path) -> Iterator[None]:
-    """Around what is made of a configuration.
-
-    Raises:
-        ValueError: it cannot be made, in place of whatever the libraries raise.
-    """
-    try:
-        yield
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{file} cannot be used ({first_line(error)}); mend it") from error
 
 
 def _require_weights(place: Path, use_safetensors: bool) -> None:

@@ -21,6 +21,7 @@ from composer.predictions import PREDICTIONS, Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
 from composer.solvers import DPMSolverPP, Euler, Solver
+from composer_plugins.backends.files import require_name
 from composer_plugins.backends.mnist.folded import FoldedUNet, unflatten
 from composer_plugins.backends.mnist.unet import MnistUNet
 from composer_plugins.backends.placement import placement
@@ -29,6 +30,9 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "flow": FlowSchedule,
     "linear": DiscreteSchedule.linear,
 }
+COMMANDS = {"path.json": "mnist", "denoiser.json": "denoiser"}
+"""Of ``composer train``, by the file that each writes beside the weights."""
+AGAIN = "start its training again, which writes it anew"
 SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
 
 
@@ -153,6 +157,7 @@ def load_mnist_ddpm(
 def _load(weights: str | None, shipped: str, device: str, dtype: str, share: bool) -> Backend:
     place, network_dtype = placement(device, dtype)
     if weights is not None:
+        require_name(weights, "weights")
         return _read(Path(weights), place, network_dtype, share)
     with as_file(files(__package__) / "weights" / shipped) as folder:
         return _read(folder, place, network_dtype, share)
@@ -167,7 +172,9 @@ def _read(folder: Path, device: torch.device, dtype: torch.dtype, share: bool) -
         prediction = PREDICTIONS[path["prediction"]]
         network = PREDICTIONS[path.get("network", path["prediction"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'path.json'} is damaged ({error!r}); train anew") from error
+        raise ValueError(
+            f"{folder / 'path.json'} is damaged ({type(error).__name__}); {AGAIN}"
+        ) from error
     settings = device, dtype, share
     if network == prediction:
         return MnistBackend(unet, schedule, prediction, *settings)
@@ -181,19 +188,36 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
     Args:
         folder: holds ``description`` beside config.json and the weights.
     """
-    if not (folder / description).is_file():
+    if not folder.is_dir():
         raise ValueError(
-            f"{folder} holds no model of `composer train {command}` (no {description}); name the "
-            "folder model/ that it wrote"
+            f"there is no folder {str(folder)!r}; name a folder model/ that `composer train "
+            f"{command}` wrote"
+        )
+    if not (folder / description).is_file():
+        others = (other for file, other in COMMANDS.items() if (folder / file).is_file())
+        found = next(others, None)
+        mend = (
+            "name the folder model/ that it wrote"
+            if found is None
+            else f"it is of `composer train {found}`, so name another"
+        )
+        raise ValueError(
+            f"{folder} holds no model of `composer train {command}` (no {description}); {mend}"
         )
     try:
         unet: MnistUNet = MnistUNet.from_config(MnistUNet.load_config(folder))
         # Strictly: diffusers' own loading makes up the weights that it does not find.
         unet.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
     except Exception as error:  # reading junk raises whatever the junk looks like
-        what = str(error).splitlines()[0].rstrip(".:")
         raise ValueError(
             f"{folder} is damaged, or its weights are of another model than its config.json "
-            f"({what}); train anew"
+            f"({_reason(error)}); {AGAIN}"
         ) from error
     return nn.Module.float(unet)  # diffusers hides the signature of its own
+
+
+def _reason(error: Exception) -> str:
+    """The line that says what is wrong: of weights that do not fit, the first that does not."""
+    lines = str(error).strip().split("\n")
+    misfits = [line for line in lines if "size mismatch" in line or "key(s)" in line]
+    return (misfits or lines)[0].strip().rstrip(".:")

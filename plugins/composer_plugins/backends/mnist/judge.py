@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +22,9 @@ JUDGE = "judge.safetensors"
 
 class Judge(nn.Module):
     """A plain CNN, 0.12 M parameters: (B, 1, 28, 28) in [-1, 1] -> logits (B, 10)."""
+
+    read_from: str | None = None
+    """sha256 of the file, if it was read from one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,11 +75,11 @@ def load_judge(file: Path | None = None) -> Judge:
 
 
 def judge_hash(judge: Judge) -> str:
-    """sha256 of the file that it is saved as: figures by one judge do not compare with another's.
+    """sha256 of the file it was read from: figures by one judge do not compare with another's.
 
-    Computed anew from the weights, so that it is of what judges.
+    Of a judge that was not read from a file, of what would be written now.
     """
-    return hashlib.sha256(save(judge.half_weights())).hexdigest()
+    return judge.read_from or hashlib.sha256(save(judge.half_weights())).hexdigest()
 
 
 @functools.cache
@@ -90,12 +93,14 @@ def load_chooser() -> Judge:
 def _read(file: Path) -> Judge:
     judge = Judge()
     try:
-        judge.load_state_dict(load_file(file))
+        content = file.read_bytes()
+        judge.load_state_dict(load(content))
     except (OSError, RuntimeError, SafetensorError) as error:
         what = str(error).splitlines()[0].rstrip(".:")
         raise ValueError(
             f"{file} holds no judge ({what}); name a file that `composer train judge` wrote"
         ) from error
+    judge.read_from = hashlib.sha256(content).hexdigest()
     return judge.float().eval().requires_grad_(False)
 
 

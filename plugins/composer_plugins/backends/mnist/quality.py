@@ -112,6 +112,8 @@ def quality(judge: Judge, images: Tensor, digits: Tensor | None, reference: Refe
     """
     if reference.judge != judge_hash(judge):
         raise ValueError("the reference is of another judge; make it by reference_of(judge, ...)")
+    if digits is not None and (missing := sorted({*range(10)} - {*digits.tolist()})):
+        raise ValueError(f"digits must hold each of the ten, and {missing} are not there; add some")
     features = judge.embed(to_model(images))
     accuracy = None if digits is None else _accuracy(judge.head(features).argmax(1), digits)
     distance = frechet_distance(moments(features), reference.test)
@@ -123,8 +125,6 @@ def quality(judge: Judge, images: Tensor, digits: Tensor | None, reference: Refe
 
 def _accuracy(read: Tensor, digits: Tensor) -> tuple[float, ...]:
     """Share of each digit that was read as such."""
-    if missing := sorted({*range(10)} - {*digits.tolist()}):
-        raise ValueError(f"digits must hold each of the ten, and {missing} are not there; add some")
     return tuple(float((read == digits)[digits == digit].float().mean()) for digit in range(10))
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from composer import Sampler, load_backend
+from composer import Sampler, installed, load_backend
 from composer.backends import Backend
 from composer.images import to_pixels
 from composer.solvers import DDPM, DPMSolverPP, Euler, Heun, Solver
@@ -31,6 +31,7 @@ from composer_plugins.thresholding import DynamicThreshold
 from composer_plugins.writing import make_folder, write_atomically
 
 MAX_ROWS = 32
+SHAPE = 1, 28, 28
 BLOCK = 250
 """Images that are sampled, and kept, at a time."""
 
@@ -122,6 +123,14 @@ class Model:
             return False
         return True
 
+    def require_classes(self, purpose: str) -> None:
+        """Refuse a model without classes where something is asked for by its digit."""
+        if not self.conditional:
+            raise ValueError(
+                f"{self.name} was trained without classes, and {purpose} asks for digits; name a "
+                "model with them"
+            )
+
 
 class Samples(NamedTuple):
     """Images uint8 (N, 28, 28), the digits (N,) they were asked to be, and the rows they cost.
@@ -135,18 +144,27 @@ class Samples(NamedTuple):
 
 
 def load_model(name: str, dtype: str = "float32", weak: str | None = None) -> Model:
-    """A shipped backend by name, or the folder of a trained model; its network in ``dtype``.
+    """A backend of digits by name, or the folder of a trained model; its network in ``dtype``.
+
+    Of a backend that is not shipped the weights are not known, and the dtype is its own.
 
     Args:
         weak: a second one by name or folder, the weaker model of autoguidance.
     """
     if weak is not None:
         main, second = load_model(name, dtype), load_model(weak, dtype)
+        if main.conditional:
+            second.require_classes(f"the weaker model of {name}, which was trained with them,")
         both = hashlib.sha256(f"{main.weights}{second.weights}".encode()).hexdigest()
         return Model(name, WithWeak(main.backend, second.backend), both, dtype)
     if name in SHIPPED:
         with as_file(files(__package__) / "weights" / SHIPPED[name]) as folder:
             return Model(name, load_backend(name, dtype=dtype), _hash(folder), dtype)
+    if ("backend", name) in installed().offers:
+        other = load_backend(name)
+        if other.shape != SHAPE:
+            raise ValueError(f"{name} makes images of {other.shape}, and the judge reads digits")
+        return Model(name, other, f"of {name}", dtype)
     backend = load_backend("mnist", weights=name, dtype=dtype)
     return Model(name, backend, _hash(Path(name)), dtype)
 

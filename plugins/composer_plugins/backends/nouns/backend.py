@@ -8,7 +8,8 @@ from pathlib import Path
 
 from composer import Backend
 from composer.solvers import DPMSolverPP
-from composer_plugins.backends.diffusers_unet.loading import load_diffusers, require_name
+from composer_plugins.backends.diffusers_unet.loading import load_diffusers
+from composer_plugins.backends.files import require_name
 
 
 def load_nouns(

@@ -20,7 +20,8 @@ from composer_plugins.training import MODEL, Objective, Trainer
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import DataSource, FixedImages
 from composer_plugins.training_output import forget_origin, plot_loss
-from composer_plugins.writing import write_atomically
+from composer_plugins.training_weights import half_weights
+from composer_plugins.writing import write_folder
 
 HEADS = LAYERS["heads"]
 """Number of classes; the label beyond the last means "unconditional"."""
@@ -111,14 +112,19 @@ def noise_scheduler() -> Any:
 def save_pipeline(unet: Any, scheduler: Any, folder: Path, labelled: bool) -> None:
     """Write a DDPMPipeline with float16 safetensors, and which label means none."""
     half = copy.deepcopy(unet).cpu()
+    half.load_state_dict(half_weights(unet))  # refuses what float16 cannot hold
     nn.Module.half(half)  # diffusers' own warns of modules that are to stay float32: none here
     pipeline: Any = DDPMPipeline(half, scheduler)
-    pipeline.save_pretrained(folder)
-    for config in ("model_index.json", "unet/config.json"):
-        forget_origin(folder / config)
-    if labelled:
-        labels = json.dumps({"unconditional_label": HEADS, "labels": head_names()}, indent=0)
-        write_atomically(folder / LABELS, lambda file: file.write_text(labels))
+
+    def write(place: Path) -> None:
+        pipeline.save_pretrained(place)
+        for config in ("model_index.json", "unet/config.json"):
+            forget_origin(place / config)
+        if labelled:
+            labels = {"unconditional_label": HEADS, "labels": head_names()}
+            (place / LABELS).write_text(json.dumps(labels, indent=0))
+
+    write_folder(folder, write)
 
 
 def _unlabelled(folder: Path) -> FixedImages:
