@@ -94,3 +94,13 @@ def tiny_mnist():
         for block in (unet.time1, unet.time2, unet.class1, unet.class2):
             block[-1].weight.mul_(5)  # untrained, they hardly matter
     return MnistBackend(unet.eval(), FlowSchedule(), PREDICTIONS["flow"])
+
+
+THREADS = torch.get_num_threads()
+
+
+def pytest_runtest_teardown():
+    """Spoilt examples of the kit change what all of a process shares: the next test has it back,
+    whichever that is where tests run in several processes."""
+    torch.set_default_dtype(torch.float32)
+    torch.set_num_threads(THREADS)
