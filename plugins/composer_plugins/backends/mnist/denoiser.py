@@ -149,5 +149,7 @@ def _read(folder: Path) -> Denoiser:
     try:
         noise = FixedNoise(**json.loads((folder / DESCRIPTION).read_text()))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / DESCRIPTION} is damaged ({error}); start its training again") from error
+        raise ValueError(
+            f"{folder / DESCRIPTION} is damaged ({error}); start its training again"
+        ) from error
     return Denoiser(unet, noise)
