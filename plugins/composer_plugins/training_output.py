@@ -22,10 +22,12 @@ def write_network(network: Any, folder: Path) -> None:
     """
     weights = half_weights(network)
     make_folder(folder)
-    config = json.loads(network.to_json_string())
-    config.pop("_name_or_path", None)
-    text = json.dumps(config, indent=2)
-    write_atomically(folder / "config.json", lambda file: file.write_text(text))
+
+    def configure(file: Path) -> None:
+        file.write_text(network.to_json_string())
+        forget_origin(file)
+
+    write_atomically(folder / "config.json", configure)
     write_atomically(folder / WEIGHTS, lambda file: save_file(weights, file, {"format": "pt"}))
 
 
