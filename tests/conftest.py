@@ -60,6 +60,12 @@ def tiny_upscaler(tmp_path_factory):
     return tiny_upscaler.build(tmp_path_factory.mktemp("tiny_upscaler"))
 
 
+@pytest.fixture(scope="module")
+def precision(request):
+    """What both sides of a comparison with diffusers compute in; float32 where a test asks."""
+    return getattr(request, "param", torch.float64)
+
+
 @pytest.fixture
 def folder(tiny_if, tmp_path):
     """The tiny IF's stage I in a folder that a test may spoil."""

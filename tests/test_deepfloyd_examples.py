@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import IFPipeline
 from PIL import Image
-from tiny_if import SIZES, double, exact
+from tiny_if import SIZES, computing, exact
 
 FOLDER = Path(__file__).parent.parent / "examples" / "deepfloyd"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.py"))
@@ -165,7 +165,7 @@ def pipeline(tiny_if):
 def doubled(course):
     """The course in float64, without thresholding, as the notebook's loops."""
     plain = course("--no-thresholding", *QUICK)
-    return dataclasses.replace(plain, backends={1: double(plain.backend)})
+    return dataclasses.replace(plain, backends={1: computing(plain.backend)})
 
 
 def test_the_strided_times_are_the_course_s(course):

@@ -11,7 +11,7 @@ from diffusers import (
     IFPipeline,
     IFSuperResolutionPipeline,
 )
-from tiny_if import double, exact
+from tiny_if import assert_equal, computing, exact, in_both_precisions
 
 import composer
 from composer import Sampler
@@ -30,32 +30,29 @@ from composer_plugins.backends.deepfloyd import load_deepfloyd
 PROMPT = "a photo of a cat"
 OTHER = "an oil painting of a snowman"
 BATCH = (3, 11)
-TOLERANCE = {"rtol": 0, "atol": 1e-5}
 
 
 @pytest.fixture(scope="module")
-def models(tiny_if, tmp_path_factory):
+def models(tiny_if, precision, tmp_path_factory):
     file = tmp_path_factory.mktemp("embeddings") / "cache.safetensors"
-    return [double(load_deepfloyd(tiny_if[s], stage=s, embeddings=file)) for s in (1, 2)]
+    loaded = [load_deepfloyd(tiny_if[s], stage=s, embeddings=file) for s in (1, 2)]
+    return [computing(model, precision) for model in loaded]
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_if):
+def parts(tiny_if, precision):
     """The components of diffusers' pipelines, by stage."""
     kinds = {1: IFPipeline, 2: IFSuperResolutionPipeline}
+    options = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     return {
-        stage: kind.from_pretrained(
-            tiny_if[stage],
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        ).components
+        stage: exact(kind.from_pretrained(tiny_if[stage], **options), precision).components
         for stage, kind in kinds.items()
     }
 
 
 def reference(kind, components, **options):
-    pipeline = exact(kind(**components, requires_safety_checker=False))
+    pipeline = kind(**components, requires_safety_checker=False)
+    pipeline = exact(pipeline, pipeline.dtype)
     return pipeline(
         prompt=[PROMPT] * len(BATCH),
         generator=[torch.Generator().manual_seed(seed) for seed in BATCH],
@@ -76,6 +73,7 @@ def if_cascade(models, plugins=()):
     )
 
 
+@in_both_precisions
 def test_deepfloyd_s_is_that_of_the_pipelines(models, parts):
     small = reference(IFPipeline, parts[1], num_inference_steps=4, guidance_scale=7.0)
     large = reference(
@@ -88,9 +86,10 @@ def test_deepfloyd_s_is_that_of_the_pipelines(models, parts):
     )
     ours = if_cascade(models).sample(PROMPT, BATCH)
     for result, theirs in zip(ours, (small, large), strict=True):
-        torch.testing.assert_close(result.x, theirs, **TOLERANCE)
+        assert_equal(result.x, theirs)
 
 
+@in_both_precisions
 def test_with_sdedit_it_is_that_of_the_img2img_pipelines(models, parts):
     """The photograph is given once, as large as the last stage."""
     photo = picture(32, 3)
@@ -114,7 +113,7 @@ def test_with_sdedit_it_is_that_of_the_img2img_pipelines(models, parts):
     )
     ours = if_cascade(models, [SDEdit(photo, 0.7)]).sample(PROMPT, BATCH)
     for result, theirs in zip(ours, (small, large), strict=True):
-        torch.testing.assert_close(result.x, theirs, **TOLERANCE)
+        assert_equal(result.x, theirs)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +128,8 @@ def test_deepfloyd_s_stack_is_the_same_in_both_stages(models, plugin):
     first = Sampler(models[0], [plugin, CFG(7.0)], num_inference_steps=4).sample(seeds=[3])
     stack = [plugin, SuperResolution(first.x), CFG(4.0)]
     second = Sampler(models[1], stack, num_inference_steps=3).sample(seeds=[3])
-    torch.testing.assert_close(small.x, first.x, **TOLERANCE)
-    torch.testing.assert_close(large.x, second.x, **TOLERANCE)
+    assert_equal(small.x, first.x)
+    assert_equal(large.x, second.x)
 
 
 def test_the_recipe_of_each_result_makes_it_again(tiny_if, embedded):

@@ -5,7 +5,7 @@ import torch
 from conftest import mixture
 from diffusers import IFImg2ImgSuperResolutionPipeline, IFSuperResolutionPipeline
 from PIL import Image
-from tiny_if import double, exact
+from tiny_if import assert_equal, computing, exact, in_both_precisions
 
 from composer import Sampler
 from composer_plugins import CFG, Anagram, Inpaint, SDEdit, SuperResolution
@@ -14,21 +14,20 @@ from composer_plugins.backends.deepfloyd import load_deepfloyd
 PROMPT = "a photo of a cat"
 SMALL = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
 BATCH = (3, 0, 11)
-TOLERANCE = {"rtol": 0, "atol": 1e-5}
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny_if):
+def pipeline(tiny_if, precision):
     loaded = IFSuperResolutionPipeline.from_pretrained(
         tiny_if[2], safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
-    return exact(loaded)
+    return exact(loaded, precision)
 
 
 @pytest.fixture(scope="module")
-def backend(tiny_if, tmp_path_factory):
+def backend(tiny_if, precision, tmp_path_factory):
     file = tmp_path_factory.mktemp("embeddings") / "cache.safetensors"
-    return double(load_deepfloyd(tiny_if[2], stage=2, embeddings=file))
+    return computing(load_deepfloyd(tiny_if[2], stage=2, embeddings=file), precision)
 
 
 def reference(pipeline, seeds, **options):
@@ -41,6 +40,7 @@ def reference(pipeline, seeds, **options):
     ).images
 
 
+@in_both_precisions
 @pytest.mark.parametrize(
     ("level", "scale", "steps", "seeds"), [(250, 4.0, 6, BATCH), (100, 1.0, 3, (5,))]
 )
@@ -56,16 +56,17 @@ def test_it_is_the_pipeline_s(pipeline, backend, level, scale, steps, seeds):
     )
     stack = [SuperResolution(image, level), CFG(scale)]
     ours = Sampler(backend, stack, num_inference_steps=steps).sample(PROMPT, seeds)
-    torch.testing.assert_close(ours.x, theirs, **TOLERANCE)
+    assert_equal(ours.x, theirs)
     assert ours.x.shape[1:] == (3, 32, 32)
     assert ours.stats.calls == steps
 
 
+@in_both_precisions
 def test_with_sdedit_it_is_img2img(pipeline, backend):
     """The noise of x is drawn first, then that of the low-resolution image, then the steps'."""
     original = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
     kind = IFImg2ImgSuperResolutionPipeline
-    made = exact(kind(**pipeline.components, requires_safety_checker=False))
+    made = exact(kind(**pipeline.components, requires_safety_checker=False), pipeline.dtype)
     theirs = reference(
         made,
         (5,),
@@ -80,17 +81,18 @@ def test_with_sdedit_it_is_img2img(pipeline, backend):
         [CFG(4.0), SuperResolution(SMALL[:1]), SDEdit(original, 0.7)],
     ):
         ours = Sampler(backend, stack, num_inference_steps=6).sample(PROMPT, (5,)).x
-        torch.testing.assert_close(ours, theirs, **TOLERANCE)
+        assert_equal(ours, theirs)
 
 
+@in_both_precisions
 @torch.no_grad()
 def test_an_anagram_stays_one(pipeline, backend):
     """The low-resolution image is turned with x; the usual loop of Geng et al. 2024."""
     generator = torch.Generator().manual_seed(5)
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(4)
-    x, noise = torch.randn(2, 1, 3, 32, 32, generator=generator, dtype=torch.float64)
-    low = SMALL[:1].double()
+    x, noise = torch.randn(2, 1, 3, 32, 32, generator=generator, dtype=pipeline.dtype)
+    low = SMALL[:1].to(x)
     low = torch.nn.functional.interpolate(low, (32, 32), mode="bilinear", align_corners=True)
     low = pipeline.image_noising_scheduler.add_noise(low, noise, torch.tensor([250]))
 
@@ -116,16 +118,16 @@ def test_an_anagram_stays_one(pipeline, backend):
         CFG(4.0),
     ]
     ours = Sampler(backend, stack, num_inference_steps=4).sample(seeds=[5]).x
-    torch.testing.assert_close(ours, x, **TOLERANCE)
+    assert_equal(ours, x)
 
 
 def test_batches_and_bounds_of_rows(backend):
     stack = [SuperResolution(SMALL), CFG(4.0)]
     whole = Sampler(backend, stack, num_inference_steps=2).sample(PROMPT, BATCH).x
     cut = Sampler(backend, stack, num_inference_steps=2, max_rows=2).sample(PROMPT, BATCH).x
-    torch.testing.assert_close(cut, whole, **TOLERANCE)
+    assert_equal(cut, whole)
     alone = Sampler(backend, [SuperResolution(SMALL[1:2]), CFG(4.0)], num_inference_steps=2)
-    torch.testing.assert_close(alone.sample(PROMPT, BATCH[1:2]).x, whole[1:2], **TOLERANCE)
+    assert_equal(alone.sample(PROMPT, BATCH[1:2]).x, whole[1:2])
 
 
 def test_a_mask_keeps_what_is_known(backend):

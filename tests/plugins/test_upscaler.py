@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import mixture
 from diffusers import StableDiffusionUpscalePipeline
-from tiny_if import cut, double, empty, exact, rewrite
+from tiny_if import computing, cut, empty, exact, rewrite
 from tiny_upscaler import SIZE
 
 import composer
@@ -46,7 +46,7 @@ def pipeline(tiny_upscaler):
 @pytest.fixture(scope="module")
 def backend(tiny_upscaler, tmp_path_factory):
     file = tmp_path_factory.mktemp("embeddings") / "cache.safetensors"
-    made = double(load_deepfloyd(tiny_upscaler, stage=3, size=SIZE, embeddings=file))
+    made = computing(load_deepfloyd(tiny_upscaler, stage=3, size=SIZE, embeddings=file))
     made.vae.double()
     return made
 
