@@ -17,6 +17,7 @@ from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_options import training_options
 from composer_plugins.writing import make_folder, require_file
 
+NOUNS = "nouns"
 SNAPSHOTS = (1, 5, 10, 20)
 OBJECTIVES = ["flow", "ddpm", "ddpm-300", "ddpm-preconditioned"]
 CONDITIONINGS = ["class", "add", "multiply"]
@@ -73,7 +74,17 @@ def width_option(default: int) -> Callable[[F], F]:
     )
 
 
-@click.group()
+class _Train(click.Group):
+    """`composer train --data ...`, no command named, is `composer train nouns --data ...`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options_first = args[:1] and args[0].startswith("-")
+        if options_first and any(arg.partition("=")[0] == "--data" for arg in args):
+            args = ["nouns", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Train)
 def train() -> None:
     """Train a model; the same command again resumes what was stopped."""
 
@@ -162,7 +173,12 @@ def denoiser(
 
 
 @train.command("nouns")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of images to train on.")
+@click.option(
+    "--data",
+    default=NOUNS,
+    show_default=True,
+    help="`nouns`, composed of traits in the package, or a folder of images.",
+)
 @click.option(
     "--epoch-size",
     type=click.IntRange(1),
@@ -173,7 +189,7 @@ def denoiser(
 @one_sentence
 @training_options(TrainingConfig())
 def nouns(
-    data: Path | None,
+    data: str,
     epoch_size: int,
     out: Path,
     init: Path | None,
@@ -182,15 +198,16 @@ def nouns(
 ) -> None:
     """Train a diffusers UNet on Nouns, pixel-art characters of 32x32, or on your own images.
 
-    Without --data every step draws fresh Nouns from the traits in the package and the network is
-    conditioned on their heads; with it the images of the folder are cropped and resized to 32x32,
-    and it is unconditional. OUT gets checkpoint.pt, log.json, loss.png and the pipeline model/,
-    which load_backend("diffusers", model=OUT/model) loads.
+    Every step draws fresh Nouns and the network is conditioned on their heads; the images of a
+    folder are cropped and resized to 32x32, and it is unconditional. OUT gets checkpoint.pt,
+    log.json, loss.png and the pipeline model/, which load_backend("diffusers", model=OUT/model)
+    loads.
     """
     from composer_plugins.backends.nouns.train import train_nouns  # noqa: PLC0415  # needs torch
 
     _require_matplotlib()
-    train_nouns(config, out, data, init, epoch=epoch_size, progress=progress)
+    folder = None if data == NOUNS else Path(data)
+    train_nouns(config, out, folder, init, epoch=epoch_size, progress=progress)
     _say_what_was_written(out)
 
 

@@ -267,15 +267,21 @@ def test_training_does_not_start_from_another_kind_of_network(tmp_path, tiny_if)
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(nouns_train, "LAYOUT", TINY)
     out = tmp_path / "run"
-    arguments = ["train", "nouns", "--out", str(out), "--epochs", "1", "--batch-size", "4"]
-    arguments += ["--epoch-size", "8", "--no-progress"]
-    for _ in range(2):  # the second finds the work done
-        result = CliRunner().invoke(main, arguments)
+    options = ["--out", str(out), "--epochs", "1", "--batch-size", "4", "--epoch-size", "8"]
+    # The first trains; the others are other words for it, and find the work done.
+    for spelling in (
+        ["nouns"],
+        ["nouns", "--data", "nouns"],
+        ["--data", "nouns"],
+        ["--data=nouns"],
+    ):
+        result = CliRunner().invoke(main, ["train", *spelling, *options, "--no-progress"])
         assert result.exit_code == 0, result.output
-    assert "wrote" in result.output
-    result = CliRunner().invoke(main, [*arguments, "--data", str(tmp_path / "nowhere")])
-    assert result.exit_code == 1
-    assert result.output.startswith("Error: there is no folder")
+        assert "wrote" in result.output
+    for spelling in (["nouns", *options, "--data"], [*options, "--data"]):
+        result = CliRunner().invoke(main, ["train", *spelling, str(tmp_path / "nowhere")])
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: there is no folder")
 
 
 def test_a_full_disk_leaves_the_model_before(tmp_path, monkeypatch):
