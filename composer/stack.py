@@ -31,6 +31,8 @@ BACKEND = (
     *("schedule", "prediction", "shape", "device", "dtype", "default_solver"),
     *("encode", "evaluate"),
 )
+MOST_SEEDS = 100_000
+"""Each has a generator of 5 KB, and some iterators never end."""
 HOOKS = frozenset(
     name for name, value in vars(hookspecs).items() if hasattr(value, "composer_spec")
 )
@@ -143,8 +145,12 @@ def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
         raise TypeError(
             f"seeds must be a sequence of integers such as [0] or range(8), got {seeds!r}"
         )
-    chosen = []
+    chosen: list[int] = []
     for seed in seeds:
+        if len(chosen) == MOST_SEEDS:
+            raise ValueError(
+                f"seeds has more than {MOST_SEEDS}; sample them in parts, such as range(1000)"
+            )
         try:
             chosen.append(operator.index(seed))
         except TypeError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -120,9 +120,9 @@ def samples(
         )
     if weak is None and "autoguidance" in guidances:
         raise ValueError("--guidance autoguidance needs a weaker model; name it by --weak")
-    loaded = [load_model(name, dtype, weak) for name in models]
     settings = list(dict.fromkeys(_settings(solvers, steps, guidances, scales)))
-    for model, setting in itertools.product(loaded, settings):
+    lines = [line for name in models for line in lines_of(name, dtype, weak, settings)]
+    for model, setting in lines:
         setting.require_possible(model)  # before anything is sampled
     judge = load_judge()
     reference = shipped_reference() if data is None else reference_of(judge, (count,), data)
@@ -137,7 +137,7 @@ def samples(
     if floor is not None:
         click.echo(_line({"model": "train digits", **asdict(floor)}))
     of_all = {"count": count, "first_seed": first_seed, "judge": judge_hash(judge)}
-    for model, setting in itertools.product(loaded, settings):
+    for model, setting in lines:
         key = {**_key(model, setting), **of_all}
         row = table.find(key, needed=() if data is None else ["recall"])
         if row is None:
@@ -156,6 +156,16 @@ def _settings(
 ) -> Iterator[Setting]:
     for solver, count, scale, guidance in itertools.product(solvers, steps, scales, guidances):
         yield Setting(solver, count, scale, "none" if scale == 1 else guidance)
+
+
+def lines_of(
+    name: str, dtype: str, weak: str | None, settings: Sequence[Setting]
+) -> Iterator[tuple[Model, Setting]]:
+    """Each setting with the model, or where it asks for a weaker one, with the two."""
+    alone = load_model(name, dtype)
+    both = alone if weak is None else load_model(name, dtype, weak)
+    for setting in settings:
+        yield (both if setting.guidance == "autoguidance" else alone), setting
 
 
 def _key(model: Model, setting: Setting) -> Row:

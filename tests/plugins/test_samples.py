@@ -141,6 +141,17 @@ def test_every_setting_of_the_table_can_be_sampled(name):
                 assert len(sampler.times) == steps + 1
 
 
+def test_only_autoguidance_asks_for_the_weaker_model():
+    """Other lines are the same lines, whether one is named or not."""
+    settings = [Setting("euler", 2, 2.0, guidance) for guidance in ("cfg", "autoguidance")]
+    (with_both, cfg), (with_weak, autoguidance) = samples_command.lines_of(
+        "mnist", "float32", "mnist-ddpm", settings
+    )
+    assert [cfg, autoguidance] == settings
+    assert with_both.weights == load_model("mnist").weights
+    assert with_weak.weights == load_model("mnist", weak="mnist-ddpm").weights
+
+
 def test_balanced_digits_are_in_turn_and_from_the_start():
     labels = torch.tensor([3, 0, 0, *range(10), *range(10)])
     images, found = balanced(torch.arange(len(labels)), labels, 13)
@@ -210,7 +221,7 @@ def test_the_shipped_reference_is_that_of_the_data():
 @pytest.fixture
 def command(model, digits, monkeypatch):
     """The command over the identity, with or without test digits."""
-    monkeypatch.setattr(samples_command, "load_model", lambda name, dtype, weak: model)
+    monkeypatch.setattr(samples_command, "load_model", lambda *_: model)
     monkeypatch.delenv("COMPOSER_MNIST", raising=False)
 
     def run(*options):
