@@ -1,4 +1,4 @@
-"""Any diffusers scheduler as a solver, for any backend."""
+"""A diffusers scheduler as a solver, for any backend."""
 
 from __future__ import annotations
 
@@ -13,14 +13,10 @@ import torch
 from torch import Tensor
 
 from composer.hookspecs import hookimpl
-from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.requests import Estimate
-from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
+from composer.schedules import DiscreteSchedule, Schedule
+from composer.solvers.scheduler_families import family_of
 from composer.state import State
-
-# A flow scheduler of diffusers integrates noise - x_0, from noise to data.
-_REVERSED_FLOW = Prediction("reversed flow", lambda alpha, sigma: (-1.0, 1.0))
-_KINDS = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
 
 
 @dataclass(eq=False)
@@ -39,8 +35,9 @@ class DiffusersSolver:
 
     The scheduler keeps its own variables; the loop's x is what it would show the model, carried
     to the backend's path by the noise level. So a scheduler made for DDPM drives a flow model and
-    the other way round. After a jump, or a step that a plugin took, the scheduler starts anew
-    where x is, its history forgotten.
+    the other way round. Those of DDPM's kind (``alphas_cumprod``; epsilon, sample or v), of
+    FlowMatch, of EDM and IPNDM are driven. After a jump, or a step that a plugin took, the
+    scheduler starts anew where x is, its history forgotten.
 
     Args:
         scheduler: a configured diffusers scheduler; it is copied, never changed.
@@ -59,13 +56,7 @@ class DiffusersSolver:
                 f"DiffusersSolver needs a scheduler object; write {scheduler.__name__}()"
             )
         self.scheduler = copy.deepcopy(scheduler)
-        flow = type(scheduler).__name__.startswith("FlowMatch")
-        known = scheduler.config.get("prediction_type") in _KINDS
-        if not flow and not (known and hasattr(scheduler, "alphas_cumprod")):
-            raise ValueError(
-                f"{type(scheduler).__name__} is neither a DDPM-like scheduler of epsilon, sample "
-                "or v_prediction nor a FlowMatch one; use one of those, or a solver of composer"
-            )
+        self._family = family_of(scheduler)
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         levels = self._levels(self._fresh(num_steps))
@@ -105,11 +96,12 @@ class DiffusersSolver:
         run: _Run | None = state.memory.get(self)
         if run is None or (run.position, run.selections) != (state.position, state.selections):
             run = state.memory[self] = self._begin(state)
-        path = self._path(run.scheduler)
         timestep = run.scheduler.timesteps[run.index]
         shrink = self._shrink(run, state.t, state.backend.schedule)
-        alpha, sigma = path.at(path.time_at(run.levels[run.index]))
-        output = self._kind().target(estimate.x0, estimate.noise, alpha, sigma)
+        alpha, sigma = self._family.shown(run.scheduler, run.levels[run.index])
+        output = self._family.prediction(run.scheduler).target(
+            estimate.x0, estimate.noise, alpha, sigma
+        )
         if self._learns_variance():
             if estimate.variance is None:
                 raise ValueError(
@@ -146,35 +138,20 @@ class DiffusersSolver:
             ) from error
         return scheduler
 
-    def _path(self, scheduler: Any) -> Schedule:
-        """The path of what the scheduler shows the model."""
-        if hasattr(scheduler, "alphas_cumprod"):
-            return DiscreteSchedule(scheduler.alphas_cumprod)
-        return FlowSchedule()
-
     def _levels(self, scheduler: Any) -> list[float]:
         """Noise levels of the scheduler's timesteps, and 0 for the image."""
-        path = self._path(scheduler)
-        if isinstance(path, FlowSchedule):
-            return [float(sigma) for sigma in scheduler.sigmas[: len(scheduler.timesteps)]] + [0.0]
-        return [path.noise_level(float(t)) for t in scheduler.timesteps] + [0.0]
+        return [*self._family.levels(scheduler), 0.0]
 
     def _shrink(self, run: _Run, t: float, schedule: Schedule) -> float:
         """The loop's x over the scheduler's, at the scheduler's current place."""
         if run.index == len(run.scheduler.timesteps):
             return 1.0
-        level = run.levels[run.index]
-        if not hasattr(run.scheduler, "scale_model_input"):
-            return sum(schedule.at(t))
-        one = torch.ones(1, dtype=torch.float64)
-        shown = run.scheduler.scale_model_input(one, run.scheduler.timesteps[run.index])
-        path = self._path(run.scheduler)
-        return float(shown) * sum(schedule.at(t)) / sum(path.at(path.time_at(level)))
-
-    def _kind(self) -> Prediction:
-        if not hasattr(self.scheduler, "alphas_cumprod"):
-            return _REVERSED_FLOW
-        return _KINDS[self.scheduler.config.prediction_type]
+        shown = sum(self._family.shown(run.scheduler, run.levels[run.index]))
+        if hasattr(run.scheduler, "scale_model_input"):
+            one = torch.ones(1, dtype=torch.float64)
+            scaled = run.scheduler.scale_model_input(one, run.scheduler.timesteps[run.index])
+            shown /= float(scaled)
+        return sum(schedule.at(t)) / shown
 
     def _learns_variance(self) -> bool:
         return self.scheduler.config.get("variance_type") in ("learned", "learned_range")

@@ -9,12 +9,14 @@ import pytest
 import torch
 from conftest import mixture
 from diffusers import (
+    CogVideoXDPMScheduler,
     DDIMInverseScheduler,
     DDIMScheduler,
     DDPMScheduler,
     DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
+    EDMDPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
@@ -161,14 +163,21 @@ def test_the_distribution_tests_have_power():
     assert p_value(right, mean=0.46) < RARE
 
 
+def pure_noise(generators, backend):
+    """Of one image a generator, (B, C, H, W)."""
+    draws = [torch.randn(1, *backend.shape, generator=g, dtype=backend.dtype) for g in generators]
+    return torch.cat(draws)
+
+
+def generators_of(seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
 def reference(scheduler, backend, steps, seeds, condition):
     """The loop of diffusers' pipelines, written out."""
     scheduler.set_timesteps(steps)
-    generators = [torch.Generator().manual_seed(s) for s in seeds]
-    x = torch.cat(
-        [torch.randn(1, *backend.shape, generator=g, dtype=backend.dtype) for g in generators]
-    )
-    x = x * scheduler.init_noise_sigma
+    generators = generators_of(seeds)
+    x = pure_noise(generators, backend) * scheduler.init_noise_sigma
     accepted = scheduler.step.__code__.co_varnames
     extra = {"generator": generators} if "generator" in accepted else {}
     for t in scheduler.timesteps:
@@ -243,6 +252,7 @@ SCHEDULERS = [
     PNDMScheduler(skip_prk_steps=True),
     PNDMScheduler(),
 ]
+OTHERS = [EDMEulerScheduler(), EDMDPMSolverMultistepScheduler(), IPNDMScheduler()]
 names = [type(s).__name__ for s in SCHEDULERS]
 
 
@@ -258,7 +268,47 @@ def test_the_adapter_equals_the_pipeline_loop(scheduler, prediction):
     torch.testing.assert_close(ours.sample(2, seeds=[5, 6]).x, theirs, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=names)
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        EDMEulerScheduler(),
+        EDMEulerScheduler(prediction_type="v_prediction", sigma_data=1.0),
+        EDMEulerScheduler(sigma_schedule="exponential"),
+        EDMDPMSolverMultistepScheduler(),
+        EDMDPMSolverMultistepScheduler(solver_order=3),
+    ],
+    ids=lambda s: type(s).__name__,
+)
+def test_an_edm_scheduler_equals_the_loop_of_its_pipelines(scheduler):
+    """A network F of which D = c_skip x + c_out F, with the exact mean of images for D."""
+    backend = mixture(DiscreteSchedule.linear(), "epsilon")
+    ours = Sampler(backend, solver=DiffusersSolver(scheduler), num_inference_steps=20)
+    scheduler.set_timesteps(20)
+    x = pure_noise(generators_of([5, 6]), backend) * scheduler.init_noise_sigma
+    for t, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):
+        scheduler.scale_model_input(x, t)  # says that it was called
+        denoised = backend.posterior_mean(x, 1.0, float(sigma), 2)
+        c_skip, c_out = (scheduler.precondition_outputs(*unit, sigma) for unit in ((1, 0), (0, 1)))
+        x = scheduler.step((denoised - c_skip * x) / c_out, t, x).prev_sample
+    torch.testing.assert_close(ours.sample(2, seeds=[5, 6]).x, x, rtol=1e-5, atol=1e-5)
+
+
+def test_ipndm_equals_the_loop_of_its_pipelines():
+    """Liu et al. 2022 on the path of angles, alpha = cos and sigma = sin, predicting v."""
+    scheduler = IPNDMScheduler()
+    backend = mixture(FlowSchedule(), "v")  # begins in noise alone, as it does
+    ours = Sampler(backend, solver=DiffusersSolver(scheduler), num_inference_steps=20)
+    scheduler.set_timesteps(20)
+    x = pure_noise(generators_of([5, 6]), backend)
+    path = zip(scheduler.alphas.double(), scheduler.betas.double(), strict=True)
+    for t, (alpha, sigma) in zip(scheduler.timesteps, path, strict=False):  # the last is no time
+        x0 = backend.posterior_mean(x, alpha, sigma, 2)
+        v = alpha * (x - alpha * x0) / sigma - sigma * x0
+        x = scheduler.step(v, t, x).prev_sample
+    torch.testing.assert_close(ours.sample(2, seeds=[5, 6]).x, x, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scheduler", [*SCHEDULERS, *OTHERS], ids=lambda s: type(s).__name__)
 def test_any_scheduler_drives_a_flow_model(scheduler):
     backend = mixture()
     sampler = Sampler(backend, solver=DiffusersSolver(scheduler), num_inference_steps=40)
@@ -398,12 +448,15 @@ def test_a_plan_with_foreign_times_is_refused():
 
 
 @pytest.mark.parametrize(
-    "scheduler",
-    [EDMEulerScheduler(), RePaintScheduler(), IPNDMScheduler()],
-    ids=lambda s: type(s).__name__,
+    ("scheduler", "sentence"),
+    [
+        (RePaintScheduler(), "RePaintScheduler is neither a DDPM-like scheduler"),
+        (CogVideoXDPMScheduler(), "of CogVideoXDPMScheduler asks for old_pred_original_sample and"),
+    ],
+    ids=lambda value: type(value).__name__,
 )
-def test_schedulers_of_another_kind_are_refused(scheduler):
-    with pytest.raises(ValueError, match="neither a DDPM-like scheduler"):
+def test_schedulers_of_another_kind_are_refused(scheduler, sentence):
+    with pytest.raises(ValueError, match=sentence):
         DiffusersSolver(scheduler)
 
 

@@ -3,26 +3,13 @@
 import pytest
 import torch
 from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DEISMultistepScheduler,
-    DPMSolverMultistepScheduler,
-    DPMSolverSinglestepScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    HeunDiscreteScheduler,
     IFImg2ImgPipeline,
     IFInpaintingPipeline,
     IFPipeline,
-    KDPM2DiscreteScheduler,
-    LMSDiscreteScheduler,
-    PNDMScheduler,
-    UniPCMultistepScheduler,
 )
 from tiny_if import assert_equal, computing, exact, in_both_precisions
 
 from composer import UNCONDITIONAL, Request, Sampler
-from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP, Euler, Heun
 from composer_plugins import CFG, Anagram, GaussianBlur, Hybrid, Inpaint, SDEdit, Timesteps
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.timesteps import PRESETS
@@ -195,48 +182,6 @@ def test_a_hybrid_is_the_usual_loop(pipeline, backend):
     ours = Sampler(backend, stack, num_inference_steps=8).sample(seeds=[5])
     assert_equal(ours.x, loop(pipeline, 5, 8, estimate))
     assert ours.stats.rows == 3 * 8  # the unconditional row is shared
-
-
-SOLVERS = {
-    "ddim": (DDIM(), 6),
-    "ddim, stochastic": (DDIM(1.0), 6),
-    "dpm++": (DPMSolverPP(), 6),
-    "euler": (Euler(), 6),
-    "heun": (Heun(), 11),
-    "diffusers ddpm": (DiffusersSolver(DDPMScheduler()), 6),
-    "diffusers ddim": (DiffusersSolver(DDIMScheduler()), 6),
-    "diffusers dpm++": (DiffusersSolver(DPMSolverMultistepScheduler()), 6),
-    "diffusers dpm++, one step": (DiffusersSolver(DPMSolverSinglestepScheduler()), 6),
-    "diffusers deis": (DiffusersSolver(DEISMultistepScheduler()), 6),
-    "diffusers euler": (DiffusersSolver(EulerDiscreteScheduler()), 6),
-    "diffusers euler, ancestral": (DiffusersSolver(EulerAncestralDiscreteScheduler()), 6),
-    "diffusers heun": (DiffusersSolver(HeunDiscreteScheduler()), 11),
-    "diffusers kdpm2": (DiffusersSolver(KDPM2DiscreteScheduler()), 11),
-    "diffusers lms": (DiffusersSolver(LMSDiscreteScheduler()), 6),
-    "diffusers pndm": (DiffusersSolver(PNDMScheduler(skip_prk_steps=True)), 7),
-    "diffusers unipc": (DiffusersSolver(UniPCMultistepScheduler()), 6),
-    "presets": (Timesteps([999, 800, 600, 400, 200, 0], DPMSolverPP()), 6),
-}
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_every_solver_runs_and_every_clean_image_is_thresholded(backend, name):
-    solver, calls = SOLVERS[name]
-    sampler = Sampler(backend, [CFG(9.0)], solver, num_inference_steps=6)
-    result = sampler.sample(PROMPT, (0, 1))
-    assert result.stats.calls == calls
-    for state in sampler.stream(PROMPT, (0, 1)):
-        # Thresholded: the 95th percentile of |x_0| was above 1 before, so something is at 1.
-        assert state.estimate.x0.abs().max() <= 1
-    assert_equal(state.x, result.x)
-
-
-@pytest.mark.parametrize("solver", [DDIM(), Euler(), DPMSolverPP(), DDPM()], ids=repr)
-def test_the_last_step_gives_the_thresholded_image_itself(backend, solver):
-    sampler = Sampler(backend, [CFG(9.0)], solver, num_inference_steps=3)
-    *_, last = sampler.stream(PROMPT)
-    assert torch.equal(last.x, last.estimate.x0)
-    assert last.x.abs().max() == 1
 
 
 def test_thresholding_is_exact_at_the_noisiest_time(backend):
