@@ -105,7 +105,7 @@ def make_tokenizer(folder):
     return AutoTokenizer.from_pretrained(folder)
 
 
-def make_unet(stage):
+def make_unet(stage, size=None):
     """The UNet of IF in two levels; stage II sees the low-resolution image and its noise level."""
     torch.manual_seed(stage)
     upscaling = {
@@ -117,7 +117,7 @@ def make_unet(stage):
         "time_embedding_act_fn": "gelu",
     }
     unet = UNet2DConditionModel(
-        sample_size=SIZES[stage],
+        sample_size=size or SIZES[stage],
         layers_per_block=1,
         block_out_channels=(32, 64),
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),

@@ -13,7 +13,7 @@ from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP
 from composer.testing import CheckFailed, check_stack
 from composer_plugins import CFG, Anagram, DynamicThreshold
-from composer_plugins.thresholding import dynamic_threshold
+from composer_plugins.thresholding import dynamic_threshold, upper_quantile
 
 
 def images(seed, spread, batch=3):
@@ -32,6 +32,13 @@ def test_it_is_diffusers_own(seed, spread, percentile, max_value):
         ours = dynamic_threshold(x0, percentile, max_value)
         assert ours.dtype == dtype
         assert torch.equal(ours, scheduler._threshold_sample(x0))
+
+
+@given(st.integers(0, 99), st.sampled_from([1, 2, 7, 192, 768]), st.floats(0, 1) | st.just(0.95))
+def test_the_upper_quantile_is_torch_s(seed, count, q):
+    for dtype in (torch.float64, torch.float32):
+        x = torch.randn(3, count, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+        assert torch.equal(upper_quantile(x, q), torch.quantile(x, q, dim=1))
 
 
 @settings(max_examples=20)
