@@ -37,6 +37,20 @@ MUTATIONS = [
         "tests/core/test_solvers.py",
     ),
     Mutation(
+        "EDM's network answers noise for its negative",
+        "composer/solvers/scheduler_families.py",
+        "-sign * data / size",
+        "sign * data / size",
+        "tests/core/test_solvers.py",
+    ),
+    Mutation(
+        "the quantile below in place of that between",
+        "plugins/composer_plugins/thresholding.py",
+        "float(rank - below)",
+        "0.0",
+        "tests/plugins/test_thresholding.py",
+    ),
+    Mutation(
         "alpha shifted by one step",
         "composer/schedules.py",
         "place = t.double() + 1 ",
