@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Generator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import torch
@@ -36,7 +36,8 @@ class DiffusersSolver:
     The scheduler keeps its own variables; the loop's x is what it would show the model, carried
     to the backend's path by the noise level. So a scheduler made for DDPM drives a flow model and
     the other way round. Those of DDPM's kind (``alphas_cumprod``; epsilon, sample or v), of
-    FlowMatch, of EDM and IPNDM are driven. After a jump, or a step that a plugin took, the
+    FlowMatch, of EDM and IPNDM are driven; levels noisier than the model's noisiest time are spent
+    at that time. After a jump, or a step that a plugin took, the
     scheduler starts anew where x is, its history forgotten.
 
     Args:
@@ -110,7 +111,7 @@ class DiffusersSolver:
                 )
             output = torch.cat([output, estimate.variance], 1)
         stepped = run.scheduler.step(
-            output, timestep, estimate.x / shrink, **self._generator(state)
+            output, timestep, estimate.x / shrink, **self._further(run, state)
         )
         run.index += 1
         run.position += 1
@@ -122,7 +123,9 @@ class DiffusersSolver:
         plan = self.times(state.backend.schedule, state.num_inference_steps)
         if state.position > 0:
             self._require_one_evaluation(plan, state)
-        index = plan.index(state.t)
+        # Times of a scheduler that are noisier than the model's noisiest are all this one.
+        earlier = takewhile(lambda t: t == state.t, reversed(state.times[: state.position]))
+        index = plan.index(state.t) + sum(1 for _ in earlier)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(index)
         return _Run(scheduler, index, state.position, state.selections, self._levels(scheduler))
@@ -156,6 +159,12 @@ class DiffusersSolver:
     def _learns_variance(self) -> bool:
         return self.scheduler.config.get("variance_type") in ("learned", "learned_range")
 
-    def _generator(self, state: State) -> dict[str, Any]:
+    def _further(self, run: _Run, state: State) -> dict[str, Any]:
+        """What some schedulers' steps take beside output, time and image."""
         accepted = inspect.signature(self.scheduler.step).parameters
-        return {"generator": list(state.generators)} if "generator" in accepted else {}
+        following = run.scheduler.timesteps[run.index + 1 :]
+        further = {
+            "generator": list(state.generators),
+            "prev_timestep": following[0] if len(following) else None,  # UnCLIP's, else t - 1
+        }
+        return {name: value for name, value in further.items() if name in accepted}

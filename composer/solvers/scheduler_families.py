@@ -12,6 +12,9 @@ from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 
 _KINDS = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
+_EDM_SIGNS = {"epsilon": 1.0, "v_prediction": -1.0}
+# It integrates noise - x_0, from noise to data.
+_REVERSED_FLOW = Prediction("reversed flow", lambda alpha, sigma: (-1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -41,45 +44,51 @@ def family_of(scheduler: Any) -> Family:
     family = next((family for family in _FAMILIES if family.fits(scheduler)), None)
     if family is None:
         raise ValueError(
-            f"{name} is neither a DDPM-like scheduler of epsilon, sample or v_prediction, nor a "
-            "FlowMatch, EDM or IPNDM one; use one of those, or a solver of composer"
+            f"{name}, as it is configured, is neither a DDPM-like scheduler of epsilon, sample or "
+            "v_prediction at whole times, nor a FlowMatch, EDM or IPNDM one; use one of those, or "
+            "a solver of composer"
         )
     asked = inspect.signature(scheduler.step).parameters.values()
-    needed = [p.name for p in asked if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    if more := [p for p in needed if p not in ("model_output", "timestep", "sample")]:
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p.name for p in asked if p.default is p.empty and p.kind not in open_ended]
+    if more := [name for name in needed if name not in ("model_output", "timestep", "sample")]:
         raise ValueError(
-            f"a step of {name} asks for {' and '.join(more)} beside output, time and image, which "
-            "nobody has here; use another scheduler, or a solver of composer"
+            f"a step of {name} asks for {' and '.join(more)} beside output, time and image, and "
+            "DiffusersSolver has none of these; use another scheduler, or a solver of composer"
         )
     return family
 
 
+def _is(scheduler: Any, prefix: str) -> bool:
+    """By name, for to import them all takes seconds."""
+    return any(kind.__name__.startswith(prefix) for kind in type(scheduler).__mro__)
+
+
+def _levels_of(sigmas: Any) -> list[float]:
+    """Of x_0 + sigma noise; in Python's numbers, for 1 - level is small where sigma is large."""
+    return [sigma / (1 + sigma) for sigma in map(float, sigmas)]
+
+
+def _variance_preserving(scheduler: Any, level: float) -> tuple[float, float]:
+    """The alpha and sigma of which alpha^2 + sigma^2 = 1."""
+    angle = math.atan2(level, 1 - level)
+    return math.cos(angle), math.sin(angle)
+
+
 def _discrete_levels(scheduler: Any) -> list[float]:
-    path = DiscreteSchedule(scheduler.alphas_cumprod)
+    # Some put 2^-24 in place of a last 0, which is more than what stands before it.
+    path = DiscreteSchedule(scheduler.alphas_cumprod.cummin(0).values)
     return [path.noise_level(float(t)) for t in scheduler.timesteps]
 
 
-def _discrete_shown(scheduler: Any, level: float) -> tuple[float, float]:
-    path = DiscreteSchedule(scheduler.alphas_cumprod)
-    return path.at(path.time_at(level))
-
-
-_DISCRETE = Family(
-    lambda s: s.config.get("prediction_type") in _KINDS and hasattr(s, "alphas_cumprod"),
-    _discrete_levels,
-    _discrete_shown,
-    lambda s: _KINDS[s.config.prediction_type],
-)
-
-# It integrates noise - x_0, from noise to data.
-_REVERSED_FLOW = Prediction("reversed flow", lambda alpha, sigma: (-1.0, 1.0))
-
-_FLOW = Family(
-    lambda s: type(s).__name__.startswith("FlowMatch"),
-    lambda s: [float(sigma) for sigma in s.sigmas[: len(s.timesteps)]],
-    lambda s, level: (1 - level, level),
-    lambda s: _REVERSED_FLOW,
-)
+def _is_discrete(scheduler: Any) -> bool:
+    config = scheduler.config
+    return (
+        config.get("prediction_type") in _KINDS
+        and hasattr(scheduler, "alphas_cumprod")
+        and not config.get("use_flow_sigmas")  # another path than that of alphas_cumprod
+        and config.get("timestep_type") != "continuous"
+    )
 
 
 def _edm_shown(scheduler: Any, level: float) -> tuple[float, float]:
@@ -91,35 +100,45 @@ def _edm_shown(scheduler: Any, level: float) -> tuple[float, float]:
 
 def _edm_prediction(scheduler: Any) -> Prediction:
     """F of x_0 = c_skip x + c_out F (Karras et al. 2022, arXiv 2206.00364, table 1)."""
-    data = scheduler.config.sigma_data
-    sign = {"epsilon": 1.0, "v_prediction": -1.0}[scheduler.config.prediction_type]
+    data, sign = scheduler.config.sigma_data, _EDM_SIGNS[scheduler.config.prediction_type]
 
     def row(alpha: float, sigma: float) -> tuple[float, float]:
-        level = sigma / alpha
-        size = math.hypot(level, data)
-        return sign * level / (data * size), -sign * data / size
+        noise = sigma / alpha
+        size = math.hypot(noise, data)
+        return sign * noise / (data * size), -sign * data / size
 
     return Prediction("EDM", row)
 
 
-_EDM = Family(
-    lambda s: hasattr(s, "precondition_outputs"),
-    lambda s: [float(sigma / (1 + sigma)) for sigma in s.sigmas[: len(s.timesteps)]],
-    _edm_shown,
-    _edm_prediction,
+_FAMILIES = (
+    Family(
+        fits=_is_discrete,
+        levels=_discrete_levels,
+        shown=_variance_preserving,
+        prediction=lambda s: _KINDS[s.config.prediction_type],
+    ),
+    Family(
+        fits=lambda s: _is(s, "FlowMatch"),
+        levels=lambda s: [float(sigma) for sigma in s.sigmas[: len(s.timesteps)]],
+        shown=lambda s, level: (1 - level, level),
+        prediction=lambda s: _REVERSED_FLOW,
+    ),
+    Family(  # EDM
+        fits=lambda s: (
+            hasattr(s, "precondition_outputs") and s.config.get("prediction_type") in _EDM_SIGNS
+        ),
+        levels=lambda s: _levels_of(s.sigmas[: len(s.timesteps)]),
+        shown=_edm_shown,
+        prediction=_edm_prediction,
+    ),
+    Family(  # of betas of its own it takes as many steps as there are, whatever is asked
+        fits=lambda s: _is(s, "IPNDMScheduler") and s.config.get("trained_betas") is None,
+        levels=lambda s: [
+            float(b) / (float(a) + float(b))
+            for a, b in zip(s.alphas[:-1], s.betas[:-1], strict=True)
+        ],
+        shown=_variance_preserving,
+        prediction=lambda s: V,
+    ),
 )
-
-
-def _angle_shown(scheduler: Any, level: float) -> tuple[float, float]:
-    angle = math.atan2(level, 1 - level)
-    return math.cos(angle), math.sin(angle)
-
-
-_IPNDM = Family(
-    lambda s: type(s).__name__ == "IPNDMScheduler",
-    lambda s: [float(b / (a + b)) for a, b in zip(s.alphas, s.betas, strict=True)][:-1],
-    _angle_shown,
-    lambda s: V,
-)
-
-_FAMILIES = (_DISCRETE, _FLOW, _EDM, _IPNDM)
+"""The first that fits; none fits what another does."""

@@ -8,7 +8,6 @@ import torch
 from tiny_if import computing
 
 from composer import Sampler
-from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP, Euler, Heun
 from composer_plugins import CFG, Timesteps
 from composer_plugins.backends.deepfloyd import load_deepfloyd
@@ -24,6 +23,7 @@ OURS = {
     "presets": (Timesteps([999, 800, 600, 400, 200, 0], DPMSolverPP()), 6),
 }
 CALLS = {
+    "DPMSolverSDEScheduler": 11,
     "FlowMatchHeunDiscreteScheduler": 11,
     "HeunDiscreteScheduler": 11,
     "KDPM2AncestralDiscreteScheduler": 11,
@@ -31,7 +31,7 @@ CALLS = {
     "PNDMScheduler": 15,  # a Runge-Kutta start, of four evaluations a step
 }
 """Of schedulers that evaluate several times a step."""
-DRIVEN = {
+DRIVEN = [
     *("CogVideoXDDIMScheduler", "DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler"),
     *("DDPMScheduler", "DEISMultistepScheduler", "DPMSolverMultistepScheduler"),
     *("DPMSolverSinglestepScheduler", "EDMDPMSolverMultistepScheduler", "EDMEulerScheduler"),
@@ -39,17 +39,7 @@ DRIVEN = {
     *("FlowMatchEulerDiscreteScheduler", "LCMScheduler", "LMSDiscreteScheduler"),
     *("SASolverScheduler", "TCDScheduler", "UnCLIPScheduler", "UniPCMultistepScheduler"),
     *CALLS,
-}
-
-
-def schedulers():
-    """All of diffusers' that need no argument and no further package."""
-    made = []
-    for name in dir(diffusers):
-        if name.endswith("Scheduler") and not name.startswith("Flax"):
-            with contextlib.suppress(TypeError, ImportError):
-                made.append(getattr(diffusers, name)())
-    return made
+]
 
 
 @pytest.fixture(scope="module")
@@ -63,43 +53,45 @@ def sampler_of(backend, solver):
 
 
 def require_thresholded(sampler, calls):
-    """Before, the 95th percentile of |x_0| was above 1."""
+    """Clean images that a solver is given are, whatever it is; before, the 95th percentile of
+    |x_0| was above 1. That schedulers go where they should is tested on exact models."""
     result = sampler.sample(PROMPT, (0, 1))
     assert result.stats.calls == calls
     for state in sampler.stream(PROMPT, (0, 1)):
         assert state.estimate.x0.abs().max() <= 1
     assert torch.equal(state.x, result.x)
-    assert state.x.abs().max() < 1.5  # some extrapolate a little in their last step
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_ours_run_and_every_clean_image_is_thresholded(backend, name):
+def test_ours_run(backend, name):
     solver, calls = OURS[name]
     require_thresholded(sampler_of(backend, solver), calls)
 
 
-def refusal(scheduler):
+def made(name):
+    """A scheduler of diffusers, as it is by default."""
     try:
-        DiffusersSolver(scheduler).times(DiscreteSchedule.linear(), STEPS)
-    except (TypeError, ValueError) as error:
-        return error
-    return None
+        return getattr(diffusers, name)()
+    except ImportError as missing:  # DPMSolverSDE: torchsde
+        pytest.skip(str(missing))
 
 
-@pytest.mark.parametrize("scheduler", schedulers(), ids=lambda s: type(s).__name__)
-def test_every_scheduler_of_diffusers_does_so_or_is_refused(backend, scheduler):
-    name, refused = type(scheduler).__name__, refusal(scheduler)
-    if refused is None:
-        sampler = sampler_of(backend, DiffusersSolver(scheduler))
-        require_thresholded(sampler, CALLS.get(name, STEPS))
-    else:
-        assert name in str(refused)
+@pytest.mark.parametrize("name", DRIVEN)
+def test_those_of_diffusers_run(backend, name):
+    sampler = sampler_of(backend, DiffusersSolver(made(name)))
+    require_thresholded(sampler, CALLS.get(name, STEPS))
 
 
-def test_the_usual_ones_are_driven():
-    """In the versions of diffusers from the lowest to today's."""
-    driven = {type(scheduler).__name__ for scheduler in schedulers() if refusal(scheduler) is None}
-    assert driven >= DRIVEN
+def test_all_others_of_diffusers_are_refused_by_name_or_run(backend):
+    found = [name for name in dir(diffusers) if name.endswith("Scheduler")]
+    for name in set(found) - set(DRIVEN):
+        with contextlib.suppress(TypeError, ImportError):  # arguments or packages that it needs
+            scheduler = getattr(diffusers, name)()
+            try:
+                sampler_of(backend, DiffusersSolver(scheduler)).sample(PROMPT)
+            except ValueError as refusal:
+                if name not in str(refusal):
+                    raise
 
 
 @pytest.mark.parametrize("solver", [DDIM(), Euler(), DPMSolverPP(), DDPM()], ids=repr)

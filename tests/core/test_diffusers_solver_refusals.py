@@ -1,0 +1,101 @@
+"""What DiffusersSolver refuses, and in which words."""
+
+import pytest
+import torch
+from conftest import mixture
+from diffusers import (
+    CogVideoXDPMScheduler,
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    DDPMScheduler,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    IPNDMScheduler,
+    KDPM2DiscreteScheduler,
+    PNDMScheduler,
+    RePaintScheduler,
+    UniPCMultistepScheduler,
+)
+
+from composer import Sampler, hookimpl
+from composer.solvers import DiffusersSolver
+from composer_plugins import Inpaint, SDEdit
+
+REFUSED = {
+    "RePaint": (
+        RePaintScheduler(),
+        "RePaintScheduler, as it is configured, is neither a DDPM-like",
+    ),
+    "CogVideoX": (
+        CogVideoXDPMScheduler(),
+        "CogVideoXDPMScheduler asks for old_pred_original_sample and timestep_back beside output",
+    ),
+    "EDM of samples": (
+        EDMEulerScheduler(prediction_type="sample"),
+        "EDMEulerScheduler, as it is configured, is neither",
+    ),
+    "flow sigmas": (
+        UniPCMultistepScheduler(use_flow_sigmas=True, flow_shift=3.0),
+        "UniPCMultistepScheduler, as it is configured, is neither .* at whole times",
+    ),
+    "times between": (
+        EulerDiscreteScheduler(
+            timestep_type="continuous",
+            prediction_type="v_prediction",
+            sigma_min=0.002,
+            sigma_max=80.0,
+        ),
+        "EulerDiscreteScheduler, as it is configured, is neither .* at whole times",
+    ),
+    "own betas": (
+        IPNDMScheduler(trained_betas=[0.9, 0.7, 0.5, 0.3, 0.1, 0.0]),
+        "IPNDMScheduler, as it is configured, is neither",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_schedulers_of_another_kind_are_refused(name):
+    scheduler, sentence = REFUSED[name]
+    with pytest.raises(ValueError, match=sentence):
+        DiffusersSolver(scheduler)
+
+
+def test_a_scheduler_that_adds_noise_is_refused():
+    with pytest.raises(ValueError, match="DDIMInverseScheduler in .* goes from cleaner to noisier"):
+        Sampler(mixture(), solver=DiffusersSolver(DDIMInverseScheduler()))
+
+
+def test_a_number_of_steps_that_a_scheduler_cannot_plan_is_refused():
+    with pytest.raises(ValueError, match="PNDMScheduler has no plan of 2 steps .*; take another"):
+        Sampler(mixture(), solver=DiffusersSolver(PNDMScheduler()), num_inference_steps=2)
+
+
+def test_schedulers_that_cannot_start_or_jump_inside_their_plan_say_so():
+    inpaint = Inpaint(torch.zeros(1, 8, 8), torch.ones(8, 8), "repaint")
+    sdedit = SDEdit(torch.zeros(1, 8, 8), 0.5)
+    several = [HeunDiscreteScheduler(), KDPM2DiscreteScheduler(), PNDMScheduler()]
+    for scheduler in several:
+        for plugin in (inpaint, sdedit):
+            sampler = Sampler(mixture(), [plugin], DiffusersSolver(scheduler))
+            name = type(scheduler).__name__
+            with pytest.raises(ValueError, match=rf"{name} .* use Heun\(\)"):
+                sampler.sample(0)
+
+
+def test_a_plan_with_foreign_times_is_refused():
+    class Foreign:
+        @hookimpl
+        def start(self, state):
+            state.times = [0.0, 0.123456, 1.0]
+
+    sampler = Sampler(mixture(), [Foreign()], DiffusersSolver(DDIMScheduler()))
+    with pytest.raises(ValueError, match="DDIMScheduler has no time .* in its plan"):
+        sampler.sample(1)
+
+
+def test_a_learned_variance_that_is_not_there_is_refused():
+    solver = DiffusersSolver(DDPMScheduler(variance_type="learned_range"))
+    with pytest.raises(ValueError, match="expects a learned variance and the backend has none"):
+        Sampler(mixture(), solver=solver).sample(1)
