@@ -78,7 +78,7 @@ class Sampler:
 
         Args:
             condition: what to make, in the backend's terms; None leaves it to the plugins.
-            seeds: one image a seed, each a function of its own seed alone.
+            seeds: one image a seed, each a function of its own seed alone; at most 100,000.
             progress: show a progress bar.
         """
         began, model = time.perf_counter(), self._model()

@@ -31,8 +31,6 @@ BACKEND = (
     *("schedule", "prediction", "shape", "device", "dtype", "default_solver"),
     *("encode", "evaluate"),
 )
-MOST_SEEDS = 100_000
-"""Each has a generator of 5 KB, and some iterators never end."""
 HOOKS = frozenset(
     name for name, value in vars(hookspecs).items() if hasattr(value, "composer_spec")
 )
@@ -138,6 +136,10 @@ def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
     return chosen
 
 
+MOST_SEEDS = 100_000
+"""Of one call: an iterator without an end would fill the memory, and more fit no device."""
+
+
 def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     """Seeds as a tuple of integers, or a sentence that says what is wrong with them."""
     scalar = isinstance(seeds, Tensor) and seeds.ndim == 0
@@ -149,7 +151,8 @@ def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     for seed in seeds:
         if len(chosen) == MOST_SEEDS:
             raise ValueError(
-                f"seeds has more than {MOST_SEEDS}; sample them in parts, such as range(1000)"
+                f"seeds has more than {MOST_SEEDS}, or no end; sample them in parts, such as "
+                "range(1000)"
             )
         try:
             chosen.append(operator.index(seed))

@@ -75,18 +75,23 @@ def width_option(default: int) -> Callable[[F], F]:
 
 
 class _Train(click.Group):
-    """`composer train --data ...`, no command named, is `composer train nouns --data ...`."""
+    """Reads `composer train --data X ...` as `composer train nouns --data X ...`.
+
+    A group takes the first word that is no option for a command; only it can put one there.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        options_first = args[:1] and args[0].startswith("-")
-        if options_first and any(arg.partition("=")[0] == "--data" for arg in args):
-            args = ["nouns", *args]
+        if args and args[0].partition("=")[0] == "--data":
+            args = [NOUNS, *args]
         return super().parse_args(ctx, args)
 
 
 @click.group(cls=_Train)
 def train() -> None:
-    """Train a model; the same command again resumes what was stopped."""
+    """Train a model; the same command again resumes what was stopped.
+
+    `composer train --data ...` is short for `composer train nouns --data ...`.
+    """
 
 
 @train.command("mnist")
@@ -206,6 +211,13 @@ def nouns(
     from composer_plugins.backends.nouns.train import train_nouns  # noqa: PLC0415  # needs torch
 
     _require_matplotlib()
+    if data == NOUNS and Path(data).is_dir():
+        raise ValueError(
+            f"--data {data} is the package's, and there is a folder of that name here; write "
+            f"./{data} for the folder, or begin elsewhere for the package's"
+        )
+    if not data:
+        raise ValueError("--data is empty; name a folder of images, or leave it out")
     folder = None if data == NOUNS else Path(data)
     train_nouns(config, out, folder, init, epoch=epoch_size, progress=progress)
     _say_what_was_written(out)

@@ -16,6 +16,7 @@ from composer_plugins.backends.mnist.quality import (
     shipped_reference,
 )
 from composer_plugins.backends.mnist.samples import (
+    AUTOGUIDANCE,
     GUIDANCES,
     SHIPPED,
     SOLVERS,
@@ -23,6 +24,7 @@ from composer_plugins.backends.mnist.samples import (
     Setting,
     load_model,
     sampled,
+    with_weaker,
 )
 from composer_plugins.commands import one_sentence
 from composer_plugins.evaluate_options import AS_JSON, DTYPE
@@ -118,7 +120,7 @@ def samples(
         raise ValueError(
             f"--first-seed {first_seed} leaves no {count} seeds below 2**32; take a smaller one"
         )
-    if weak is None and "autoguidance" in guidances:
+    if weak is None and AUTOGUIDANCE in guidances:
         raise ValueError("--guidance autoguidance needs a weaker model; name it by --weak")
     settings = list(dict.fromkeys(_settings(solvers, steps, guidances, scales)))
     lines = [line for name in models for line in lines_of(name, dtype, weak, settings)]
@@ -160,12 +162,12 @@ def _settings(
 
 def lines_of(
     name: str, dtype: str, weak: str | None, settings: Sequence[Setting]
-) -> Iterator[tuple[Model, Setting]]:
+) -> list[tuple[Model, Setting]]:
     """Each setting with the model, or where it asks for a weaker one, with the two."""
-    alone = load_model(name, dtype)
-    both = alone if weak is None else load_model(name, dtype, weak)
-    for setting in settings:
-        yield (both if setting.guidance == "autoguidance" else alone), setting
+    alone = both = load_model(name, dtype)
+    if weak is not None and any(setting.guidance == AUTOGUIDANCE for setting in settings):
+        both = with_weaker(alone, load_model(weak, dtype))
+    return [(both if s.guidance == AUTOGUIDANCE else alone, s) for s in settings]
 
 
 def _key(model: Model, setting: Setting) -> Row:

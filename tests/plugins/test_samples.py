@@ -221,7 +221,7 @@ def test_the_shipped_reference_is_that_of_the_data():
 @pytest.fixture
 def command(model, digits, monkeypatch):
     """The command over the identity, with or without test digits."""
-    monkeypatch.setattr(samples_command, "load_model", lambda *_: model)
+    monkeypatch.setattr(samples_command, "load_model", lambda name, dtype: model)
     monkeypatch.delenv("COMPOSER_MNIST", raising=False)
 
     def run(*options):

@@ -42,7 +42,7 @@ def reference(pipeline, seeds, **options):
 
 @in_both_precisions
 @pytest.mark.parametrize(
-    ("level", "scale", "steps", "seeds"), [(250, 4.0, 6, BATCH), (100, 1.0, 3, (5,))]
+    ("level", "scale", "steps", "seeds"), [(250, 4.0, 4, BATCH), (100, 1.0, 3, (5,))]
 )
 def test_it_is_the_pipeline_s(pipeline, backend, level, scale, steps, seeds):
     image = SMALL[: len(seeds)]

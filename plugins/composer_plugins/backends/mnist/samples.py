@@ -45,6 +45,7 @@ SOLVERS: Mapping[str, Solver] = {
 """{name: solver}; Euler on the DDPM model's schedule is DDIM."""
 
 LATE = (0.0, 0.45)
+AUTOGUIDANCE = "autoguidance"
 GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "none": lambda scale: [],
     "cfg": lambda scale: [CFG(scale)],
@@ -53,12 +54,12 @@ GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "rescale": lambda scale: [Rescale(CFG(scale))],
     "threshold": lambda scale: [DynamicThreshold(), CFG(scale)],
     "cfg++": lambda scale: [CFGPlusPlus(_paper_scale(scale))],
-    "autoguidance": lambda scale: [Autoguidance(scale)],
+    AUTOGUIDANCE: lambda scale: [Autoguidance(scale)],
 }
 """{name: the plugins for a guidance scale}; CFG++'s own scale, to 1, is that at which its paper
 compares it. Autoguidance needs a model with a weak one beside it."""
 
-UNGUIDED = "none", "autoguidance"
+UNGUIDED = "none", AUTOGUIDANCE
 """Those that lead towards no class."""
 
 SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm"}
@@ -152,11 +153,7 @@ def load_model(name: str, dtype: str = "float32", weak: str | None = None) -> Mo
         weak: a second one by name or folder, the weaker model of autoguidance.
     """
     if weak is not None:
-        main, second = load_model(name, dtype), load_model(weak, dtype)
-        if main.conditional:
-            second.require_classes(f"the weaker model of {name}, which was trained with them,")
-        both = hashlib.sha256(f"{main.weights}{second.weights}".encode()).hexdigest()
-        return Model(name, WithWeak(main.backend, second.backend), both, dtype)
+        return with_weaker(load_model(name, dtype), load_model(weak, dtype))
     if name in SHIPPED:
         with as_file(files(__package__) / "weights" / SHIPPED[name]) as folder:
             return Model(name, load_backend(name, dtype=dtype), _hash(folder), dtype)
@@ -167,6 +164,14 @@ def load_model(name: str, dtype: str = "float32", weak: str | None = None) -> Mo
         return Model(name, other, f"of {name}", dtype)
     backend = load_backend("mnist", weights=name, dtype=dtype)
     return Model(name, backend, _hash(Path(name)), dtype)
+
+
+def with_weaker(main: Model, weak: Model) -> Model:
+    """``main`` with the weaker model of autoguidance beside it."""
+    if main.conditional:
+        weak.require_classes(f"the weaker model of {main.name}, which was trained with them,")
+    both = hashlib.sha256(f"{main.weights}{weak.weights}".encode()).hexdigest()
+    return Model(main.name, WithWeak(main.backend, weak.backend), both, main.dtype)
 
 
 def _hash(folder: Path) -> str:
