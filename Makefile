@@ -1,6 +1,7 @@
 # Everything runs in .venv, which is made from constraints.txt on first use.
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -26,9 +27,9 @@ mutations: $(READY)  ## break the library on purpose; the tests must notice
 docs: $(READY)  ## run every example of README and docs
 	$(BIN)/python -m pytest tests/test_docs.py
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@
 
 clean:
