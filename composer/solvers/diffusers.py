@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
@@ -17,6 +18,9 @@ from composer.requests import Estimate
 from composer.schedules import DiscreteSchedule, Schedule
 from composer.solvers.scheduler_families import family_of
 from composer.state import State
+
+NEARLY_CLEAN = 0.1
+"""A noise level at which no sample begins; a plan of one step may, and would return its noise."""
 
 
 @dataclass(eq=False)
@@ -67,6 +71,11 @@ class DiffusersSolver:
                 "noisier times, which here means a jump; take another number of steps, or a "
                 "scheduler that only denoises"
             )
+        if levels[0] < NEARLY_CLEAN:
+            raise ValueError(
+                f"{type(self.scheduler).__name__} in {num_steps} steps begins at a nearly clean "
+                "image, where there is only noise; take more steps, or timestep_spacing='trailing'"
+            )
         times = [schedule.time_at(level) for level in levels]
         if isinstance(schedule, DiscreteSchedule):  # whole times stay whole, whatever rounding did
             times = [float(round(t)) if abs(t - round(t)) < 1e-6 else t for t in times]
@@ -74,7 +83,10 @@ class DiffusersSolver:
 
     @hookimpl(wrapper=True)  # to look at the plan after all that change it
     def start(self, state: State) -> Generator[None, None, None]:
+        noise = state.x
         yield
+        if state.x is noise:  # as wide as it is there: on a flow, less than 1 after the start
+            state.x = noise * math.hypot(*state.backend.schedule.at(state.t))
         plan = self.times(state.backend.schedule, state.num_inference_steps)
         if state.times != plan:
             self._require_one_evaluation(plan, state)
@@ -134,7 +146,7 @@ class DiffusersSolver:
         scheduler = copy.deepcopy(self.scheduler)
         try:
             scheduler.set_timesteps(num_steps)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, ZeroDivisionError) as error:
             raise ValueError(
                 f"{type(scheduler).__name__} has no plan of {num_steps} steps ({error}); take "
                 "another number of them, or configure it otherwise"
@@ -157,7 +169,10 @@ class DiffusersSolver:
         return sum(schedule.at(t)) / shown
 
     def _learns_variance(self) -> bool:
-        return self.scheduler.config.get("variance_type") in ("learned", "learned_range")
+        """``from_config`` keeps another scheduler's word in one that knows nothing of it."""
+        knows = "variance_type" in inspect.signature(type(self.scheduler).__init__).parameters
+        asked = self.scheduler.config.get("variance_type")
+        return knows and asked in ("learned", "learned_range")
 
     def _further(self, run: _Run, state: State) -> dict[str, Any]:
         """What some schedulers' steps take beside output, time and image."""

@@ -76,9 +76,21 @@ def _variance_preserving(scheduler: Any, level: float) -> tuple[float, float]:
 
 
 def _discrete_levels(scheduler: Any) -> list[float]:
+    name, times = type(scheduler).__name__, scheduler.timesteps.tolist()
+    table = scheduler.alphas_cumprod
+    if scheduler.num_inference_steps > len(table) or not all(map(math.isfinite, times)):
+        raise ValueError(
+            f"{name} has {len(table)} times and no plan of {scheduler.num_inference_steps} steps "
+            "among them; take another number of steps, or configure it otherwise"
+        )
+    if scheduler.config.prediction_type == "epsilon" and table[int(times[0])] == 0:
+        raise ValueError(
+            f"{name} begins at a signal of zero, where epsilon says nothing of the image; "
+            "configure it with prediction_type='v_prediction', whatever the model predicts"
+        )
     # Some put 2^-24 in place of a last 0, which is more than what stands before it.
-    path = DiscreteSchedule(scheduler.alphas_cumprod.cummin(0).values)
-    return [path.noise_level(float(t)) for t in scheduler.timesteps]
+    path = DiscreteSchedule(table.cummin(0).values)
+    return [path.noise_level(t) for t in times]
 
 
 def _is_discrete(scheduler: Any) -> bool:

@@ -1,6 +1,7 @@
 """DiffusersSolver against the loops of diffusers' own pipelines, and on every path."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ from test_solvers import OURS
 from composer import Sampler, hookimpl
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP, Euler
-from composer_plugins import Inpaint
+from composer_plugins import Inpaint, SDEdit
 
 
 def pure_noise(generators, backend):
@@ -239,6 +240,20 @@ def test_a_flow_scheduler_is_euler_on_the_flow_path(prediction):
     adapted = Sampler(backend, solver=solver, num_inference_steps=200).sample(1, seeds=[3]).x
     ours = Sampler(backend, solver=Euler(), num_inference_steps=200).sample(1, seeds=[3]).x
     torch.testing.assert_close(adapted, ours, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize("sigma_max", [2.0, 5.0, 80.0])
+def test_it_begins_as_wide_as_the_path_is_there(sigma_max):
+    """In front of the model, x of a flow is alpha x_0 + sigma noise, narrower than noise alone."""
+    scheduler = EDMEulerScheduler(sigma_max=sigma_max)
+    level = sigma_max / (1 + sigma_max)
+    states = Sampler(mixture(), solver=DiffusersSolver(scheduler), num_inference_steps=4).stream(0)
+    noise = pure_noise(generators_of([0]), mixture())
+    expected = noise * math.hypot(1 - level, level)
+    torch.testing.assert_close(next(states).estimate.x, expected, rtol=1e-6, atol=1e-6)
+    start = [SDEdit(torch.zeros(1, 8, 8), strength=1.0)]  # has its own width
+    states = Sampler(mixture(), start, DiffusersSolver(scheduler), num_inference_steps=4).stream(0)
+    torch.testing.assert_close(next(states).estimate.x, level * noise, rtol=1e-6, atol=1e-6)
 
 
 def test_a_scheduler_is_not_changed_by_use():

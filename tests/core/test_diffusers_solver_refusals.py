@@ -8,13 +8,16 @@ from diffusers import (
     DDIMInverseScheduler,
     DDIMScheduler,
     DDPMScheduler,
+    DPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
     IPNDMScheduler,
+    KDPM2AncestralDiscreteScheduler,
     KDPM2DiscreteScheduler,
     PNDMScheduler,
     RePaintScheduler,
+    UnCLIPScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -53,6 +56,34 @@ REFUSED = {
         "IPNDMScheduler, as it is configured, is neither",
     ),
 }
+
+
+PLANS = {
+    "more steps than times": (
+        DPMSolverMultistepScheduler(num_train_timesteps=10),
+        20,
+        "has 10 times and no plan of 20 steps",
+    ),
+    "times that are no numbers": (
+        KDPM2AncestralDiscreteScheduler(beta_schedule="squaredcos_cap_v2"),
+        3,
+        "has 1000 times and no plan of 3 steps",
+    ),
+    "a division by zero": (UnCLIPScheduler(), 1, "has no plan of 1 steps"),
+    "noise at a clean time": (EulerDiscreteScheduler(), 1, "in 1 steps begins at a nearly clean"),
+    "epsilon without a signal": (
+        DDIMScheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing"),
+        5,
+        "begins at a signal of zero, where epsilon says nothing",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_plans_that_end_in_nothing_are_refused_when_built(name):
+    scheduler, steps, sentence = PLANS[name]
+    with pytest.raises(ValueError, match=f"{type(scheduler).__name__} {sentence}"):
+        Sampler(mixture(), solver=DiffusersSolver(scheduler), num_inference_steps=steps)
 
 
 @pytest.mark.parametrize("name", REFUSED)

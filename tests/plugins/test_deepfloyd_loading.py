@@ -211,3 +211,9 @@ def test_weights_that_do_not_fit_say_what_takes_less(tiny_if, tmp_path, monkeypa
 def test_a_model_is_a_folder_or_a_name(embedded):
     with pytest.raises(TypeError, match="model must be a folder, or a model of the hub .* got int"):
         load_deepfloyd(3, embeddings=embedded)
+
+
+@pytest.mark.parametrize("switch", ["offload", "local_files_only", "thresholding", "text_8bit"])
+def test_switches_are_true_or_false(folder, switch):
+    with pytest.raises(TypeError, match=f"{switch} must be True or False, got 'no'"):
+        load_deepfloyd(folder, **{switch: "no"})

@@ -5,6 +5,7 @@ import contextlib
 import diffusers
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from tiny_if import computing
 
 from composer import Sampler
@@ -80,6 +81,15 @@ def made(name):
 def test_those_of_diffusers_run(backend, name):
     sampler = sampler_of(backend, DiffusersSolver(made(name)))
     require_thresholded(sampler, CALLS.get(name, STEPS))
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "UniPCMultistepScheduler", "EDMEulerScheduler"])
+def test_those_configured_as_the_model_s_scheduler_run(backend, tiny_if, name):
+    """As diffusers exchanges schedulers; a learned variance is then said of one that has none."""
+    folder = tiny_if[1] / "scheduler"
+    scheduler = getattr(diffusers, name).from_config(DDPMScheduler.from_pretrained(folder).config)
+    assert scheduler.config.variance_type == "learned_range"
+    require_thresholded(sampler_of(backend, DiffusersSolver(scheduler)), STEPS)
 
 
 def test_all_others_of_diffusers_are_refused_by_name_or_run(backend):

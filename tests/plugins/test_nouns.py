@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -255,6 +256,15 @@ def test_training_may_start_from_a_pretrained_folder(tmp_path):
         ValueError, match="takes 255 labels and this training needs no labels: .*; start"
     ):
         run(tmp_path / "cold", images, tmp_path / "first" / "model")
+
+
+def test_images_that_would_be_cut_or_joined_by_the_curve_are_refused(tmp_path):
+    deep = np.full((8, 8), 40_000, dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep.png has more than 8 bits a channel \(I;16\)"):
+        run(tmp_path / "run", tmp_path)
+    with pytest.raises(ValueError, match="holds the images to train on"):
+        run(tmp_path, tmp_path)
 
 
 def test_training_does_not_start_from_another_kind_of_network(tmp_path, tiny_if):

@@ -10,6 +10,7 @@ from typing import Any
 from diffusers import DDPMScheduler
 
 from composer import Backend
+from composer.arguments import switch
 from composer.schedules import DiscreteSchedule
 from composer_plugins.backends.deepfloyd.backend import DeepFloydBackend
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings, cache_file
@@ -83,6 +84,13 @@ def load_deepfloyd(
         text_8bit: read the text encoder in 8 bits, half of float16's memory; needs bitsandbytes.
     """
     place, network_dtype = placement(device, dtype)
+    for name, value in (
+        ("offload", offload),
+        ("local_files_only", local_files_only),
+        ("thresholding", thresholding),
+        ("text_8bit", text_8bit),
+    ):
+        switch(value, name)
     if isinstance(stage, bool) or not isinstance(stage, int) or stage not in MODELS:
         raise ValueError(
             f"stage must be 1 (text to 64 pixels), 2 (64 to 256) or 3 (256 to 1024), got {stage!r}"
@@ -93,13 +101,13 @@ def load_deepfloyd(
     reader = Reader(network_dtype, place, offload, variant)
     folder = source.fetch([*_CONFIGS, *reader.files("unet"), *reader.files("vae")])
     config = _require_stage(folder, stage)
-    name = str(source.model)
+    called = str(source.model)
     store = Embeddings(
-        cache_file(name) if embeddings is None else Path(embeddings).expanduser(),
+        cache_file(called) if embeddings is None else Path(embeddings).expanduser(),
         _whole(folder, config, "encoder_hid_dim", "cross_attention_dim"),
         _text_encoder(source, folder, reader, partial(ENCODERS[stage], eight_bit=text_8bit)),
         place,
-        name,
+        called,
     )
     if stage == 3:
         return read_upscaler(folder, reader, store, config, size)

@@ -127,7 +127,7 @@ def schedule_of(scheduler: Any) -> DiscreteSchedule:
     """The path and the times of a scheduler of diffusers."""
     config = scheduler.config
     return DiscreteSchedule(
-        scheduler.alphas_cumprod,
+        scheduler.alphas_cumprod.cummin(0).values,  # some end in 2^-24 in place of 0, a rise
         config.get("timestep_spacing", "leading"),
         config.get("steps_offset", 0),
     )

@@ -145,6 +145,11 @@ def _read(file: Path, size: int) -> Tensor:
         with Image.open(file, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{file} of {image.size} exceeds {MAX_PIXELS} pixels; shrink it")
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(
+                    f"{file} has more than 8 bits a channel ({image.mode}), which would be cut; "
+                    "convert it to 8"
+                )
             upright = ImageOps.exif_transpose(image).convert("RGBA")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise ValueError(f"{file} cannot be read ({error}); mend or remove it") from error

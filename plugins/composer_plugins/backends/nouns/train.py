@@ -70,6 +70,11 @@ def train_nouns(
         layout: of a UNet that starts from scratch, in the words of UNet2DModel; None for LAYOUT.
         epoch: how many Nouns make an epoch.
     """
+    if data is not None and data.resolve() == out.resolve():
+        raise ValueError(
+            f"{out} holds the images to train on, and the loss curve would be one more of them; "
+            "write elsewhere"
+        )
     source: DataSource = Nouns(epoch) if data is None else _unlabelled(data)
     num_classes = HEADS if data is None else 0
     torch.manual_seed(config.seed)
