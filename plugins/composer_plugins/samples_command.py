@@ -106,8 +106,8 @@ def samples(
     frechet: distance from the 10,000 test digits in the features of the judge, which falls with
     --count; beside it, in the first line, that of as many train digits. precision, recall,
     coverage: how far samples lie among test digits, and test digits among samples. right: share
-    read as the digit asked for; worst: that of the worst digit; neither of a model that was trained
-    without classes. rows: network rows an image.
+    read as the digit asked for; worst: that of the worst digit (all ten are in --json); neither of
+    a model that was trained without classes. rows: network rows an image. cfg++ takes scale / 12.5.
 
     A line is written to --json as it is done, and one that is there already is not done again;
     samples in --keep are used again, also by a larger --count.

@@ -15,6 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ from tqdm import tqdm
 
 from composer.predictions import Prediction
 from composer_plugins.backends.placement import computes_in_bf16
-from composer_plugins.training_checkpoint import read_checkpoint, write_checkpoint
+from composer_plugins.training_checkpoint import read_checkpoint, sole_writer, write_checkpoint
 from composer_plugins.training_config import TrainingConfig
 from composer_plugins.training_data import DataSource, generator_of, stratified
 from composer_plugins.training_processes import Processes
@@ -145,6 +146,10 @@ class Trainer:
         for folder in (self.folder, *map(self._snapshot, self.config.snapshots)):
             require_folder(folder)
             require_folder(folder / MODEL)
+        with sole_writer(self.folder) if self.processes.main else nullcontext():
+            return self._train(progress, write)
+
+    def _train(self, progress: bool, write: Writer | None) -> nn.Module:
         self._resume()
         shown = progress and self.processes.main
         if shown and self.processes.count > 1:

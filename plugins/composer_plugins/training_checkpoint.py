@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from composer_plugins.backends.memory import out_of_memory
 from composer_plugins.training_config import TrainingConfig
@@ -24,9 +26,26 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         write_atomically(path, lambda file: torch.save(state, file))
     except OSError as error:
         raise OSError(
-            f"{error}; then start the same command again, which resumes the checkpoint before step "
-            f"{state['step']}"
+            f"{error}; then start the same command again, which "
+            + (f"resumes the checkpoint before step {state['step']}" if path.exists() else "begins")
         ) from error
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Refuse a folder that another training is writing; a lock is gone with its process."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another training is writing {folder}; wait for its end, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def read_checkpoint(

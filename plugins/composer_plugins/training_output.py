@@ -47,7 +47,8 @@ def plot_loss(losses: list[float], file: Path, title: str) -> None:
     axes.plot(losses, linewidth=0.4, alpha=0.4, label="each step")
     window = max(1, min(100, len(losses) // 10))
     smooth = torch.tensor(losses).unfold(0, window, 1).mean(1)
-    axes.plot(range(window - 1, len(losses)), smooth, label=f"mean of {window}")
+    first = (window - 1) // 2  # a mean stands in the middle of what it is of
+    axes.plot(range(first, first + len(smooth)), smooth, label=f"mean of {window}")
     axes.set(xlabel="step", ylabel="mean squared error", yscale="log", title=title)
     axes.legend()
     write_atomically(file, lambda path: figure.savefig(path, format="png", dpi=150))

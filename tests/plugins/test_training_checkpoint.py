@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_training import trainer
 
-from composer_plugins.training_checkpoint import read_checkpoint, write_checkpoint
+from composer_plugins.training_checkpoint import read_checkpoint, sole_writer, write_checkpoint
 
 
 @contextlib.contextmanager
@@ -126,3 +126,20 @@ def test_weights_that_diverged_take_the_place_of_no_good_ones(tmp_path, value):
     again._resume()
     assert again.step == 3
     assert torch.isfinite(again.model.out.bias).all()
+
+
+def test_two_trainings_do_not_write_one_folder(tmp_path):
+    second = sole_writer(tmp_path)
+    with sole_writer(tmp_path), pytest.raises(ValueError, match="another training is writing"):
+        second.__enter__()
+    with sole_writer(tmp_path):
+        pass
+
+
+def test_a_full_disk_at_the_first_checkpoint_promises_none(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="start the same command again, which begins$"):
+        write_checkpoint(tmp_path / "checkpoint.pt", {"step": 3})

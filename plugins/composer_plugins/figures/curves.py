@@ -83,4 +83,5 @@ def smoothed(values: Sequence[float]) -> Line:
     """The running mean of a value a step: over a twentieth of them, and 100 at most."""
     window = min(100, max(1, len(values) // 20))
     mean = torch.tensor(values, dtype=torch.float32).unfold(0, window, 1).mean(1)
-    return Line(torch.arange(window - 1, len(values)), mean)
+    first = (window - 1) // 2  # a mean stands in the middle of what it is of
+    return Line(torch.arange(first, first + len(mean)), mean)

@@ -60,9 +60,9 @@ def sdedit_drawn(lab: Lab) -> Sheet:
     """Hasty drawings, not of MNIST's hand, and what the model makes of them."""
     return _strips(
         lab,
-        "SDEdit of hand-drawn digits, and of what is none",
+        f"SDEdit of hand-drawn digits, and of what is none, of {lab.effort.steps} steps",
         drawn(),
-        "Between, the lines are those of the drawing and the stroke that of the data set. A house "
+        "In the middle, lines are those of the drawing, strokes those of the data set. A house "
         "and a face are no digits: with enough noise they become one.",
     )
 
@@ -72,7 +72,7 @@ def sdedit_class(lab: Lab) -> Sheet:
     images = {**_test_digits(lab, 2, 4, 5), "drawn": drawn()["a 7"]}
     return _strips(
         lab,
-        f"Class-conditional SDEdit: make it an {WISH}",
+        f"Class-conditional SDEdit: make it an {WISH}, of {lab.effort.steps} steps",
         images,
         f"As a prompt would for a text-to-image model, the class {WISH} (guidance 3) says what to "
         "make of the noised image; slant and place remain.",
@@ -104,6 +104,6 @@ def inpainting(lab: Lab) -> Sheet:
         (),
         "Putting the upper half back after each step, noised to the level of the moment, is "
         "equation A.5; RePaint takes some steps twice, LanPaint walks at each level, so that the "
-        "halves come to agree. The upper half is kept exactly. Told a class, the lower half obeys "
-        "where the upper one lets it.",
+        "halves come to agree. These three are told nothing, and may see another digit in the "
+        "upper half, which is kept exactly. Told a class, the lower half obeys where it can.",
     )

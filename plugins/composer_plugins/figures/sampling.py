@@ -33,7 +33,7 @@ def classes(lab: Lab, model: str) -> Sheet:
     _, steps = plan(lab.models[model](), lab.effort.steps)
     return Sheet(
         f"Samples by class, {lab.names[model]}, {steps} steps",
-        [rows, [Row("no class", free)]],
+        [rows, [Row("no class", free, [f"seed {seed}" for seed in lab.seeds(10)])]],
         [str(digit) for digit in range(10)],
         f"Guidance {SCALE:g}. A row is one noise, told ten things, and keeps its slant and stroke. "
         "Below, ten noises that are told nothing.",
@@ -48,8 +48,9 @@ def guidance(lab: Lab, model: str) -> Sheet:
         f"Guidance, {lab.names[model]}: uncond + scale · (cond - uncond)",
         [rows],
         [f"a {digit}" for digit in GUIDED for _ in seeds],
-        "Scale 0 is not told the digit at all; 1 is the conditional model. More makes the digit "
-        "surer and its writers fewer: strokes thicken, slants agree, and contrast is overdone.",
+        "Of each digit the same noises. Scale 0 is not told the digit at all, and makes the same "
+        "of each; 1 is the conditional model. More makes the digit surer and its writers fewer: "
+        "strokes thicken, slants agree, and contrast is overdone.",
     )
 
 
@@ -72,8 +73,8 @@ def steps(lab: Lab, model: str) -> Sheet:
         f"Number of steps, {lab.names[model]}, asked for a {DIGIT}",
         [rows],
         [f"seed {seed}" for seed in lab.seeds()],
-        f"Guidance {SCALE:g}. In one step the model's answer is the mean of its class; what more "
-        "than ten steps add is hard to see.",
+        f"Guidance {SCALE:g}. One step gives the mean of the class, moved by guidance as far again "
+        "from the mean of all digits; what more than ten steps add is hard to see.",
     )
 
 

@@ -95,7 +95,7 @@ def samples_epochs(lab: Lab) -> Sheet:
     return Sheet(
         "Samples, epoch by epoch",
         groups,
-        caption=f"The same noise in each row, {lab.effort.steps} steps, or all of a DDPM whose "
+        caption=f"Down a column one noise, {lab.effort.steps} steps, or all of a DDPM whose "
         f"path does not end in noise. A model of classes is asked for 0 to 9, guidance {SCALE:g}; "
         "one without makes what it likes of ten noises.",
     )
