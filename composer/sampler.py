@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from composer import recipes, stack
-from composer.arguments import finite, integer
+from composer.arguments import checked_seeds, finite, integer
 from composer.backends import Backend
 from composer.driver import Model, converse, drive, resolve
 from composer.images import all_finite
@@ -169,7 +169,7 @@ class Sampler:
 
     def _begin(self, condition: Any, seeds: Iterable[int]) -> State:
         stack.check_condition(self, condition)
-        chosen = stack.checked_seeds(seeds)
+        chosen = checked_seeds(seeds)
         generators = tuple(torch.Generator().manual_seed(seed) for seed in chosen)
         state = State(
             x=draw(generators, self.backend),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
@@ -134,36 +133,6 @@ def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
             name = type(plugin).__name__
             raise TypeError(f"{name} is a solver; pass it as solver={name}(...)")
     return chosen
-
-
-MOST_SEEDS = 100_000
-"""Of one call: an iterator without an end would fill the memory, and more fit no device."""
-
-
-def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
-    """Seeds as a tuple of integers, or a sentence that says what is wrong with them."""
-    scalar = isinstance(seeds, Tensor) and seeds.ndim == 0
-    if scalar or isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
-        raise TypeError(
-            f"seeds must be a sequence of integers such as [0] or range(8), got {seeds!r}"
-        )
-    chosen: list[int] = []
-    for seed in seeds:
-        if len(chosen) == MOST_SEEDS:
-            raise ValueError(
-                f"seeds has more than {MOST_SEEDS}, or no end; sample them in parts, such as "
-                "range(1000)"
-            )
-        try:
-            chosen.append(operator.index(seed))
-        except TypeError:
-            raise TypeError(f"seeds must be integers, got {seed!r}") from None
-        # torch's generator reads 32 bits; larger seeds would repeat images silently.
-        if isinstance(seed, bool) or not 0 <= chosen[-1] < 2**32:
-            raise ValueError(f"seeds must be integers from 0 to 2**32 - 1, got {seed!r}")
-    if not chosen:
-        raise ValueError("seeds is empty; give one seed for each image, for example range(8)")
-    return tuple(chosen)
 
 
 def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:

@@ -62,6 +62,11 @@ class DiffusersSolver:
             )
         self.scheduler = copy.deepcopy(scheduler)
         self._family = family_of(scheduler)
+        self._accepted = frozenset(inspect.signature(scheduler.step).parameters)
+        # ``from_config`` keeps another scheduler's word in one that knows nothing of it.
+        knows = "variance_type" in inspect.signature(type(scheduler).__init__).parameters
+        asked = scheduler.config.get("variance_type")
+        self._learns_variance = knows and asked in ("learned", "learned_range")
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         levels = self._levels(self._fresh(num_steps))
@@ -115,7 +120,7 @@ class DiffusersSolver:
         output = self._family.prediction(run.scheduler).target(
             estimate.x0, estimate.noise, alpha, sigma
         )
-        if self._learns_variance():
+        if self._learns_variance:
             if estimate.variance is None:
                 raise ValueError(
                     f"{type(self.scheduler).__name__} expects a learned variance and the backend "
@@ -168,18 +173,11 @@ class DiffusersSolver:
             shown /= float(scaled)
         return sum(schedule.at(t)) / shown
 
-    def _learns_variance(self) -> bool:
-        """``from_config`` keeps another scheduler's word in one that knows nothing of it."""
-        knows = "variance_type" in inspect.signature(type(self.scheduler).__init__).parameters
-        asked = self.scheduler.config.get("variance_type")
-        return knows and asked in ("learned", "learned_range")
-
     def _further(self, run: _Run, state: State) -> dict[str, Any]:
         """What some schedulers' steps take beside output, time and image."""
-        accepted = inspect.signature(self.scheduler.step).parameters
         following = run.scheduler.timesteps[run.index + 1 :]
         further = {
             "generator": list(state.generators),
             "prev_timestep": following[0] if len(following) else None,  # UnCLIP's, else t - 1
         }
-        return {name: value for name, value in further.items() if name in accepted}
+        return {name: value for name, value in further.items() if name in self._accepted}

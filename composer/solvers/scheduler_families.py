@@ -48,15 +48,24 @@ def family_of(scheduler: Any) -> Family:
             "v_prediction at whole times, nor a FlowMatch, EDM or IPNDM one; use one of those, or "
             "a solver of composer"
         )
-    asked = inspect.signature(scheduler.step).parameters.values()
-    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [p.name for p in asked if p.default is p.empty and p.kind not in open_ended]
-    if more := [name for name in needed if name not in ("model_output", "timestep", "sample")]:
+    if more := asked_beyond(scheduler):
         raise ValueError(
             f"a step of {name} asks for {' and '.join(more)} beside output, time and image, and "
             "DiffusersSolver has none of these; use another scheduler, or a solver of composer"
         )
     return family
+
+
+def asked_beyond(scheduler: Any) -> list[str]:
+    """What a scheduler's step needs beside the output of the model, the time and the image."""
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name
+        for name, parameter in inspect.signature(scheduler.step).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in open_ended
+        and name not in ("model_output", "timestep", "sample")
+    ]
 
 
 def _is(scheduler: Any, prefix: str) -> bool:

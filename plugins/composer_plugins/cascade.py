@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from composer import Backend, Result, Sampler
+from composer.arguments import checked_seeds
 from composer.backends import image_shape_of
 from composer.solvers import Solver
 from composer.stack import (
@@ -19,7 +20,6 @@ from composer.stack import (
     check_condition,
     checked_backend,
     checked_plugins,
-    checked_seeds,
     is_nested,
     sets_conditions,
     views,

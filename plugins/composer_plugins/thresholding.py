@@ -74,8 +74,8 @@ def dynamic_threshold(x0: Tensor, percentile: float, max_value: float) -> Tensor
 def _upper_quantile(x: Tensor, q: float) -> Tensor:
     """``torch.quantile(x, q, dim=1)`` of finite (B, N), float32 or float64, N at least 1.
 
-    Only what lies above is put in order, at q = .95 in a sixth of the time of sorting an image or
-    less, and a batch may have more than the 16 million numbers that torch takes.
+    Only what lies above is put in order, which at q = .95 takes a part of the time of sorting all,
+    and a batch may have more than the 16 million numbers that torch takes.
     """
     last = x.shape[1] - 1
     rank = torch.tensor(q, dtype=x.dtype) * last  # rounded as torch does

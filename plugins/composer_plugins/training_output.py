@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from composer_plugins.training_weights import half_weights
 from composer_plugins.writing import make_folder, write_atomically
@@ -38,6 +40,13 @@ def forget_origin(config: Path) -> None:
     config.write_text(json.dumps(kept, indent=2))
 
 
+def running_mean(values: Sequence[float], window: int) -> tuple[Tensor, Tensor]:
+    """Steps and means: each mean stands in the middle of the ``window`` steps that it is of."""
+    mean = torch.tensor(values, dtype=torch.float32).unfold(0, window, 1).mean(1)
+    first = (window - 1) // 2
+    return torch.arange(first, first + len(mean)), mean
+
+
 def plot_loss(losses: list[float], file: Path, title: str) -> None:
     """The loss a step, and its running mean over 100 steps."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
@@ -46,9 +55,7 @@ def plot_loss(losses: list[float], file: Path, title: str) -> None:
     axes = figure.subplots()
     axes.plot(losses, linewidth=0.4, alpha=0.4, label="each step")
     window = max(1, min(100, len(losses) // 10))
-    smooth = torch.tensor(losses).unfold(0, window, 1).mean(1)
-    first = (window - 1) // 2  # a mean stands in the middle of what it is of
-    axes.plot(range(first, first + len(smooth)), smooth, label=f"mean of {window}")
+    axes.plot(*running_mean(losses, window), label=f"mean of {window}")
     axes.set(xlabel="step", ylabel="mean squared error", yscale="log", title=title)
     axes.legend()
     write_atomically(file, lambda path: figure.savefig(path, format="png", dpi=150))

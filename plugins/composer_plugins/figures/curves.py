@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from composer_plugins.figures.sheets import LABEL, PALE, TITLE, save_png, wrapped
+from composer_plugins.training_output import running_mean
 
 WIDTH, HEIGHT = 4.2, 3.2
 """Inches of a panel."""
@@ -82,6 +82,4 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
 def smoothed(values: Sequence[float]) -> Line:
     """The running mean of a value a step: over a twentieth of them, and 100 at most."""
     window = min(100, max(1, len(values) // 20))
-    mean = torch.tensor(values, dtype=torch.float32).unfold(0, window, 1).mean(1)
-    first = (window - 1) // 2  # a mean stands in the middle of what it is of
-    return Line(torch.arange(first, first + len(mean)), mean)
+    return Line(*running_mean(values, window))

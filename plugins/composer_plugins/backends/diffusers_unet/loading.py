@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from composer.arguments import integer
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
+from composer.solvers.scheduler_families import asked_beyond
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
 from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.diffusers_unet.unet import (
@@ -113,7 +113,7 @@ def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
             f"{file}: {known.__name__} with prediction_type {kind!r} has no path of betas or none "
             f"of the predictions {sorted(PREDICTIONS)}; use a DDPMScheduler or one like it"
         )
-    if more := _asked_beyond(scheduler):
+    if more := asked_beyond(scheduler):
         raise ValueError(
             f"{file}: {known.__name__} asks in each step for {' and '.join(more)}, which the loop "
             "does not know; use a DDPMScheduler or one like it"
@@ -131,16 +131,6 @@ def schedule_of(scheduler: Any) -> DiscreteSchedule:
         config.get("timestep_spacing", "leading"),
         config.get("steps_offset", 0),
     )
-
-
-def _asked_beyond(scheduler: Any) -> list[str]:
-    """What a scheduler's step needs beside the output of the model, the time and x."""
-    return [
-        name
-        for name, parameter in inspect.signature(scheduler.step).parameters.items()
-        if parameter.default is parameter.empty
-        and name not in ("model_output", "timestep", "sample")
-    ]
 
 
 def _require_times(config: dict[str, Any], scheduler: Any) -> None:
