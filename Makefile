@@ -19,10 +19,10 @@ check: $(READY)  ## linters and the strict type checker
 	$(BIN)/mypy
 
 bench: $(READY)  ## speed, memory and quality, measured side by side
-	$(BIN)/python tests/bench.py
+	$(BIN)/python benchmarks/bench.py
 
 mutations: $(READY)  ## break the library on purpose; the tests must notice
-	$(BIN)/python tests/mutations.py
+	$(BIN)/python benchmarks/mutations.py
 
 docs: $(READY)  ## run every example of README and docs
 	$(BIN)/python -m pytest tests/test_docs.py

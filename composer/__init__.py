@@ -2,7 +2,7 @@
 
 from composer.backends import Backend, Output
 from composer.errors import NonFiniteError, UnknownNameError
-from composer.hookspecs import hookimpl
+from composer.hooks import hookimpl
 from composer.recipes import call_of
 from composer.registry import Register, Registry, get_transform, installed, load_backend
 from composer.requests import UNCONDITIONAL, Estimate, Request

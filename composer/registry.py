@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 from torch import Tensor
 
-from composer import hookspecs, solvers
+from composer import hooks, solvers
 from composer.backends import Backend
 from composer.errors import UnknownNameError
 from composer.transforms import Composed, Inverse, Transform
@@ -159,7 +159,7 @@ def installed() -> Registry:
     allowed = os.environ.get(ALLOWED)
     names = None if allowed is None else {name.strip() for name in allowed.split(",")}
     # Our own first: no package may take the name of what came with the library.
-    entries = entry_points(group=hookspecs.PROJECT)
+    entries = entry_points(group=hooks.PROJECT)
     for entry in sorted(entries, key=lambda e: (_distribution(e) != OWN, e.name)):
         if names is None or entry.name in names:
             registry = _loaded(registry, entry)
@@ -250,8 +250,8 @@ def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
     error = None
     try:
         register = Register(distribution)
-        manager = pluggy.PluginManager(hookspecs.PROJECT)
-        manager.add_hookspecs(hookspecs)
+        manager = pluggy.PluginManager(hooks.PROJECT)
+        manager.add_hookspecs(hooks)
         manager.register(entry.load(), name=entry.name)
         manager.check_pending()
         manager.hook.register_plugins(register=register)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from composer.animation import animate
-from composer.film import Timing
+from composer.animation.film import Timing
 from composer.images import to_pil
 from composer.registry import get_transform
 from composer.transforms import Transform

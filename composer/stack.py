@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pluggy
 from torch import Tensor
 
-from composer import hookspecs
+from composer import hooks
 from composer.arguments import finite
 from composer.backends import Backend, image_shape_of
 from composer.driver import NoiseEstimate, require_generator
@@ -30,9 +30,7 @@ BACKEND = (
     *("schedule", "prediction", "shape", "device", "dtype", "default_solver"),
     *("encode", "evaluate"),
 )
-HOOKS = frozenset(
-    name for name, value in vars(hookspecs).items() if hasattr(value, "composer_spec")
-)
+HOOKS = frozenset(name for name, value in vars(hooks).items() if hasattr(value, "composer_spec"))
 
 
 def checked_backend(backend: Backend) -> Backend:
@@ -137,8 +135,8 @@ def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
 
 def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
     """A manager that calls the plugins' hooks in the order of the list."""
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
+    manager = pluggy.PluginManager(hooks.PROJECT)
+    manager.add_hookspecs(hooks)
     # pluggy runs what was registered last first.
     for place, plugin in reversed([*enumerate(plugins)]):
         name = type(plugin).__name__
@@ -152,7 +150,7 @@ def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
         except pluggy.PluginValidationError as error:
             reason = " ".join(str(error).split())
             raise ValueError(
-                f"{name} does not fit the hooks in composer.hookspecs ({reason}); "
+                f"{name} does not fit the hooks in composer.hooks ({reason}); "
                 "mend the name or the arguments of its hook"
             ) from error
         if unmarked := sorted(_called_like_hooks(plugin) - _hooks_of(plugin)):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import composer
 from composer import Sampler
+from composer.contact_sheet import contact_sheet
 from composer_plugins import CFG, Anagram, Particles, ReadsAs
-from composer_plugins.sheet import contact_sheet
 
 PAIRS = [(6, 9), (4, 7), (0, 7), (2, 5)]
 

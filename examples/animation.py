@@ -6,9 +6,9 @@ import torch
 
 import composer
 from composer import Sampler
+from composer.contact_sheet import contact_sheet
 from composer_plugins import CFG, Anagram
 from composer_plugins.backends.mnist import sample_digits
-from composer_plugins.sheet import contact_sheet
 
 VIEWS = (
     *("flip", "rotate_180", "rotate_cw", "rotate_ccw", "skew", "shear", "roll", "negative"),

@@ -6,6 +6,7 @@ import torch
 
 import composer
 from composer import Sampler
+from composer.contact_sheet import contact_sheet
 from composer_plugins import (
     CFG,
     Bands,
@@ -16,7 +17,6 @@ from composer_plugins import (
     Reference,
 )
 from composer_plugins.backends.mnist import sample_digits
-from composer_plugins.sheet import contact_sheet
 
 
 def main(out: Path, seeds: int = 8, steps: int = 20) -> Path:

@@ -6,8 +6,8 @@ from torch import Tensor
 
 import composer
 from composer import Sampler
+from composer.contact_sheet import contact_sheet
 from composer_plugins import CFG, GaussianBlur, Hybrid
-from composer_plugins.sheet import contact_sheet
 
 PAIRS = [(0, 4), (3, 7), (8, 4)]
 SIGMA = 3.0  # in pixels of a 64-pixel image

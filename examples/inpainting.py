@@ -6,9 +6,9 @@ import torch
 
 import composer
 from composer import Sampler
+from composer.contact_sheet import contact_sheet
 from composer_plugins import CFG, Inpaint
 from composer_plugins.backends.mnist import sample_digits
-from composer_plugins.sheet import contact_sheet
 
 
 def main(out: Path, seeds: int = 10, steps: int = 20) -> Path:

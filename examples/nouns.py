@@ -6,11 +6,11 @@ import torch
 from PIL import Image, ImageDraw
 
 import composer
+from composer.contact_sheet import contact_sheet
 from composer.images import to_tensor
 from composer_plugins import CFG, Anagram, Components, GrayColour, Hybrid, Inpaint, SDEdit
 from composer_plugins.backends.nouns import compose, head_names
 from composer_plugins.filters import GaussianBlur
-from composer_plugins.sheet import contact_sheet
 from composer_plugins.transforms import Flip, Negative, Rotate180
 
 TWO_IN_ONE = {

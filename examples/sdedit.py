@@ -6,9 +6,9 @@ import torch
 
 import composer
 from composer import Sampler
+from composer.contact_sheet import contact_sheet
 from composer_plugins import CFG, SDEdit
 from composer_plugins.backends.mnist import sample_digits
-from composer_plugins.sheet import contact_sheet
 
 STARTS = (0, 2, 4, 6, 8, 10, 12, 14, 16, 18)
 

@@ -75,7 +75,7 @@ def folder(tiny_if, tmp_path):
 @pytest.fixture(scope="session")
 def embedded(tiny_if, tmp_path_factory):
     """A file of the tiny IF's embeddings that the command wrote."""
-    from composer_plugins.embed_command import embed
+    from composer_plugins.backends.deepfloyd.command import embed
 
     file = tmp_path_factory.mktemp("embedded") / "prompts.safetensors"
     done = CliRunner().invoke(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from composer import hookspecs
+from composer import hooks
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,5 +42,5 @@ def test_links_lead_somewhere(page):
 def test_every_hook_has_its_heading():
     page = (ROOT / "docs" / "hooks.md").read_text()
     headings = set(re.findall(r"^## `(\w+)\(", page, flags=re.M))
-    specs = {name for name, value in vars(hookspecs).items() if hasattr(value, "composer_spec")}
+    specs = {name for name, value in vars(hooks).items() if hasattr(value, "composer_spec")}
     assert headings == specs

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from composer.arguments import choice, finite
-from composer.hookspecs import hookimpl
+from composer.hooks import hookimpl
 from composer.requests import Estimate
 from composer.schedules import Schedule, ancestral_variance
 from composer.state import State

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.hookspecs import hookimpl
+from composer.hooks import hookimpl
 from composer.requests import Estimate
 from composer.schedules import DiscreteSchedule, Schedule
-from composer.solvers.scheduler_families import family_of
+from composer.solvers._families import family_of
 from composer.state import State
 
 NEARLY_CLEAN = 0.1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from composer.hookspecs import hookimpl
+from composer.hooks import hookimpl
 from composer.requests import Estimate
 from composer.schedules import Schedule
 from composer.state import State

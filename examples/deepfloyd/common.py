@@ -17,11 +17,11 @@ from torch import Tensor
 import composer
 from composer import Backend, Sampler
 from composer.arguments import integer
+from composer.contact_sheet import contact_sheet
 from composer.images import to_tensor
+from composer.writing import make_folder, write_atomically
 from composer_plugins import CFG, Cascade, Stage, Timesteps
 from composer_plugins.backends.deepfloyd.embeddings import cache_file
-from composer_plugins.sheet import contact_sheet
-from composer_plugins.writing import make_folder, write_atomically
 
 NEUTRAL = "a high quality photo"
 """The prompt that says nothing but "look like a picture"."""

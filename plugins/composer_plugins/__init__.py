@@ -2,21 +2,30 @@
 
 from composer import Register, hookimpl
 from composer_plugins import transforms
-from composer_plugins.anagram import Anagram
-from composer_plugins.apg import APG
-from composer_plugins.autoguidance import Autoguidance
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
 from composer_plugins.backends.mnist import ReadsAs, load_mnist_ddpm, load_mnist_flow
 from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
 from composer_plugins.cascade import Cascade, Stage
-from composer_plugins.cfg import CFG
-from composer_plugins.cfg_plus_plus import CFGPlusPlus
-from composer_plugins.components import Components
-from composer_plugins.conjunction import Conjunction
-from composer_plugins.ddnm import DDNM
-from composer_plugins.decompositions import (
+from composer_plugins.editing.ddnm import DDNM
+from composer_plugins.editing.inpaint import Inpaint
+from composer_plugins.editing.lanpaint import LanPaint
+from composer_plugins.editing.operators import BlockMean, Gray, KnownPixels
+from composer_plugins.editing.reference import Reference
+from composer_plugins.editing.sdedit import SDEdit
+from composer_plugins.editing.super_resolution import SuperResolution
+from composer_plugins.filters import GaussianBlur
+from composer_plugins.guidance.apg import APG
+from composer_plugins.guidance.autoguidance import Autoguidance
+from composer_plugins.guidance.cfg import CFG
+from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
+from composer_plugins.guidance.conjunction import Conjunction
+from composer_plugins.guidance.rescale import Rescale
+from composer_plugins.guidance.thresholding import DynamicThreshold
+from composer_plugins.illusions.anagram import Anagram
+from composer_plugins.illusions.components import Components
+from composer_plugins.illusions.decompositions import (
     Bands,
     GrayColour,
     LaplacianPyramid,
@@ -24,21 +33,12 @@ from composer_plugins.decompositions import (
     MotionBlur,
     Scales,
 )
-from composer_plugins.feynman_kac import FeynmanKac
-from composer_plugins.filters import GaussianBlur
-from composer_plugins.hybrid import Hybrid, TripleHybrid
-from composer_plugins.inpaint import Inpaint
-from composer_plugins.langevin import Langevin
-from composer_plugins.lanpaint import LanPaint
-from composer_plugins.operators import BlockMean, Gray, KnownPixels
-from composer_plugins.particles import Particles
-from composer_plugins.reference import Reference
-from composer_plugins.rescale import Rescale
-from composer_plugins.sdedit import SDEdit
-from composer_plugins.spaced import Spaced
-from composer_plugins.super_resolution import SuperResolution
-from composer_plugins.thresholding import DynamicThreshold
-from composer_plugins.timesteps import Timesteps
+from composer_plugins.illusions.hybrid import Hybrid, TripleHybrid
+from composer_plugins.solvers.spaced import Spaced
+from composer_plugins.solvers.timesteps import Timesteps
+from composer_plugins.steering.feynman_kac import FeynmanKac
+from composer_plugins.steering.langevin import Langevin
+from composer_plugins.steering.particles import Particles
 
 __all__ = [
     "APG",

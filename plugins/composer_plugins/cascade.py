@@ -24,8 +24,8 @@ from composer.stack import (
     sets_conditions,
     views,
 )
+from composer_plugins.editing.super_resolution import SuperResolution
 from composer_plugins.resizing import check_same_view, resized
-from composer_plugins.super_resolution import SuperResolution
 
 Shape = tuple[int, int, int]
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 
 from composer import Sampler, Transform, hookimpl
 from composer.animation import MARGIN, animate
-from composer.film import Timing
+from composer.animation.film import Timing
 from composer.images import to_pil
 from composer.result import Result, Stats
 from composer_plugins import CFG, Anagram, Hybrid

@@ -11,10 +11,10 @@ from composer.predictions import PREDICTIONS
 from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import Euler
+from composer_lab.training.preconditioned import Preconditioned
+from composer_lab.training.trainer import Objective
 from composer_plugins import CFG
 from composer_plugins.backends.mnist import MnistBackend, MnistUNet
-from composer_plugins.backends.mnist.preconditioned import Preconditioned
-from composer_plugins.training import Objective
 
 kinds = st.sampled_from(sorted(PREDICTIONS))
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer.schedules import DiscreteSchedule, FlowSchedule, ancestral_variance, renoise
-from composer_plugins.training_data import stratified
+from composer_lab.training.data import stratified
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])

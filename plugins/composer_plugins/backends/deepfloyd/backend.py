@@ -14,7 +14,7 @@ from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, Solver
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.network import asked, require_image
-from composer_plugins.thresholding import DynamicThreshold
+from composer_plugins.guidance.thresholding import DynamicThreshold
 
 
 @dataclass(frozen=True, eq=False)

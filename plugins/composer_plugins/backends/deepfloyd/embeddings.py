@@ -23,13 +23,13 @@ from torch import Tensor
 
 from composer import UNCONDITIONAL
 from composer.images import all_finite
-from composer_plugins.backends.deepfloyd.text import TextEncoder
-from composer_plugins.writing import (
+from composer.writing import (
     make_folder,
     require_file,
     require_writable,
     write_atomically,
 )
+from composer_plugins.backends.deepfloyd.text import TextEncoder
 
 NEGATIVE = ""
 """The empty prompt, which stands for no condition."""

@@ -26,7 +26,7 @@ from composer_plugins.backends.deepfloyd.upscaler_loading import read_upscaler
 from composer_plugins.backends.diffusers_unet.loading import schedule_of
 from composer_plugins.backends.files import Source, read_json, usable
 from composer_plugins.backends.placement import placement
-from composer_plugins.thresholding import DynamicThreshold
+from composer_plugins.guidance.thresholding import DynamicThreshold
 
 MODELS = {
     1: "DeepFloyd/IF-I-XL-v1.0",

@@ -18,8 +18,8 @@ from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.network import asked, require_image
 from composer_plugins.backends.deepfloyd.reading import halved
 from composer_plugins.backends.memory import memory_bound
+from composer_plugins.guidance.thresholding import DynamicThreshold
 from composer_plugins.resizing import Resizable
-from composer_plugins.thresholding import DynamicThreshold
 
 SCALING = 0.08333
 """Of latents to about unit variance; the pipeline puts it in place of any other, too."""

@@ -18,7 +18,7 @@ from composer.arguments import integer
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
-from composer.solvers.scheduler_families import asked_beyond
+from composer.solvers._families import asked_beyond
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
 from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.diffusers_unet.unet import (
@@ -29,7 +29,7 @@ from composer_plugins.backends.diffusers_unet.unet import (
 )
 from composer_plugins.backends.files import Source, read_json, require_name, usable
 from composer_plugins.backends.placement import placement
-from composer_plugins.thresholding import dynamic_threshold
+from composer_plugins.guidance.thresholding import dynamic_threshold
 
 LABELS = "labels.json"
 """An optional file of ours beside model_index.json: {"unconditional_label": 2, "labels": ["cat",

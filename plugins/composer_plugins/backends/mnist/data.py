@@ -22,7 +22,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from composer.arguments import choice
-from composer_plugins.writing import make_folder, write_atomically
+from composer.writing import make_folder, write_atomically
 
 Split = Literal["train", "test"]
 

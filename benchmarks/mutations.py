@@ -1,0 +1,162 @@
+"""Break the library on purpose and see that the tests notice: ``make mutations``.
+
+Each mutation replaces one piece of text in a copy of the sources; the test suite, run on the
+copy, must fail. Exits with 1 if a mutation survives.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One deliberate error, and the tests to run on it (all would do; these are quick)."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: str
+
+
+MUTATIONS = [
+    Mutation(
+        "beta in place of sqrt(beta)",
+        "composer/solvers/ancestral.py",
+        "return math.sqrt(fixed)",
+        "return fixed",
+        "tests/core/test_solvers.py",
+    ),
+    Mutation(
+        "EDM's network answers noise for its negative",
+        "composer/solvers/_families.py",
+        "-sign * data / size",
+        "sign * data / size",
+        "tests/core/test_solvers.py",
+    ),
+    Mutation(
+        "the quantile below in place of that between",
+        "plugins/composer_plugins/guidance/thresholding.py",
+        "float(rank - below)",
+        "0.0",
+        "tests/plugins/guidance/test_thresholding.py",
+    ),
+    Mutation(
+        "alpha shifted by one step",
+        "composer/schedules.py",
+        "place = t.double() + 1 ",
+        "place = t.double().clamp(min=0) ",
+        "tests/core/test_schedules.py",
+    ),
+    Mutation(
+        "mask polarity flipped",
+        "plugins/composer_plugins/editing/known.py",
+        "return self.mask * unknown + (1 - self.mask) * known",
+        "return (1 - self.mask) * unknown + self.mask * known",
+        "tests/plugins/editing/test_editing.py",
+    ),
+    Mutation(
+        "the known region's score without the model's",
+        "plugins/composer_plugins/editing/lanpaint.py",
+        "(self.guidance / pull) * sigma",
+        "0.0 * sigma",
+        "tests/plugins/editing/test_lanpaint.py",
+    ),
+    Mutation(
+        "what a measurement sees is added, not replaced",
+        "plugins/composer_plugins/editing/ddnm.py",
+        "(x0 - self.operator.pinv(self.operator.apply(x0)))",
+        "x0",
+        "tests/plugins/editing/test_ddnm.py",
+    ),
+    Mutation(
+        "variance negated with the image",
+        "plugins/composer_plugins/transforms/negative.py",
+        "def inverse_variance(self, variance: Tensor) -> Tensor:\n        return variance",
+        "def inverse_variance(self, variance: Tensor) -> Tensor:\n        return -variance",
+        "tests/plugins/transforms/test_transforms.py",
+    ),
+    Mutation(
+        "guidance from the wrong branch",
+        "plugins/composer_plugins/guidance/cfg.py",
+        "uncond + scale * (cond - uncond)).replace",
+        "cond + scale * (cond - uncond)).replace",
+        "tests/plugins/guidance/test_cfg.py",
+    ),
+    Mutation(
+        "a view carried back by itself instead of its inverse",
+        "composer/requests.py",
+        "prediction=view.inverse(self.prediction)",
+        "prediction=view(self.prediction)",
+        "tests/core/test_law.py",
+    ),
+    Mutation(
+        "history kept over a jump",
+        "composer/sampler.py",
+        "            state.estimate = None\n",
+        "",
+        "tests/core/test_solvers.py",
+    ),
+    Mutation(
+        "deduplication by time and condition alone",
+        "composer/driver.py",
+        "return id(request.x), request.t,",
+        "return request.t,",
+        "tests/core/test_driver.py",
+    ),
+]
+
+
+def passes(tests: str, mutation: Mutation | None = None) -> bool:
+    """Whether the tests pass on a copy of the sources, with a mutation or as they are."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("composer", "plugins", "tests"):
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        if mutation is not None:
+            file = copy / mutation.file
+            source = file.read_text()
+            if source.count(mutation.before) != 1:
+                raise SystemExit(f"{mutation.name}: its text is not found once in {mutation.file}")
+            file.write_text(source.replace(mutation.before, mutation.after))
+        paths = os.pathsep.join([str(copy), str(copy / "plugins")])
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode not in (0, 1):
+            raise SystemExit(f"{tests} did not run\n{run.stdout[-2000:]}")
+        return run.returncode == 0
+
+
+def main() -> None:
+    survivors = 0
+    for tests in sorted({mutation.tests for mutation in MUTATIONS}):
+        if not passes(tests):
+            raise SystemExit(f"{tests} fails without any mutation; mend that first")
+    for mutation in MUTATIONS:
+        found = not passes(mutation.tests, mutation)
+        survivors += not found
+        print(
+            f"{'caught  ' if found else 'SURVIVED'}  {mutation.name} ({mutation.file})", flush=True
+        )
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()

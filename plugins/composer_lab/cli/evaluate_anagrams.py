@@ -1,0 +1,165 @@
+"""``composer evaluate anagrams``: pairs of digits, read both ways by a judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import torch
+
+from composer import get_transform
+from composer.commands.errors import one_sentence
+from composer.contact_sheet import contact_sheet
+from composer.transforms import check_view
+from composer.writing import require_file, write_atomically
+from composer_lab.cli.evaluate_options import AS_JSON, DTYPE
+from composer_lab.evaluation.anagrams import PAIRS, Anagrams, anagram_sampler
+from composer_lab.evaluation.anagrams import anagrams as judged
+from composer_lab.evaluation.samples import Model, load_model
+from composer_lab.evaluation.table import KeptTable, Row, digest, recipe_of
+from composer_plugins.backends.mnist.judge import judge_hash, load_chooser, load_judge
+from composer_plugins.transforms import Identity
+
+COLUMNS = "correct", "best", "aligned", "concealed"
+
+
+@click.command()
+@click.option(
+    "--transform", "transforms", multiple=True, default=("rotate_180", "flip"), show_default=True
+)
+@click.option("--seeds", type=click.IntRange(1), default=64, show_default=True, help="A pair.")
+@click.option(
+    "--best-of", type=click.IntRange(1), default=8, show_default=True, help="Seeds to choose among."
+)
+@click.option(
+    "--model",
+    "--backend",
+    "name",
+    default="mnist",
+    show_default=True,
+    help="A backend of digits, or the folder of a trained model.",
+)
+@DTYPE
+@AS_JSON
+@click.option(
+    "--gallery",
+    type=click.Path(path_type=Path),
+    help="Also write, for each transform, a picture of the best of all seeds by the chooser: "
+    "GALLERY-TRANSFORM.png. All pairs are then sampled, those in --json too.",
+)
+@one_sentence
+def anagrams(
+    transforms: tuple[str, ...],
+    seeds: int,
+    best_of: int,
+    name: str,
+    dtype: str,
+    as_json: Path | None,
+    gallery: Path | None,
+) -> None:
+    """All 55 pairs of digits, one read upright, the other through a transform.
+
+    correct: share of samples that the judge reads as intended both ways. best: the same for the
+    best of --best-of seeds as another network, the chooser, ranks them. aligned: mean probability
+    of the worse reading. concealed: how well the two views tell the two digits apart.
+
+    A line is written to --json as it is done, and one that is there already is not done again.
+    """
+    table = KeptTable.read(as_json)
+    _require_useful(transforms, seeds, best_of, gallery)
+    model, judge = load_model(name, dtype), load_judge()
+    model.require_classes("anagrams")
+    judges = {"judge": judge_hash(judge), "chooser": judge_hash(load_chooser())}
+    of_all = {"seeds": seeds, "best_of": best_of, **judges}
+    for transform in transforms:
+        check_view(get_transform(transform), model.backend.shape, f"--transform {transform}")
+    for transform in transforms:
+        click.echo(f"{transform}, {seeds} seeds a pair")
+        click.echo("  pair " + "".join(f"{column:>11}" for column in COLUMNS) + "  rows a sample")
+        rows: list[Row] = []
+        best = []
+        for upright, seen in PAIRS:
+            views = {"identity": upright, transform: seen}
+            key = {**_key(model, transform, views), **of_all}
+            row = None if gallery is not None else table.find(key)
+            if row is None:
+                found = judged(model.backend, judge, views, range(seeds))
+                best.append(found.x[found.chosen.argmax()])
+                row = {**key, **_figures(found, best_of)}
+                if table.find(key) is None:
+                    table.add(row)
+            rows.append(row)
+            click.echo(_line(row))
+        for line in _summary(rows):
+            click.echo(line)
+        if gallery is not None:
+            _write_gallery(transform, torch.stack(best), gallery)
+
+
+def _require_useful(
+    transforms: tuple[str, ...], seeds: int, best_of: int, gallery: Path | None
+) -> None:
+    if best_of > seeds:
+        raise ValueError(f"--best-of {best_of} needs at least as many --seeds, got {seeds}")
+    for transform in transforms:
+        if isinstance(get_transform(transform), Identity):
+            raise ValueError(f"--transform {transform}: one view cannot read as two digits")
+        if gallery is not None:
+            require_file(_picture(gallery, transform))
+    if gallery is not None and not gallery.absolute().parent.is_dir():
+        raise ValueError(f"{gallery.parent} is no folder; make it first")
+
+
+def _key(model: Model, transform: str, views: dict[str, int]) -> Row:
+    """What, beside what is said of all lines, makes one the same line."""
+    return {
+        "transform": transform,
+        "pair": [*views.values()],
+        "model": model.name,
+        "weights": model.weights,
+        "dtype": model.dtype,
+        "recipe": digest(recipe_of(anagram_sampler(model.backend, views))),
+    }
+
+
+def _figures(found: Anagrams, best_of: int) -> Row:
+    return {
+        "correct": float(found.correct.float().mean()),
+        "best": found.best_of(best_of),
+        "aligned": float(found.aligned.mean()),
+        "concealed": float(found.concealed.mean()),
+        "rows": found.rows,
+    }
+
+
+def _line(row: Row) -> str:
+    upright, seen = row["pair"]
+    figures = "".join(f"{row[name]:11.3f}" for name in COLUMNS)
+    return f"  {upright}/{seen}  {figures}  {row['rows']:g}"
+
+
+def _summary(rows: list[Row]) -> Iterator[str]:
+    unequal = [row for row in rows if row["pair"][0] != row["pair"][1]]
+    for name, chosen in ((f"all {len(rows)}", rows), (f"unequal {len(unequal)}", unequal)):
+        means = "".join(f"{sum(r[c] for r in chosen) / len(chosen):11.3f}" for c in COLUMNS)
+        yield f"  mean of {name}: {means}"
+
+
+def _picture(gallery: Path, transform: str) -> Path:
+    return gallery.with_name(f"{gallery.stem}-{transform}.png")
+
+
+def _write_gallery(transform: str, best: torch.Tensor, gallery: Path) -> None:
+    """The best image of each pair, above it as seen through the transform."""
+    seen = get_transform(transform)(best)
+    rows: dict[str, torch.Tensor] = {}
+    for first in range(0, len(PAIRS), 11):
+        part = slice(first, first + 11)
+        names = ",".join(f"{a}/{b}" for a, b in PAIRS[part])
+        rows[f"upright {names.split(',')[0]} to {names.split(',')[-1]}"] = best[part]
+        rows[f"{transform} {names.split(',')[0]} to {names.split(',')[-1]}"] = seen[part]
+    sheet = contact_sheet(rows, scale=2)
+    file = _picture(gallery, transform)
+    write_atomically(file, lambda path: sheet.save(path, format="PNG"))
+    click.echo(f"  wrote {file}")

@@ -1,0 +1,227 @@
+"""``composer train``: train the shipped models again, or your own."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from composer.commands.errors import one_sentence
+from composer.writing import make_folder, require_file
+from composer_lab.cli.train_options import training_options
+from composer_lab.training.config import TrainingConfig
+from composer_lab.training.presets import PRESETS
+from composer_plugins.backends.mnist.data import load_mnist
+
+NOUNS = "nouns"
+SNAPSHOTS = (1, 5, 10, 20)
+OBJECTIVES = ["flow", "ddpm", "ddpm-300", "ddpm-preconditioned"]
+CONDITIONINGS = ["class", "add", "multiply"]
+DENOISER = TrainingConfig(
+    epochs=5,
+    batch_size=256,
+    learning_rate=1e-4,
+    lr_schedule="constant",
+    adam_betas=(0.9, 0.999),
+    ema_decay=0.0,
+    snapshots=SNAPSHOTS,
+)
+"""The course's."""
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def choose_preset(context: click.Context, option: click.Parameter, name: str | None) -> None:
+    """Let a preset say the defaults of the other options."""
+    if name is not None:
+        context.default_map = PRESETS[name]
+
+
+DATA = click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
+LIMIT = click.option(
+    "--limit", type=click.IntRange(1), help="Use the first N images only, for trying things out."
+)
+
+
+def width_option(default: int) -> Callable[[F], F]:
+    """The hidden width of the UNet."""
+    return click.option(
+        "--width", type=click.IntRange(1, 1024), default=default, show_default=True, help="Width D."
+    )
+
+
+class _Train(click.Group):
+    """Reads `composer train --data X ...` as `composer train nouns --data X ...`.
+
+    A group takes the first word that is no option for a command; only it can put one there.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0].partition("=")[0] == "--data":
+            args = [NOUNS, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Train)
+def train() -> None:
+    """Train a model; the same command again resumes what was stopped.
+
+    `composer train --data ...` is short for `composer train nouns --data ...`.
+    """
+
+
+@train.command("mnist")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    is_eager=True,
+    expose_value=False,
+    callback=choose_preset,
+    help="The course's options; those given beside it override it.",
+)
+@click.option("--objective", type=click.Choice(OBJECTIVES), default="flow", show_default=True)
+@click.option(
+    "--conditioning",
+    type=click.Choice(CONDITIONINGS),
+    default="class",
+    show_default=True,
+    help="On time and class, or on time alone: added, or multiplied.",
+)
+@DATA
+@width_option(64)
+@LIMIT
+@one_sentence
+@training_options(TrainingConfig(snapshots=SNAPSHOTS))
+def mnist(
+    objective: str,
+    conditioning: str,
+    data: Path | None,
+    out: Path,
+    init: Path | None,
+    width: int,
+    limit: int | None,
+    config: TrainingConfig,
+    progress: bool,
+) -> None:
+    """Train the MNIST UNet by flow matching or as DDPM.
+
+    Without --data the images come from $COMPOSER_MNIST, else from a checked download into the
+    cache. OUT gets checkpoint.pt, log.json, loss.png, samples.png and the folder model/, which
+    load_backend("mnist", weights=OUT/model) loads; OUT/epoch-001 and so on get the like.
+    """
+    from composer_lab.training.mnist import train_mnist  # noqa: PLC0415  # needs torch
+
+    _require_matplotlib()
+    images, labels = load_mnist("train", data)
+    train_mnist(
+        objective, images[:limit], labels[:limit], config, out, width, init, progress, conditioning
+    )
+    _say_what_was_written(out)
+
+
+@train.command("denoiser")
+@click.option("--sigma", default=0.5, show_default=True, help="Of noise, for pixels in [0, 1].")
+@click.option("--pure-noise", is_flag=True, help="Show noise alone; it learns the mean digit.")
+@DATA
+@width_option(128)
+@LIMIT
+@one_sentence
+@training_options(DENOISER, without=["logit_normal"])
+def denoiser(
+    sigma: float,
+    pure_noise: bool,
+    data: Path | None,
+    out: Path,
+    init: Path | None,
+    width: int,
+    limit: int | None,
+    config: TrainingConfig,
+    progress: bool,
+) -> None:
+    """Train the one-step denoiser: the MNIST UNet without time, from x_0 + noise to x_0.
+
+    The defaults are the course's. Data and OUT as for `composer train mnist`; load_denoiser of
+    composer_lab.training.denoiser loads OUT/model.
+    """
+    from composer_lab.training.denoiser import FixedNoise  # noqa: PLC0415  # needs torch
+    from composer_lab.training.mnist import train_denoiser  # noqa: PLC0415
+
+    _require_matplotlib()
+    noise = FixedNoise(sigma, pure_noise)
+    images, _ = load_mnist("train", data)
+    train_denoiser(noise, images[:limit], config, out, width, init, progress)
+    _say_what_was_written(out)
+
+
+@train.command("nouns")
+@click.option(
+    "--data",
+    default=NOUNS,
+    show_default=True,
+    help="`nouns`, composed of traits in the package, or a folder of images.",
+)
+@click.option(
+    "--epoch-size",
+    type=click.IntRange(1),
+    default=25_600,
+    show_default=True,
+    help="Nouns an epoch.",
+)
+@one_sentence
+@training_options(TrainingConfig())
+def nouns(
+    data: str,
+    epoch_size: int,
+    out: Path,
+    init: Path | None,
+    config: TrainingConfig,
+    progress: bool,
+) -> None:
+    """Train a diffusers UNet on Nouns, pixel-art characters of 32x32, or on your own images.
+
+    Every step draws fresh Nouns and the network is conditioned on their heads; the images of a
+    folder are cropped and resized to 32x32, and it is unconditional. OUT gets checkpoint.pt,
+    log.json, loss.png and the pipeline model/, which load_backend("diffusers", model=OUT/model)
+    loads.
+    """
+    from composer_lab.training.nouns import train_nouns  # noqa: PLC0415  # needs torch
+
+    _require_matplotlib()
+    if data == NOUNS and Path(data).is_dir():
+        raise ValueError(
+            f"--data {data} is the package's, and there is a folder of that name here; write "
+            f"./{data} for the folder, or begin elsewhere for the package's"
+        )
+    if not data:
+        raise ValueError("--data is empty; name a folder of images, or leave it out")
+    folder = None if data == NOUNS else Path(data)
+    train_nouns(config, out, folder, init, epoch=epoch_size, progress=progress)
+    _say_what_was_written(out)
+
+
+@train.command("judge")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
+@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@one_sentence
+def judge(data: Path | None, out: Path, epochs: int, seed: int) -> None:
+    """Train the classifier that judges samples; it never guides them."""
+    from composer_lab.training.judge import accuracy, train_judge  # noqa: PLC0415
+
+    require_file(out)
+    make_folder(out.parent)
+    model = train_judge(*load_mnist("train", data), epochs=epochs, seed=seed)
+    model.save(out)
+    click.echo(f"test accuracy {accuracy(model, *load_mnist('test', data)):.4f}, wrote {out}")
+
+
+def _say_what_was_written(out: Path) -> None:
+    click.echo(f"wrote {out / 'model'}, {out / 'log.json'} and {out / 'loss.png'}")
+
+
+def _require_matplotlib() -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("the loss curve needs matplotlib: pip install 'diffusion-composer[train]'")

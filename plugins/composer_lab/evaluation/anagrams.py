@@ -1,0 +1,120 @@
+"""Quality of samples as an independent judge sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations_with_replacement
+from typing import NamedTuple
+
+from torch import Tensor
+
+from composer import Sampler
+from composer.backends import Backend
+from composer.solvers import Solver
+from composer_plugins.backends.mnist.judge import Judge
+from composer_plugins.backends.mnist.reads_as import ReadsAs
+from composer_plugins.guidance.cfg import CFG
+from composer_plugins.illusions.anagram import Anagram
+from composer_plugins.steering.particles import Particles
+from composer_plugins.steering.readings import alignment, concealment, views_correct
+
+MAX_ROWS = 256
+PAIRS = tuple(combinations_with_replacement(range(10), 2))
+"""The 55 unordered pairs of digits."""
+
+
+def conditional_accuracy(
+    backend: Backend,
+    judge: Judge,
+    scale: float,
+    num_inference_steps: int,
+    seeds: Sequence[int],
+    solver: Solver | None = None,
+) -> float:
+    """Share of samples that the judge reads as the digit asked for, ten digits a seed."""
+    sampler = Sampler(backend, [CFG(scale)], solver, num_inference_steps, MAX_ROWS)
+    right = sum(
+        int((judge.classify(sampler.sample(digit, seeds).x) == digit).sum()) for digit in range(10)
+    )
+    return right / (10 * len(seeds))
+
+
+class Anagrams(NamedTuple):
+    """Anagrams of one pair and what the judge says of them.
+
+    Attributes:
+        views: {transform: digit}.
+        x: (B, 1, 28, 28), one a seed.
+        correct: (B,) bool, read as intended in every view.
+        aligned, concealed: (B,) in [0, 1]; see :mod:`composer_plugins.steering.readings`.
+        chosen: (B,) the score of the chooser, higher is better.
+        rows: network rows an image has cost.
+    """
+
+    views: Mapping[str, int]
+    x: Tensor
+    correct: Tensor
+    aligned: Tensor
+    concealed: Tensor
+    chosen: Tensor
+    rows: float
+
+    def best_of(self, count: int) -> float:
+        """Share of read-as-intended among the best by the chooser of each ``count`` seeds."""
+        groups = len(self.x) // count
+        best = self.chosen[: groups * count].reshape(groups, count).argmax(1)
+        right = self.correct[: groups * count].reshape(groups, count)
+        return float(right.gather(1, best[:, None]).float().mean())
+
+
+ANAGRAM_STEPS = 4
+"""Few steps and several candidates read better than one candidate of as many rows."""
+
+
+def anagram_stack(
+    views: Mapping[str, int], candidates: int = 5, scale: float = 3.0
+) -> list[object]:
+    """The plugins that make the best anagrams for 80 rows a sample, in ANAGRAM_STEPS steps:
+    the best of ``candidates`` by the chooser. docs/benchmarks.md compares."""
+    best = Particles(ReadsAs(views), ((1.0, candidates), (0.0, 1)))
+    return [best, Anagram(views), CFG(scale)]
+
+
+def anagram_sampler(
+    backend: Backend,
+    views: Mapping[str, int],
+    stack: Iterable[object] | None = None,
+    solver: Solver | None = None,
+    num_inference_steps: int = ANAGRAM_STEPS,
+) -> Sampler:
+    """What :func:`anagrams` samples with."""
+    plugins = anagram_stack(views) if stack is None else stack
+    return Sampler(backend, plugins, solver, num_inference_steps, MAX_ROWS)
+
+
+def anagrams(
+    backend: Backend,
+    judge: Judge,
+    views: Mapping[str, int],
+    seeds: Sequence[int],
+    stack: Iterable[object] | None = None,
+    solver: Solver | None = None,
+    num_inference_steps: int = ANAGRAM_STEPS,
+) -> Anagrams:
+    """Sample anagrams of one {transform: digit}, and judge them.
+
+    Args:
+        stack: the plugins; None for :func:`anagram_stack`.
+    """
+    sampler = anagram_sampler(backend, views, stack, solver, num_inference_steps)
+    result = sampler.sample(seeds=seeds)
+    x = result.x.clamp(-1, 1)
+    return Anagrams(
+        views,
+        x,
+        views_correct(judge, x, views),
+        alignment(judge, x, views),
+        concealment(judge, x, views),
+        ReadsAs(views)(x),
+        result.stats.rows / len(seeds),
+    )

@@ -1,0 +1,102 @@
+"""Ways of inpainting compared: test digits lose half, and the judge reads what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from composer import UNCONDITIONAL, Sampler
+from composer.backends import Backend
+from composer_plugins.backends.mnist.judge import Judge
+from composer_plugins.editing.ddnm import DDNM
+from composer_plugins.editing.inpaint import Inpaint
+from composer_plugins.editing.lanpaint import LanPaint
+from composer_plugins.editing.operators import KnownPixels
+
+MAX_ROWS = 256
+
+METHODS: dict[str, Callable[[Tensor, Tensor], object]] = {
+    "clean": lambda digits, mask: Inpaint(digits, mask, "clean"),
+    "renoise": lambda digits, mask: Inpaint(digits, mask, "renoise"),
+    "repaint 5x2": lambda digits, mask: Inpaint(digits, mask, "repaint", 5, 2),
+    "repaint 5x4": lambda digits, mask: Inpaint(digits, mask, "repaint", 5, 4),
+    "ddnm": lambda digits, mask: DDNM(digits, KnownPixels(mask)),
+    "lanpaint 1": lambda digits, mask: LanPaint(digits, mask, 1),
+    "lanpaint 3": lambda digits, mask: LanPaint(digits, mask, 3),
+    "lanpaint 5": lambda digits, mask: LanPaint(digits, mask, 5),
+}
+"""{name: the plugin for digits (B, 1, 28, 28) and a mask (28, 28)}."""
+
+
+def inpainter(backend: Backend, method: str, digits: Tensor, num_inference_steps: int) -> Sampler:
+    """What makes digits (B, 1, 28, 28) whole by the method of a name.
+
+    Raises:
+        ValueError: it cannot be done in so few steps.
+    """
+    plugin = METHODS[method](digits, lower_half())
+    return Sampler(backend, [plugin], None, num_inference_steps, MAX_ROWS)
+
+
+class Inpainted(NamedTuple):
+    """Digits made whole by one method, and how well.
+
+    Attributes:
+        method: its name in METHODS.
+        x: (B, 1, 28, 28).
+        kept: share that the judge reads as the digit it was.
+        known_error, unknown_error: mean |x - digit| where it was kept, and where it was made.
+        rows: network rows an image has cost.
+    """
+
+    method: str
+    x: Tensor
+    kept: float
+    known_error: float
+    unknown_error: float
+    rows: float
+
+
+def lower_half() -> Tensor:
+    """A mask (28, 28) that removes the lower half."""
+    mask = torch.zeros(28, 28)
+    mask[14:] = 1
+    return mask
+
+
+def inpainted(
+    backend: Backend,
+    judge: Judge,
+    digits: Tensor,
+    labels: Tensor,
+    method: str,
+    conditional: bool = True,
+    num_inference_steps: int = 20,
+) -> Inpainted:
+    """Remove the lower half of each digit, make it anew, and judge.
+
+    Args:
+        digits, labels: (B, 1, 28, 28) in [-1, 1] and (B,).
+        method: a name in METHODS.
+        conditional: tell the model which digit it was; else nothing.
+        num_inference_steps: before the jumps and walks of the method.
+    """
+    mask, x, rows = lower_half(), torch.empty_like(digits), 0
+    groups: Sequence[int] = sorted(set(labels.tolist())) if conditional else [-1]
+    for label in groups:
+        chosen = (labels == label).nonzero()[:, 0] if conditional else torch.arange(len(labels))
+        sampler = inpainter(backend, method, digits[chosen], num_inference_steps)
+        result = sampler.sample(label if conditional else UNCONDITIONAL, chosen.tolist())
+        x[chosen], rows = result.x.to(x), rows + result.stats.rows
+    gap = (x.clamp(-1, 1) - digits).abs()
+    return Inpainted(
+        method,
+        x,
+        float((judge.classify(x) == labels).float().mean()),
+        float(gap[..., mask == 0].mean()),
+        float(gap[..., mask == 1].mean()),
+        rows / len(digits),
+    )

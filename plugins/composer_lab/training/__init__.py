@@ -1,0 +1,1 @@
+"""Training the shipped models, or one's own."""

@@ -1,0 +1,61 @@
+"""What a Trainer learns from: pictures, labels and places on the path, by (seed, step) alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from composer.generators import generator_of
+
+
+class DataSource(Protocol):
+    """Where the batches of a training come from."""
+
+    def __len__(self) -> int:
+        """Pictures an epoch."""
+        ...
+
+    def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The pictures of one step, uint8 (size, C, H, W), and their labels, int64 (size,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class FixedImages:
+    """A set of images, each seen at most once an epoch, in an order drawn anew for every epoch.
+
+    What does not fill a batch at the end of an order is left out of that epoch.
+
+    Args:
+        images: uint8 (N, H, W) or (N, C, H, W).
+        labels: int64 (N,).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+        epoch, place = divmod(step, len(self) // size)
+        order = torch.randperm(len(self), generator=generator_of(seed, 2**32 + epoch))
+        chosen = order[place * size : (place + 1) * size]
+        images = self.images[chosen]
+        return images if images.ndim == 4 else images[:, None], self.labels[chosen]
+
+
+def stratified(
+    count: int, generator: torch.Generator, logit_normal: tuple[float, float] | None = None
+) -> Tensor:
+    """(count,) places in [0, 1], one from each of ``count`` equally likely parts."""
+    draws = torch.rand(count, generator=generator, dtype=torch.float64)
+    places = (torch.arange(count) + draws) / count
+    if logit_normal is None:
+        return places
+    mean, spread = logit_normal
+    # A draw of exactly 0 has the quantile 0 too: sigmoid(-inf).
+    return torch.sigmoid(mean + spread * torch.special.ndtri(places))

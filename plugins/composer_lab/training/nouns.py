@@ -1,0 +1,159 @@
+"""Training a small UNet2DModel of diffusers on 32x32 pictures; the pipeline it becomes."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from torch import Tensor, nn
+
+from composer.predictions import V
+from composer.schedules import DiscreteSchedule
+from composer.writing import write_folder
+from composer_lab.training.config import TrainingConfig
+from composer_lab.training.data import DataSource, FixedImages
+from composer_lab.training.output import forget_origin, plot_loss
+from composer_lab.training.trainer import MODEL, Objective, Trainer
+from composer_lab.training.weights import half_weights
+from composer_plugins.backends.diffusers_unet.loading import LABELS
+from composer_plugins.backends.diffusers_unet.unet import read_unet, require_unet
+from composer_plugins.backends.nouns.data import LAYERS, SIZE, Nouns, head_names, load_images
+
+HEADS = LAYERS["heads"]
+"""Number of classes; the label beyond the last means "unconditional"."""
+LAYOUT: dict[str, Any] = {
+    "block_out_channels": (32, 64, 128, 160),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "attention_head_dim": 32,
+}
+
+
+class Timed(nn.Module):
+    """A UNet2DModel as a Trainer calls it: with times in [0, 1), and labels also if it takes none.
+
+    Args:
+        unet: called as unet(x, t, class_labels=labels), t from 0 to num_train_timesteps - 1.
+    """
+
+    def __init__(self, unet: Any, num_train_timesteps: int) -> None:
+        super().__init__()
+        self.unet, self.count = unet, num_train_timesteps
+
+    def forward(self, x: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        """x (B, C, H, W), times t / T (B,), labels (B,) -> the prediction at x."""
+        taken = labels if self.unet.config.num_class_embeds is not None else None
+        out = self.unet(x, (times * self.count).round(), class_labels=taken)
+        return cast(Tensor, out.sample)
+
+
+def train_nouns(
+    config: TrainingConfig,
+    out: Path,
+    data: Path | None = None,
+    init: Path | None = None,
+    layout: dict[str, Any] | None = None,
+    epoch: int = Nouns.epoch,
+    progress: bool = True,
+) -> Any:
+    """Train, resuming what ``out`` holds, and write model, log and loss curve there.
+
+    Args:
+        data: a folder of images to train on, without labels; None for fresh Nouns at every step,
+            labelled by their heads.
+        init: folder of a pretrained pipeline, or UNet, whose weights to start from.
+        layout: of a UNet that starts from scratch, in the words of UNet2DModel; None for LAYOUT.
+        epoch: how many Nouns make an epoch.
+    """
+    if data is not None and data.resolve() == out.resolve():
+        raise ValueError(
+            f"{out} holds the images to train on, and the loss curve would be one more of them; "
+            "write elsewhere"
+        )
+    source: DataSource = Nouns(epoch) if data is None else _unlabelled(data)
+    num_classes = HEADS if data is None else 0
+    torch.manual_seed(config.seed)
+    unet = _unet(
+        init, LAYOUT if layout is None else layout, num_classes + 1 if num_classes else None
+    )
+    scheduler = noise_scheduler()
+    objective = Objective(DiscreteSchedule(scheduler.alphas_cumprod), V)
+    timed = Timed(unet, len(scheduler.alphas_cumprod))
+    trainer = Trainer(timed, objective, source, num_classes, config, out)
+
+    def write(trained: nn.Module, folder: Path) -> None:
+        unet = cast(Timed, trained).unet
+        save_pipeline(unet, scheduler, folder / MODEL, labelled=num_classes > 0)
+        plot_loss(trainer.losses, folder / "loss.png", "Nouns" if data is None else data.name)
+
+    return cast(Timed, trainer.run(progress, write)).unet
+
+
+def export_average(checkpoint: Path, folder: Path) -> None:
+    """Write the averaged weights of a checkpoint on Nouns as a pipeline: a look at a training that
+    goes on, which is not disturbed."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"]
+    kept = "module.unet."
+    weights = {k.removeprefix(kept): v for k, v in state.items() if k.startswith(kept)}
+    unet = _unet(None, LAYOUT, HEADS + 1)
+    unet.load_state_dict(weights)
+    save_pipeline(unet, noise_scheduler(), folder, labelled=True)
+
+
+def noise_scheduler() -> Any:
+    """The path that is trained on."""
+    return DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",  # in noise an error in epsilon is many times that in x_0
+        timestep_spacing="trailing",  # the plan begins where the schedule ends in noise
+    )
+
+
+def save_pipeline(unet: Any, scheduler: Any, folder: Path, labelled: bool) -> None:
+    """Write a DDPMPipeline with float16 safetensors, and which label means none."""
+    half = copy.deepcopy(unet).cpu()
+    half.load_state_dict(half_weights(unet))  # refuses what float16 cannot hold
+    nn.Module.half(half)  # diffusers' own warns of modules that are to stay float32: none here
+    pipeline: Any = DDPMPipeline(half, scheduler)
+
+    def write(place: Path) -> None:
+        pipeline.save_pretrained(place)
+        for config in ("model_index.json", "unet/config.json"):
+            forget_origin(place / config)
+        if labelled:
+            labels = {"unconditional_label": HEADS, "labels": head_names()}
+            (place / LABELS).write_text(json.dumps(labels, indent=0))
+
+    write_folder(folder, write)
+
+
+def _unlabelled(folder: Path) -> FixedImages:
+    images = load_images(folder)
+    return FixedImages(images, torch.zeros(len(images), dtype=torch.int64))
+
+
+def _unet(init: Path | None, layout: dict[str, Any], num_class_embeds: int | None) -> Any:
+    if init is None:
+        return UNet2DModel(sample_size=SIZE, num_class_embeds=num_class_embeds, **layout)
+    require_unet(init)
+    unet = read_unet(init)
+    theirs = {key: unet.config[key] for key in ("sample_size", "in_channels", "out_channels")}
+    if theirs != {"sample_size": SIZE, "in_channels": 3, "out_channels": 3}:
+        raise ValueError(f"{init} is of {theirs}; start from a UNet of {SIZE}x{SIZE} RGB images")
+    if unet.config.num_class_embeds != num_class_embeds:
+        raise ValueError(
+            f"{init} takes {_labels(unet.config.num_class_embeds)} and this training needs "
+            f"{_labels(num_class_embeds)}: Nouns have them, images of a folder have none; start "
+            "from another folder, or from scratch"
+        )
+    unet.requires_grad_(True)
+    return unet
+
+
+def _labels(count: int | None) -> str:
+    return "no labels" if count is None else f"{count} labels"

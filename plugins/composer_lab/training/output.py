@@ -1,0 +1,61 @@
+"""What a training leaves beside its checkpoint: the curve of its loss, and a folder to share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from composer.writing import make_folder, write_atomically
+from composer_lab.training.weights import half_weights
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def write_network(network: Any, folder: Path) -> None:
+    """Write a network of diffusers' kind as float16 safetensors, and its config.json.
+
+    As ``save_pretrained`` does, but each file whole or not at all.
+    """
+    weights = half_weights(network)
+    make_folder(folder)
+
+    def configure(file: Path) -> None:
+        file.write_text(network.to_json_string())
+        forget_origin(file)
+
+    write_atomically(folder / "config.json", configure)
+    write_atomically(folder / WEIGHTS, lambda file: save_file(weights, file, {"format": "pt"}))
+
+
+def forget_origin(config: Path) -> None:
+    """Take out of a JSON configuration where diffusers read the weights from: nobody else's
+    business."""
+    kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+    config.write_text(json.dumps(kept, indent=2))
+
+
+def running_mean(values: Sequence[float], window: int) -> tuple[Tensor, Tensor]:
+    """Steps and means: each mean stands in the middle of the ``window`` steps that it is of."""
+    mean = torch.tensor(values, dtype=torch.float32).unfold(0, window, 1).mean(1)
+    first = (window - 1) // 2
+    return torch.arange(first, first + len(mean)), mean
+
+
+def plot_loss(losses: list[float], file: Path, title: str) -> None:
+    """The loss a step, and its running mean over 100 steps."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(losses, linewidth=0.4, alpha=0.4, label="each step")
+    window = max(1, min(100, len(losses) // 10))
+    axes.plot(*running_mean(losses, window), label=f"mean of {window}")
+    axes.set(xlabel="step", ylabel="mean squared error", yscale="log", title=title)
+    axes.legend()
+    write_atomically(file, lambda path: figure.savefig(path, format="png", dpi=150))

@@ -1,0 +1,297 @@
+"""Train a time- and class-conditioned network on any path, with any prediction type.
+
+The objective is the same for DDPM and flow matching: draw t, noise the image to x_t, and regress
+the network's output on ``a * x_0 + b * noise``.
+
+Every random number of step k comes from a generator seeded by (seed, k), so a run that was killed
+and resumed is the run that was not: nothing but weights, moments and the step count is state.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from composer.generators import generator_of
+from composer.predictions import Prediction
+from composer.writing import make_folder, require_folder, write_atomically
+from composer_lab.training.checkpoint import read_checkpoint, sole_writer, write_checkpoint
+from composer_lab.training.config import TrainingConfig
+from composer_lab.training.data import DataSource, stratified
+from composer_lab.training.processes import Processes
+from composer_lab.training.schedules import LR_SCHEDULES
+from composer_lab.training.weights import require_sound, warm_average
+from composer_plugins.backends.placement import computes_in_bf16
+
+CHECKPOINT = "checkpoint.pt"
+MODEL = "model"
+"""The folder that a Writer puts the network in."""
+Writer = Callable[[nn.Module, Path], None]
+"""Writes a trained network, and what it makes, into a folder."""
+
+# What may change between a run and its resumption.
+_FREE = ("device", "bf16", "checkpoint_every", "snapshots")
+
+
+class TrainingPath(Protocol):
+    """x = alpha(t) x_0 + sigma(t) noise: what training asks of a Schedule."""
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Signal and noise amplitudes at times ``t`` (B,)."""
+        ...
+
+    def training_times(self, places: Tensor) -> Tensor:
+        """Times at ``places`` (B,) in [0, 1] of the way along the clock."""
+        ...
+
+    def unit_time(self, t: Tensor) -> Tensor:
+        """Times as the network is told them, in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is learnt: a path and the row (a, b) of the prediction on it."""
+
+    schedule: TrainingPath
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's inputs and regression target; x and target (B, C, H, W), the rest (B,)."""
+
+    x: Tensor
+    times: Tensor
+    labels: Tensor
+    target: Tensor
+
+
+class Trainer:
+    """The training loop as an object whose whole state is one checkpoint.
+
+    Args:
+        model: called as model(x, times, labels); the label ``num_classes`` means unconditional.
+        data: pictures in [0, 255] and labels below ``num_classes``.
+        folder: where checkpoints and the log go; a checkpoint found there is resumed.
+        about: what else a checkpoint must agree in to be resumed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        data: DataSource,
+        num_classes: int,
+        config: TrainingConfig,
+        folder: str | Path,
+        about: Mapping[str, object] | None = None,
+    ) -> None:
+        self.processes = Processes.launched(config.device)
+        self.objective = objective
+        self.config = config
+        self.num_classes = num_classes
+        self.data = data
+        self.folder = Path(folder)
+        self.about = dict(about or {})
+        device = self.processes.device
+        self.bf16 = computes_in_bf16(device) if config.bf16 is None else config.bf16
+        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = AveragedModel(
+            self.model, avg_fn=functools.partial(warm_average, config.ema_decay), use_buffers=True
+        )
+        self.epoch_steps = len(data) // config.batch_size
+        self.total_steps = config.epochs * self.epoch_steps
+        if self.total_steps < 1:
+            raise ValueError(
+                f"{len(data)} images do not fill one batch of {config.batch_size}; take more, or "
+                "a smaller batch"
+            )
+        if config.batch_size % self.processes.count:
+            raise ValueError(
+                f"a batch of {config.batch_size} cannot be shared alike by "
+                f"{self.processes.count} processes; choose a multiple"
+            )
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.learning_rate, betas=config.adam_betas, fused=True
+        )
+        self.scheduler = LR_SCHEDULES[config.lr_schedule](
+            self.optimizer, config.learning_rate, config.epochs, self.epoch_steps
+        )
+        self.learner = self.processes.synchronised(self.model)
+        self.step = 0
+        self.losses: list[float] = []
+        self.seconds = 0.0
+
+    def run(self, progress: bool = True, write: Writer | None = None) -> nn.Module:
+        """Train to the end, resuming what the folder holds; returns the averaged network.
+
+        Args:
+            write: called with the averaged network after the epochs ``config.snapshots``, with a
+                folder for each inside ``folder``, and at the end, with ``folder`` itself.
+        """
+        make_folder(self.folder)
+        for folder in (self.folder, *map(self._snapshot, self.config.snapshots)):
+            require_folder(folder)
+            require_folder(folder / MODEL)
+        with sole_writer(self.folder) if self.processes.main else nullcontext():
+            return self._train(progress, write)
+
+    def _train(self, progress: bool, write: Writer | None) -> nn.Module:
+        self._resume()
+        shown = progress and self.processes.main
+        if shown and self.processes.count > 1:
+            tqdm.write(f"{self.processes.count} processes share each batch")
+        bar = tqdm(total=self.total_steps, initial=self.step, disable=not shown, desc="train")
+        began, before = time.perf_counter(), self.seconds
+        for batch in self.batches(self.step, self.total_steps):
+            self.losses.append(self._update(batch))
+            if not math.isfinite(self.losses[-1]):
+                raise FloatingPointError(
+                    f"the loss became {self.losses[-1]} at step {self.step}; lower the learning "
+                    "rate and start in a new folder"
+                )
+            self.step += 1
+            self.seconds = before + time.perf_counter() - began
+            bar.update()
+            bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
+            saves = self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps
+            epoch, within = divmod(self.step, self.epoch_steps)
+            if saves:
+                require_sound(self.model, self.step)
+            if within == 0 and epoch in self.config.snapshots:
+                self._write(write, self.averaged(), self._snapshot(epoch))
+            # After the snapshot: one that a kill cuts short is then written again.
+            if saves:
+                self._save()
+        bar.close()
+        averaged = self.averaged()
+        self._write(write, averaged, self.folder)
+        return averaged
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches of steps ``first`` to ``last``, each a function of (seed, step) alone."""
+        for step in range(first, last):
+            pictures, labels = self.data.batch(step, self.config.batch_size, self.config.seed)
+            yield self._batch(pictures, labels, generator_of(self.config.seed, step))
+
+    def averaged(self) -> nn.Module:
+        """A copy of the averaged network with batch-norm statistics measured on its own outputs.
+
+        An average of weights has other activations than any of the networks averaged
+        (Izmailov et al. 2018, arXiv 1803.05407, section 3.2).
+        """
+        model = copy.deepcopy(self.ema.module)
+        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        model.train()
+        batches = self.batches(0, min(100, self.total_steps) if norms else 0)
+        with torch.no_grad():
+            for batch in batches:
+                model(batch.x, batch.times, batch.labels)
+        for norm in norms:
+            norm.momentum = 0.1
+        return model.eval()
+
+    def _batch(self, pictures: Tensor, labels: Tensor, generator: torch.Generator) -> Batch:
+        x0 = pictures.float() / 127.5 - 1
+        places = stratified(len(x0), generator, self.config.logit_normal)
+        times = self.objective.schedule.training_times(places)
+        noise = torch.randn(x0.shape, generator=generator)
+        dropped = torch.rand(len(x0), generator=generator) < self.config.class_drop
+        labels = labels.masked_fill(dropped, self.num_classes)
+        alpha, sigma = (
+            v.float()[:, None, None, None] for v in self.objective.schedule.alpha_sigma(times)
+        )
+        target = self.objective.prediction.target(x0, noise, alpha, sigma)
+        device = self.processes.device
+        return Batch(
+            (alpha * x0 + sigma * noise).to(device, memory_format=torch.channels_last),
+            self.objective.schedule.unit_time(times).float().to(device),
+            labels.to(device),
+            target.to(device),
+        )
+
+    def _update(self, batch: Batch) -> float:
+        self.learner.train()
+        x, times, labels, target = self.processes.part(
+            batch.x, batch.times, batch.labels, batch.target
+        )
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            output = self.learner(x, times, labels)
+        loss = nn.functional.mse_loss(output.float(), target)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        self.ema.update_parameters(self.model)
+        return self.processes.mean(loss)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to belong to this run."""
+        config = asdict(self.config)
+        return {
+            **{name: value for name, value in config.items() if name not in _FREE},
+            **self.about,
+            "images": len(self.data),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "schedule": type(self.objective.schedule).__name__,
+            "prediction": self.objective.prediction.name,
+        }
+
+    def _snapshot(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:03}"
+
+    def _write(self, write: Writer | None, network: nn.Module, folder: Path) -> None:
+        require_sound(network, self.step)
+        if write is not None and self.processes.main:
+            write(network, make_folder(folder))
+
+    def _save(self) -> None:
+        if not self.processes.main:
+            return
+        state = {
+            "identity": self._identity(),
+            "step": self.step,
+            "losses": self.losses,
+            "seconds": self.seconds,
+            "bf16": self.bf16,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
+        write_checkpoint(self.folder / CHECKPOINT, state)
+        log = {**self._identity(), "bf16": self.bf16, "device": str(self.processes.device)}
+        log |= {"steps": self.step, "seconds": round(self.seconds, 1)}
+        log["loss"] = [round(v, 5) for v in self.losses]
+        write_atomically(self.folder / "log.json", lambda path: path.write_text(json.dumps(log)))
+
+    def _resume(self) -> None:
+        path, device = self.folder / CHECKPOINT, self.processes.device
+        state = read_checkpoint(path, self._identity(), device)
+        if state is None:
+            return
+        if self.config.bf16 is None:  # goes on as it began, also on another machine
+            self.bf16 = state.get("bf16", False)
+        self.step, self.losses = state["step"], state["losses"]
+        self.seconds = state["seconds"]
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])

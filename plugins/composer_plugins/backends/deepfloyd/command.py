@@ -1,0 +1,70 @@
+"""``composer embed``: keep what the text encoder makes of prompts, and need it no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from composer.commands.errors import one_sentence
+from composer.writing import require_writable
+
+
+@click.command()
+@click.argument("prompts", nargs=-1, required=True)
+@click.option("--model", default="DeepFloyd/IF-I-XL-v1.0", show_default=True, help="Folder or hub.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The .safetensors file to add to; without it, one in the user's cache, where "
+    "load_backend('deepfloyd') looks too.",
+)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--dtype", default="float32", show_default=True)
+@click.option("--text-8bit", is_flag=True, help="In 8 bits; needs bitsandbytes.")
+@click.option("--variant", help="Of the weights on the hub, such as fp16.")
+@click.option("--local-files-only", is_flag=True, help="Take nothing new from the hub.")
+@one_sentence
+def embed(
+    prompts: tuple[str, ...],
+    model: str,
+    cache: Path | None,
+    device: str,
+    dtype: str,
+    text_8bit: bool,
+    variant: str | None,
+    local_files_only: bool,
+) -> None:
+    """Encode PROMPTS, and the empty one, by DeepFloyd IF's text encoder.
+
+    Only the encoder is loaded, and only for what the file lacks. Afterwards
+    load_backend("deepfloyd", model=MODEL, embeddings=CACHE) needs no encoder for these prompts.
+    """
+    from composer_plugins.backends.deepfloyd.embeddings import (  # noqa: PLC0415  # slow
+        KEPT,
+        NEGATIVE,
+        add_embeddings,
+        cache_file,
+        read_embeddings,
+        require_encoder,
+        tidy,
+    )
+    from composer_plugins.backends.deepfloyd.text import TextEncoder  # noqa: PLC0415
+    from composer_plugins.backends.files import Source  # noqa: PLC0415
+    from composer_plugins.backends.placement import placement  # noqa: PLC0415
+
+    file = cache_file(model) if cache is None else cache
+    if file.suffix != KEPT:
+        raise ValueError(f"--cache must name a {KEPT} file, got {file}")
+    stored = read_embeddings(file) if file.is_file() else {}
+    lacking = [p for p in dict.fromkeys(map(tidy, (*prompts, NEGATIVE))) if p not in stored]
+    source = Source(model, None, local_files_only)
+    encoder = TextEncoder(source, *placement(device, dtype), eight_bit=text_8bit, variant=variant)
+    if lacking:
+        require_writable(file)
+        negative = encoder(NEGATIVE)
+        require_encoder(file, negative, model)  # before all else is encoded
+        made = {p: negative if p == NEGATIVE else encoder(p) for p in lacking}
+        encoder.free()
+        add_embeddings(file, made, model, negative)
+    click.echo(f"encoded {len(lacking)} prompts, {len(stored) + len(lacking)} are now in {file}")

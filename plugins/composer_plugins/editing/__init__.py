@@ -1,0 +1,1 @@
+"""Editing: samples that start from, keep, or measure like a given image."""

@@ -1,0 +1,104 @@
+"""Restoration in the null space: what is measured is kept, what is not is the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from composer import Estimate, Request, Sampler, State, hookimpl
+from composer.images import ImageLike, to_tensor
+from composer_plugins.editing.operators import Operator, ResizableOperator, check_operator
+
+
+@dataclass(frozen=True, eq=False)
+class DDNM:
+    """Every clean image that is estimated agrees with a measurement y = A x: with A+ the
+    pseudoinverse of A,
+
+        x_0 <- A+ y + (I - A+ A) x_0,
+
+    the nearest image to x_0 with A x_0 = y, and the noise is what is left of x. So the result has
+    A x = y, for pixels exactly. Wherever it stands in the list it is outermost: it sees the one
+    estimate that views and guidance have come to, in the image's own frame.
+
+    It leaves the law on purpose: the projection adds A+ y, and works on .x0. A Reference replaces
+    a part of x, with noise, after each step; this one replaces a part of x_0, within it.
+
+    Wang, Yu & Zhang 2022, "Zero-Shot Image Restoration Using Denoising Diffusion Null-Space
+    Model", arXiv 2212.00490.
+
+    Args:
+        measurement: y, a PIL image or tensor (C', H', W') or (B, C', H', W') in [-1, 1]; one, or
+            one a seed.
+        operator: A and A+, such as KnownPixels(mask), BlockMean(4) or Gray(3).
+    """
+
+    measurement: ImageLike
+    operator: Operator
+
+    def __post_init__(self) -> None:
+        to_tensor(self.measurement, "DDNM: measurement")
+        if not isinstance(self.operator, Operator) or isinstance(self.operator, type):
+            raise TypeError(
+                f"DDNM: operator must have apply(x) and pinv(y), got {self.operator!r}; give for "
+                "example KnownPixels(mask)"
+            )
+
+    def resized(self, height: int, width: int) -> DDNM:
+        """The same measurement of images of another size, by the operator's ``at_size``."""
+        y = to_tensor(self.measurement)
+        if self.operator.pinv(y).shape[-2:] == (height, width):
+            return self
+        if not isinstance(self.operator, ResizableOperator):
+            raise ValueError(
+                f"DDNM: {self.operator!r} measures images of one size and there is no telling what "
+                f"it measures at {height}x{width}; give it at_size(y, height, width)"
+            )
+        operator, measurement = self.operator.at_size(y, height, width)
+        return replace(self, measurement=measurement, operator=operator)
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        needed = check_operator(self.operator, sampler.backend.shape, "DDNM")
+        got = tuple(to_tensor(self.measurement).shape[1:])
+        if got != needed:
+            raise ValueError(
+                f"DDNM: measurement has the shape {got}, but {self.operator!r} measures {needed}"
+            )
+        if sum(isinstance(plugin, DDNM) for plugin in sampler.plugins) > 1:
+            raise ValueError("two DDNM in one stack undo each other; give one operator for both")
+
+    @hookimpl
+    def start(self, state: State) -> None:
+        y = to_tensor(self.measurement).to(state.x)
+        state.memory[self] = y
+        if len(state.each(y, "DDNM")) > 1 and len(state.x) != len(state.seeds):
+            raise ValueError(
+                "DDNM: one measurement a seed cannot follow several candidates a seed; give one "
+                "measurement for all"
+            )
+
+    @hookimpl(tryfirst=True)  # outermost, on what views and guidance have come to
+    def noise_estimate(
+        self, request: Request
+    ) -> Generator[list[Request], list[Estimate], Estimate]:
+        estimate = (yield [request])[0]
+        y = to_tensor(self.measurement).to(request.x)
+        if len(y) not in (1, len(request.x)):
+            raise ValueError(
+                f"DDNM: {len(y)} measurements for {len(request.x)} images; give one, or one each"
+            )
+        return estimate.with_x0(self.projected(estimate.x0, y))
+
+    @hookimpl
+    def finish(self, state: State) -> None:
+        """Exact whatever others did after the last step."""
+        if state.position + 1 == len(state.times):
+            state.x = self.projected(state.x, state.each(state.memory[self], "DDNM"))
+
+    def projected(self, x0: Tensor, y: Tensor) -> Tensor:
+        """The nearest image to x0 (B, C, H, W) whose measurement is y."""
+        # In this order a pixel that is seen becomes y bitwise, and one that is not stays.
+        return self.operator.pinv(y) + (x0 - self.operator.pinv(self.operator.apply(x0)))

@@ -1,0 +1,118 @@
+"""Inpainting that walks: known and unknown come to agree at each noise level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from composer import Estimate, Sampler, State, hookimpl
+from composer.arguments import finite, positive
+from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
+from composer_plugins.editing.known import KnownRegion
+from composer_plugins.resizing import resized_image, resized_mask
+from composer_plugins.steering.walks import check_walks, plan_walks, require_walks
+
+
+@dataclass(frozen=True, eq=False)
+class LanPaint:
+    """At each noise level walk ``steps`` times over the unknown and the known region together.
+
+    With y the image, lambda the guidance and (x_0, e) the estimate at x, the walks follow the BiG
+    (bidirectional guided) score: -e / sigma in the unknown region and
+
+        (1 + lambda) (alpha y - x) / sigma^2 + lambda e / sigma
+
+    in the known one, so that the known region too moves to where the unknown fits it, and no
+    gradient goes through the model. The estimate being held, that is an Ornstein-Uhlenbeck
+    process, which is followed exactly for the time ``size`` sigma^2: walks of any size are stable.
+    A step of the solver carries the known region along its own path, x_s = alpha_s y + sigma_s n
+    with n the noise it has, which every solver of the ODE would do if x_0 were y there. Where the
+    mask is 0 the result is the image exactly.
+
+    Zheng, Lan & Wang 2025, "LanPaint", arXiv 2502.03491, without its momentum.
+
+    Args:
+        image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
+        mask: (H, W) in [0, 1], 1 = repaint. Values between blend.
+        steps: walks a noise level, at least 1; each costs as many rows as a step.
+        size: of a walk in units of sigma^2, positive.
+        guidance: lambda, at least 0; 0 lets the known region diffuse about the image only.
+        interval: noise levels (low, high) within [0, 1] at which to walk.
+    """
+
+    image: ImageLike
+    mask: ImageLike
+    steps: int = 5
+    size: float = 0.3
+    guidance: float = 4.0
+    interval: Sequence[float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        to_tensor(self.image, "LanPaint: image")
+        to_mask(self.mask)
+        require_walks(self.steps, self.interval, "LanPaint")
+        positive(self.size, "LanPaint: size")
+        if finite(self.guidance, "LanPaint: guidance") < 0:
+            raise ValueError(f"LanPaint: guidance must be at least 0, got {self.guidance!r}")
+
+    def resized(self, height: int, width: int) -> LanPaint:
+        return replace(
+            self,
+            image=resized_image(self.image, height, width, "LanPaint: image"),
+            mask=resized_mask(self.mask, height, width, "LanPaint: mask"),
+        )
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        require_shape(to_tensor(self.image), sampler.backend.shape, "LanPaint")
+        require_mask(to_mask(self.mask), sampler.backend.shape, "LanPaint")
+        check_walks(self, sampler)
+
+    @hookimpl(trylast=True)  # on the plan that other plugins leave
+    def start(self, state: State) -> None:
+        region = KnownRegion.of(state, self.image, self.mask, "LanPaint")
+        state.memory[self] = region
+        known = state.backend.schedule.add_noise(region.image(state), state.randn(), state.t)
+        state.x = region.blended(state.x, known)
+        plan_walks(state, self.steps, self.interval)
+
+    @hookimpl
+    def step(self, state: State, estimate: Estimate) -> Tensor | None:
+        """A walk where the plan stays at one time; other steps are the solver's."""
+        return self.walk(state, estimate) if state.t_next == state.t else None
+
+    def walk(self, state: State, estimate: Estimate) -> Tensor:
+        """The next image at the same noise level; one row a condition, as a step."""
+        region: KnownRegion = state.memory[self]
+        alpha, sigma = estimate.schedule.at(state.t)
+        x, fresh, pull = estimate.x, sigma * state.randn(), 1 + self.guidance
+        unknown = _relaxed(x, alpha * estimate.x0, fresh, self.size)
+        centre = alpha * region.image(state) + (self.guidance / pull) * sigma * estimate.noise
+        known = _relaxed(x, centre, fresh / math.sqrt(pull), pull * self.size)
+        return region.blended(unknown, known)
+
+    @hookimpl
+    def post_step(self, state: State) -> None:
+        past = state.estimate
+        if past is None or past.t == state.t:  # a walk leaves the known region where it went
+            return
+        region: KnownRegion = state.memory[self]
+        image = region.image(state)
+        alpha, sigma = past.schedule.at(past.t)
+        noise = (past.x - alpha * image) / sigma
+        known = past.schedule.add_noise(image, noise, state.t)
+        state.x = region.blended(state.x, known)
+
+    @hookimpl(trylast=True)
+    def finish(self, state: State) -> None:
+        """Exact where nothing was to be repainted, whatever others did after the last step."""
+        state.x = state.memory[self].restored(state)
+
+
+def _relaxed(x: Tensor, centre: Tensor, noise: Tensor, time: float) -> Tensor:
+    """dx = (centre - x) dt + sqrt(2) s dW solved from x over ``time``; noise is N(0, s^2 I)."""
+    kept = math.exp(-time)
+    return kept * x + (1 - kept) * centre + math.sqrt(1 - kept**2) * noise

@@ -1,0 +1,187 @@
+"""Linear measurements A of an image, with their pseudoinverses: what DDNM is told of the image.
+
+Each is a decomposition too, into what A sees and what it does not: x = A+ A x + (x - A+ A x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from composer.arguments import integer
+from composer.images import ImageLike, to_mask
+from composer.transforms import TOLERANCE
+from composer_plugins.illusions.decompositions import Part
+from composer_plugins.resizing import resized_image, resized_mask
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """A linear map A of images (B, C, H, W) and its pseudoinverse A+: A A+ A = A."""
+
+    def apply(self, x: Tensor) -> Tensor:
+        """A x."""
+        ...
+
+    def pinv(self, y: Tensor) -> Tensor:
+        """A+ y, an image (B, C, H, W)."""
+        ...
+
+
+@runtime_checkable
+class ResizableOperator(Operator, Protocol):
+    """An operator that can measure images of another size, as a cascade asks."""
+
+    def at_size(self, y: Tensor, height: int, width: int) -> tuple[Operator, Tensor]:
+        """A and the measurement y (B, C', H', W') for the same picture at another size.
+
+        Raises:
+            ValueError: it cannot be measured at this size; the sentence says why.
+        """
+        ...
+
+
+def range_and_null_space(operator: Operator) -> tuple[Part, Part]:
+    """A+ A and I - A+ A, which sum to the identity."""
+
+    def seen(x: Tensor) -> Tensor:
+        return operator.pinv(operator.apply(x))
+
+    return seen, lambda x: x - seen(x)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPixels:
+    """A x = the pixels outside the hole: inpainting. The measurement is an image.
+
+    Args:
+        mask: (H, W) of 0 and 1, 1 = repaint.
+    """
+
+    mask: ImageLike
+
+    def __post_init__(self) -> None:
+        mask = to_mask(self.mask)
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError(
+                "KnownPixels: mask must be 0 or 1 everywhere; round it, or use Inpaint"
+            )
+
+    def resized(self, height: int, width: int) -> KnownPixels:
+        """Known is what is known of all that a pixel covers."""
+        mask = resized_mask(self.mask, height, width, "KnownPixels: mask")
+        return KnownPixels((mask > 0).float())
+
+    def at_size(self, y: Tensor, height: int, width: int) -> tuple[KnownPixels, Tensor]:
+        return self.resized(height, width), resized_image(y, height, width, "KnownPixels: image")
+
+    def apply(self, x: Tensor) -> Tensor:
+        mask = to_mask(self.mask).to(x)
+        if mask.shape != x.shape[-2:]:
+            raise ValueError(
+                f"KnownPixels: mask is {mask.shape[0]}x{mask.shape[1]}, the image "
+                f"{x.shape[-2]}x{x.shape[-1]}; resize the mask first"
+            )
+        return x * (1 - mask)
+
+    pinv = apply
+
+    @property
+    def parts(self) -> tuple[Part, Part]:
+        return range_and_null_space(self)
+
+
+@dataclass(frozen=True)
+class BlockMean:
+    """A x = the means of blocks: super-resolution. The measurement is the small image.
+
+    Args:
+        factor: pixels a side of a block, at least 1; the image's sides are multiples of it.
+    """
+
+    factor: int
+
+    def __post_init__(self) -> None:
+        integer(self.factor, "BlockMean: factor", least=1)
+
+    def at_size(self, y: Tensor, height: int, width: int) -> tuple[BlockMean, Tensor]:
+        """Larger blocks in larger images, with the same means; where there are fewer pixels than
+        blocks, each is the mean of several."""
+        rows, columns = y.shape[-2:]
+        if rows % height == 0:
+            return BlockMean(1), resized_image(y, height, width, "BlockMean: measurement")
+        if height % rows or height * columns != width * rows:
+            raise ValueError(
+                f"BlockMean: neither of {height}x{width} pixels and {rows}x{columns} blocks divide "
+                "the other; choose sizes that do"
+            )
+        return BlockMean(height // rows), y
+
+    def apply(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if height % self.factor or width % self.factor:
+            raise ValueError(f"BlockMean: {height}x{width} is no multiple of {self.factor} a side")
+        return F.avg_pool2d(x, self.factor)
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return y.repeat_interleave(self.factor, -1).repeat_interleave(self.factor, -2)
+
+    @property
+    def parts(self) -> tuple[Part, Part]:
+        return range_and_null_space(self)
+
+
+@dataclass(frozen=True)
+class Gray:
+    """A x = the mean of the channels: colourisation. The measurement has one channel.
+
+    Args:
+        channels: of the image, at least 1.
+    """
+
+    channels: int
+
+    def __post_init__(self) -> None:
+        integer(self.channels, "Gray: channels", least=1)
+
+    def at_size(self, y: Tensor, height: int, width: int) -> tuple[Gray, Tensor]:
+        return self, resized_image(y, height, width, "Gray: measurement")
+
+    def apply(self, x: Tensor) -> Tensor:
+        if x.shape[-3] != self.channels:
+            raise ValueError(f"Gray: the image has {x.shape[-3]} channel(s), not {self.channels}")
+        return x.mean(-3, keepdim=True)
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return y.repeat_interleave(self.channels, -3)
+
+    @property
+    def parts(self) -> tuple[Part, Part]:
+        return range_and_null_space(self)
+
+
+def check_operator(operator: Operator, shape: tuple[int, int, int], owner: str) -> tuple[int, ...]:
+    """Refuse an operator that is not linear on images (C, H, W), or whose pseudoinverse is none.
+
+    Returns:
+        The shape of a measurement.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x, other = torch.randn((2, 1, *shape), generator=generator, dtype=torch.float64)
+    try:
+        y = operator.apply(x)
+        gap = (operator.apply(operator.pinv(y)) - y).abs().max().item()
+        bent = (operator.apply(2 * x - other) - 2 * y + operator.apply(other)).abs().max().item()
+        kept = operator.pinv(y).shape == x.shape
+    except Exception as error:  # a third party's: whatever it raises is the reason
+        raise ValueError(f"{owner}: {operator!r} failed on images of {shape}: {error}") from error
+    if not (kept and gap < TOLERANCE and bent < TOLERANCE):
+        raise ValueError(
+            f"{owner}: {operator!r} is not linear with a pseudoinverse (A A+ A is off A by "
+            f"{gap:.2g}, A(2x - z) off by {bent:.2g}); mend apply or pinv"
+        )
+    return tuple(y.shape[1:])

@@ -1,0 +1,89 @@
+"""Inverse problems: one component of the image is given, the rest is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from composer import Sampler, State, hookimpl
+from composer.arguments import integer
+from composer.images import ImageLike, require_shape, to_tensor
+from composer.parts import check_parts
+from composer_plugins.illusions.components import parts_of
+from composer_plugins.illusions.decompositions import Bands, Decomposition, Part
+from composer_plugins.resizing import resized, resized_image
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """After each step give x one component of a reference image, noised to the level of x.
+
+    With P the part chosen, x <- x - P x + P (alpha(t) image + sigma(t) noise); after the last step
+    x <- x - P x + P image. Where P is a projection (gray, a hard mask) the result has P x = P image
+    exactly; where it is not (a blur), the result is P image and the rest of the sample, a hybrid
+    with a real photograph.
+
+    Geng, Park & Owens 2024, "Factorized Diffusion", arXiv 2404.11615, section 3.4.
+
+    Args:
+        image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
+        decomposition: its parts sum to the identity.
+        part: which of them the image gives, counted from 0.
+    """
+
+    image: ImageLike
+    decomposition: Decomposition | Sequence[Part] = field(default_factory=Bands)
+    part: int = 0
+
+    def __post_init__(self) -> None:
+        to_tensor(self.image, "Reference: image")
+        count = len(parts_of(self.decomposition))
+        if integer(self.part, "Reference: part", least=0) >= count:
+            raise ValueError(f"Reference: part must be below {count}, got {self.part}")
+
+    def resized(self, height: int, width: int) -> Reference:
+        return replace(
+            self,
+            image=resized_image(self.image, height, width, "Reference: image"),
+            decomposition=resized(self.decomposition, height, width),
+        )
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        require_shape(to_tensor(self.image), sampler.backend.shape, "Reference")
+        check_parts(parts_of(self.decomposition), sampler.backend.shape, "Reference")
+        others = [p for p in sampler.plugins if isinstance(p, Reference) and p is not self]
+        if any((p.decomposition, p.part) == (self.decomposition, self.part) for p in others):
+            raise ValueError("two Reference give the same part of the image; leave one out")
+
+    @hookimpl
+    def start(self, state: State) -> None:
+        state.memory[self] = to_tensor(self.image).to(state.x)
+        self._replace(state)
+
+    @hookimpl
+    def post_step(self, state: State) -> None:
+        self._replace(state)
+
+    @hookimpl
+    def finish(self, state: State) -> None:
+        """Exact whatever others did after the last step, where the part is a projection.
+
+        Elsewhere doing it once more would change the rest of the sample too.
+        """
+        part = parts_of(self.decomposition)[self.part]
+        gap = part(self._given(state) - state.x)
+        if state.position + 1 == len(state.times) and torch.allclose(part(gap), gap, atol=1e-6):
+            state.x = state.x + gap
+
+    def _given(self, state: State) -> Tensor:
+        return state.each(state.memory[self], "Reference").expand_as(state.x)
+
+    def _replace(self, state: State) -> None:
+        known = self._given(state)
+        if state.backend.schedule.noise_level(state.t) > 0:
+            known = state.backend.schedule.add_noise(known, state.randn(), state.t)
+        state.x = state.x + parts_of(self.decomposition)[self.part](known - state.x)

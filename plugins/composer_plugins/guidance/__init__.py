@@ -1,0 +1,1 @@
+"""Guidance: how strongly, and away from what, a condition is followed."""

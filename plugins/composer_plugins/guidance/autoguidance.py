@@ -1,0 +1,53 @@
+"""Autoguidance: away from a worse version of the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from composer import Estimate, Request, Sampler, hookimpl
+from composer.arguments import finite, interval
+from composer.backends import models_of
+from composer_plugins.guidance.cfg import away
+
+
+@dataclass(frozen=True, eq=False)
+class Autoguidance:
+    """Guidance away from a weaker model of the same condition: weak + scale * (strong - weak).
+
+    The backend must hold the weaker model, such as an early checkpoint; see
+    :class:`~composer_plugins.backends.with_weak.WithWeak`. Both are asked in one call, one row
+    each. The coefficients sum to one, so the law of composition holds, and with anagrams it
+    commutes: in each view or around all, the image is the same. Scale 1 asks the strong model
+    alone. It stacks with CFG, in either order.
+
+    Karras et al. 2024, "Guiding a Diffusion Model with a Bad Version of Itself", arXiv 2406.02507.
+
+    Args:
+        scale: 1 is the strong model; the paper's w.
+        interval: noise levels within which to guide, as for CFG.
+        model: the weaker model's name among the backend's ``models``.
+    """
+
+    scale: float
+    interval: Sequence[float] = (0.0, 1.0)
+    model: str = "weak"
+
+    def __post_init__(self) -> None:
+        finite(self.scale, "Autoguidance: scale")
+        interval(self.interval, "Autoguidance: interval")
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        if self.model not in models_of(sampler.backend):
+            raise ValueError(
+                f"Autoguidance: {type(sampler.backend).__name__} holds no model {self.model!r}; "
+                "pass Sampler a backend that does, such as WithWeak(backend, weak)"
+            )
+
+    @hookimpl
+    def noise_estimate(
+        self, request: Request
+    ) -> Generator[list[Request], list[Estimate], Estimate]:
+        weak = request.replace(model=self.model)
+        return (yield from away(request, weak, self.scale, self.interval))

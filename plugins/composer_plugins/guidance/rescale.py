@@ -1,0 +1,68 @@
+"""Guidance rescale: guidance that keeps the contrast of what it guides."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from composer import Estimate, Request, hookimpl
+from composer.arguments import finite
+from composer.predictions import V
+from composer_plugins.guidance.cfg import require_guidance
+from composer_plugins.resizing import resized
+
+
+@dataclass(frozen=True, eq=False)
+class Rescale:
+    """Give the guided prediction the standard deviation, within each image, of the unguided.
+
+    With v = alpha noise - sigma x_0, guided and plain (the request itself, without the guidance),
+
+        v <- phi * std(plain) / std(guided) * v + (1 - phi) * v.
+
+    In v, as in the paper, because v is regular at every noise level: the clean image where all is
+    noise, the noise where all is image. The paper's phi is 0.7; 0 is the guidance itself. It leaves
+    the law of composition on purpose, and whatever the model predicts, the image is the same.
+
+    The guidance and the plain request share their conditional row, so nothing more is asked than
+    the guidance asks. Inside an anagram (after it in the list) each view is rescaled, which is
+    what each view's model would do alone; around one, the mean is.
+
+    Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed",
+    arXiv 2305.08891, section 3.4.
+
+    Args:
+        guidance: the plugin that guides, such as CFG(7.5) or APG(CFG(7.5)).
+        phi: how much of the rescaling to take, in [0, 1].
+    """
+
+    leaves_law = True
+
+    guidance: Any
+    phi: float = 0.7
+
+    def __post_init__(self) -> None:
+        require_guidance(self.guidance, "Rescale")
+        if not 0 <= finite(self.phi, "Rescale: phi") <= 1:
+            raise ValueError(f"Rescale: phi must be in [0, 1], got {self.phi!r}")
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        return (self.guidance,)
+
+    def resized(self, height: int, width: int) -> Rescale:
+        return replace(self, guidance=resized(self.guidance, height, width))
+
+    @hookimpl
+    def noise_estimate(
+        self, request: Request
+    ) -> Generator[list[Request], list[Estimate], Estimate]:
+        guided, plain = yield [request.fill(self.guidance), request]
+        path = guided.schedule.at(guided.t)
+        v, goal = (V.target(e.x0, e.noise, *path) for e in (guided, plain))
+        spread, wanted = (part.flatten(1).std(1, correction=0) for part in (v, goal))
+        ratio = torch.where(spread > 0, wanted / spread, 1.0)[:, None, None, None]
+        return guided.replace(prediction=(self.phi * ratio + 1 - self.phi) * v, kind=V)

@@ -1,0 +1,1 @@
+"""Illusions: images that read differently through views, from afar, or part by part."""

@@ -1,0 +1,145 @@
+"""Visual anagrams: one image that reads differently through several views."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from composer import Estimate, Request, Sampler, Transform, get_transform, hookimpl
+from composer.arguments import choice, finite
+from composer.requests import total
+from composer.transforms import check_view
+from composer_plugins.illusions.reductions import (
+    REDUCTIONS,
+    Rows,
+    checked_intervals,
+    interpolate,
+    rectified,
+    weight_rows,
+)
+from composer_plugins.resizing import resized
+
+Reduction = Literal["mean", "weighted", "alternate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Anagram:
+    """Denoise several views of one image at once, each with its own condition.
+
+    With orthogonal views V_i and weights w_i that sum to one, the estimate at x is
+    sum_i w_i V_i^-1 f(V_i x, condition_i); the learned variance is the mean over the views.
+
+    Geng, Park & Owens 2024, "Visual Anagrams", arXiv 2311.17919.
+
+    Args:
+        views: {transform: condition}; transforms by name or as Transform objects. A condition may
+            be a plugin, such as a Hybrid seen in this view only. All None leaves the condition to
+            the call.
+        reduction: "mean" takes equal weights, "weighted" those given, "alternate" asks at each
+            step one view only, in turn.
+        weights: for "weighted": one a view, summing to one; or rows of such weights, spread evenly
+            over the noise level from noise to image and interpolated. A view of weight 0 is not
+            asked.
+        intervals: for each view the noise levels (low, high) within [0, 1], as CFG's interval, at
+            which it takes part; None for all views always.
+        rectification: 0 keeps the estimate as it is; 1 gives its noise the length that the views'
+            noises have, which a mean shrinks; between, that power of it.
+    """
+
+    views: Mapping[str | Transform, Any] | Mapping[str, Any] | Mapping[Transform, Any]
+    reduction: Reduction = "mean"
+    weights: Sequence[float] | Sequence[Sequence[float]] | None = None
+    intervals: Sequence[Sequence[float]] | None = None
+    rectification: float = 0.0
+
+    def __post_init__(self) -> None:
+        # Looking the views up refuses an unknown name here, not at the first step.
+        if not isinstance(self.views, Mapping) or not self.transforms:
+            raise TypeError(
+                "Anagram: views must be a dict such as {'identity': 6, 'rotate_180': 9}, "
+                f"got {self.views!r}"
+            )
+        choice(self.reduction, "Anagram: reduction", REDUCTIONS)
+        if not 0 <= finite(self.rectification, "Anagram: rectification") <= 1:
+            raise ValueError(
+                f"Anagram: rectification must be in [0, 1], got {self.rectification!r}"
+            )
+        if self.rectification and self.reduction == "alternate":
+            raise ValueError("Anagram: nothing is averaged by 'alternate', so nothing to rectify")
+        if (self.weights is None) == (self.reduction == "weighted"):
+            raise ValueError("Anagram: weights go with reduction='weighted', and only with it")
+        _ = self.rows  # looking at them refuses what is wrong with them
+        checked_intervals(self.intervals, len(self.views), "Anagram")
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        return tuple(self.views.values())
+
+    @cached_property
+    def transforms(self) -> tuple[Transform, ...]:
+        """The views, names looked up."""
+        return tuple(get_transform(v) for v in self.views)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The weights over the run, checked; equal ones if none are given."""
+        count = len(self.views)
+        weights = [1 / count] * count if self.weights is None else self.weights
+        return weight_rows(weights, count, "Anagram")
+
+    def resized(self, height: int, width: int) -> Anagram:
+        size = height, width
+        views = {resized(v, *size): resized(c, *size) for v, c in self.views.items()}
+        return replace(self, views=views)
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        for view in self.transforms:
+            check_view(view, sampler.backend.shape, "Anagram")
+        if any(hasattr(plugin, "start") for plugin in sampler.plugins):
+            return  # the plan is not known yet; noise_estimate looks too
+        for step, time in enumerate(sampler.times[:-1]):
+            self._require_a_view(sampler.backend.schedule.noise_level(time), step)
+
+    @hookimpl
+    def noise_estimate(
+        self, request: Request
+    ) -> Generator[list[Request], list[Estimate], Estimate]:
+        weights = self._require_a_view(request.noise_level, request.step)
+        asked = [
+            (view, condition, weight)
+            for view, condition, weight in zip(
+                self.transforms, self.conditions, weights, strict=True
+            )
+            if weight != 0
+        ]
+        answers = yield [request.seen_through(view).fill(cond) for view, cond, _ in asked]
+        seen = [a.seen_back(view) for a, (view, _, _) in zip(answers, asked, strict=True)]
+        weighed = [weight * e for e, (_, _, weight) in zip(seen, asked, strict=True)]
+        estimate = total(request, weighed)
+        if self.rectification == 0:
+            return estimate
+        shares = [weight for _, _, weight in asked]
+        return rectified(estimate, seen, shares, self.rectification)
+
+    def _require_a_view(self, noise_level: float, step: int) -> list[float]:
+        weights = self.weights_at(noise_level, step)
+        if not any(weights):
+            raise ValueError(
+                f"Anagram: at the noise level {noise_level:.3g} (step {step}) no view takes part, "
+                "or those that do have weights whose sum is not above 0; widen intervals, or "
+                "change weights"
+            )
+        return weights
+
+    def weights_at(self, noise_level: float, step: int) -> list[float]:
+        """The weight of each view at a noise level; all 0 if none takes part."""
+        count = len(self.views)
+        always = [(0.0, 1.0)] * count
+        ends = enumerate(self.intervals or always)
+        active = [i for i, (low, high) in ends if low <= noise_level <= high]
+        if not active:
+            return [0.0] * count
+        return REDUCTIONS[self.reduction](active, step, interpolate(self.rows, 1 - noise_level))

@@ -1,0 +1,85 @@
+"""One image whose components each follow their own condition."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from composer import Estimate, Request, Sampler, hookimpl
+from composer.arguments import sequence
+from composer.parts import check_parts
+from composer.requests import total
+from composer_plugins.illusions.decompositions import Decomposition, Part
+from composer_plugins.resizing import resized
+
+
+def decompose(
+    request: Request, parts: Sequence[Part], conditions: Sequence[Any]
+) -> Generator[list[Request], list[Estimate], Estimate]:
+    """sum_i P_i f(x, condition_i); lawful because the parts P_i sum to the identity."""
+    answers = yield [request.fill(condition) for condition in conditions]
+    filtered = [answer.filtered(part) for answer, part in zip(answers, parts, strict=True)]
+    return total(request, filtered)
+
+
+def parts_of(decomposition: Decomposition | Sequence[Part]) -> tuple[Part, ...]:
+    """The parts of a decomposition, or the functions given as such."""
+    if isinstance(decomposition, Decomposition) and not isinstance(decomposition, type):
+        return decomposition.parts
+    parts = sequence(decomposition, "a decomposition must have parts, or be functions; it")
+    if not all(callable(part) for part in parts):
+        raise TypeError(f"the parts of a decomposition must be functions, got {parts!r}")
+    return tuple(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """A condition for each part of a decomposition: regions, gray and colour, bands, your own.
+
+    The estimate is sum_i P_i f(x, condition_i).
+
+    Geng, Park & Owens 2024, "Factorized Diffusion", arXiv 2404.11615.
+
+    Args:
+        parts: a decomposition such as ``GrayColour()`` or ``Masks([mask, 1 - mask])``, or linear
+            maps (B, C, H, W) -> (B, C, H, W) whose sum is the identity; checked when the Sampler
+            is built.
+        conditions: one a part; a condition may be a plugin, such as an Anagram.
+    """
+
+    parts: Decomposition | Sequence[Part]
+    conditions: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        count = len(parts_of(self.parts))
+        conditions = sequence(self.conditions, "Components: conditions")
+        if not count or count != len(conditions):
+            raise ValueError(
+                f"Components: {count} parts and {len(conditions)} conditions; give one "
+                "condition a part"
+            )
+
+    def resized(self, height: int, width: int) -> Components:
+        conditions = [resized(condition, height, width) for condition in self.conditions]
+        return replace(self, parts=resized(self.parts, height, width), conditions=conditions)
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        shape = sampler.backend.shape
+        check_parts(parts_of(self.parts), shape, "Components")
+        probe = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+        for part, condition in zip(parts_of(self.parts), self.conditions, strict=True):
+            if not bool(part(probe).any()):
+                raise ValueError(
+                    f"Components: the part for {condition!r} is zero on images of {shape}; leave "
+                    "it out, or use a decomposition that has one (gray has no colour to add to)"
+                )
+
+    @hookimpl
+    def noise_estimate(
+        self, request: Request
+    ) -> Generator[list[Request], list[Estimate], Estimate]:
+        return (yield from decompose(request, parts_of(self.parts), self.conditions))

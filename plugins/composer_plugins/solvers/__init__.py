@@ -1,0 +1,1 @@
+"""Solvers around other solvers: the times that a run visits."""

@@ -1,0 +1,57 @@
+"""Steps that are long in noise and short near the image, for any solver."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from composer import Estimate, Request, State, hookimpl
+from composer.arguments import positive
+from composer.schedules import Schedule
+from composer.solvers import DDPM, Solver
+from composer_plugins.solvers.timesteps import require_falling, require_no_plan
+
+
+@dataclass(frozen=True, eq=False)
+class Spaced:
+    """A solver that visits the noise levels low + (high - low) (1 - k / n)^power, on any schedule.
+
+    The noise level is sigma / (alpha + sigma); high and low are those of the ends of training, 1
+    and 0 for a flow; after k = n - 1 comes the image. With power 1 the steps are even (a flow's own
+    times), with more they are long in noise and short near the image, as Karras et al. 2022
+    (arXiv 2206.00364, equation 5) space theirs. SDEdit's strength counts steps, so an image is then
+    noised to about strength^power only. On a discrete schedule times lie between whole ones.
+
+    Args:
+        solver: that takes the steps; DDPM unless given.
+        power: above 0.
+    """
+
+    plans_times: ClassVar[bool] = True
+    solver: Solver = field(default_factory=DDPM)
+    power: float = 3.0
+
+    def __post_init__(self) -> None:
+        require_no_plan(self.solver, "Spaced")
+        positive(self.power, "Spaced: power")
+
+    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
+        ends = schedule.training_times(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        low, high = sorted(schedule.noise_level(t) for t in ends.tolist())
+        places = [(1 - k / num_steps) ** self.power for k in range(num_steps)]
+        levels = [low + (high - low) * place for place in places]
+        times = [schedule.time_at(level) for level in (*levels, 0.0)]
+        require_falling(
+            times, schedule, f"Spaced: bring power={self.power:g} nearer to 1, or take fewer steps"
+        )
+        return times
+
+    @hookimpl
+    def step(
+        self, state: State, estimate: Estimate
+    ) -> Tensor | Generator[list[Request], list[Estimate], Tensor]:
+        return self.solver.step(state, estimate)

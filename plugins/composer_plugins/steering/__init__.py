@@ -1,0 +1,1 @@
+"""Steering: several images a seed, scored on the way, and walks at one noise level."""

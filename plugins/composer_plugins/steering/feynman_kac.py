@@ -1,0 +1,119 @@
+"""Feynman-Kac steering: several candidates a seed, resampled by how their scores grow."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from composer import Sampler, State, hookimpl
+from composer.arguments import finite, integer
+from composer_plugins.steering.candidates import (
+    Score,
+    check_followers,
+    follow_several,
+    require_score,
+    scored,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FeynmanKac:
+    """Lean towards the model's density times exp(strength * score), by K candidates a seed.
+
+    After each step candidate k's weight grows by the factor exp(strength * (r - r')), r being the
+    score of the x_0 that its last estimate implies and r' the score before, so that the weights'
+    product is exp(strength * score(x)) at the end, whatever the scores in between were. When the
+    effective number of candidates, (sum w)^2 / sum w^2, falls below half of K, they are resampled
+    (systematically) and their weights begin anew; the image returned is drawn by the last weights.
+    Image k is a function of seeds[k] alone. The tilted density is what K -> infinity samples; few
+    candidates reach only part of a strong tilt (where it moves a Gaussian by .75 standard
+    deviations, four make about two thirds of the way). The more noise the solver renews, the
+    sooner copies of one candidate part: use DDPM(), with Euler they stay equal.
+
+    Singhal et al. 2025, "A General Framework for Inference-time Scaling and Steering of Diffusion
+    Models", arXiv 2501.06848, with the difference potential; Wu et al. 2023, "Practical and
+    Asymptotically Exact Conditional Sampling in Diffusion Models", arXiv 2306.17775.
+
+    Args:
+        score: (B, C, H, W) in [-1, 1] -> (B,), images scored alone.
+        strength: of the tilt; 0 is the model itself.
+        particles: K, candidates a seed.
+    """
+
+    follows_several: ClassVar[bool] = True
+    score: Score
+    strength: float = 1.0
+    particles: int = 4
+
+    def __post_init__(self) -> None:
+        require_score(self.score, "FeynmanKac")
+        finite(self.strength, "FeynmanKac: strength")
+        integer(self.particles, "FeynmanKac: particles", least=1)
+
+    @hookimpl
+    def check(self, sampler: Sampler) -> None:
+        check_followers(self, self.score, sampler)
+
+    @hookimpl(wrapper=True)  # around all others, which then lay things out for each candidate
+    def start(self, state: State) -> Generator[None, None, None]:
+        follow_several(state, self.particles)
+        state.memory[self] = torch.zeros(2, len(state.seeds), self.particles, dtype=torch.float64)
+        yield
+
+    @hookimpl(trylast=True)  # on the image that other plugins leave
+    def post_step(self, state: State) -> None:
+        if state.estimate is None or state.finished:
+            return
+        scores, weights = self._weighed(state, state.estimate.x0)
+        low = _effective(weights) < self.particles / 2
+        chosen = torch.arange(self.particles).repeat(len(weights), 1)
+        for seed in low.nonzero().flatten().tolist():
+            chosen[seed] = _draw(weights[seed], _uniform(state, seed), self.particles)
+        if bool(low.any()):
+            state.copy(_flat(chosen, self.particles))
+        weights = weights.masked_fill(low[:, None], 0.0)
+        state.memory[self] = torch.stack([scores.gather(1, chosen), weights])
+
+    @hookimpl(trylast=True)  # of a run that is stopped early too
+    def finish(self, state: State) -> None:
+        _, weights = self._weighed(state, state.x)
+        drawn = [_draw(w, _uniform(state, seed), 1) for seed, w in enumerate(weights)]
+        state.select(_flat(torch.stack(drawn), self.particles))
+
+    def _weighed(self, state: State, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of ``x0`` and the log weights that they make, (seeds, particles) each."""
+        last, weights = state.memory[self]
+        scores = scored(self.score, x0, "FeynmanKac").double().cpu().reshape(last.shape)
+        weights = weights + self.strength * (scores - last)
+        if not bool(torch.isfinite(weights).all()):
+            raise ValueError(
+                f"FeynmanKac: the weights overflow at strength={self.strength:g}; lower it"
+            )
+        return scores, weights
+
+
+def _effective(log_weights: Tensor) -> Tensor:
+    """(sum w)^2 / sum w^2 along the last dimension."""
+    return torch.exp(2 * log_weights.logsumexp(-1) - (2 * log_weights).logsumexp(-1))
+
+
+def _draw(log_weights: Tensor, place: float, count: int) -> Tensor:
+    """Systematic resampling: ``count`` indices, the k-th at quantile (k + place) / count."""
+    cumulative = log_weights.softmax(0).cumsum(0)
+    quantiles = (torch.arange(count, dtype=torch.float64) + place) / count
+    return torch.searchsorted(cumulative, quantiles, right=True).clamp(max=len(log_weights) - 1)
+
+
+def _uniform(state: State, seed: int) -> float:
+    """A number in [0, 1) from the generator of a seed's first candidate."""
+    generator = state.generators[state.origin.index(seed)]
+    return float(torch.rand((), generator=generator, dtype=torch.float64))
+
+
+def _flat(chosen: Tensor, count: int) -> Tensor:
+    """Indices within each seed's candidates -> rows of the batch."""
+    return (chosen + count * torch.arange(len(chosen))[:, None]).flatten()
