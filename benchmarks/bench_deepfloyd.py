@@ -27,7 +27,7 @@ from composer_plugins.backends.deepfloyd import DeepFloydBackend, Embeddings
 from composer_plugins.guidance.thresholding import DynamicThreshold
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import tiny_if  # noqa: E402  # the networks of the tests
+import tiny_if  # the networks of the tests
 
 LOW, HIGH = "a lithograph of a skull", "a lithograph of waterfalls"
 PROMPTS = ("", LOW, HIGH)
