@@ -155,7 +155,9 @@ def load_model(name: str, dtype: str = "float32", weak: str | None = None) -> Mo
     if weak is not None:
         return with_weaker(load_model(name, dtype), load_model(weak, dtype))
     if name in SHIPPED:
-        with as_file(files(__package__) / "weights" / SHIPPED[name]) as folder:
+        with as_file(
+            files("composer_plugins.backends.mnist") / "weights" / SHIPPED[name]
+        ) as folder:
             return Model(name, load_backend(name, dtype=dtype), _hash(folder), dtype)
     if ("backend", name) in installed().offers:
         other = load_backend(name)

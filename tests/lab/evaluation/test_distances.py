@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
+from composer_lab.evaluation import distances
 from composer_lab.evaluation.distances import Moments, frechet_distance, manifolds, moments, radii
-from composer_plugins import distances
 
 
 def normal(*shape, seed=0):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from composer_lab.cli import evaluate_inpainting
 from composer_lab.cli.evaluate import evaluate
 from composer_lab.evaluation.inpainting import METHODS, inpainted, lower_half
-from composer_plugins import inpainting_command
 from composer_plugins.backends.mnist import sample_digits
 
 
@@ -62,8 +62,8 @@ def test_the_command_prints_and_keeps_a_table(tmp_path, monkeypatch):
     assert all(row["known_error"] == 0 and row["rows"] == 2 for row in rows)
     out.write_text(json.dumps(rows[:3]))  # stopped before the last line
     made = []
-    whole = inpainting_command.inpainted
-    monkeypatch.setattr(inpainting_command, "inpainted", lambda *a: made.append(a[4]) or whole(*a))
+    whole = evaluate_inpainting.inpainted
+    monkeypatch.setattr(evaluate_inpainting, "inpainted", lambda *a: made.append(a[4]) or whole(*a))
     assert CliRunner().invoke(evaluate, [*options, "--json", str(out)]).output == done.output
     assert made == ["ddnm"]
     assert json.loads(out.read_text()) == rows

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 
 from composer import UNCONDITIONAL, Sampler
 from composer.testing import IdentityBackend
+from composer_lab.cli import evaluate_samples
 from composer_lab.cli.evaluate import evaluate
+from composer_lab.evaluation import quality as quality_module
 from composer_lab.evaluation.distances import frechet_distance, moments
 from composer_lab.evaluation.quality import (
     FLOOR_COUNTS,
@@ -33,9 +35,7 @@ from composer_lab.evaluation.samples import (
     sampled,
 )
 from composer_lab.training.mnist import save_model
-from composer_plugins import samples_command
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
-from composer_plugins.backends.mnist import quality as quality_module
 from composer_plugins.backends.mnist import samples as samples_module
 from composer_plugins.backends.mnist.judge import Judge, judge_hash, load_judge
 
@@ -144,7 +144,7 @@ def test_every_setting_of_the_table_can_be_sampled(name):
 def test_only_autoguidance_asks_for_the_weaker_model():
     """Other lines are the same lines, whether one is named or not."""
     settings = [Setting("euler", 2, 2.0, guidance) for guidance in ("cfg", "autoguidance")]
-    (with_both, cfg), (with_weak, autoguidance) = samples_command.lines_of(
+    (with_both, cfg), (with_weak, autoguidance) = evaluate_samples.lines_of(
         "mnist", "float32", "mnist-ddpm", settings
     )
     assert [cfg, autoguidance] == settings
@@ -221,7 +221,7 @@ def test_the_shipped_reference_is_that_of_the_data():
 @pytest.fixture
 def command(model, digits, monkeypatch):
     """The command over the identity, with or without test digits."""
-    monkeypatch.setattr(samples_command, "load_model", lambda name, dtype: model)
+    monkeypatch.setattr(evaluate_samples, "load_model", lambda name, dtype: model)
     monkeypatch.delenv("COMPOSER_MNIST", raising=False)
 
     def run(*options):

@@ -10,13 +10,13 @@ from torch import nn
 import composer
 from composer.images import to_pil
 from composer.predictions import SAMPLE
+from composer_lab.training import denoiser as ours
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import FixedImages
 from composer_lab.training.denoiser import FixedNoise, draw_sweep, load_denoiser, sweep
 from composer_lab.training.mnist import save_model
 from composer_lab.training.trainer import Objective, Trainer
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
-from composer_plugins.backends.mnist import denoiser as ours
 
 
 def fitted(network, images, noise, folder, steps=400, batch=64, **settings):

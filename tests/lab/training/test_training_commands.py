@@ -10,12 +10,12 @@ from test_training import digits
 
 import composer
 from composer.cli import main
+from composer_lab.training import mnist as mnist_train
+from composer_lab.training import snapshots
 from composer_lab.training.denoiser import load_denoiser
 from composer_lab.training.presets import PRESETS
 from composer_plugins import Autoguidance
 from composer_plugins.backends.mnist import data as mnist_data
-from composer_plugins.backends.mnist import snapshots
-from composer_plugins.backends.mnist import train as mnist_train
 from composer_plugins.backends.with_weak import WithWeak
 
 WRITTEN = {"checkpoint.pt", "log.json", "loss.png", "samples.png", "model"}

@@ -13,6 +13,7 @@ from tiny_nouns import TINY
 import composer
 from composer import UNCONDITIONAL, Sampler
 from composer.cli import main
+from composer_lab.training import nouns as nouns_train
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.nouns import (
     HEADS,
@@ -30,7 +31,6 @@ from composer_plugins.backends.nouns import (
     load_traits,
     random_nouns,
 )
-from composer_plugins.backends.nouns import train as nouns_train
 from composer_plugins.backends.nouns.data import BACKGROUNDS, COUNTS
 
 

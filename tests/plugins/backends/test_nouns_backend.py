@@ -10,10 +10,11 @@ from tiny_nouns import TINY
 import composer
 from composer import UNCONDITIONAL, Request, Sampler, UnknownNameError
 from composer.solvers import DPMSolverPP
+from composer_lab.training import nouns as train
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.nouns import HEADS, noise_scheduler, save_pipeline
 from composer_plugins import CFG, Anagram, Hybrid
-from composer_plugins.backends.nouns import head_names, train
+from composer_plugins.backends.nouns import head_names
 
 SHRIMP, SHARK = "shrimp-tempura", "shark"
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}

@@ -12,7 +12,8 @@ from composer.predictions import SAMPLE
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP
 from composer.testing import CheckFailed, check_stack
-from composer_plugins import CFG, Anagram, DynamicThreshold, thresholding
+from composer_plugins import CFG, Anagram, DynamicThreshold
+from composer_plugins.guidance import thresholding
 from composer_plugins.guidance.thresholding import dynamic_threshold
 
 

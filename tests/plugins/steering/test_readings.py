@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from composer import get_transform
+from composer_lab.cli import evaluate_anagrams
 from composer_lab.cli.evaluate import evaluate
 from composer_lab.evaluation.anagrams import PAIRS, Anagrams
-from composer_plugins import anagrams_command
 from composer_plugins.backends.mnist import ReadsAs, sample_digits
 from composer_plugins.backends.mnist.judge import load_chooser, load_judge
 from composer_plugins.steering.readings import (
@@ -128,7 +128,7 @@ def test_best_of_takes_the_chosen_of_each_group():
 @pytest.fixture
 def table(tmp_path, monkeypatch):
     """The command over two pairs, of two seeds each."""
-    monkeypatch.setattr(anagrams_command, "PAIRS", PAIRS[:2])
+    monkeypatch.setattr(evaluate_anagrams, "PAIRS", PAIRS[:2])
     options = ["anagrams", "--transform", "flip", "--seeds", 2, "--best-of", 2]
 
     def run(*more):
@@ -149,8 +149,8 @@ def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch)
     assert "mean of unequal 1" in done.output
     # One that was stopped goes on, and ends as if it had not been.
     file.write_text(json.dumps(rows[:1]))
-    made, whole = [], anagrams_command.judged
-    monkeypatch.setattr(anagrams_command, "judged", lambda *a: made.append(a[2]) or whole(*a))
+    made, whole = [], evaluate_anagrams.judged
+    monkeypatch.setattr(evaluate_anagrams, "judged", lambda *a: made.append(a[2]) or whole(*a))
     assert table("--json", file).output == done.output
     assert made == [{"identity": 0, "flip": 1}]
     assert json.loads(file.read_text()) == rows
@@ -175,7 +175,7 @@ def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch)
     ],
 )
 def test_what_cannot_be_measured_is_a_sentence(table, monkeypatch, bad, words):
-    monkeypatch.setattr(anagrams_command, "judged", None)  # said before anything is sampled
+    monkeypatch.setattr(evaluate_anagrams, "judged", None)  # said before anything is sampled
     done = table(*bad)
     assert done.exit_code == 1
     assert words in done.output
