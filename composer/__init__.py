@@ -3,8 +3,9 @@
 from composer.backends import Backend, Output
 from composer.errors import NonFiniteError, UnknownNameError
 from composer.hooks import hookimpl
+from composer.offers import Register
 from composer.recipes import call_of
-from composer.registry import Register, Registry, get_transform, installed, load_backend
+from composer.registry import Registry, get_transform, installed, load_backend
 from composer.requests import UNCONDITIONAL, Estimate, Request
 from composer.result import Result, Stats
 from composer.sampler import Sampler

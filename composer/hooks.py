@@ -12,7 +12,7 @@ from composer.requests import Estimate, Request
 from composer.state import State
 
 if TYPE_CHECKING:
-    from composer.registry import Register
+    from composer.offers import Register
     from composer.sampler import Sampler
 
 PROJECT = "composer"

@@ -11,7 +11,8 @@ import click
 from composer.commands.plugins import distribution_of
 from composer.commands.table import echo_json, echo_table
 from composer.errors import UnknownNameError
-from composer.registry import Offer, Registry, installed, required
+from composer.offers import Offer
+from composer.registry import Registry, installed, required
 from composer.stack import hooked
 from composer.testing import Check, decomposition_checks, stack_checks, transform_checks
 

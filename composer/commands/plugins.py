@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from composer.commands.table import echo_json, echo_table
-from composer.registry import Offer, Registry, installed
+from composer.offers import Offer
+from composer.registry import Registry, installed
 from composer.stack import HOOKS
 
 CORE = "diffusion-composer"
