@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from composer.backends import Backend
-from composer.solvers.base import Solver
+from composer.protocols import Backend, Solver
 from composer.transforms import Transform
 
 Example = Callable[[], object]

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import pluggy
-
 from composer import hooks, solvers
-from composer.backends import Backend
 from composer.errors import UnknownNameError
+from composer.markers import PROJECT
 from composer.offers import Offer, Register
+from composer.protocols import Backend
 from composer.transforms import Composed, Inverse, Transform
 
 OWN = "diffusion-composer"
@@ -81,7 +80,7 @@ def installed() -> Registry:
     allowed = os.environ.get(ALLOWED)
     names = None if allowed is None else {name.strip() for name in allowed.split(",")}
     # Our own first: no package may take the name of what came with the library.
-    entries = entry_points(group=hooks.PROJECT)
+    entries = entry_points(group=PROJECT)
     for entry in sorted(entries, key=lambda e: (_distribution(e) != OWN, e.name)):
         if names is None or entry.name in names:
             registry = _loaded(registry, entry)
@@ -172,8 +171,7 @@ def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
     error = None
     try:
         register = Register(distribution)
-        manager = pluggy.PluginManager(hooks.PROJECT)
-        manager.add_hookspecs(hooks)
+        manager = hooks.manager()
         manager.register(entry.load(), name=entry.name)
         manager.check_pending()
         manager.hook.register_plugins(register=register)
