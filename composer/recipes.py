@@ -15,7 +15,7 @@ import json
 import numbers
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import diffusers
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -25,11 +25,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from composer.images import MAX_PIXELS
+from composer.protocols import Stack
 from composer.registry import Registry, installed, load_from
 from composer.requests import UNCONDITIONAL
-
-if TYPE_CHECKING:
-    from composer.sampler import Sampler
 
 # What reading something else than a recipe may raise.
 _MALFORMED = (
@@ -40,17 +38,19 @@ _MALFORMED = (
 KINDS = ("plugin", "transform", "decomposition", "score", "solver")
 
 
-def describe(sampler: Sampler, condition: Any, seeds: tuple[int, ...]) -> dict[str, Any]:
+def describe(
+    stack: Stack, max_rows: int | None, condition: Any, seeds: tuple[int, ...]
+) -> dict[str, Any]:
     """The recipe of one call."""
     registry = installed()
-    unregistered = {"unregistered": type(sampler.backend).__qualname__}
+    unregistered = {"unregistered": type(stack.backend).__qualname__}
     return {
         "composer": _version(),
-        "backend": getattr(sampler.backend, "loaded_as", unregistered),
-        "plugins": [encode(plugin, registry) for plugin in sampler.plugins],
-        "solver": encode(sampler.solver, registry),
-        "num_inference_steps": sampler.num_inference_steps,
-        "max_rows": sampler.max_rows,
+        "backend": getattr(stack.backend, "loaded_as", unregistered),
+        "plugins": [encode(plugin, registry) for plugin in stack.plugins],
+        "solver": encode(stack.solver, registry),
+        "num_inference_steps": stack.num_inference_steps,
+        "max_rows": max_rows,
         "call": {"condition": encode(condition, registry), "seeds": list(seeds)},
     }
 

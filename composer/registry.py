@@ -15,15 +15,13 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import pluggy
-from torch import Tensor
-
 from composer import hooks, solvers
-from composer.backends import Backend
 from composer.errors import UnknownNameError
+from composer.markers import PROJECT
+from composer.offers import Offer, Register
+from composer.protocols import Backend
 from composer.transforms import Composed, Inverse, Transform
 
-Example = Callable[[], object]
 OWN = "diffusion-composer"
 ALLOWED = "COMPOSER_PLUGINS"
 """Environment variable: comma-separated names of the entry points to load; unset loads all."""
@@ -37,83 +35,6 @@ class Package:
     distribution: str
     version: str
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class Offer:
-    """One registered name."""
-
-    kind: str
-    name: str
-    factory: Callable[..., Any]
-    package: str
-    example: Example | None = None
-
-    @property
-    def description(self) -> str:
-        """The first line of the factory's docstring."""
-        return (inspect.getdoc(self.factory) or "").split("\n")[0]
-
-
-class Register:
-    """What ``register_plugins`` is handed: one method a kind of thing.
-
-    ``example`` makes one for ``composer check`` to examine, where the factory needs arguments:
-    ``register.plugin("guidance", Guidance, example=lambda: Guidance(3.0))``.
-    """
-
-    def __init__(self, package: str) -> None:
-        self.package = package
-        self.offers: list[Offer] = []
-
-    def plugin(
-        self, name: str, factory: Callable[..., object], *, example: Example | None = None
-    ) -> None:
-        """Offer a plugin class; its dataclass fields are its options in recipes."""
-        self._offer("plugin", name, factory, example)
-
-    def transform(
-        self, name: str, factory: Callable[..., Transform], *, example: Example | None = None
-    ) -> None:
-        """Offer a Transform class; its name alone suffices where all parameters have defaults."""
-        self._offer("transform", name, factory, example)
-
-    def decomposition(
-        self, name: str, factory: Callable[..., object], *, example: Example | None = None
-    ) -> None:
-        """Offer a class whose ``parts`` are linear maps of images that sum to the identity."""
-        self._offer("decomposition", name, factory, example)
-
-    def score(self, name: str, factory: Callable[..., Callable[[Tensor], Tensor]]) -> None:
-        """Offer a class of functions (B, C, H, W) -> (B,), higher is better."""
-        self._offer("score", name, factory)
-
-    def solver(self, name: str, factory: Callable[..., solvers.Solver]) -> None:
-        """Offer a solver class."""
-        self._offer("solver", name, factory)
-
-    def backend(self, name: str, factory: Callable[..., Backend]) -> None:
-        """Offer a function that loads a backend; its parameters are ``load_backend``'s options."""
-        self._offer("backend", name, factory)
-
-    def _offer(
-        self, kind: str, name: str, factory: Callable[..., Any], example: Example | None = None
-    ) -> None:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"{self.package} offers a {kind} by the name {name!r}; give a word")
-        if not callable(factory):
-            raise TypeError(
-                f"{self.package} offers the {kind} {name!r} as {factory!r:.80}; give the class, or "
-                "a function that makes one"
-            )
-        if example is not None and (not callable(example) or isinstance(example, type)):
-            raise TypeError(
-                f"{self.package} offers the {kind} {name!r} with the example {example!r}; give a "
-                "function without arguments that makes one"
-            )
-        if any((o.kind, o.name) == (kind, name) for o in self.offers):
-            raise ValueError(f"{self.package} offers the {kind} {name!r} twice")
-        self.offers.append(Offer(kind, name, factory, self.package, example))
 
 
 @dataclass(frozen=True)
@@ -159,7 +80,7 @@ def installed() -> Registry:
     allowed = os.environ.get(ALLOWED)
     names = None if allowed is None else {name.strip() for name in allowed.split(",")}
     # Our own first: no package may take the name of what came with the library.
-    entries = entry_points(group=hooks.PROJECT)
+    entries = entry_points(group=PROJECT)
     for entry in sorted(entries, key=lambda e: (_distribution(e) != OWN, e.name)):
         if names is None or entry.name in names:
             registry = _loaded(registry, entry)
@@ -250,8 +171,7 @@ def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
     error = None
     try:
         register = Register(distribution)
-        manager = pluggy.PluginManager(hooks.PROJECT)
-        manager.add_hookspecs(hooks)
+        manager = hooks.manager()
         manager.register(entry.load(), name=entry.name)
         manager.check_pending()
         manager.hook.register_plugins(register=register)

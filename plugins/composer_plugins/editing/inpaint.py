@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 from torch import Tensor
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import choice, integer
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
 from composer_plugins.editing.known import KnownRegion
@@ -18,7 +18,7 @@ Mode = Literal["clean", "renoise", "repaint"]
 
 
 @dataclass(frozen=True, eq=False)
-class Inpaint:
+class Inpaint(Plugin):
     """After each step replace the known region: x <- mask * x + (1 - mask) * known(t).
 
     known(t) is the image as it is ("clean", as diffusers' IFInpaintingPipeline does), or noised
@@ -36,6 +36,8 @@ class Inpaint:
         resamples: how often RePaint walks each stretch of the plan, jumps included; at least 1.
     """
 
+    needs_pixels = True
+
     image: ImageLike
     mask: ImageLike
     mode: Mode = "renoise"
@@ -49,7 +51,11 @@ class Inpaint:
         integer(self.jump_length, "Inpaint: jump_length", least=1)
         integer(self.resamples, "Inpaint: resamples", least=1)
 
-    def resized(self, height: int, width: int) -> Inpaint:
+    @property
+    def unique(self) -> str:
+        return "plan jumps" if self.mode == "repaint" else ""
+
+    def resized(self, height: int, width: int) -> Self:
         return replace(
             self,
             image=resized_image(self.image, height, width, "Inpaint: image"),
@@ -57,16 +63,10 @@ class Inpaint:
         )
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        shape = sampler.backend.shape
+    def check(self, stack: Stack) -> None:
+        shape = stack.backend.shape
         require_shape(to_tensor(self.image), shape, "Inpaint")
         require_mask(to_mask(self.mask), shape, "Inpaint")
-        jumping = [p for p in sampler.plugins if isinstance(p, Inpaint) and p.mode == "repaint"]
-        if len(jumping) > 1:
-            raise ValueError(
-                "two Inpaint with mode='repaint' in one stack: each plans its own jumps; "
-                "use 'renoise' for one of them"
-            )
 
     @hookimpl
     def start(self, state: State) -> None:

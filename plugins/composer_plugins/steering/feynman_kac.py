@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
 from composer_plugins.steering.candidates import (
     Score,
@@ -21,7 +20,7 @@ from composer_plugins.steering.candidates import (
 
 
 @dataclass(frozen=True, eq=False)
-class FeynmanKac:
+class FeynmanKac(Plugin):
     """Lean towards the model's density times exp(strength * score), by K candidates a seed.
 
     After each step candidate k's weight grows by the factor exp(strength * (r - r')), r being the
@@ -44,7 +43,9 @@ class FeynmanKac:
         particles: K, candidates a seed.
     """
 
-    follows_several: ClassVar[bool] = True
+    follows_several = True
+    needs_pixels = True
+    unique = "follow several images a seed"
     score: Score
     strength: float = 1.0
     particles: int = 4
@@ -55,8 +56,8 @@ class FeynmanKac:
         integer(self.particles, "FeynmanKac: particles", least=1)
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        check_followers(self, self.score, sampler)
+    def check(self, stack: Stack) -> None:
+        check_followers(self, self.score, stack)
 
     @hookimpl(wrapper=True)  # around all others, which then lay things out for each candidate
     def start(self, state: State) -> Generator[None, None, None]:
