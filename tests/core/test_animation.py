@@ -165,7 +165,7 @@ BAD = [
     (
         {"path": "a" * 300 + ".gif"},
         OSError,
-        "could not be written .File name too long.*; make room, or",
+        "could not be written .File name too long",
     ),
     ({"fps": 0}, ValueError, "fps must be a positive number"),
     ({"fps": float("nan")}, ValueError, "fps must be finite"),
