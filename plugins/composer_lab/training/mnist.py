@@ -17,10 +17,11 @@ from composer.writing import write_atomically
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import FixedImages
 from composer_lab.training.denoiser import DESCRIPTION, FixedNoise
+from composer_lab.training.objective import Objective
 from composer_lab.training.output import plot_loss, write_network
 from composer_lab.training.preconditioned import Preconditioned
 from composer_lab.training.snapshots import draw_denoised, draw_samples
-from composer_lab.training.trainer import MODEL, Objective, Trainer, Writer
+from composer_lab.training.trainer import MODEL, Trainer, Writer
 from composer_plugins.backends.mnist.backend import SCHEDULES, read_unet
 from composer_plugins.backends.mnist.unet import CONDITIONINGS, MnistUNet
 

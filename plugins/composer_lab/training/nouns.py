@@ -16,8 +16,9 @@ from composer.schedules import DiscreteSchedule
 from composer.writing import write_folder
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import DataSource, FixedImages
+from composer_lab.training.objective import Objective
 from composer_lab.training.output import forget_origin, plot_loss
-from composer_lab.training.trainer import MODEL, Objective, Trainer
+from composer_lab.training.trainer import MODEL, Trainer
 from composer_lab.training.weights import half_weights
 from composer_plugins.backends.diffusers_unet.loading import LABELS
 from composer_plugins.backends.diffusers_unet.unet import read_unet, require_unet
