@@ -16,6 +16,7 @@ from composer.testing import IdentityBackend
 from composer_lab.cli import evaluate_samples
 from composer_lab.cli.evaluate import evaluate
 from composer_lab.evaluation import quality as quality_module
+from composer_lab.evaluation import samples as samples_module
 from composer_lab.evaluation.distances import frechet_distance, moments
 from composer_lab.evaluation.quality import (
     FLOOR_COUNTS,
@@ -36,7 +37,6 @@ from composer_lab.evaluation.samples import (
 )
 from composer_lab.training.mnist import save_model
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
-from composer_plugins.backends.mnist import samples as samples_module
 from composer_plugins.backends.mnist.judge import Judge, judge_hash, load_judge
 
 SETTING = Setting("euler", 2)
