@@ -40,3 +40,12 @@ MAX_WHOLE = 2**63
 MAX_SETTING = 100_000
 """Of a recipe: numbers in the settings of a scheduler, such as its training times, and their
 count."""
+
+
+def require_plan(times: int, what: str) -> None:
+    """Check the number of times that a run will visit, before the list of them is made."""
+    if times > MAX_PLAN:
+        raise ValueError(
+            f"{what} make a plan of {times} times, and a run visits at most {MAX_PLAN}. Take fewer "
+            "of them, or fewer steps."
+        )

@@ -171,6 +171,8 @@ class Sampler:
                 stack that cannot work.
             UnknownNameError, LookupError: it names what is not registered.
         """
+        if backend is not None:
+            stack.checked_backend(backend)
         errors = ValueError, TypeError, LookupError
         with recipes.documented("the recipe makes no sampler", *errors):
             arguments = recipes.arguments_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import struct
 from typing import Any
 
@@ -16,24 +17,23 @@ _KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
 _MAX_CHUNKS = 10_000
 
 
-def size_of(text: str) -> tuple[int, int]:
-    """(width, height) of a PNG, of which only the head is read.
-
-    Raises:
-        ValueError: it is no PNG.
-    """
-    head = _bytes(text[:32])
-    if len(head) < _HEAD or not head.startswith(_SIGNATURE) or head[12:16] != b"IHDR":
-        raise ValueError("Recipe: a picture must be a PNG in base64, got something else.")
-    width, height = struct.unpack(">II", head[16:24])
-    return width, height
+def pixels_of(text: str) -> int:
+    """The pixels of a PNG, of which only the head is read; 0 of what is none."""
+    try:
+        head = base64.b64decode(text[:32])
+    except ValueError:  # no base64
+        return 0
+    return math.prod(struct.unpack(">II", head[16:24])) if _is_png(head) else 0
 
 
 def read_picture(text: Any) -> Any:
-    """The PIL image of a PNG in base64; its size has been checked."""
+    """The PIL image of a PNG in base64; its pixels have been counted."""
     from PIL import PngImagePlugin  # noqa: PLC0415  # few recipes hold pictures
 
-    picture = PngImagePlugin.PngImageFile(io.BytesIO(_without_extras(_bytes(text))))
+    content = _bytes(text)
+    if not _is_png(content):
+        raise ValueError("Recipe: a picture must be a PNG in base64, got something else.")
+    picture = PngImagePlugin.PngImageFile(io.BytesIO(_without_extras(content)))
     picture.load()
     return picture
 
@@ -44,6 +44,10 @@ def read_tensor(text: Any) -> Tensor:
 
     tensor: Tensor = load(_bytes(text))[""]
     return tensor
+
+
+def _is_png(content: bytes) -> bool:
+    return len(content) >= _HEAD and content.startswith(_SIGNATURE) and content[12:16] == b"IHDR"
 
 
 def _bytes(text: Any) -> bytes:

@@ -10,8 +10,9 @@ from typing import Any
 
 from composer.arguments import FromRecipe, checked_seeds
 from composer.errors import UnknownNameError, said, shortened, shown
+from composer.limits import MAX_SEEDS
 from composer.offers import Offer, check_options
-from composer.recipes.bounds import check_bounds, check_pictures
+from composer.recipes.bounds import check_pixels, size_of
 from composer.recipes.pictures import read_picture, read_tensor
 from composer.recipes.schedulers import scheduler_of
 from composer.recipes.writing import KINDS, current_version
@@ -43,12 +44,12 @@ def arguments_of(
         raise ValueError(
             f"Recipe: it must be a dict with the keys {sorted(needed)}. Use result.recipe."
         )
-    check_bounds(recipe)
+    size = size_of(recipe)
     _warn_of_version(recipe.get("composer"))
     names = registry or installed()
     if backend is None:
         backend = _backend(recipe["backend"], names, trust)
-    check_pictures(recipe, tuple(getattr(backend, "shape", (1, 1))))
+    check_pixels(size, backend.shape)
     by_name, by_place, instead = _given(plugins)
     reader = Reader(names, by_name)
     chosen = reader.plugins(recipe["plugins"], by_place) if instead is None else tuple(instead)
@@ -72,12 +73,14 @@ def call_of(recipe: Any, registry: Registry | None = None) -> dict[str, Any]:
     call = recipe.get("call") if isinstance(recipe, Mapping) else None
     if not isinstance(call, Mapping) or call.keys() != {"condition", "seeds"}:
         raise ValueError("Recipe: it has no call with condition and seeds. Use result.recipe.")
-    check_bounds(call)
-    check_pictures(call, (1, 1))
-    if not isinstance(call["seeds"], list | tuple):
-        raise ValueError(f"Recipe: seeds must be a list, got {shown(call['seeds'])}.")
+    seeds = call["seeds"]
+    if not isinstance(seeds, list | tuple) or len(seeds) > MAX_SEEDS:
+        raise ValueError(
+            f"Recipe: seeds must be a list of at most {MAX_SEEDS}, got {shown(seeds)}."
+        )
+    check_pixels(size_of(call), (1, 1))
     condition = Reader(registry or installed()).read(call["condition"])
-    return {"condition": condition, "seeds": list(checked_seeds(call["seeds"]))}
+    return {"condition": condition, "seeds": list(checked_seeds(seeds))}
 
 
 def decode(value: Any, registry: Registry) -> Any:
