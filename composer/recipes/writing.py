@@ -122,10 +122,18 @@ def _held(value: object) -> Held | None:
     if isinstance(value, Tensor):
         return Held("tensor", value.detach().clone(memory_format=torch.contiguous_format))
     if _is(value, "PIL.Image", "Image"):
-        return Held("image", value.copy())  # type: ignore[attr-defined]
+        return Held("image", _copied(value))
     if _is(value, "numpy", "ndarray"):
         return Held("array", torch.from_numpy(value.copy()))  # type: ignore[attr-defined]
     return None
+
+
+def _copied(picture: Any) -> Any:
+    """A copy of a PIL image that also says what is up."""
+    copied = picture.copy()
+    if exif := picture.getexif():
+        copied.info["exif"] = exif.tobytes()
+    return copied
 
 
 def _is(value: object, module: str, name: str) -> bool:
