@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from composer.backends import Backend
 from composer.errors import nearest, shown
-from composer.solvers.base import Solver
+from composer.protocols import Backend, Solver
 from composer.transforms import Transform
 
 Example = Callable[[], object]

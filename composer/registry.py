@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import pluggy
-
 from composer import hooks, solvers
-from composer.backends import Backend
 from composer.errors import UnknownNameError
+from composer.markers import PROJECT
 from composer.offers import Offer, Register, check_options, required
+from composer.protocols import Backend
 from composer.transforms import Composed, Inverse, Transform
 
 OWN = "diffusion-composer"
@@ -79,7 +78,7 @@ def installed() -> Registry:
     allowed = os.environ.get(ALLOWED)
     names = None if allowed is None else {name.strip() for name in allowed.split(",")}
     # Our own first: no package may take the name of what came with the library.
-    entries = entry_points(group=hooks.PROJECT)
+    entries = entry_points(group=PROJECT)
     for entry in sorted(entries, key=lambda e: (_distribution(e) != OWN, e.name)):
         if names is None or entry.name in names:
             registry = _loaded(registry, entry)
@@ -156,8 +155,7 @@ def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
     error = None
     try:
         register = Register(distribution)
-        manager = pluggy.PluginManager(hooks.PROJECT)
-        manager.add_hookspecs(hooks)
+        manager = hooks.manager()
         manager.register(entry.load(), name=entry.name)
         manager.check_pending()
         manager.hook.register_plugins(register=register)

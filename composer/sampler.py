@@ -6,26 +6,25 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import count, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from composer import recipes, stack
+from composer import _checks, recipes
 from composer.arguments import checked_seeds, finite, integer
-from composer.backends import Backend
-from composer.driver import Model, converse, drive, resolve
+from composer.driver import converse, drive, resolve
+from composer.hooks import hooked, noise_estimates
 from composer.images import all_finite
-from composer.limits import MAX_STEPS
+from composer.model import Model
+from composer.plugin import hooks_of, views_of
+from composer.protocols import Backend, Solver, Stack, State, draw
+from composer.registry import Registry
 from composer.requests import Estimate, Request
-from composer.result import Result, Stats
+from composer.result import Result
 from composer.schedules import renoise
-from composer.state import State, draw
-
-if TYPE_CHECKING:
-    from composer.registry import Registry
-    from composer.solvers import Solver
+from composer.stats import Stats
 
 
 class Sampler:
@@ -53,26 +52,44 @@ class Sampler:
         num_inference_steps: int = 20,
         max_rows: int | None = None,
     ) -> None:
-        self.backend = stack.checked_backend(backend)
-        self.plugins = stack.checked_plugins(plugins)
-        self.solver = backend.default_solver if solver is None else stack.checked_solver(solver)
-        self.num_inference_steps = integer(
-            num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS
-        )
-        self.max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
-        self.times = self.solver.times(backend.schedule, self.num_inference_steps)
+        self._stack = _checks.stack_of(backend, plugins, solver, num_inference_steps)
+        self._max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
         # A backend that answers hooks, such as a thresholding its model needs, is outermost.
-        own = [backend] if stack.answers_hooks(backend) else []
-        self._hooks = stack.hooked([*own, *self.plugins, self.solver])
-        self._noise_estimates = stack.noise_estimates(self._hooks)
-        stack.check_conditions(self)
-        self._hooks.hook.check(sampler=self)
-        self._checked = True
+        own = [backend] if hooks_of(backend) else []
+        self._hooks = hooked([*own, *self.plugins, self.solver])
+        self._noise_estimates = noise_estimates(self._hooks)
+        _checks.check_conditions(self._stack)
+        self._hooks.hook.check(stack=self._stack, sampler=self._stack)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if hasattr(self, "_checked"):
-            raise AttributeError(f"a Sampler is checked when it is built; make another, {name}=...")
-        super().__setattr__(name, value)
+    @property
+    def stack(self) -> Stack:
+        """Backend, plugins, solver and times; frozen."""
+        return self._stack
+
+    @property
+    def backend(self) -> Backend:
+        return self._stack.backend
+
+    @property
+    def plugins(self) -> tuple[object, ...]:
+        return self._stack.plugins
+
+    @property
+    def solver(self) -> Solver:
+        return self._stack.solver
+
+    @property
+    def times(self) -> list[float]:
+        """The plan, before any ``start`` hook changes it."""
+        return list(self._stack.times)
+
+    @property
+    def num_inference_steps(self) -> int:
+        return self._stack.num_inference_steps
+
+    @property
+    def max_rows(self) -> int | None:
+        return self._max_rows
 
     def sample(
         self, condition: Any = None, seeds: Iterable[int] = (0,), progress: bool = False
@@ -86,21 +103,14 @@ class Sampler:
         """
         began, model = time.perf_counter(), self._model()
         state = self._begin(condition, seeds)
-        draft = recipes.draft(  # now: arguments may change later
-            self.backend,
-            self.plugins,
-            self.solver,
-            self.num_inference_steps,
-            self.max_rows,
-            condition,
-            state.seeds,
-        )
+        # Now: arguments may change later.
+        draft = recipes.draft(self._stack, self._max_rows, condition, state.seeds)
         goes_back = self.backend.schedule.goes_back
         total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
         steps = tqdm(self._run(state, model), total=total, disable=not progress)
         deque(steps, maxlen=0)  # runs them all, keeps none
         model.stats.seconds = time.perf_counter() - began
-        views = stack.views(self.plugins)
+        views = views_of(self.plugins)
         return Result(state.x, state.seeds, model.stats, draft, views, condition)
 
     def stream(self, condition: Any = None, seeds: Iterable[int] = (0,)) -> Iterator[State]:
@@ -120,7 +130,7 @@ class Sampler:
             t: their time on the backend's schedule.
             condition: as for :meth:`sample`.
         """
-        stack.check_condition(self, condition)
+        _checks.check_condition(self._stack, condition)
         if (
             not isinstance(x, Tensor)
             or x.ndim != 4
@@ -171,8 +181,6 @@ class Sampler:
                 stack that cannot work.
             UnknownNameError, LookupError: it names what is not registered.
         """
-        if backend is not None:
-            stack.checked_backend(backend)
         errors = ValueError, TypeError, LookupError
         with recipes.documented("the recipe makes no sampler", *errors):
             arguments = recipes.arguments_of(
@@ -199,14 +207,14 @@ class Sampler:
         stepped: Any = self._hooks.hook.step(state=state, estimate=estimate)
         if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
             stepped = drive(converse(stepped, self._noise_estimates, "step"), model)
-        state.x = stack.checked_image(stepped, state, "step")
+        state.x = _checks.checked_image(stepped, state, "step")
         state.estimate = estimate
         state.position += 1
         self._hooks.hook.post_step(state=state)
-        stack.checked_image(state.x, state, "post_step")
+        _checks.checked_image(state.x, state, "post_step")
         if state.finished:
             self._hooks.hook.finish(state=state)
-            stack.check_finished(state)
+            _checks.check_finished(state)
 
     def _estimate(self, request: Request, model: Model) -> Estimate:
         return drive(resolve(request, self._noise_estimates), model)
@@ -215,12 +223,12 @@ class Sampler:
         return Model(self.backend, self.max_rows, Stats())
 
     def _begin(self, condition: Any, seeds: Iterable[int]) -> State:
-        stack.check_condition(self, condition)
+        _checks.check_condition(self._stack, condition)
         chosen = checked_seeds(seeds)
         generators = tuple(torch.Generator().manual_seed(seed) for seed in chosen)
         state = State(
             x=draw(generators, self.backend),
-            times=list(self.times),
+            times=self.times,
             condition=condition,
             seeds=chosen,
             backend=self.backend,
@@ -229,4 +237,4 @@ class Sampler:
         )
         with torch.no_grad():
             self._hooks.hook.start(state=state)
-        return stack.checked_start(state)
+        return _checks.checked_start(state)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from composer._checks import checked_backend
 from composer.arguments import FromRecipe, checked_seeds
 from composer.errors import UnknownNameError, said, shortened, shown
 from composer.limits import MAX_SEEDS
@@ -49,7 +50,7 @@ def arguments_of(
     names = registry or installed()
     if backend is None:
         backend = _backend(recipe["backend"], names, trust)
-    check_pixels(size, backend.shape)
+    check_pixels(size, checked_backend(backend).shape)
     by_name, by_place, instead = _given(plugins)
     reader = Reader(names, by_name)
     chosen = reader.plugins(recipe["plugins"], by_place) if instead is None else tuple(instead)

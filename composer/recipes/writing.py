@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from composer.protocols import Stack
 from composer.recipes.schedulers import settings_of
 from composer.registry import Registry, installed
 from composer.requests import UNCONDITIONAL
@@ -50,23 +51,17 @@ class Held:
 
 
 def draft(
-    backend: object,
-    plugins: Sequence[object],
-    solver: object,
-    num_inference_steps: int,
-    max_rows: int | None = None,
-    condition: Any = None,
-    seeds: Sequence[int] = (),
+    stack: Stack, max_rows: int | None = None, condition: Any = None, seeds: Sequence[int] = ()
 ) -> Draft:
     """What the recipe of one call will say, whatever becomes of the arguments."""
     registry = installed()
     return Draft(
         {
             "composer": current_version(),
-            "backend": _loaded_as(backend, registry),
-            "plugins": [noted(plugin, registry) for plugin in plugins],
-            "solver": noted(solver, registry),
-            "num_inference_steps": num_inference_steps,
+            "backend": _loaded_as(stack.backend, registry),
+            "plugins": [noted(plugin, registry) for plugin in stack.plugins],
+            "solver": noted(stack.solver, registry),
+            "num_inference_steps": stack.num_inference_steps,
             "max_rows": max_rows,
             "call": {"condition": noted(condition, registry), "seeds": list(seeds)},
         }
@@ -74,17 +69,10 @@ def draft(
 
 
 def describe(
-    backend: object,
-    plugins: Sequence[object],
-    solver: object,
-    num_inference_steps: int,
-    max_rows: int | None = None,
-    condition: Any = None,
-    seeds: Sequence[int] = (),
+    stack: Stack, max_rows: int | None = None, condition: Any = None, seeds: Sequence[int] = ()
 ) -> dict[str, Any]:
     """The recipe of one call, at once."""
-    whole = draft(backend, plugins, solver, num_inference_steps, max_rows, condition, seeds)
-    return whole.written()
+    return draft(stack, max_rows, condition, seeds).written()
 
 
 def encode(value: Any, registry: Registry) -> Any:

@@ -68,14 +68,7 @@ def lost(before, after, place="recipe"):
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
 def test_an_old_recipe_is_read_and_means_the_same(name):
     recipe, sampler = old(name), read(name)
-    again = describe(
-        sampler.backend,
-        sampler.plugins,
-        sampler.solver,
-        sampler.num_inference_steps,
-        sampler.max_rows,
-        **composer.call_of(recipe),
-    )
+    again = describe(sampler.stack, sampler.max_rows, **composer.call_of(recipe))
     ignored = {"composer", "backend"} if name in OWN else {"composer"}
     assert lost({k: v for k, v in recipe.items() if k not in ignored}, again) == []
 

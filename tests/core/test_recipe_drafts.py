@@ -15,7 +15,7 @@ from PIL import Image
 import composer
 from composer import Register, Sampler, hookimpl
 from composer.recipes import decode, draft, encode
-from composer.solvers import DiffusersSolver, Euler
+from composer.solvers import DiffusersSolver
 from composer_plugins import (
     DDNM,
     Anagram,
@@ -34,15 +34,7 @@ def backend():
 
 
 def draft_of(sampler, condition=None, seeds=(3,)):
-    return draft(
-        sampler.backend,
-        sampler.plugins,
-        sampler.solver,
-        sampler.num_inference_steps,
-        sampler.max_rows,
-        condition,
-        seeds,
-    )
+    return draft(sampler.stack, sampler.max_rows, condition, seeds)
 
 
 TENSOR = torch.linspace(-1, 1, 784).reshape(1, 28, 28)
@@ -211,6 +203,6 @@ def test_options_of_a_backend_are_written_by_name(tmp_path):
 
     options = {"place": tmp_path, "dtype": torch.float32, "device": torch.device("cpu")}
     backend = load_from(registry, "mine", {**options, "size": (2, 3)})
-    written = draft(backend, (), Euler(), 1).written()["backend"]
+    written = draft(Sampler(backend).stack).written()["backend"]
     plain = {"place": str(tmp_path), "dtype": "float32", "device": "cpu", "size": [2, 3]}
     assert written == {"name": "mine", "options": plain}

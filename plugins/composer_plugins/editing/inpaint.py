@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 from torch import Tensor
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import choice, integer
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
 from composer.limits import MAX_WALKS, require_plan
@@ -19,7 +19,7 @@ Mode = Literal["clean", "renoise", "repaint"]
 
 
 @dataclass(frozen=True, eq=False)
-class Inpaint:
+class Inpaint(Plugin):
     """After each step replace the known region: x <- mask * x + (1 - mask) * known(t).
 
     known(t) is the image as it is ("clean", as diffusers' IFInpaintingPipeline does), or noised
@@ -37,6 +37,8 @@ class Inpaint:
         resamples: how often RePaint walks each stretch of the plan, jumps included; 1 to 1000.
     """
 
+    needs_pixels = True
+
     image: ImageLike
     mask: ImageLike
     mode: Mode = "renoise"
@@ -50,7 +52,11 @@ class Inpaint:
         integer(self.jump_length, "Inpaint: jump_length", least=1)
         integer(self.resamples, "Inpaint: resamples", least=1, most=MAX_WALKS)
 
-    def resized(self, height: int, width: int) -> Inpaint:
+    @property
+    def unique(self) -> str:
+        return "plan jumps" if self.mode == "repaint" else ""
+
+    def resized(self, height: int, width: int) -> Self:
         return replace(
             self,
             image=resized_image(self.image, height, width, "Inpaint: image"),
@@ -58,16 +64,10 @@ class Inpaint:
         )
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        shape = sampler.backend.shape
+    def check(self, stack: Stack) -> None:
+        shape = stack.backend.shape
         require_shape(to_tensor(self.image), shape, "Inpaint")
         require_mask(to_mask(self.mask), shape, "Inpaint")
-        jumping = [p for p in sampler.plugins if isinstance(p, Inpaint) and p.mode == "repaint"]
-        if len(jumping) > 1:
-            raise ValueError(
-                "two Inpaint with mode='repaint' in one stack: each plans its own jumps; "
-                "use 'renoise' for one of them"
-            )
 
     @hookimpl
     def start(self, state: State) -> None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from composer import Estimate, Sampler, State, hookimpl
+from composer import Estimate, Plugin, Stack, State, hookimpl
 from composer.arguments import positive
 from composer_plugins.steering.walks import check_walks, plan_walks, require_walks
 
 
 @dataclass(frozen=True, eq=False)
-class Langevin:
+class Langevin(Plugin):
     """After each step, walk ``steps`` times at the noise level reached.
 
     With e the noise estimate, so that -e / sigma is the score, each walk is
@@ -36,6 +36,9 @@ class Langevin:
         interval: noise levels (low, high) within [0, 1] at which to walk.
     """
 
+    unique = "walk at each noise level"
+    walks = True
+
     steps: int = 1
     size: float = 0.1
     interval: Sequence[float] = (0.0, 1.0)
@@ -46,8 +49,8 @@ class Langevin:
             raise ValueError(f"Langevin: size must be below 2, or walks diverge; got {self.size}")
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        check_walks(self, sampler)
+    def check(self, stack: Stack) -> None:
+        check_walks(self, stack)
 
     @hookimpl(trylast=True)  # on the plan that other plugins leave
     def start(self, state: State) -> None:

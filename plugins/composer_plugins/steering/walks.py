@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
-from torch import Tensor
-
-from composer import Estimate, Sampler, State
+from composer import Stack, State
 from composer.arguments import integer, interval
+from composer.authoring import declared, with_nested
 from composer.limits import MAX_WALKS, require_plan
-from composer.stack import conditions_of, is_nested
-
-
-@runtime_checkable
-class Walker(Protocol):
-    """A plugin that takes the steps t -> t."""
-
-    def walk(self, state: State, estimate: Estimate) -> Tensor:
-        """The next image at the same noise level."""
-        ...
 
 
 def require_walks(steps: int, levels: Sequence[float], owner: str) -> None:
@@ -28,17 +16,10 @@ def require_walks(steps: int, levels: Sequence[float], owner: str) -> None:
     interval(levels, f"{owner}: interval")
 
 
-def check_walks(plugin: object, sampler: Sampler) -> None:
-    """Refuse a second walker, and views of which a walk would see one only."""
+def check_walks(plugin: object, stack: Stack) -> None:
+    """Raise a ValueError if a walk would see one view only."""
     owner = type(plugin).__name__
-    walkers = [type(p).__name__ for p in sampler.plugins if isinstance(p, Walker)]
-    if len(walkers) > 1:
-        raise ValueError(
-            f"two {owner} in one stack; raise the steps of one of them"
-            if len(set(walkers)) == 1
-            else f"{' and '.join(walkers[:2])} in one stack both walk at each noise level; keep one"
-        )
-    if any(_alternates(p) for p in sampler.plugins):
+    if any(declared(p, "alternates") for p in with_nested(stack.plugins)):
         raise ValueError(
             f"{owner} and an Anagram with reduction='alternate' would each see one view only; "
             "use reduction='mean'"
@@ -54,10 +35,3 @@ def plan_walks(state: State, steps: int, levels: Sequence[float]) -> None:
         level = state.backend.schedule.noise_level(time)
         plan += [time] * (1 + (steps if level > 0 and low <= level <= high else 0))
     state.times = plan
-
-
-def _alternates(plugin: object) -> bool:
-    """Whether a plugin, or one in place of a condition of it, takes its views in turn."""
-    if getattr(plugin, "reduction", None) == "alternate":
-        return True
-    return any(_alternates(c) for c in conditions_of(plugin) if is_nested(c))

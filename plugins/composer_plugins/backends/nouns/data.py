@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from composer.generators import generator_of
+from composer.authoring import generator_of
 from composer.limits import MAX_PIXELS
 
 BACKGROUNDS = ((213, 215, 225), (225, 215, 213))
