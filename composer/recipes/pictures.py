@@ -62,11 +62,13 @@ def _bytes(text: Any) -> bytes:
 
 
 def _without_extras(png: bytes) -> bytes:
+    """The chunks of a PNG that are the picture, its first head among them."""
     parts, place = [png[:8]], 8
     for _ in range(_MAX_CHUNKS):
         (length,) = struct.unpack(">I", png[place : place + 4])
         kind, end = png[place + 4 : place + 8], place + 12 + length
-        if kind in _KEPT:
+        first = len(parts) == 1  # a second head would be of another size than the one counted
+        if kind in _KEPT and (first or kind != b"IHDR"):
             parts.append(png[place:end])
         if kind == b"IEND":
             return b"".join(parts)
