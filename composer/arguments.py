@@ -48,7 +48,7 @@ def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
         raise TypeError(f"{name} must be an integer, got {shown(value)}")
     if value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {shown(value)}")
-    if most is not None and value > most:
+    if most is not None and int(value) > most:
         raise ValueError(f"{name} must be an integer of at most {most}, got {shown(value)}")
     return int(value)
 
