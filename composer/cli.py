@@ -40,14 +40,16 @@ main.add_command(check)
 
 def _loaded(entry: EntryPoint) -> click.Command:
     """A package's command; if it breaks, one that says so, so that --help still works."""
-    command, owner = None, entry.value
+    owner = entry.value
+    command: click.Command | None = None
     with Foreign() as loading:
         owner = (entry.dist and entry.dist.name) or owner
-        command = entry.load()
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{entry.value} is no command of click, but {shown(command)}")
-        command.get_short_help_str()  # as --help will
-    if command is not None and loading.error is None:
+        loaded: object = entry.load()
+        if not isinstance(loaded, click.Command):
+            raise TypeError(f"{entry.value} is no command of click, but {shown(loaded)}")
+        loaded.get_short_help_str()  # as --help will
+        command = loaded
+    if command is not None:
         return command
     sentence = f"{owner} failed to load: {loading.error}"
 

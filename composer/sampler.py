@@ -182,7 +182,7 @@ class Sampler:
             UnknownNameError, LookupError: it names what is not registered.
         """
         errors = ValueError, TypeError, LookupError
-        with recipes.documented("the recipe makes no sampler", *errors):
+        with recipes.documented("Recipe: it makes no sampler", *errors):
             arguments = recipes.arguments_of(
                 recipe, registry, backend=backend, plugins=plugins, trust=trust
             )
