@@ -10,7 +10,15 @@ from torch import Tensor
 
 from composer import Sampler, State, hookimpl
 from composer.arguments import choice, integer
-from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
+from composer.images import (
+    Fit,
+    ImageLike,
+    check_fit,
+    hold_image,
+    hold_mask,
+    require_mask,
+    require_shape,
+)
 from composer_plugins.editing.known import KnownRegion
 from composer_plugins.resizing import resized_image, resized_mask
 
@@ -28,12 +36,16 @@ class Inpaint:
     exactly.
 
     Args:
-        image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
-        mask: (H, W) in [0, 1], 1 = repaint. Values between blend image and sample; with fresh
-            noise in the known part, the noise is lower where they do.
+        image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
+            (B, C, H, W) in [-1, 1]; one, or one a seed.
+        mask: the same, or a tensor (H, W) in [0, 1]; white = 1 = repaint. Values between blend
+            image and sample; with fresh noise in the known part, the noise is lower where they do.
         mode: "clean", "renoise" or "repaint".
         jump_length: steps that a RePaint jump goes back.
         resamples: how often RePaint walks each stretch of the plan, jumps included; at least 1.
+        fit: brings an image of another size to the model's, and its mask with it: "crop" cuts out
+            its middle, "pad" adds white bars, which are kept, "stretch" distorts. None requires
+            the model's size.
     """
 
     image: ImageLike
@@ -41,15 +53,19 @@ class Inpaint:
     mode: Mode = "renoise"
     jump_length: int = 5
     resamples: int = 2
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        to_tensor(self.image, "Inpaint: image")
-        to_mask(self.mask)
+        object.__setattr__(self, "image", hold_image(self.image, "Inpaint: image"))
+        object.__setattr__(self, "mask", hold_mask(self.mask, "Inpaint: mask"))
+        check_fit(self.fit, "Inpaint")
         choice(self.mode, "Inpaint: mode", _KNOWN)
         integer(self.jump_length, "Inpaint: jump_length", least=1)
         integer(self.resamples, "Inpaint: resamples", least=1)
 
     def resized(self, height: int, width: int) -> Inpaint:
+        if self.fit is not None:
+            return self
         return replace(
             self,
             image=resized_image(self.image, height, width, "Inpaint: image"),
@@ -59,8 +75,8 @@ class Inpaint:
     @hookimpl
     def check(self, sampler: Sampler) -> None:
         shape = sampler.backend.shape
-        require_shape(to_tensor(self.image), shape, "Inpaint")
-        require_mask(to_mask(self.mask), shape, "Inpaint")
+        require_shape(self.image, shape, "Inpaint: image", self.fit)
+        require_mask(self.mask, shape[1:], "Inpaint: mask", self.fit, self.image)
         jumping = [p for p in sampler.plugins if isinstance(p, Inpaint) and p.mode == "repaint"]
         if len(jumping) > 1:
             raise ValueError(
@@ -70,7 +86,7 @@ class Inpaint:
 
     @hookimpl
     def start(self, state: State) -> None:
-        state.memory[self] = KnownRegion.of(state, self.image, self.mask, "Inpaint")
+        state.memory[self] = KnownRegion.of(state, self.image, self.mask, self.fit, "Inpaint")
         if self.mode == "repaint":
             plan = with_jumps(state.times, self.jump_length, self.resamples)
             if len(plan) == len(state.times) and self.resamples > 1:

@@ -142,14 +142,14 @@ class Masks:
     """Regions: part i is m_i * x, with masks that sum to one at every pixel.
 
     Args:
-        masks: (H, W) in [0, 1] or PIL images; resized to the image by averaging, which keeps
-            their sum.
+        masks: tensors (H, W) in [0, 1], or paths, PIL images or arrays of grey pixels, white = 1;
+            resized to the image by averaging, which keeps their sum.
     """
 
     masks: Sequence[ImageLike]
 
     def __post_init__(self) -> None:
-        masks = [to_mask(mask) for mask in sequence(self.masks, "Masks: masks")]
+        masks = [to_mask(mask, "Masks: mask") for mask in sequence(self.masks, "Masks: masks")]
         if not masks or any(mask.shape != masks[0].shape for mask in masks):
             raise ValueError("Masks: give at least one mask, and all of one size")
         if (gap := (torch.stack(masks).sum(0) - 1).abs().max().item()) > 1e-6:
@@ -157,10 +157,12 @@ class Masks:
                 f"Masks: the masks do not sum to one everywhere (off by {gap:.2g}); make the last "
                 "one 1 minus the others"
             )
+        object.__setattr__(self, "masks", tuple(masks))
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        stack = torch.stack([to_mask(mask) for mask in self.masks])[:, None].double()
+        # As __post_init__ has read them.
+        stack = torch.stack(cast("list[Tensor]", list(self.masks)))[:, None].double()
         stack = stack / stack.sum(0)  # exact, where float32 or a PIL image's 8 bits were not
 
         def region(x: Tensor, index: int) -> Tensor:
