@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,7 +19,6 @@ Resample = Callable[[Tensor, Size], Tensor]
 
 MAX_PIXELS = 4096 * 4096
 """Of a picture that is read from a recipe, kept by a plugin, or written as a frame."""
-WHITE = 1.0
 
 
 def check_fit(fit: Fit | None, owner: str) -> None:
@@ -26,9 +26,13 @@ def check_fit(fit: Fit | None, owner: str) -> None:
         choice(fit, f"{owner}: fit", _FITS)
 
 
-def fit_image(x: Tensor, size: Size, fit: Fit) -> Tensor:
-    """Images (B, C, h, w) as (B, C, height, width), resampled bicubically; bars are white."""
-    return _FITS[fit](x, size, bicubic, WHITE)
+def fit_image(x: Tensor, size: Size, fit: Fit, white: float = 1.0) -> Tensor:
+    """Images (B, C, h, w) as (B, C, height, width), resampled bicubically; bars are white.
+
+    Args:
+        x: of floating point, or uint8.
+    """
+    return _FITS[fit](x, size, bicubic, white)
 
 
 def fit_mask(mask: Tensor, size: Size, fit: Fit) -> Tensor:
@@ -57,11 +61,11 @@ def bicubic(x: Tensor, size: Size) -> Tensor:
     """Images at another size, over the area of each pixel where they shrink; no new extremes."""
     if x.shape[-2:] == size:
         return x
-    # No half-precision kernel on CPUs.
-    made = F.interpolate(x.float() if x.itemsize < 4 else x, size, mode="bicubic", antialias=True)
-    ends = x.flatten(1).aminmax(dim=1)
-    low, high = (end.to(made)[:, None, None, None] for end in ends)
-    return made.clamp(low, high).to(x)
+    # Not in half precision, of which CPUs have no kernel; uint8 is done as PIL does it.
+    numbers = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    made = F.interpolate(numbers, size, mode="bicubic", antialias=True)
+    places = (1, 2, 3)
+    return made.clamp(numbers.amin(places, True), numbers.amax(places, True)).to(x.dtype)
 
 
 def covered(x: Tensor, size: Size) -> Tensor:

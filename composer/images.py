@@ -70,14 +70,17 @@ def read_picture(
     Raises:
         TypeError, ValueError, FileNotFoundError: no such picture, or one that does not fit.
     """
-    checked = _checked_image(image, name)
-    require_shape(checked, shape, name, fit)
-    pixels = _image_pixels(checked)
+    held = _checked_image(image, name)
+    require_shape(held, shape, name, fit)
+    numbers, white = _numbers(held)
+    if fit is not None:  # a photograph in its own numbers, which is ten times faster
+        numbers = fit_image(numbers, shape[1:], fit, white)
+    pixels = _scaled(numbers, white)
     if pixels.shape[1] < shape[0]:
-        pixels = pixels.expand(-1, shape[0], -1, -1)
-    elif pixels.shape[1] > shape[0]:
-        pixels = (pixels.new_tensor(_LUMINANCE)[:, None, None] * pixels).sum(1, keepdim=True)
-    return pixels if fit is None else fit_image(pixels, shape[1:], fit)
+        return pixels.expand(-1, shape[0], -1, -1)
+    if pixels.shape[1] > shape[0]:
+        return (pixels.new_tensor(_LUMINANCE)[:, None, None] * pixels).sum(1, keepdim=True)
+    return pixels
 
 
 def read_mask(mask: ImageLike, size: Size, fit: Fit | None = "crop", name: str = "mask") -> Tensor:
@@ -106,7 +109,7 @@ def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
     Raises:
         TypeError, ValueError, FileNotFoundError: no such picture, or values that no image has.
     """
-    return _image_pixels(_checked_image(image, name))
+    return _scaled(*_numbers(_checked_image(image, name)))
 
 
 def to_mask(mask: ImageLike, name: str = "mask") -> Tensor:
@@ -254,26 +257,27 @@ def _copied(held: Held, given: ImageLike) -> Held:
     return held.copy() if held is given and not isinstance(held, Tensor) else held
 
 
-def _image_pixels(held: Held) -> Tensor:
-    """(B, C, H, W)."""
+def _numbers(held: Held) -> tuple[Tensor, float]:
+    """(B, C, H, W), and which number is white; a picture's are uint8 or, of 16 bits, float32."""
     if isinstance(held, Tensor):
-        return held if held.ndim == 4 else held[None]
-    pixels, white = _numbers(held)
-    return (pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None] / (white / 2) - 1
+        return held if held.ndim == 4 else held[None], 1.0
+    if held.mode == "I;16":
+        return torch.from_numpy(np.array(held, dtype=np.float32))[None, None], 65535.0
+    pixels = torch.from_numpy(np.array(held)).reshape(held.height, held.width, -1)
+    return pixels.permute(2, 0, 1)[None], 255.0
+
+
+def _scaled(numbers: Tensor, white: float) -> Tensor:
+    """Numbers from 0 to white in [-1, 1]; those of tensors are there."""
+    return numbers if white == 1.0 else numbers / (white / 2) - 1
 
 
 def _mask_pixels(held: Held) -> Tensor:
     """(H, W)."""
     if isinstance(held, Tensor):
         return held.float()
-    pixels, white = _numbers(held)
-    return pixels / white
-
-
-def _numbers(picture: Image.Image) -> tuple[Tensor, int]:
-    """The float32 values of a picture, and which of them is white."""
-    white = 65535 if picture.mode == "I;16" else 255
-    return torch.from_numpy(np.array(picture, dtype=np.float32)), white
+    numbers, white = _numbers(held)
+    return numbers[0, 0] / white
 
 
 def _size(held: Held) -> Size:
