@@ -58,14 +58,17 @@ def alike(size: Size, other: Size) -> bool:
 
 
 def bicubic(x: Tensor, size: Size) -> Tensor:
-    """Images at another size, over the area of each pixel where they shrink; no new extremes."""
+    """Images at another size, over the area of each pixel where they shrink; within [-1, 1] if they
+    are, or 0 to 255."""
     if x.shape[-2:] == size:
         return x
-    # Not in half precision, of which CPUs have no kernel; uint8 is done as PIL does it.
+    if x.dtype == torch.uint8:
+        return F.interpolate(x, size, mode="bicubic", antialias=True)  # rounded as PIL does
+    # Not in half precision, of which CPUs have no kernel.
     numbers = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    limit = numbers.abs().amax((1, 2, 3), keepdim=True).clamp(min=1.0)
     made = F.interpolate(numbers, size, mode="bicubic", antialias=True)
-    places = (1, 2, 3)
-    return made.clamp(numbers.amin(places, True), numbers.amax(places, True)).to(x.dtype)
+    return made.clamp(-limit, limit).to(x.dtype)
 
 
 def covered(x: Tensor, size: Size) -> Tensor:

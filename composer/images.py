@@ -258,26 +258,26 @@ def _copied(held: Held, given: ImageLike) -> Held:
 
 
 def _numbers(held: Held) -> tuple[Tensor, float]:
-    """(B, C, H, W), and which number is white; a picture's are uint8 or, of 16 bits, float32."""
+    """(B, C, H, W), and which number is white: uint8 of pictures of 8 bits, others in [-1, 1]."""
     if isinstance(held, Tensor):
         return held if held.ndim == 4 else held[None], 1.0
     if held.mode == "I;16":
-        return torch.from_numpy(np.array(held, dtype=np.float32))[None, None], 65535.0
+        return torch.from_numpy(np.array(held, dtype=np.float32))[None, None] / 32767.5 - 1, 1.0
     pixels = torch.from_numpy(np.array(held)).reshape(held.height, held.width, -1)
     return pixels.permute(2, 0, 1)[None], 255.0
 
 
 def _scaled(numbers: Tensor, white: float) -> Tensor:
-    """Numbers from 0 to white in [-1, 1]; those of tensors are there."""
-    return numbers if white == 1.0 else numbers / (white / 2) - 1
+    """What :func:`_numbers` returns, in [-1, 1]."""
+    return numbers / (white / 2) - 1 if numbers.dtype == torch.uint8 else numbers
 
 
 def _mask_pixels(held: Held) -> Tensor:
     """(H, W)."""
     if isinstance(held, Tensor):
         return held.float()
-    numbers, white = _numbers(held)
-    return numbers[0, 0] / white
+    pixels = torch.from_numpy(np.array(held, dtype=np.float32))
+    return pixels / (65535 if held.mode == "I;16" else 255)
 
 
 def _size(held: Held) -> Size:

@@ -1,12 +1,15 @@
 """Super-resolution: stage II of DeepFloyd IF, equal to diffusers' pipeline."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import mixture
 from diffusers import IFImg2ImgSuperResolutionPipeline, IFSuperResolutionPipeline
+from PIL import Image
 from tiny_if import assert_equal, computing, exact, in_both_precisions
 
 from composer import Sampler
+from composer.images import read_picture, to_tensor
 from composer_plugins import CFG, Anagram, Inpaint, SDEdit, SuperResolution
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 
@@ -136,6 +139,28 @@ def test_a_mask_keeps_what_is_known(backend):
     x = Sampler(backend, stack, num_inference_steps=2).sample(PROMPT).x
     assert torch.equal(x[..., :16], torch.zeros(1, 3, 32, 16))
     assert (x[..., 16:] != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "fit", "low_resolution"),
+    [
+        ((16, 24), "crop", (16, 16)),
+        ((16, 24), "pad", (24, 24)),
+        ((16, 24), "stretch", (24, 24)),
+        ((96, 64), "crop", (32, 32)),  # no larger than what is made
+    ],
+)
+def test_pictures_of_any_size_are_enlarged(backend, size, fit, low_resolution):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, size, np.uint8))  # in grey
+    fitted = read_picture(picture, (3, *low_resolution), fit)
+    if (size, fit) == ((16, 24), "crop"):
+        assert torch.equal(fitted[0, 0], to_tensor(picture)[0, 0, :, 4:20])
+    plugins = SuperResolution(picture, fit=fit), SuperResolution(fitted)
+    by_fit, by_hand = (
+        Sampler(backend, [plugin], num_inference_steps=2).sample(PROMPT).x for plugin in plugins
+    )
+    assert torch.equal(by_fit, by_hand)
 
 
 def test_stage_two_without_an_image_is_refused(backend):
