@@ -17,9 +17,6 @@ Fit = Literal["crop", "pad", "stretch"]
 """How a picture comes to another size: its middle, all of it with bars, or all of it distorted."""
 Resample = Callable[[Tensor, Size], Tensor]
 
-MAX_PIXELS = 4096 * 4096
-"""Of a picture that is read from a recipe, kept by a plugin, or written as a frame."""
-
 
 def check_fit(fit: Fit | None, owner: str) -> None:
     if fit is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from composer.fitting import MAX_PIXELS, Fit, Size, alike, check_fit, fit_image, fit_mask
+from composer.fitting import Fit, Size, alike, check_fit, fit_image, fit_mask
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from composer.pictures import PictureLike
 
 __all__ = [
-    "MAX_PIXELS",
     "Fit",
     "Held",
     "ImageLike",
@@ -121,21 +120,22 @@ def to_mask(mask: ImageLike, name: str = "mask") -> Tensor:
     return _mask_pixels(_checked_mask(mask, name))
 
 
-def hold_image(image: ImageLike, name: str = "image") -> Held:
+def hold_image(image: ImageLike, name: str = "image", fit: Fit | None = None) -> Held:
     """An image to keep in place of the one given: a file is opened, a picture copied.
 
     A tensor stays itself. So a plugin's recipe holds the pixels, and later changes of the file or
-    the PIL image do not reach it.
+    the PIL image do not reach it. What will be fitted is kept with at most
+    :data:`composer.pictures.MAX_FITTED` pixels.
 
     Raises:
         TypeError, ValueError, FileNotFoundError: as :func:`to_tensor`.
     """
-    return _copied(_checked_image(image, name), image)
+    return _kept(_checked_image(image, name), image, fit)
 
 
-def hold_mask(mask: ImageLike, name: str = "mask") -> Held:
+def hold_mask(mask: ImageLike, name: str = "mask", fit: Fit | None = None) -> Held:
     """A mask to keep in place of the one given, as :func:`hold_image` does."""
-    return _copied(_checked_mask(mask, name), mask)
+    return _kept(_checked_mask(mask, name), mask, fit)
 
 
 def shape_of(image: ImageLike, name: str = "image") -> Shape:
@@ -253,8 +253,13 @@ def _require_fractions(tensor: Tensor, name: str) -> None:
         )
 
 
-def _copied(held: Held, given: ImageLike) -> Held:
-    return held.copy() if held is given and not isinstance(held, Tensor) else held
+def _kept(held: Held, given: ImageLike, fit: Fit | None) -> Held:
+    if isinstance(held, Tensor):
+        return held
+    from composer.pictures import MAX_FITTED, bounded  # noqa: PLC0415, loads PIL
+
+    kept = held if fit is None else bounded(held, MAX_FITTED)
+    return kept.copy() if kept is given else kept
 
 
 def _numbers(held: Held) -> tuple[Tensor, float]:

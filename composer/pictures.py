@@ -8,9 +8,6 @@ module, and PIL with it, with the first picture.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,29 +15,22 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from composer.fitting import MAX_PIXELS
+from composer.arguments import FromRecipe
+from composer.errors import shown
+from composer.limits import MAX_PIXELS
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | Array
 
+MAX_FITTED = MAX_PIXELS // 4
+"""Pixels of a picture that will be fitted to a model: twice the sides of the largest model's, and a
+recipe holds four of them."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """The files that are read: pixels only, no page descriptions."""
 _DEEP = ("I", "F")
 """Modes of more than 8 bits start so; PIL's own conversions clip them at 255."""
 _NEARLY = 8
 """Of 255: by how much the channels of a grey picture differ after it was saved as a JPEG."""
-
-_paths_open: ContextVar[bool] = ContextVar("paths_open", default=True)
-
-
-@contextmanager
-def paths_closed() -> Iterator[None]:
-    """Within this block no path is opened as a picture: for what strangers wrote, as recipes."""
-    token = _paths_open.set(False)
-    try:
-        yield
-    finally:
-        _paths_open.reset(token)
 
 
 def open_picture(source: PictureLike, name: str = "image") -> Image.Image:
@@ -56,16 +46,16 @@ def open_picture(source: PictureLike, name: str = "image") -> Image.Image:
         name: whose picture it is, for messages.
 
     Raises:
-        TypeError: something else. FileNotFoundError: no such file.
+        TypeError: something else, or text of a recipe. FileNotFoundError: no such file.
         ValueError: a file that holds no picture, or values that do not say what is white.
     """
     image = _upright(source, name)
     if _is_read(image):
-        return _bounded(image)
+        return bounded(image)
     if image.mode.startswith(_DEEP):
         return _deep(image, name)
     flat = _on_white(image)
-    flat = _bounded(flat.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB"))
+    flat = bounded(flat.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB"))
     flat.info.clear()  # what else a file says, such as its transparency, is applied by now
     return flat
 
@@ -86,7 +76,7 @@ def open_mask(source: PictureLike, name: str = "mask") -> Image.Image:
     """
     image = _upright(source, name)
     if image.has_transparency_data and (alpha := _alpha_of_paint(image, name)) is not None:
-        return _bounded(alpha)
+        return bounded(alpha)
     mask = open_picture(image, name)
     if mask.mode == "RGB":
         if (np.ptp(np.asarray(mask, dtype=np.int16), axis=-1) > _NEARLY).any():
@@ -101,6 +91,8 @@ def open_mask(source: PictureLike, name: str = "mask") -> Image.Image:
 
 def _upright(source: PictureLike, name: str) -> Image.Image:
     """The source as a PIL image of its own mode, turned as its EXIF data say."""
+    if isinstance(source, FromRecipe):  # a stranger's word opens no file
+        raise TypeError(f"{name} must be a picture, got the text {shown(source)} of a recipe.")
     if isinstance(source, str | os.PathLike):
         return _opened(Path(source), name)
     if isinstance(source, np.ndarray):
@@ -118,8 +110,6 @@ def _is_read(image: Image.Image) -> bool:
 
 
 def _opened(path: Path, name: str) -> Image.Image:
-    if not _paths_open.get():
-        raise ValueError(f"{name} must hold its pixels here, got the path {str(path)!r}. Open it.")
     if not path.is_file():
         raise FileNotFoundError(f"{name} must be a picture, got {str(path)!r}, which is no file.")
     try:
@@ -180,9 +170,9 @@ def _deep(image: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _bounded(picture: Image.Image) -> Image.Image:
-    """A larger picture than any model makes, averaged in blocks to at most MAX_PIXELS."""
-    block = ceil(sqrt(picture.width * picture.height / MAX_PIXELS))
+def bounded(picture: Image.Image, pixels: int = MAX_PIXELS) -> Image.Image:
+    """A picture of mode L, RGB or I;16, averaged in blocks if it has more pixels than that."""
+    block = ceil(sqrt(picture.width * picture.height / pixels))
     if block == 1:
         return picture
     if picture.mode != "I;16":

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from composer.animation.film import COLUMNS, FORMATS, Format, Picture, Shot, Timing
 from composer.arguments import integer
-from composer.images import MAX_PIXELS, all_finite
+from composer.images import all_finite
+from composer.limits import MAX_PIXELS
 from composer.transforms import Transform
 
 WIDTH_OF_ONE, WIDTH = 512, 1024

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.hooks import hookimpl
+from composer.markers import hookimpl
+from composer.protocols import State
 from composer.requests import Estimate
 from composer.schedules import DiscreteSchedule, Schedule
 from composer.solvers._families import family_of
-from composer.state import State
 
 NEARLY_CLEAN = 0.1
 """A noise level at which no sample begins; a plan of one step may, and would return its noise."""
@@ -50,6 +50,8 @@ class DiffusersSolver:
     Raises:
         TypeError: no scheduler. ValueError: a kind of scheduler that this cannot drive.
     """
+
+    plans_times = True
 
     def __init__(self, scheduler: Any) -> None:
         if not all(hasattr(scheduler, name) for name in ("set_timesteps", "step", "config")):

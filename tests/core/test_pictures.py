@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from composer.arguments import FromRecipe
 from composer.images import hold_image, hold_mask, read_picture, to_mask, to_pixels, to_tensor
-from composer.pictures import MAX_PIXELS, open_picture, paths_closed
+from composer.limits import MAX_PIXELS
+from composer.pictures import MAX_FITTED, open_picture
 
 ORIENTATION = 0x0112
 UPRIGHT = {  # how a viewer shows what is stored, by the EXIF standard's table
@@ -212,18 +214,14 @@ def test_paths_are_opened_and_closed(tmp_path):
     expected = to_tensor(image)
     for path in (file, str(file)):
         assert torch.equal(to_tensor(path), expected)
-        with (
-            paths_closed(),
-            pytest.raises(ValueError, match=r"must hold its pixels here, got .*cat"),
-        ):
-            to_tensor(path)
     held = hold_image(file)
     file.unlink()
     assert torch.equal(to_tensor(held), expected)
     with pytest.raises(FileNotFoundError, match="image must be a picture, .* which is no file"):
         to_tensor(file)
-    with paths_closed():
-        assert torch.equal(to_tensor(held), expected)
+    image.save(file)
+    with pytest.raises(TypeError, match="image must be a picture, got the text .* of a recipe"):
+        to_tensor(FromRecipe(file))
 
 
 def test_larger_pictures_than_any_model_makes_are_averaged():
@@ -234,6 +232,9 @@ def test_larger_pictures_than_any_model_makes_are_averaged():
         assert small.width * small.height <= MAX_PIXELS
         expected = np.asarray(image, dtype=float).reshape(1050, 2, 4100, 2).mean((1, 3))
         assert np.abs(np.asarray(small) - expected).max() <= 0.5
+        fitted = hold_image(image, fit="crop")  # and what is fitted, more
+        assert (fitted.mode, fitted.size) == (image.mode, (2050, 525))
+        assert fitted.width * fitted.height <= MAX_FITTED
 
 
 @given(sizes, st.integers(0, 9999))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 from torch import Tensor
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import choice, integer
 from composer.images import (
     Fit,
@@ -19,6 +19,7 @@ from composer.images import (
     require_mask,
     require_shape,
 )
+from composer.limits import MAX_WALKS, require_plan
 from composer_plugins.editing.known import KnownRegion
 from composer_plugins.resizing import resized_image, resized_mask
 
@@ -26,7 +27,7 @@ Mode = Literal["clean", "renoise", "repaint"]
 
 
 @dataclass(frozen=True, eq=False)
-class Inpaint:
+class Inpaint(Plugin):
     """After each step replace the known region: x <- mask * x + (1 - mask) * known(t).
 
     known(t) is the image as it is ("clean", as diffusers' IFInpaintingPipeline does), or noised
@@ -42,11 +43,13 @@ class Inpaint:
             image and sample; with fresh noise in the known part, the noise is lower where they do.
         mode: "clean", "renoise" or "repaint".
         jump_length: steps that a RePaint jump goes back.
-        resamples: how often RePaint walks each stretch of the plan, jumps included; at least 1.
+        resamples: how often RePaint walks each stretch of the plan, jumps included; 1 to 1000.
         fit: brings an image of another size to the model's, and its mask with it: "crop" cuts out
             its middle, "pad" adds white bars, which are kept, "stretch" distorts. None requires
             the model's size.
     """
+
+    needs_pixels = True
 
     image: ImageLike
     mask: ImageLike
@@ -56,14 +59,18 @@ class Inpaint:
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", hold_image(self.image, "Inpaint: image"))
-        object.__setattr__(self, "mask", hold_mask(self.mask, "Inpaint: mask"))
+        object.__setattr__(self, "image", hold_image(self.image, "Inpaint: image", self.fit))
+        object.__setattr__(self, "mask", hold_mask(self.mask, "Inpaint: mask", self.fit))
         check_fit(self.fit, "Inpaint")
         choice(self.mode, "Inpaint: mode", _KNOWN)
         integer(self.jump_length, "Inpaint: jump_length", least=1)
-        integer(self.resamples, "Inpaint: resamples", least=1)
+        integer(self.resamples, "Inpaint: resamples", least=1, most=MAX_WALKS)
 
-    def resized(self, height: int, width: int) -> Inpaint:
+    @property
+    def unique(self) -> str:
+        return "plan jumps" if self.mode == "repaint" else ""
+
+    def resized(self, height: int, width: int) -> Self:
         if self.fit is not None:
             return self
         return replace(
@@ -73,16 +80,10 @@ class Inpaint:
         )
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        shape = sampler.backend.shape
+    def check(self, stack: Stack) -> None:
+        shape = stack.backend.shape
         require_shape(self.image, shape, "Inpaint: image", self.fit)
         require_mask(self.mask, shape[1:], "Inpaint: mask", self.fit, self.image)
-        jumping = [p for p in sampler.plugins if isinstance(p, Inpaint) and p.mode == "repaint"]
-        if len(jumping) > 1:
-            raise ValueError(
-                "two Inpaint with mode='repaint' in one stack: each plans its own jumps; "
-                "use 'renoise' for one of them"
-            )
 
     @hookimpl
     def start(self, state: State) -> None:
@@ -121,6 +122,7 @@ def with_jumps(times: list[float], jump_length: int, resamples: int) -> list[flo
     """
     last = len(times) - 2  # index of the last noisy time
     turns = {last - j for j in range(0, last + 1 - jump_length, jump_length)}
+    require_plan(len(times) + len(turns) * (jump_length + 1) * (resamples - 1), "resamples")
     plan: list[float] = []
     for index, time in enumerate(times):
         plan.append(time)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
-from composer import Estimate, Sampler, State, hookimpl
+from composer import Estimate, Plugin, Stack, State, hookimpl
 from composer.arguments import finite, positive
 from composer.images import (
     Fit,
@@ -25,7 +26,7 @@ from composer_plugins.steering.walks import check_walks, plan_walks, require_wal
 
 
 @dataclass(frozen=True, eq=False)
-class LanPaint:
+class LanPaint(Plugin):
     """At each noise level walk ``steps`` times over the unknown and the known region together.
 
     With y the image, lambda the guidance and (x_0, e) the estimate at x, the walks follow the BiG
@@ -46,7 +47,7 @@ class LanPaint:
         image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
             (B, C, H, W) in [-1, 1]; one, or one a seed.
         mask: the same, or a tensor (H, W) in [0, 1]; white = 1 = repaint. Values between blend.
-        steps: walks a noise level, at least 1; each costs as many rows as a step.
+        steps: walks a noise level, 1 to 1000; each costs as many rows as a step.
         size: of a walk in units of sigma^2, positive.
         guidance: lambda, at least 0; 0 lets the known region diffuse about the image only.
         interval: noise levels (low, high) within [0, 1] at which to walk.
@@ -54,6 +55,10 @@ class LanPaint:
             its middle, "pad" adds white bars, which are kept, "stretch" distorts. None requires
             the model's size.
     """
+
+    needs_pixels = True
+    unique = "walk at each noise level"
+    walks = True
 
     image: ImageLike
     mask: ImageLike
@@ -64,15 +69,15 @@ class LanPaint:
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", hold_image(self.image, "LanPaint: image"))
-        object.__setattr__(self, "mask", hold_mask(self.mask, "LanPaint: mask"))
+        object.__setattr__(self, "image", hold_image(self.image, "LanPaint: image", self.fit))
+        object.__setattr__(self, "mask", hold_mask(self.mask, "LanPaint: mask", self.fit))
         check_fit(self.fit, "LanPaint")
         require_walks(self.steps, self.interval, "LanPaint")
         positive(self.size, "LanPaint: size")
         if finite(self.guidance, "LanPaint: guidance") < 0:
             raise ValueError(f"LanPaint: guidance must be at least 0, got {self.guidance!r}")
 
-    def resized(self, height: int, width: int) -> LanPaint:
+    def resized(self, height: int, width: int) -> Self:
         if self.fit is not None:
             return self
         return replace(
@@ -82,11 +87,11 @@ class LanPaint:
         )
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        shape = sampler.backend.shape
+    def check(self, stack: Stack) -> None:
+        shape = stack.backend.shape
         require_shape(self.image, shape, "LanPaint: image", self.fit)
         require_mask(self.mask, shape[1:], "LanPaint: mask", self.fit, self.image)
-        check_walks(self, sampler)
+        check_walks(self, stack)
 
     @hookimpl(trylast=True)  # on the plan that other plugins leave
     def start(self, state: State) -> None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import integer
+from composer.authoring import check_parts
 from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
-from composer.parts import check_parts
 from composer_plugins.illusions.components import parts_of
 from composer_plugins.illusions.decompositions import Bands, Decomposition, Part
 from composer_plugins.resizing import resized, resized_image
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class Reference(Plugin):
     """After each step give x one component of a reference image, noised to the level of x.
 
     With P the part chosen, x <- x - P x + P (alpha(t) image + sigma(t) noise); after the last step
@@ -37,29 +38,31 @@ class Reference:
             white bars, "stretch" distorts. None requires the model's size.
     """
 
+    needs_pixels = True
+
     image: ImageLike
     decomposition: Decomposition | Sequence[Part] = field(default_factory=Bands)
     part: int = 0
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", hold_image(self.image, "Reference: image"))
+        object.__setattr__(self, "image", hold_image(self.image, "Reference: image", self.fit))
         check_fit(self.fit, "Reference")
         count = len(parts_of(self.decomposition))
         if integer(self.part, "Reference: part", least=0) >= count:
             raise ValueError(f"Reference: part must be below {count}, got {self.part}")
 
-    def resized(self, height: int, width: int) -> Reference:
+    def resized(self, height: int, width: int) -> Self:
         image = self.image
         if self.fit is None:
             image = resized_image(image, height, width, "Reference: image")
         return replace(self, image=image, decomposition=resized(self.decomposition, height, width))
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        require_shape(self.image, sampler.backend.shape, "Reference: image", self.fit)
-        check_parts(parts_of(self.decomposition), sampler.backend.shape, "Reference")
-        others = [p for p in sampler.plugins if isinstance(p, Reference) and p is not self]
+    def check(self, stack: Stack) -> None:
+        require_shape(self.image, stack.backend.shape, "Reference: image", self.fit)
+        check_parts(parts_of(self.decomposition), stack.backend.shape, "Reference")
+        others = [p for p in stack.plugins if isinstance(p, Reference) and p is not self]
         if any((p.decomposition, p.part) == (self.decomposition, self.part) for p in others):
             raise ValueError("two Reference give the same part of the image; leave one out")
 

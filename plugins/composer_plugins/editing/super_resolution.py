@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch.nn import functional as F
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite
-from composer.backends import image_shape_of
+from composer.authoring import image_shape_of, low_res_schedule_of
 from composer.fitting import Size, alike
 from composer.images import (
     Fit,
@@ -22,7 +22,7 @@ from composer.images import (
 
 
 @dataclass(frozen=True, eq=False)
-class SuperResolution:
+class SuperResolution(Plugin):
     """Show the model a small image, enlarged and noised, beside x at every step.
 
     With u the image enlarged bilinearly (corners aligned), the model sees
@@ -45,21 +45,25 @@ class SuperResolution:
             images is shrunk to their size.
     """
 
+    unique = "give the low-resolution image"
+
     image: ImageLike
     noise_level: float = 250
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", hold_image(self.image, "SuperResolution: image"))
+        object.__setattr__(
+            self, "image", hold_image(self.image, "SuperResolution: image", self.fit)
+        )
         check_fit(self.fit, "SuperResolution")
         finite(self.noise_level, "SuperResolution: noise_level")
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        schedule = getattr(sampler.backend, "low_res_schedule", None)
+    def check(self, stack: Stack) -> None:
+        schedule = low_res_schedule_of(stack.backend)
         if schedule is None:
             raise ValueError(
-                f"SuperResolution: {type(sampler.backend).__name__} takes no low-resolution image; "
+                f"SuperResolution: {type(stack.backend).__name__} takes no low-resolution image; "
                 "load one that does, such as load_backend('deepfloyd', stage=2)"
             )
         if not 0 <= self.noise_level < len(schedule):
@@ -68,7 +72,7 @@ class SuperResolution:
                 f"{self.noise_level!r}"
             )
         # A latent model makes other channels than those of the image that it sees beside them.
-        makes = image_shape_of(sampler.backend)
+        makes = image_shape_of(stack.backend)
         require_shape(self.image, makes, "SuperResolution: image", fit="stretch")
         _, height, width = shape_of(self.image)
         if self.fit is None and not alike((height, width), makes[1:]):
@@ -76,8 +80,6 @@ class SuperResolution:
                 f"SuperResolution: image must have the proportions of {makes[1]}x{makes[2]}, got "
                 f"{height}x{width}. Give fit='crop', 'pad' or 'stretch', or crop it first."
             )
-        if sum(isinstance(plugin, SuperResolution) for plugin in sampler.plugins) > 1:
-            raise ValueError("two SuperResolution in one stack; keep one of them")
 
     @hookimpl(tryfirst=True)  # its noise is the second draw, whatever others draw
     def start(self, state: State) -> None:

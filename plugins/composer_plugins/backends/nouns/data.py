@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from composer.generators import generator_of
+from composer.authoring import generator_of
 from composer.images import read_picture, to_pixels
 
 BACKGROUNDS = ((213, 215, 225), (225, 215, 213))
