@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
@@ -22,9 +22,11 @@ from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
 from composer.solvers import DPMSolverPP, Euler, Solver
 from composer_plugins.backends.files import require_name
-from composer_plugins.backends.mnist.folded import FoldedUNet, unflatten
-from composer_plugins.backends.mnist.unet import MnistUNet
 from composer_plugins.backends.placement import placement
+
+if TYPE_CHECKING:  # diffusers takes a second to import
+    from composer_plugins.backends.mnist.folded import FoldedUNet
+    from composer_plugins.backends.mnist.unet import MnistUNet
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "flow": FlowSchedule,
@@ -68,6 +70,8 @@ class MnistBackend:
     @cached_property
     def network(self) -> FoldedUNet:
         """The network rearranged for sampling."""
+        from composer_plugins.backends.mnist.folded import FoldedUNet  # noqa: PLC0415
+
         folded: FoldedUNet = FoldedUNet(self.unet).to(self.device, self.network_dtype)
         return folded
 
@@ -127,7 +131,7 @@ class MnistBackend:
         out: torch.Tensor = self.trained(
             x, times.repeat_interleave(batch), labels.repeat_interleave(batch)
         )
-        return unflatten(out, len(requests), batch)
+        return out.view(len(requests), batch, *out.shape[1:])
 
 
 def load_mnist_flow(
@@ -188,6 +192,8 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
     Args:
         folder: holds ``description`` beside config.json and the weights.
     """
+    from composer_plugins.backends.mnist.unet import MnistUNet  # noqa: PLC0415  # slow
+
     if not folder.is_dir():
         raise ValueError(
             f"there is no folder {str(folder)!r}; name a folder model/ that `composer train "
