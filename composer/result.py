@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from composer.images import to_pil
+from composer.recipes import Draft
 from composer.registry import get_transform
 from composer.stats import Stats
 from composer.transforms import Transform
@@ -27,8 +28,7 @@ class Result:
         x: (B, C, H, W) in [-1, 1], up to the model's overshoot.
         seeds: image k is a function of seeds[k].
         stats: what it cost.
-        recipe: JSON-able: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
-            repeats the call.
+        draft: the recipe before it is written.
         views: the transforms that the plugins showed the images through.
         condition: as given to the call.
     """
@@ -36,9 +36,15 @@ class Result:
     x: Tensor
     seeds: tuple[int, ...]
     stats: Stats
-    recipe: dict[str, Any] = field(repr=False)
+    draft: Draft = field(repr=False)
     views: tuple[Transform, ...] = ()
     condition: Any = None
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """The call as JSON: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
+        repeats it. Written when it is first asked for, of what the arguments were at the call."""
+        return self.draft.written()
 
     @cached_property
     def images(self) -> list[Image.Image]:

@@ -13,9 +13,9 @@ from composer.commands.table import echo_json, echo_table
 from composer.errors import UnknownNameError
 from composer.hooks import hooked
 from composer.markers import answers
-from composer.offers import Offer
+from composer.offers import Offer, required
 from composer.plugin import declared
-from composer.registry import Registry, installed, required
+from composer.registry import Registry, installed
 from composer.testing import Check, decomposition_checks, stack_checks, transform_checks
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import choice, integer
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
+from composer.limits import MAX_WALKS, require_plan
 from composer_plugins.editing.known import KnownRegion
 from composer_plugins.resizing import resized_image, resized_mask
 
@@ -33,7 +34,7 @@ class Inpaint(Plugin):
             noise in the known part, the noise is lower where they do.
         mode: "clean", "renoise" or "repaint".
         jump_length: steps that a RePaint jump goes back.
-        resamples: how often RePaint walks each stretch of the plan, jumps included; at least 1.
+        resamples: how often RePaint walks each stretch of the plan, jumps included; 1 to 1000.
     """
 
     needs_pixels = True
@@ -49,7 +50,7 @@ class Inpaint(Plugin):
         to_mask(self.mask)
         choice(self.mode, "Inpaint: mode", _KNOWN)
         integer(self.jump_length, "Inpaint: jump_length", least=1)
-        integer(self.resamples, "Inpaint: resamples", least=1)
+        integer(self.resamples, "Inpaint: resamples", least=1, most=MAX_WALKS)
 
     @property
     def unique(self) -> str:
@@ -105,6 +106,7 @@ def with_jumps(times: list[float], jump_length: int, resamples: int) -> list[flo
     """
     last = len(times) - 2  # index of the last noisy time
     turns = {last - j for j in range(0, last + 1 - jump_length, jump_length)}
+    require_plan(len(times) + len(turns) * (jump_length + 1) * (resamples - 1), "resamples")
     plan: list[float] = []
     for index, time in enumerate(times):
         plan.append(time)

@@ -38,7 +38,7 @@ class LanPaint(Plugin):
     Args:
         image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
         mask: (H, W) in [0, 1], 1 = repaint. Values between blend.
-        steps: walks a noise level, at least 1; each costs as many rows as a step.
+        steps: walks a noise level, 1 to 1000; each costs as many rows as a step.
         size: of a walk in units of sigma^2, positive.
         guidance: lambda, at least 0; 0 lets the known region diffuse about the image only.
         interval: noise levels (low, high) within [0, 1] at which to walk.
