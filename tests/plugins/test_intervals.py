@@ -11,7 +11,7 @@ from composer import Sampler
 from composer.arguments import within
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.testing import GaussianMixtureBackend
-from composer_plugins import CFG, Anagram, Autoguidance, Conjunction, LanPaint, Langevin, Particles
+from composer_plugins import CFG, Anagram, Autoguidance, Conjunction, Langevin, LanPaint, Particles
 
 SCHEDULES = {"flow": FlowSchedule(), "discrete": DiscreteSchedule.linear()}
 IMAGE = torch.zeros(1, 2, 2)
