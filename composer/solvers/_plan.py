@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
+
+import torch
 
 from composer.schedules import Schedule
 from composer.solvers._families import ROUNDING, Family, Place
@@ -28,12 +30,21 @@ class Plan:
             that plugins may leave out times, and come back to others.
         times: of the places, and the clean image's.
         one_evaluation: whether a step is one evaluation, so that a run may begin at each.
+        width: of the scheduler's first noise, over that of the path there; 1 or nearly so.
     """
 
     scheduler: Any
     places: list[Place]
     times: list[float]
     one_evaluation: bool
+    width: float
+
+    def begin(self, index: int) -> Any:
+        """A scheduler that begins at an evaluation."""
+        scheduler = copy.deepcopy(self.scheduler)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(index)
+        return scheduler
 
     def index(self, time: float) -> int:
         """The index of a time.
@@ -71,7 +82,19 @@ def plan_of(scheduler: Any, family: Family, schedule: Schedule, num_steps: int) 
     _require_falling(family.levels(planned), name, num_steps, strictly=one_evaluation)
     places = _distinct(places, schedule)
     times = [*(place.time for place in places), schedule.time_at(0.0)]
-    return Plan(planned, places, times, one_evaluation)
+    plan = Plan(planned, places, times, one_evaluation, width=1.0)
+    if not hasattr(planned, "init_noise_sigma"):
+        return plan
+    path = math.hypot(*family.shown(planned, places[0].level))
+    return replace(plan, width=float(planned.init_noise_sigma) * scale(plan.begin(0), 0) / path)
+
+
+def scale(scheduler: Any, index: int) -> float:
+    """What a scheduler under way shows the network, over its own variable, at an evaluation."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return 1.0
+    one = torch.ones(1, dtype=torch.float64)
+    return float(scheduler.scale_model_input(one, scheduler.timesteps[index]))
 
 
 def _require_falling(levels: Sequence[float], name: str, steps: int, strictly: bool) -> None:

@@ -16,7 +16,7 @@ from composer.hooks import hookimpl
 from composer.requests import Estimate
 from composer.schedules import Schedule
 from composer.solvers._families import family_of
-from composer.solvers._plan import Plan, plan_of
+from composer.solvers._plan import Plan, plan_of, scale
 from composer.state import State
 
 
@@ -49,14 +49,6 @@ class _Run:
             and where == (state.position, state.selections)
             and self.plan.times[self.index] == state.t
         )
-
-    def shown(self) -> float:
-        """What the network is shown, over the scheduler's own variable, at the next evaluation."""
-        if not hasattr(self.scheduler, "scale_model_input"):
-            return 1.0
-        one = torch.ones(1, dtype=torch.float64)
-        timestep = self.scheduler.timesteps[self.index]
-        return float(self.scheduler.scale_model_input(one, timestep))
 
 
 class DiffusersSolver:
@@ -104,9 +96,9 @@ class DiffusersSolver:
     def start(self, state: State) -> Generator[None, None, None]:
         noise = state.x
         yield
-        if state.x is noise:  # as wide as it is there: on a flow, less than 1 after the start
-            state.x = noise * math.hypot(*state.backend.schedule.at(state.t))
         plan = self._plan(state.backend.schedule, state.num_inference_steps)
+        if state.x is noise:  # as wide as it is there: on a flow, less than 1 after the start
+            state.x = noise * plan.width * math.hypot(*state.backend.schedule.at(state.t))
         for time in set(state.times):
             plan.index(time)
         if state.times != plan.times:
@@ -125,7 +117,7 @@ class DiffusersSolver:
         else:
             x = estimate.x * (sum(shown) / sum(estimate.schedule.at(state.t)))
         output = self._output(run, estimate, shown)
-        sample = x / run.shown()
+        sample = x / scale(run.scheduler, run.index)
         further = self._further(run, state)
         timestep = run.scheduler.timesteps[run.index]
         stepped: Tensor = run.scheduler.step(output, timestep, sample, **further).prev_sample
@@ -139,7 +131,8 @@ class DiffusersSolver:
             return stepped
         there = run.plan.places[run.index]
         shown = self._family.shown(run.scheduler, there.level)
-        x, amplitudes = stepped * run.shown(), estimate.schedule.at(state.t_next)
+        amplitudes = estimate.schedule.at(state.t_next)
+        x = stepped * scale(run.scheduler, run.index)
         if there.time == state.t_next and not there.beyond:
             return x * (sum(amplitudes) / sum(shown))
         alpha, sigma = shown
@@ -156,10 +149,8 @@ class DiffusersSolver:
             return run
         if state.position > 0:
             self._require_one_evaluation(run.plan)
-        scheduler, index = copy.deepcopy(run.plan.scheduler), run.plan.index(state.t)
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(index)
-        run = _Run(run.plan, scheduler, index, index, state.position, state.selections, state.x)
+        index, where = run.plan.index(state.t), (state.position, state.selections)
+        run = _Run(run.plan, run.plan.begin(index), index, index, *where, state.x)
         state.memory[self] = run
         return run
 
