@@ -57,13 +57,12 @@ class Family:
     prediction: Callable[[Any], Prediction]
     own_times: Callable[[Any, Schedule], list[float] | None] = lambda scheduler, schedule: None
 
-    def places(self, scheduler: Any, schedule: Schedule) -> list[Place]:
-        """Where a model of ``schedule`` is asked for each of a scheduler's evaluations.
+    def places(self, scheduler: Any, levels: list[float], schedule: Schedule) -> list[Place]:
+        """Where a model of ``schedule`` is asked for a scheduler's evaluations at ``levels``.
 
         These are the scheduler's own times where it was made for this schedule, so that the
         network is shown what diffusers shows it; else the times of equal noise level.
         """
-        levels = self.levels(scheduler)
         own = self.own_times(scheduler, schedule) or [math.nan] * len(levels)
         reach = 1 + _REACH * abs(schedule.time_at(1.0) - schedule.time_at(0.0))
 
@@ -154,8 +153,8 @@ def _discrete_levels(scheduler: Any) -> list[float]:
         )
     if min(times) < 0 or max(times) > len(table) - 1:
         raise ValueError(
-            f"{name} in {scheduler.num_inference_steps} steps plans a time outside of 0 to "
-            f"{len(table) - 1}, as its timestep_spacing is rounded; take another number of steps"
+            f"{name} plans a time outside of 0 to {len(table) - 1}, as its timestep_spacing is "
+            "rounded; take another number of steps"
         )
     if scheduler.config.prediction_type == "epsilon" and table[int(times[0])] == 0:
         raise ValueError(

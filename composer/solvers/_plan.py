@@ -76,11 +76,11 @@ def plan_of(scheduler: Any, family: Family, schedule: Schedule, num_steps: int) 
             f"{name} has no plan of {num_steps} steps ({error}); take another number of them, or "
             "configure it otherwise"
         ) from error
-    places = family.places(planned, schedule)
+    levels = family.levels(planned)
     # UnCLIP's has no order; PNDM's is 1, and it evaluates more often than it steps.
-    one_evaluation = getattr(planned, "order", 1) == 1 and len(places) == num_steps
-    _require_falling(family.levels(planned), name, num_steps, strictly=one_evaluation)
-    places = _distinct(places, schedule)
+    one_evaluation = getattr(planned, "order", 1) == 1 and len(levels) == num_steps
+    _require_falling(levels, name, num_steps, strictly=one_evaluation)
+    places = _distinct(family.places(planned, levels, schedule), schedule)
     times = [*(place.time for place in places), schedule.time_at(0.0)]
     plan = Plan(planned, places, times, one_evaluation, width=1.0)
     if not hasattr(planned, "init_noise_sigma"):
