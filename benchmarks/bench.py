@@ -84,7 +84,8 @@ def largest(one: Tensor, other: Tensor) -> float:
 
 def speed(repeats: int) -> None:
     backend = composer.load_backend("mnist")
-    unet = backend.unet.eval()
+    unshared = composer.load_backend("mnist", share=False)
+    unet = unshared.unet
     guided = Sampler(backend, [CFG(4.0)], num_inference_steps=STEPS)
     plain = Sampler(backend, num_inference_steps=STEPS)
     seeds = range(BATCH)
@@ -103,7 +104,6 @@ def speed(repeats: int) -> None:
         },
         repeats,
     )
-    unshared = composer.load_backend("mnist", share=False)
     asked = [
         [step.request(step.estimate.x, step.estimate.t).replace(condition=c) for c in CONDITIONS]
         for step in guided.stream(DIGIT, seeds)

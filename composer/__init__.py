@@ -1,15 +1,16 @@
 """Composer: one diffusion sampling loop whose hooks stack plugins over any model."""
 
-from composer.backends import Backend, Output
 from composer.errors import NonFiniteError, UnknownNameError
-from composer.hooks import hookimpl
+from composer.markers import hookimpl
 from composer.offers import Register
+from composer.plugin import Plugin
+from composer.protocols import Backend, Output, Stack, State
 from composer.recipes import call_of
 from composer.registry import Registry, get_transform, installed, load_backend
 from composer.requests import UNCONDITIONAL, Estimate, Request
-from composer.result import Result, Stats
+from composer.result import Result
 from composer.sampler import Sampler
-from composer.state import State
+from composer.stats import Stats
 from composer.transforms import Transform
 
 __version__ = "0.1.0"
@@ -20,11 +21,13 @@ __all__ = [
     "Estimate",
     "NonFiniteError",
     "Output",
+    "Plugin",
     "Register",
     "Registry",
     "Request",
     "Result",
     "Sampler",
+    "Stack",
     "State",
     "Stats",
     "Transform",

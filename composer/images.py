@@ -11,8 +11,6 @@ from torch import Tensor
 
 ImageLike = Image.Image | Tensor
 
-MAX_PIXELS = 4096 * 4096
-"""Of a picture that is read from a recipe or a file, or written as a frame."""
 _MODES = ("1", "L", "P", "RGB", "RGBA")  # others have other ranges, which a cast would clip
 
 

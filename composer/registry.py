@@ -8,19 +8,16 @@ reported and breaks nothing else.
 from __future__ import annotations
 
 import functools
-import inspect
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import pluggy
-
 from composer import hooks, solvers
-from composer.backends import Backend
 from composer.errors import UnknownNameError
-from composer.offers import Offer, Register
+from composer.markers import PROJECT
+from composer.offers import Offer, Register, check_options, required
+from composer.protocols import Backend
 from composer.transforms import Composed, Inverse, Transform
 
 OWN = "diffusion-composer"
@@ -81,7 +78,7 @@ def installed() -> Registry:
     allowed = os.environ.get(ALLOWED)
     names = None if allowed is None else {name.strip() for name in allowed.split(",")}
     # Our own first: no package may take the name of what came with the library.
-    entries = entry_points(group=hooks.PROJECT)
+    entries = entry_points(group=PROJECT)
     for entry in sorted(entries, key=lambda e: (_distribution(e) != OWN, e.name)):
         if names is None or entry.name in names:
             registry = _loaded(registry, entry)
@@ -110,13 +107,6 @@ def get_transform(name: str | Transform) -> Transform:
     return transform
 
 
-def required(factory: Callable[..., Any]) -> list[str]:
-    """The names of a factory's parameters without a default."""
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(factory).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
-
-
 def load_backend(name: str, **options: Any) -> Backend:
     """Load a registered backend.
 
@@ -126,7 +116,7 @@ def load_backend(name: str, **options: Any) -> Backend:
 
     Raises:
         UnknownNameError: no such backend is registered.
-        TypeError: an option that it does not have.
+        TypeError: an option that it does not have, or lacks.
     """
     return load_from(installed(), name, options)
 
@@ -134,17 +124,10 @@ def load_backend(name: str, **options: Any) -> Backend:
 def load_from(registry: Registry, name: str, options: dict[str, Any]) -> Backend:
     """:func:`load_backend` from a given registry; the backend remembers how it was loaded."""
     factory = registry.find("backend", name).factory
-    signature = inspect.signature(factory)
-    try:
-        signature.bind(**options)
-    except TypeError as error:
-        raise TypeError(f"backend {name!r}: {error}; it takes {signature}") from None
+    check_options(f"backend {name!r}", factory, options)
     backend: Backend = factory(**options)
     # For recipes. Not part of the protocol: a backend may be frozen and need not know its name.
-    plain = {
-        k: v if isinstance(v, bool | int | float | None) else str(v) for k, v in options.items()
-    }
-    object.__setattr__(backend, "loaded_as", {"name": name, "options": plain})
+    object.__setattr__(backend, "loaded_as", {"name": name, "options": dict(options)})
     return backend
 
 
@@ -172,8 +155,7 @@ def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
     error = None
     try:
         register = Register(distribution)
-        manager = pluggy.PluginManager(hooks.PROJECT)
-        manager.add_hookspecs(hooks)
+        manager = hooks.manager()
         manager.register(entry.load(), name=entry.name)
         manager.check_pending()
         manager.hook.register_plugins(register=register)

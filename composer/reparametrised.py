@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.backends import Backend, Output
 from composer.predictions import Prediction
+from composer.protocols import Backend, Output
 from composer.requests import Request
 from composer.schedules import Schedule
 from composer.solvers import Solver

@@ -8,16 +8,15 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property, reduce
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 
+from composer.markers import answers
 from composer.predictions import EPSILON, SAMPLE, Prediction
 from composer.schedules import Schedule
-
-if TYPE_CHECKING:
-    from composer.transforms import Transform
+from composer.transforms import Transform
 
 
 class _Unconditional:
@@ -107,7 +106,7 @@ class Request:
         A plugin may stand where a condition does: it then answers this request, whatever
         the condition, and decides the conditions of what it asks in turn.
         """
-        if hasattr(condition, "noise_estimate"):
+        if answers(condition, "noise_estimate"):
             return self.replace(through=(condition, *self.through))
         return self if self.condition is not None else self.replace(condition=condition)
 
@@ -271,9 +270,25 @@ def _factor(value: float | Tensor) -> float | Tensor:
     return value
 
 
-def total(request: Request, estimates: Sequence[Estimate]) -> Estimate:
-    """The sum of lawful parts as one estimate at the request's x; the variance is their mean."""
-    summed = reduce(operator.add, estimates)
-    variances = [e.variance for e in estimates if e.variance is not None]
-    variance = torch.stack(variances).mean(0) if variances else None
-    return replace(summed, variance=variance, x=request.x)
+def combine(
+    weights: Sequence[float | Tensor],
+    estimates: Sequence[Estimate],
+    variance: Estimate | Literal["mean"] = "mean",
+) -> Estimate:
+    """sum_i w_i estimate_i, at the first one's x.
+
+    Lawful where the weights sum to one, or the estimates are parts that sum to the identity.
+
+    Args:
+        weights: a number for each estimate, or a tensor that broadcasts to (B, C, H, W).
+        estimates: at the same x and t; those of views carried back by ``seen_back``.
+        variance: the estimate whose learned variance to keep, or "mean" of all.
+
+    Raises:
+        ValueError: another number of weights, or estimates of different images.
+    """
+    summed = reduce(operator.add, (w * e for w, e in zip(weights, estimates, strict=True)))
+    if isinstance(variance, Estimate):
+        return summed.replace(variance=variance.variance)
+    known = [e.variance for e in estimates if e.variance is not None]
+    return summed.replace(variance=torch.stack(known).mean(0) if known else None)

@@ -14,29 +14,10 @@ from torch import Tensor
 from composer.animation import animate
 from composer.animation.film import Timing
 from composer.images import to_pil
+from composer.recipes import Draft
 from composer.registry import get_transform
+from composer.stats import Stats
 from composer.transforms import Transform
-
-
-@dataclass
-class Stats:
-    """The cost of one sampling call. Rows are counted per image.
-
-    Attributes:
-        requested: rows the plugins asked for.
-        evaluated: rows the model computed, after deduplication.
-        rows: evaluated, for all images together.
-        calls: calls of the backend.
-        model_seconds: time spent inside the backend.
-        seconds: time of the whole call.
-    """
-
-    requested: int = 0
-    evaluated: int = 0
-    rows: int = 0
-    calls: int = 0
-    model_seconds: float = 0.0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +28,7 @@ class Result:
         x: (B, C, H, W) in [-1, 1], up to the model's overshoot.
         seeds: image k is a function of seeds[k].
         stats: what it cost.
-        recipe: JSON-able: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
-            repeats the call.
+        draft: the recipe before it is written.
         views: the transforms that the plugins showed the images through.
         condition: as given to the call.
     """
@@ -56,9 +36,15 @@ class Result:
     x: Tensor
     seeds: tuple[int, ...]
     stats: Stats
-    recipe: dict[str, Any] = field(repr=False)
+    draft: Draft = field(repr=False)
     views: tuple[Transform, ...] = ()
     condition: Any = None
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """The call as JSON: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
+        repeats it. Written when it is first asked for, of what the arguments were at the call."""
+        return self.draft.written()
 
     @cached_property
     def images(self) -> list[Image.Image]:

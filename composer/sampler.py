@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import count, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from composer import recipes, stack
+from composer import _checks, recipes
 from composer.arguments import checked_seeds, finite, integer
-from composer.backends import Backend
-from composer.driver import Model, converse, drive, resolve
+from composer.driver import converse, drive, resolve
+from composer.hooks import hooked, noise_estimates
 from composer.images import all_finite
+from composer.model import Model
+from composer.plugin import hooks_of, views_of
+from composer.protocols import Backend, Solver, Stack, State, draw
+from composer.registry import Registry
 from composer.requests import Estimate, Request
-from composer.result import Result, Stats
+from composer.result import Result
 from composer.schedules import renoise
-from composer.state import State, draw
-
-if TYPE_CHECKING:
-    from composer.registry import Registry
-    from composer.solvers import Solver
+from composer.stats import Stats
 
 
 class Sampler:
@@ -37,7 +37,7 @@ class Sampler:
         backend: the model, from :func:`composer.load_backend` or your own.
         plugins: objects with methods marked ``@composer.hookimpl``.
         solver: how a step is taken; None for the backend's own default.
-        num_inference_steps: steps from noise to image, at least 1.
+        num_inference_steps: steps from noise to image, 1 to 10,000.
         max_rows: memory bound: most images the network sees at once. None for no bound.
 
     Raises:
@@ -52,24 +52,44 @@ class Sampler:
         num_inference_steps: int = 20,
         max_rows: int | None = None,
     ) -> None:
-        self.backend = stack.checked_backend(backend)
-        self.plugins = stack.checked_plugins(plugins)
-        self.solver = backend.default_solver if solver is None else stack.checked_solver(solver)
-        self.num_inference_steps = integer(num_inference_steps, "num_inference_steps", least=1)
-        self.max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
-        self.times = self.solver.times(backend.schedule, self.num_inference_steps)
+        self._stack = _checks.stack_of(backend, plugins, solver, num_inference_steps)
+        self._max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
         # A backend that answers hooks, such as a thresholding its model needs, is outermost.
-        own = [backend] if stack.answers_hooks(backend) else []
-        self._hooks = stack.hooked([*own, *self.plugins, self.solver])
-        self._noise_estimates = stack.noise_estimates(self._hooks)
-        stack.check_conditions(self)
-        self._hooks.hook.check(sampler=self)
-        self._checked = True
+        own = [backend] if hooks_of(backend) else []
+        self._hooks = hooked([*own, *self.plugins, self.solver])
+        self._noise_estimates = noise_estimates(self._hooks)
+        _checks.check_conditions(self._stack)
+        self._hooks.hook.check(stack=self._stack, sampler=self._stack)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if hasattr(self, "_checked"):
-            raise AttributeError(f"a Sampler is checked when it is built; make another, {name}=...")
-        super().__setattr__(name, value)
+    @property
+    def stack(self) -> Stack:
+        """Backend, plugins, solver and times; frozen."""
+        return self._stack
+
+    @property
+    def backend(self) -> Backend:
+        return self._stack.backend
+
+    @property
+    def plugins(self) -> tuple[object, ...]:
+        return self._stack.plugins
+
+    @property
+    def solver(self) -> Solver:
+        return self._stack.solver
+
+    @property
+    def times(self) -> list[float]:
+        """The plan, before any ``start`` hook changes it."""
+        return list(self._stack.times)
+
+    @property
+    def num_inference_steps(self) -> int:
+        return self._stack.num_inference_steps
+
+    @property
+    def max_rows(self) -> int | None:
+        return self._max_rows
 
     def sample(
         self, condition: Any = None, seeds: Iterable[int] = (0,), progress: bool = False
@@ -83,14 +103,16 @@ class Sampler:
         """
         began, model = time.perf_counter(), self._model()
         state = self._begin(condition, seeds)
-        recipe = recipes.describe(self, condition, state.seeds)  # now: arguments may change later
+        draft = recipes.draft(  # now: arguments may change later
+            self.stack, self.max_rows, condition, state.seeds
+        )
         goes_back = self.backend.schedule.goes_back
         total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
         steps = tqdm(self._run(state, model), total=total, disable=not progress)
         deque(steps, maxlen=0)  # runs them all, keeps none
         model.stats.seconds = time.perf_counter() - began
-        views = stack.views(self.plugins)
-        return Result(state.x, state.seeds, model.stats, recipe, views, condition)
+        views = views_of(self.plugins)
+        return Result(state.x, state.seeds, model.stats, draft, views, condition)
 
     def stream(self, condition: Any = None, seeds: Iterable[int] = (0,)) -> Iterator[State]:
         """The state after every step; arguments as for :meth:`sample`, checked at once.
@@ -109,7 +131,7 @@ class Sampler:
             t: their time on the backend's schedule.
             condition: as for :meth:`sample`.
         """
-        stack.check_condition(self, condition)
+        _checks.check_condition(self._stack, condition)
         if (
             not isinstance(x, Tensor)
             or x.ndim != 4
@@ -129,9 +151,45 @@ class Sampler:
         )
 
     @classmethod
-    def from_recipe(cls, recipe: dict[str, Any], registry: Registry | None = None) -> Sampler:
-        """The sampler that a ``result.recipe`` describes; only registered names are loaded."""
-        return cls(**recipes.arguments_of(recipe, registry))
+    def from_recipe(
+        cls,
+        recipe: dict[str, Any],
+        registry: Registry | None = None,
+        *,
+        backend: Backend | None = None,
+        plugins: Mapping[int | str, object] | Sequence[object] | None = None,
+        trust: recipes.Trust = (),
+    ) -> Sampler:
+        """The sampler that a ``result.recipe`` describes.
+
+        A recipe may come from a stranger. It names registered things only, its size is limited
+        (:mod:`composer.limits`), and of a backend it sets options that are declared safe in a
+        recipe, which opens no file of yours and reaches no network.
+
+        Args:
+            recipe: the recipe, a dict.
+            registry: of the names in it; None for those of the installed packages.
+            backend: a model to use in place of the recipe's.
+            plugins: objects that the recipe cannot make, {class: object} by the name of an
+                unregistered class in it; or in place of its plugins, {place: object} by the place
+                in its list; or a list of all of them.
+            trust: names of further options of the backend that the recipe may set, such as
+                ``["model"]``; True for a backend that declares none safe, and all its options.
+                A backend may open and run what they name.
+
+        Raises:
+            ValueError, TypeError: no recipe, one beyond the limits, one that needs trust, or a
+                stack that cannot work.
+            UnknownNameError, LookupError: it names what is not registered.
+        """
+        if backend is not None:
+            _checks.checked_backend(backend)
+        errors = ValueError, TypeError, LookupError
+        with recipes.documented("the recipe makes no sampler", *errors):
+            arguments = recipes.arguments_of(
+                recipe, registry, backend=backend, plugins=plugins, trust=trust
+            )
+            return cls(**arguments)
 
     def _run(self, state: State, model: Model) -> Iterator[State]:
         for state.step in count():
@@ -152,14 +210,14 @@ class Sampler:
         stepped: Any = self._hooks.hook.step(state=state, estimate=estimate)
         if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
             stepped = drive(converse(stepped, self._noise_estimates, "step"), model)
-        state.x = stack.checked_image(stepped, state, "step")
+        state.x = _checks.checked_image(stepped, state, "step")
         state.estimate = estimate
         state.position += 1
         self._hooks.hook.post_step(state=state)
-        stack.checked_image(state.x, state, "post_step")
+        _checks.checked_image(state.x, state, "post_step")
         if state.finished:
             self._hooks.hook.finish(state=state)
-            stack.check_finished(state)
+            _checks.check_finished(state)
 
     def _estimate(self, request: Request, model: Model) -> Estimate:
         return drive(resolve(request, self._noise_estimates), model)
@@ -168,12 +226,12 @@ class Sampler:
         return Model(self.backend, self.max_rows, Stats())
 
     def _begin(self, condition: Any, seeds: Iterable[int]) -> State:
-        stack.check_condition(self, condition)
+        _checks.check_condition(self._stack, condition)
         chosen = checked_seeds(seeds)
         generators = tuple(torch.Generator().manual_seed(seed) for seed in chosen)
         state = State(
             x=draw(generators, self.backend),
-            times=list(self.times),
+            times=self.times,
             condition=condition,
             seeds=chosen,
             backend=self.backend,
@@ -182,4 +240,4 @@ class Sampler:
         )
         with torch.no_grad():
             self._hooks.hook.start(state=state)
-        return stack.checked_start(state)
+        return _checks.checked_start(state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +10,6 @@ from torch import Tensor
 
 from composer.arguments import sequence
 
-TOLERANCE = 1e-8
-"""Of the float64 probes of views and decompositions."""
 ANY_SIZE = "any size"
 
 
@@ -181,100 +178,3 @@ class Inverse(Transform):
 
     def frame(self, x: Tensor, u: float) -> Tensor:
         return self.of.frame(self.of.inverse(x), 1 - u)
-
-
-def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None:
-    """Refuse a view that is not orthogonal on images of ``shape`` (C, H, W).
-
-    For a linear Q, |Qx|^2 - |x|^2 = x^T (Q^T Q - I) x is a polynomial in x; if it vanishes at a
-    random x it vanishes everywhere, with probability one. In float64 a single misplaced pixel of
-    a 256x256 image stands a million times above rounding.
-
-    Raises:
-        TypeError: no Transform.
-        ValueError: a size it does not accept, a map that is not linear and orthogonal, or one of
-            variances that is not of its squared entries.
-    """
-    if not isinstance(view, Transform):
-        raise TypeError(
-            f"{owner}: {view!r} is no Transform; give a name such as 'flip' or a Transform object"
-        )
-    _, height, width = shape
-    if not view.accepts(height, width):
-        raise ValueError(f"{owner}: {view!r} accepts {view.sizes}, not {height}x{width}")
-    x, y = probes(shape)
-    try:
-        trouble = (
-            not_linear(view, x, y)
-            or not_by_image(view, x)
-            or _not_orthogonal(view, x)
-            or not_pure(view, x)
-            or not_pure(view.inverse, x)
-            or _not_in_float32(view, x)
-        )
-        signed = "" if trouble else _not_of_variances(view, x)
-    except Exception as error:
-        raise ValueError(
-            f"{owner}: {view!r} failed on a {height}x{width} image: {error}"
-        ) from error
-    if trouble:
-        raise ValueError(
-            f"{owner}: {view!r} is not orthogonal ({trouble}); the model would see noise it was "
-            "not trained on, so use a permutation, rotation or sign change of pixels"
-        )
-    if signed:
-        raise ValueError(
-            f"{owner}: {view!r} {signed}; override view_variance and inverse_variance by the "
-            "squares of its entries"
-        )
-
-
-def probes(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Two random batches (2, C, H, W) in float64."""
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn((2, 2, *shape), generator=generator, dtype=torch.float64)
-    return x, y
-
-
-def not_linear(view: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> str:
-    gap = (view(2 * x - 3 * y) - (2 * view(x.clone()) - 3 * view(y.clone()))).abs().max().item()
-    return "" if gap < TOLERANCE else f"f(2x - 3y) is not 2 f(x) - 3 f(y), off by {gap:.2g}"
-
-
-def not_by_image(view: Callable[[Tensor], Tensor], x: Tensor) -> str:
-    gap = (view(x.clone())[:1] - view(x[:1].clone())).abs().max().item()
-    return "" if gap < TOLERANCE else "an image of a batch depends on the others"
-
-
-def _not_orthogonal(view: Transform, x: Tensor) -> str:
-    seen = view(x.clone())
-    if seen.shape != x.shape:
-        return f"it changes the shape {tuple(x.shape)} to {tuple(seen.shape)}"
-    stretch = (seen.norm() / x.norm() - 1).abs().item()
-    if not stretch < 1e-10:
-        return f"it changes lengths by {stretch:.2g}"
-    gap = (view.inverse(seen) - x).abs().max().item()
-    return "" if gap < TOLERANCE else f"inverse(f(x)) is not x, off by {gap:.2g}"
-
-
-def _not_in_float32(view: Transform, x: Tensor) -> str:
-    """Most models work in it, and the other probes do not."""
-    seen = view(x.float())
-    if seen.dtype != torch.float32:
-        return f"it makes {seen.dtype} of float32"
-    gap = (seen.double() - view(x.clone())).abs().max().item()
-    return "" if gap < 1e-3 else f"in float32 it is another map, off by {gap:.2g}"
-
-
-def _not_of_variances(view: Transform, x: Tensor) -> str:
-    """Rows and columns of squared entries sum to one."""
-    ones = torch.ones_like(x)
-    maps = view.view_variance, view.inverse_variance
-    gap = max((carried(ones.clone()) - ones).abs().max().item() for carried in maps)
-    return "" if gap < TOLERANCE else f"does not keep variances of 1 (off by {gap:.2g})"
-
-
-def not_pure(view: Callable[[Tensor], Tensor], x: Tensor) -> str:
-    given = x.clone()
-    view(given)
-    return "" if torch.equal(given, x) else "it writes into its argument"

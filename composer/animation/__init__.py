@@ -12,7 +12,8 @@ from torch import Tensor
 
 from composer.animation.film import FORMATS, PAPER, Format, Picture, Shot, Timing, grey
 from composer.arguments import integer
-from composer.images import MAX_PIXELS, all_finite, to_pil
+from composer.images import all_finite, to_pil
+from composer.limits import MAX_PIXELS
 from composer.transforms import Transform
 
 COLUMNS = 8

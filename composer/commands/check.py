@@ -11,9 +11,11 @@ import click
 from composer.commands.plugins import distribution_of
 from composer.commands.table import echo_json, echo_table
 from composer.errors import UnknownNameError
-from composer.offers import Offer
-from composer.registry import Registry, installed, required
-from composer.stack import hooked
+from composer.hooks import hooked
+from composer.markers import answers
+from composer.offers import Offer, required
+from composer.plugin import declared
+from composer.registry import Registry, installed
 from composer.testing import Check, decomposition_checks, stack_checks, transform_checks
 
 
@@ -92,37 +94,33 @@ def _rows_of(offer: Offer) -> Iterator[Row]:
         yield Row(offer.name, "all", "skipped", why)
         return
     try:
-        checks = CONTRACTS[offer.kind]((offer.example or offer.factory)())
+        made = (offer.example or offer.factory)()
+        checks = CONTRACTS[offer.kind](made)
     except Exception as error:  # a third party's code: whatever it raises is its row's error
         yield Row(offer.name, "is made", "failed", f"{type(error).__name__}: {error}")
         return
     if not checks:
-        yield Row(offer.name, "all", "skipped", _why_no_contract(offer.factory))
+        yield Row(offer.name, "all", "skipped", _why_no_contract(made))
     for one in checks:
         outcome = one.outcome()
         why = "; ".join(part for part in (outcome.why, outcome.mend) if part)
         yield Row(offer.name, one.name, outcome.status, why)
 
 
-def _leaves_law(thing: object) -> bool:
-    """Whether a plugin says that it leaves the law of composition on purpose."""
-    return bool(getattr(thing, "leaves_law", False))
-
-
-def _why_no_contract(factory: object) -> str:
-    if _leaves_law(factory):
+def _why_no_contract(thing: object) -> str:
+    if not declared(thing, "obeys_law"):
         return "no contract: it says that it leaves the law of composition on purpose"
     return "no contract: it answers no noise_estimate"
 
 
 def _plugin_checks(plugin: Any) -> list[Check]:
     """The contracts that a plugin is under: of its parts, and of a stack of it alone."""
-    hooked([plugin])  # refuses what answers no hook, or one that there is not
-    parts = getattr(plugin, "parts", None)
+    hooked([plugin])  # raises if it answers no hook, or one that does not exist
+    parts = declared(plugin, "parts")
     # Parts may be a decomposition of their own, which knows its name.
     owner = parts if hasattr(parts, "parts") else plugin
-    checks = [] if parts is None else decomposition_checks(owner)
-    if hasattr(plugin, "noise_estimate") and not _leaves_law(plugin):
+    checks = decomposition_checks(owner) if parts else []
+    if answers(plugin, "noise_estimate") and declared(plugin, "obeys_law"):
         checks += stack_checks([plugin])
     return checks
 

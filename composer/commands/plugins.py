@@ -9,8 +9,8 @@ import click
 
 from composer.commands.table import echo_json, echo_table
 from composer.offers import Offer
+from composer.plugin import hooks_of
 from composer.registry import Registry, installed
-from composer.stack import HOOKS
 
 CORE = "diffusion-composer"
 
@@ -52,9 +52,7 @@ def row_of(offer: Offer, registry: Registry) -> dict[str, Any]:
         "distribution": distribution,
         "version": known or (version(CORE) if distribution == CORE else "unknown"),
         "description": offer.description,
-        "hooks": sorted(
-            hook for hook in HOOKS if hasattr(getattr(offer.factory, hook, None), "composer_impl")
-        ),
+        "hooks": sorted(hooks_of(offer.factory)),
     }
 
 

@@ -5,8 +5,8 @@ schedules and for flows alike. A solver keeps no state of its own: what a multi-
 remembers is the loop's ``state.estimate``, the estimate of the step before (None after a jump).
 """
 
+from composer.protocols import Solver
 from composer.solvers.ancestral import DDIM, DDPM, Euler
-from composer.solvers.base import Solver
 from composer.solvers.diffusers import DiffusersSolver
 from composer.solvers.dpm import DPMSolverPP
 from composer.solvers.heun import Heun

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from composer.arguments import choice, finite
-from composer.hooks import hookimpl
+from composer.markers import hookimpl
+from composer.protocols import State
 from composer.requests import Estimate
 from composer.schedules import Schedule, ancestral_variance
-from composer.state import State
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.hooks import hookimpl
+from composer.markers import hookimpl
+from composer.protocols import State
 from composer.requests import Estimate
 from composer.schedules import Schedule
 from composer.solvers._families import family_of
 from composer.solvers._plan import Plan, plan_of, scale
-from composer.state import State
 
 
 @dataclass(eq=False)
@@ -70,6 +70,8 @@ class DiffusersSolver:
     Raises:
         TypeError: no scheduler. ValueError: a kind of scheduler that this cannot drive.
     """
+
+    plans_times = True
 
     def __init__(self, scheduler: Any) -> None:
         if not all(hasattr(scheduler, name) for name in ("set_timesteps", "step", "config")):

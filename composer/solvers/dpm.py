@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from composer.hooks import hookimpl
+from composer.markers import hookimpl
+from composer.protocols import State
 from composer.requests import Estimate
 from composer.schedules import Schedule
-from composer.state import State
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import TypeVar
 
+from composer.markers import answers
+from composer.plugin import declared
 from composer.testing.checks import Check, CheckFailed, Outcome, in_words, parametrize
 from composer.testing.decomposition import check_decomposition, decomposition_checks
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
@@ -65,7 +67,7 @@ def parametrize_with_checks(
 def _checks(thing: object, shapes: Sequence[tuple[int, int, int]] | None) -> list[Check]:
     if isinstance(thing, Transform):
         return transform_checks(thing, shapes=shapes)
-    if hasattr(thing, "noise_estimate") and not hasattr(thing, "parts"):
+    if answers(thing, "noise_estimate") and not declared(thing, "parts"):
         raise TypeError(
             f"{in_words(thing)} is a plugin; examine stacks by check_stack([...]), or each check "
             "by pytest.mark.parametrize('check', stack_checks([...]))"

@@ -12,7 +12,7 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from composer.transforms import TOLERANCE
+from composer._probes import TOLERANCE
 
 T = TypeVar("T")
 Contract = Mapping[Callable[[T], str], str]

@@ -11,6 +11,7 @@ from operator import add
 import torch
 from torch import Tensor
 
+from composer._probes import TOLERANCE
 from composer.testing.checks import (
     Check,
     Contract,
@@ -33,7 +34,6 @@ from composer.testing.probe import (
     refusal,
     require_taken,
 )
-from composer.transforms import TOLERANCE
 
 Part = Callable[[Tensor], Tensor]
 

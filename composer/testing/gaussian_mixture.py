@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from composer.arguments import positive, sequence
-from composer.backends import Output
 from composer.predictions import FLOW, Prediction
+from composer.protocols import Output
 from composer.requests import UNCONDITIONAL, Request
 from composer.schedules import FlowSchedule, Schedule
 from composer.solvers import Euler, Solver

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from composer.backends import Output
 from composer.predictions import FLOW, Prediction
+from composer.protocols import Output
 from composer.requests import Request
 from composer.schedules import FlowSchedule, Schedule
 from composer.solvers import Euler, Solver

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from composer._checks import check_condition, checked_plugins
+from composer.plugin import sets_conditions
 from composer.sampler import Sampler
-from composer.stack import check_condition, checked_plugins, sets_conditions
 from composer.testing.checks import Check, checks_of, run_all
 from composer.testing.probe import Shape, checked_shape
 from composer.testing.stack_conduct import CONDUCT
@@ -37,7 +38,7 @@ def stack_checks(
     sampler = Sampler(mixture(shape), plugins)
     if condition is None and not any(sets_conditions(plugin) for plugin in plugins):
         condition = 1
-    check_condition(sampler, condition)
+    check_condition(sampler.stack, condition)
     stack = Stack(plugins, condition, shape)
     subject = f"[{', '.join(type(plugin).__name__ for plugin in plugins)}]"
     lawful = [Check(subject, name, law, MEND, False) for name, law in laws(stack).items()]

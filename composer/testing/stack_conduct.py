@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.driver import Model
+from composer._probes import TOLERANCE
+from composer.markers import answers
+from composer.model import Model
+from composer.plugin import conditions_of, is_nested
 from composer.requests import UNCONDITIONAL, Estimate, Request
-from composer.result import Stats
 from composer.sampler import Sampler
-from composer.stack import conditions_of, is_nested
+from composer.stats import Stats
 from composer.testing.checks import Contract, first, off
 from composer.testing.identity import IdentityBackend
 from composer.testing.stack_probe import COMPONENTS, SCHEDULES, STEPS, Stack, mixture
-from composer.transforms import TOLERANCE
 
 SEEDS = (0, 1)
 
@@ -66,7 +67,7 @@ def variance(stack: Stack) -> str:
 
 def leaves_decided_conditions(stack: Stack) -> str:
     """Asked about a condition, each plugin asks about that, and not about those it fills in."""
-    estimating = [plugin for plugin in stack.plugins if hasattr(plugin, "noise_estimate")]
+    estimating = [plugin for plugin in stack.plugins if answers(plugin, "noise_estimate")]
     return first(_overruled(replace(stack, plugins=(plugin,))) for plugin in estimating)
 
 

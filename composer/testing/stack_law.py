@@ -11,14 +11,14 @@ from dataclasses import replace
 from functools import partial
 from unittest import SkipTest
 
-from composer.driver import Model
+from composer._probes import TOLERANCE
+from composer.model import Model
 from composer.predictions import FLOW, PREDICTIONS, Prediction
-from composer.result import Stats
 from composer.sampler import Sampler
+from composer.stats import Stats
 from composer.testing.checks import first, off
 from composer.testing.identity import IdentityBackend
 from composer.testing.stack_probe import SCHEDULES, STEPS, Stack, mixture
-from composer.transforms import TOLERANCE
 
 MEND = (
     "the stack leaves the law: sum_i A_i V_i is not the identity, so that its sample depends on "

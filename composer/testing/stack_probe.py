@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from composer.driver import Answer, drive, resolve
+from composer.hooks import hooked, noise_estimates
 from composer.requests import Estimate, Request
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
-from composer.stack import hooked, noise_estimates
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
 from composer.testing.probe import Shape, noise
 

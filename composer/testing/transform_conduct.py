@@ -11,12 +11,12 @@ from unittest import SkipTest
 
 import torch
 
+from composer._probes import TOLERANCE, check_view
 from composer.recipes import decode, encode
 from composer.registry import installed
 from composer.testing.checks import Contract, first, in_words, off, rounding, writes_into
 from composer.testing.global_state import global_trouble
 from composer.testing.probe import DTYPES, Map, Probe, Shape, at, layouts, maps, noise
-from composer.transforms import TOLERANCE, check_view
 
 ASKED = (*((n, n) for n in (1, 2, 3, 7, 16, 28, 64, 256, 1024)), (28, 30), (30, 28), (64, 256))
 

@@ -8,9 +8,10 @@ from itertools import cycle, product
 import torch
 from torch import Tensor
 
+from composer._probes import TOLERANCE
 from composer.testing.checks import Contract, first, off, rounding
 from composer.testing.probe import DTYPES, Probe, Shape, at, noise
-from composer.transforms import TOLERANCE, Transform
+from composer.transforms import Transform
 
 BETWEEN = (0.25, 0.5, 0.75)
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from composer._probes import TOLERANCE
 from composer.testing.checks import Contract, first, off, rounding
 from composer.testing.probe import DTYPES, Map, Probe, Shape, at, maps, noise
-from composer.transforms import TOLERANCE
 
 MOST_COLUMNS = 1024
 FEW_COLUMNS = 4

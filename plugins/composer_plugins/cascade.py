@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from composer import Backend, Result, Sampler
+from composer._checks import checked_plugins
 from composer.arguments import checked_seeds
-from composer.backends import image_shape_of
-from composer.solvers import Solver
-from composer.stack import (
-    answers_hooks,
+from composer.authoring import (
     check_condition,
     checked_backend,
-    checked_plugins,
-    is_nested,
+    finest_of,
+    hooks_of,
+    image_shape_of,
     sets_conditions,
-    views,
+    views_of,
 )
+from composer.solvers import Solver
 from composer_plugins.editing.super_resolution import SuperResolution
 from composer_plugins.resizing import check_same_view, resized
 
@@ -71,7 +71,7 @@ class Stage:
         """The plugin that shows the model what to enlarge."""
         # Clipped as an image file would be: an overshoot is none that a model was trained on.
         plugin = self.enlarge(before.clamp(-1, 1))
-        if not answers_hooks(plugin):
+        if not hooks_of(plugin):
             raise TypeError(f"Stage: enlarge returned {type(plugin).__name__}, which is no plugin")
         return plugin
 
@@ -233,18 +233,18 @@ class Cascade:
             return given
         if chosen.condition is not None:
             return chosen.condition
-        return finest(self.plugins) if given is None else given
+        return finest_of(self.plugins) if given is None else given
 
     def _check_condition(self, condition: Any) -> None:
         for stage, sampler in enumerate(self._samplers):
             try:
-                check_condition(sampler, self._condition(stage, condition))
+                check_condition(sampler.stack, self._condition(stage, condition))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"stage {stage + 1}: {error}") from error
 
     def _check_views(self) -> None:
         shapes = [stage.backend.shape for stage in self.stages if not stage.plain]
-        seen = [views(self._resized(*shape[1:])) for shape in shapes]
+        seen = [views_of(self._resized(*shape[1:])) for shape in shapes]
         for place, (small, large) in enumerate(pairwise(shapes)):
             for view, larger in zip(seen[place], seen[place + 1], strict=True):
                 check_same_view(view, small, larger, large)
@@ -253,7 +253,7 @@ class Cascade:
         last = self.stages[-1]
         deciders = [type(p).__name__ for p in self.plugins if sets_conditions(p)]
         asks = last.plain and last.condition is None
-        if asks and deciders and finest(self.plugins) is None:
+        if asks and deciders and finest_of(self.plugins) is None:
             raise ValueError(
                 f"stage {len(self.stages)} is plain, and {deciders[0]} has no one condition for "
                 "the finest details; give it one, as Stage(..., plain=True, condition=...)"
@@ -285,13 +285,3 @@ def _places(made: tuple[int, ...], chosen: tuple[int, ...]) -> list[int]:
 def _rows(result: Result, rows: list[int]) -> Result:
     """Some images of a result, in an order."""
     return replace(result, x=result.x[rows], seeds=tuple(result.seeds[row] for row in rows))
-
-
-def finest(plugins: Iterable[object]) -> Any:
-    """The condition of the finest details, of the first plugin that has one: its optional
-    attribute ``finest``, which may be a plugin in turn."""
-    for plugin in plugins:
-        condition = getattr(plugin, "finest", None)
-        if condition is not None:
-            return finest([condition]) if is_nested(condition) else condition
-    return None

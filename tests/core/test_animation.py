@@ -15,7 +15,8 @@ from composer import Sampler, Transform, hookimpl
 from composer.animation import MARGIN, animate
 from composer.animation.film import Timing
 from composer.images import to_pil
-from composer.result import Result, Stats
+from composer.result import Result
+from composer.stats import Stats
 from composer_plugins import CFG, Anagram, Hybrid
 from composer_plugins.transforms import Identity, Jigsaw, Negative, Rotate180, RotateClockwise
 
@@ -270,12 +271,17 @@ class Odd:
         pass
 
 
+def test_a_wrong_declaration_is_named_before_anything_runs():
+    with pytest.raises(TypeError, match="Odd: transforms must be a list or tuple"):
+        Sampler(mixture(), [Odd()])
+
+
 def test_a_result_knows_the_views_of_its_plugins(tmp_path):
-    stack = [Anagram({"identity": 0, "rotate_180": 1}), CFG(2.0), Odd(), Anagram({"rotate_180": 1})]
-    sampled = Sampler(mixture(), stack[:3], num_inference_steps=2).sample()
+    stack = [Anagram({"identity": 0, "rotate_180": 1}), CFG(2.0), Anagram({"rotate_180": 1})]
+    sampled = Sampler(mixture(), stack[:2], num_inference_steps=2).sample()
     assert sampled.views == (Identity(), Rotate180())
     assert sampled.animate(tmp_path / "a.gif", fps=5, move=0.4).exists()
-    assert Sampler(mixture(), [stack[3]], num_inference_steps=2).sample().views == (Rotate180(),)
+    assert Sampler(mixture(), [stack[2]], num_inference_steps=2).sample().views == (Rotate180(),)
     hybrid = Sampler(mixture(), [Hybrid(0, 1)], num_inference_steps=2).sample()
     assert hybrid.views == ()
 

@@ -46,7 +46,7 @@ class Doubled:
 class Tripled(Doubled):
     """Thrice the answer, and meant."""
 
-    leaves_law = True
+    obeys_law = False
 
 
 @pytest.fixture

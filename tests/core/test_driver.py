@@ -5,10 +5,11 @@ import torch
 from conftest import mixture
 
 from composer import UNCONDITIONAL, Sampler, get_transform, hookimpl
-from composer.backends import Output
-from composer.driver import Model, drive, resolve
+from composer.driver import drive, resolve
+from composer.model import Model
+from composer.protocols import Output
 from composer.requests import Request
-from composer.result import Stats
+from composer.stats import Stats
 from composer_plugins import CFG, Anagram, Hybrid, TripleHybrid
 
 

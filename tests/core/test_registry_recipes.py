@@ -67,7 +67,7 @@ class Unregistered:
 
 def test_what_is_unregistered_is_refused(backend):
     result = Sampler(backend, [Unregistered()], num_inference_steps=1).sample(1)
-    with pytest.raises(LookupError, match="'Unregistered', which is not registered"):
+    with pytest.raises(LookupError, match="Recipe: 'Unregistered' is not registered"):
         Sampler.from_recipe(result.recipe)
     result = Sampler(mixture(), num_inference_steps=1).sample(1)
     with pytest.raises(LookupError, match="backend 'GaussianMixtureBackend' is not registered"):
@@ -91,7 +91,7 @@ def test_a_recipe_that_names_anything_else_is_refused(backend, change):
 
 @pytest.mark.parametrize("bad", [{}, [], "recipe", {"backend": {"name": "mnist"}}])
 def test_what_is_no_recipe_is_refused(bad):
-    with pytest.raises(ValueError, match="a recipe is a dict with the keys"):
+    with pytest.raises(ValueError, match="Recipe: it must be a dict with the keys"):
         Sampler.from_recipe(bad)
 
 
@@ -256,7 +256,7 @@ def test_an_own_registry_serves_a_recipe(backend):
 )
 def test_a_malformed_recipe_is_a_sentence(backend, plugins):
     recipe = Sampler(backend, num_inference_steps=1).sample(1).recipe
-    with pytest.raises(ValueError, match="the recipe "):
+    with pytest.raises(ValueError, match="^Recipe: "):
         Sampler.from_recipe({**recipe, "plugins": plugins})
 
 

@@ -6,8 +6,7 @@ from conftest import mixture
 
 from composer import Request, Sampler
 from composer.predictions import SAMPLE
-from composer.requests import total
-from composer.schedules import FlowSchedule
+from composer.requests import combine
 from composer_plugins import Anagram, DynamicThreshold
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -24,13 +23,13 @@ def test_a_new_prediction_says_what_it_means():
 @pytest.mark.parametrize("factor", ["2", None, [1.0]])
 def test_an_estimate_is_multiplied_by_numbers_alone(factor):
     estimate = Sampler(mixture()).denoise(X, 0.3, 1)
-    for combine in (
+    for attempt in (
         lambda: estimate * factor,
         lambda: factor * estimate,
         lambda: estimate / factor,
     ):
         with pytest.raises(TypeError, match="by a number or a tensor, not by"):
-            combine()
+            attempt()
     with pytest.raises(TypeError, match="by a number or a tensor, not by"):
         estimate * estimate
 
@@ -49,14 +48,13 @@ def test_what_may_be_none_can_be_made_none_again():
 def test_estimates_of_two_kinds_are_not_added():
     plain = Sampler(mixture()).denoise(X, 0.3, 1)
     other = plain.replace(prediction=plain.x0, kind=SAMPLE)
-    request = Request(X, 0.3, schedule=FlowSchedule())
-    for combine in (
+    for attempt in (
         lambda: plain + other,
         lambda: other - plain,
-        lambda: total(request, [plain, other]),
+        lambda: combine((1.0, 1.0), (plain, other)),
     ):
         with pytest.raises(ValueError, match="was combined with one of the kind"):
-            combine()
+            attempt()
 
 
 def test_a_threshold_in_one_view_of_two_is_refused():

@@ -476,7 +476,7 @@ def test_estimates_can_be_summed():
 
 @pytest.mark.parametrize("name", ["solver", "plugins", "num_inference_steps", "backend"])
 def test_a_sampler_is_not_changed_after_it_was_checked(name):
-    with pytest.raises(AttributeError, match=f"make another, {name}="):
+    with pytest.raises(AttributeError, match=f"property '{name}'"):
         setattr(Sampler(mixture()), name, Heun())
 
 

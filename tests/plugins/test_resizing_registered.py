@@ -9,6 +9,7 @@ from conftest import mixture
 
 import composer
 from composer import Sampler, Transform
+from composer.plugin import sets_conditions, views_of
 from composer_plugins import (
     APG,
     CFG,
@@ -105,7 +106,7 @@ def test_a_plugin_runs_in_both_stages_of_a_cascade(name):
     stages[1] = dataclasses.replace(stages[1], enlarge=lambda x: CFG(1.0))
     size = SMALL if holds_permutation(name) else LARGE
     plugin = PLUGINS[name](size)
-    condition = None if composer.stack.sets_conditions(plugin) else 1
+    condition = None if sets_conditions(plugin) else 1
     small, large = Cascade(stages, [plugin]).sample(condition, seeds=[0, 1])
     assert (small.x.shape[-1], large.x.shape[-1]) == (SMALL, LARGE)
     alone = Sampler(stages[1].backend, [resized(plugin, LARGE, LARGE)], None, 4)
@@ -113,7 +114,7 @@ def test_a_plugin_runs_in_both_stages_of_a_cascade(name):
 
 
 def holds_permutation(name):
-    return any(isinstance(t, Transform) for t in composer.stack.views([PLUGINS[name](SMALL)]))
+    return any(isinstance(t, Transform) for t in views_of([PLUGINS[name](SMALL)]))
 
 
 def test_whoever_takes_an_image_or_a_mask_can_be_resized():

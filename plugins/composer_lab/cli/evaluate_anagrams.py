@@ -9,9 +9,9 @@ import click
 import torch
 
 from composer import get_transform
+from composer.authoring import check_view
 from composer.commands.errors import one_sentence
 from composer.contact_sheet import contact_sheet
-from composer.transforms import check_view
 from composer.writing import require_file, write_atomically
 from composer_lab.cli.evaluate_options import AS_JSON, DTYPE
 from composer_lab.evaluation.anagrams import PAIRS, Anagrams, anagram_sampler

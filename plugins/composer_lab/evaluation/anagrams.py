@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from composer import Sampler
-from composer.backends import Backend
+from composer.protocols import Backend
 from composer.solvers import Solver
 from composer_plugins.backends.mnist.judge import Judge
 from composer_plugins.backends.mnist.reads_as import ReadsAs

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from composer import UNCONDITIONAL, Sampler
-from composer.backends import Backend
+from composer.protocols import Backend
 from composer_plugins.backends.mnist.judge import Judge
 from composer_plugins.editing.ddnm import DDNM
 from composer_plugins.editing.inpaint import Inpaint

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from composer import Sampler, installed, load_backend
-from composer.backends import Backend
 from composer.images import to_pixels
+from composer.protocols import Backend
 from composer.solvers import DDPM, DPMSolverPP, Euler, Heun, Solver
 from composer.writing import make_folder, write_atomically
 from composer_lab.evaluation.table import recipe_of

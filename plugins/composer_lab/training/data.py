@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from composer.generators import generator_of
+from composer.authoring import generator_of
 
 
 class DataSource(Protocol):

@@ -77,9 +77,8 @@ class Denoiser(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Noisy images (B, 1, 28, 28) -> the estimate of the clean ones, in [-1, 1] or about."""
-        nothing = torch.zeros(1, device=x.device)  # neither time nor class
-        out = self.network(x[None], nothing.long(), nothing, nothing.long())
-        return cast(Tensor, out[0].contiguous())
+        nothing = torch.zeros(len(x), device=x.device)  # neither time nor class
+        return cast(Tensor, self.network(x, nothing, nothing.long()).contiguous())
 
     def show(self, x0: Tensor, seed: int = 0) -> Tensor:
         """Images (B, 1, 28, 28) in [-1, 1] -> as in training, with noise or replaced by it."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from composer.generators import generator_of
+from composer.authoring import generator_of
 from composer.predictions import Prediction
 from composer.writing import make_folder, require_folder, write_atomically
 from composer_lab.training.checkpoint import read_checkpoint, sole_writer, write_checkpoint

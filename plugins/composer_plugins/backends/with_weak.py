@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from composer import Backend, Output, Request, load_backend
+from composer.authoring import hooks_of
 from composer.predictions import Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import Schedule
 from composer.solvers import Solver
-from composer.stack import answers_hooks
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class WithWeak:
                     f"WithWeak: main and weak must be of one {name}, got {ours} and {theirs}"
                 )
         for backend in (self.main, self.weak):
-            if answers_hooks(backend):
+            if hooks_of(backend):
                 raise ValueError(
                     f"WithWeak: {type(backend).__name__} answers hooks, which would be lost here; "
                     "use it as the backend of Sampler itself"

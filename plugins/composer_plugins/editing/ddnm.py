@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
-from composer import Estimate, Request, Sampler, State, hookimpl
+from composer import Estimate, Plugin, Request, Stack, State, hookimpl
 from composer.images import ImageLike, to_tensor
 from composer_plugins.editing.operators import Operator, ResizableOperator, check_operator
 
 
 @dataclass(frozen=True, eq=False)
-class DDNM:
+class DDNM(Plugin):
     """Every clean image that is estimated agrees with a measurement y = A x: with A+ the
     pseudoinverse of A,
 
@@ -35,6 +36,10 @@ class DDNM:
         operator: A and A+, such as KnownPixels(mask), BlockMean(4) or Gray(3).
     """
 
+    obeys_law = False
+    needs_pixels = True
+    unique = "project the clean image"
+
     measurement: ImageLike
     operator: Operator
 
@@ -46,7 +51,7 @@ class DDNM:
                 "example KnownPixels(mask)"
             )
 
-    def resized(self, height: int, width: int) -> DDNM:
+    def resized(self, height: int, width: int) -> Self:
         """The same measurement of images of another size, by the operator's ``at_size``."""
         y = to_tensor(self.measurement)
         if self.operator.pinv(y).shape[-2:] == (height, width):
@@ -60,15 +65,13 @@ class DDNM:
         return replace(self, measurement=measurement, operator=operator)
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        needed = check_operator(self.operator, sampler.backend.shape, "DDNM")
+    def check(self, stack: Stack) -> None:
+        needed = check_operator(self.operator, stack.backend.shape, "DDNM")
         got = tuple(to_tensor(self.measurement).shape[1:])
         if got != needed:
             raise ValueError(
                 f"DDNM: measurement has the shape {got}, but {self.operator!r} measures {needed}"
             )
-        if sum(isinstance(plugin, DDNM) for plugin in sampler.plugins) > 1:
-            raise ValueError("two DDNM in one stack undo each other; give one operator for both")
 
     @hookimpl
     def start(self, state: State) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 from torch import Tensor
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import choice, integer
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
+from composer.limits import MAX_WALKS, require_plan
 from composer_plugins.editing.known import KnownRegion
 from composer_plugins.resizing import resized_image, resized_mask
 
@@ -18,7 +19,7 @@ Mode = Literal["clean", "renoise", "repaint"]
 
 
 @dataclass(frozen=True, eq=False)
-class Inpaint:
+class Inpaint(Plugin):
     """After each step replace the known region: x <- mask * x + (1 - mask) * known(t).
 
     known(t) is the image as it is ("clean", as diffusers' IFInpaintingPipeline does), or noised
@@ -33,8 +34,10 @@ class Inpaint:
             noise in the known part, the noise is lower where they do.
         mode: "clean", "renoise" or "repaint".
         jump_length: steps that a RePaint jump goes back.
-        resamples: how often RePaint walks each stretch of the plan, jumps included; at least 1.
+        resamples: how often RePaint walks each stretch of the plan, jumps included; 1 to 1000.
     """
+
+    needs_pixels = True
 
     image: ImageLike
     mask: ImageLike
@@ -47,9 +50,13 @@ class Inpaint:
         to_mask(self.mask)
         choice(self.mode, "Inpaint: mode", _KNOWN)
         integer(self.jump_length, "Inpaint: jump_length", least=1)
-        integer(self.resamples, "Inpaint: resamples", least=1)
+        integer(self.resamples, "Inpaint: resamples", least=1, most=MAX_WALKS)
 
-    def resized(self, height: int, width: int) -> Inpaint:
+    @property
+    def unique(self) -> str:
+        return "plan jumps" if self.mode == "repaint" else ""
+
+    def resized(self, height: int, width: int) -> Self:
         return replace(
             self,
             image=resized_image(self.image, height, width, "Inpaint: image"),
@@ -57,16 +64,10 @@ class Inpaint:
         )
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        shape = sampler.backend.shape
+    def check(self, stack: Stack) -> None:
+        shape = stack.backend.shape
         require_shape(to_tensor(self.image), shape, "Inpaint")
         require_mask(to_mask(self.mask), shape, "Inpaint")
-        jumping = [p for p in sampler.plugins if isinstance(p, Inpaint) and p.mode == "repaint"]
-        if len(jumping) > 1:
-            raise ValueError(
-                "two Inpaint with mode='repaint' in one stack: each plans its own jumps; "
-                "use 'renoise' for one of them"
-            )
 
     @hookimpl
     def start(self, state: State) -> None:
@@ -105,6 +106,7 @@ def with_jumps(times: list[float], jump_length: int, resamples: int) -> list[flo
     """
     last = len(times) - 2  # index of the last noisy time
     turns = {last - j for j in range(0, last + 1 - jump_length, jump_length)}
+    require_plan(len(times) + len(turns) * (jump_length + 1) * (resamples - 1), "resamples")
     plan: list[float] = []
     for index, time in enumerate(times):
         plan.append(time)

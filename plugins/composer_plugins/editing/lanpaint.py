@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
-from composer import Estimate, Sampler, State, hookimpl
+from composer import Estimate, Plugin, Stack, State, hookimpl
 from composer.arguments import finite, positive
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
 from composer_plugins.editing.known import KnownRegion
@@ -17,7 +18,7 @@ from composer_plugins.steering.walks import check_walks, plan_walks, require_wal
 
 
 @dataclass(frozen=True, eq=False)
-class LanPaint:
+class LanPaint(Plugin):
     """At each noise level walk ``steps`` times over the unknown and the known region together.
 
     With y the image, lambda the guidance and (x_0, e) the estimate at x, the walks follow the BiG
@@ -37,11 +38,15 @@ class LanPaint:
     Args:
         image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
         mask: (H, W) in [0, 1], 1 = repaint. Values between blend.
-        steps: walks a noise level, at least 1; each costs as many rows as a step.
+        steps: walks a noise level, 1 to 1000; each costs as many rows as a step.
         size: of a walk in units of sigma^2, positive.
         guidance: lambda, at least 0; 0 lets the known region diffuse about the image only.
         interval: noise levels (low, high) within [0, 1] at which to walk.
     """
+
+    needs_pixels = True
+    unique = "walk at each noise level"
+    walks = True
 
     image: ImageLike
     mask: ImageLike
@@ -58,7 +63,7 @@ class LanPaint:
         if finite(self.guidance, "LanPaint: guidance") < 0:
             raise ValueError(f"LanPaint: guidance must be at least 0, got {self.guidance!r}")
 
-    def resized(self, height: int, width: int) -> LanPaint:
+    def resized(self, height: int, width: int) -> Self:
         return replace(
             self,
             image=resized_image(self.image, height, width, "LanPaint: image"),
@@ -66,10 +71,10 @@ class LanPaint:
         )
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        require_shape(to_tensor(self.image), sampler.backend.shape, "LanPaint")
-        require_mask(to_mask(self.mask), sampler.backend.shape, "LanPaint")
-        check_walks(self, sampler)
+    def check(self, stack: Stack) -> None:
+        require_shape(to_tensor(self.image), stack.backend.shape, "LanPaint")
+        require_mask(to_mask(self.mask), stack.backend.shape, "LanPaint")
+        check_walks(self, stack)
 
     @hookimpl(trylast=True)  # on the plan that other plugins leave
     def start(self, state: State) -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from composer._probes import TOLERANCE
 from composer.arguments import integer
 from composer.images import ImageLike, to_mask
-from composer.transforms import TOLERANCE
 from composer_plugins.illusions.decompositions import Part
 from composer_plugins.resizing import resized_image, resized_mask
 

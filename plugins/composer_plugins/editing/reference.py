@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import integer
+from composer.authoring import check_parts
 from composer.images import ImageLike, require_shape, to_tensor
-from composer.parts import check_parts
 from composer_plugins.illusions.components import parts_of
 from composer_plugins.illusions.decompositions import Bands, Decomposition, Part
 from composer_plugins.resizing import resized, resized_image
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class Reference(Plugin):
     """After each step give x one component of a reference image, noised to the level of x.
 
     With P the part chosen, x <- x - P x + P (alpha(t) image + sigma(t) noise); after the last step
@@ -34,6 +35,8 @@ class Reference:
         part: which of them the image gives, counted from 0.
     """
 
+    needs_pixels = True
+
     image: ImageLike
     decomposition: Decomposition | Sequence[Part] = field(default_factory=Bands)
     part: int = 0
@@ -44,7 +47,7 @@ class Reference:
         if integer(self.part, "Reference: part", least=0) >= count:
             raise ValueError(f"Reference: part must be below {count}, got {self.part}")
 
-    def resized(self, height: int, width: int) -> Reference:
+    def resized(self, height: int, width: int) -> Self:
         return replace(
             self,
             image=resized_image(self.image, height, width, "Reference: image"),
@@ -52,10 +55,10 @@ class Reference:
         )
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        require_shape(to_tensor(self.image), sampler.backend.shape, "Reference")
-        check_parts(parts_of(self.decomposition), sampler.backend.shape, "Reference")
-        others = [p for p in sampler.plugins if isinstance(p, Reference) and p is not self]
+    def check(self, stack: Stack) -> None:
+        require_shape(to_tensor(self.image), stack.backend.shape, "Reference")
+        check_parts(parts_of(self.decomposition), stack.backend.shape, "Reference")
+        others = [p for p in stack.plugins if isinstance(p, Reference) and p is not self]
         if any((p.decomposition, p.part) == (self.decomposition, self.part) for p in others):
             raise ValueError("two Reference give the same part of the image; leave one out")
 

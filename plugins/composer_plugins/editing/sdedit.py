@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
 from composer.images import ImageLike, require_shape, to_tensor
 from composer_plugins.resizing import resized_image
@@ -13,7 +14,7 @@ DEFAULT_STRENGTH = 0.6
 
 
 @dataclass(frozen=True, eq=False)
-class SDEdit:
+class SDEdit(Plugin):
     """Noise an image to an intermediate time, then denoise from there.
 
     Of the n steps planned, the last min(int(n * strength), n) are taken.
@@ -29,6 +30,9 @@ class SDEdit:
             course's i_start.
     """
 
+    needs_pixels = True
+    unique = "set the start"
+
     image: ImageLike
     strength: float | None = None
     i_start: int | None = None
@@ -42,15 +46,13 @@ class SDEdit:
         if self.i_start is not None:
             integer(self.i_start, "SDEdit: i_start", least=0)
 
-    def resized(self, height: int, width: int) -> SDEdit:
+    def resized(self, height: int, width: int) -> Self:
         return replace(self, image=resized_image(self.image, height, width, "SDEdit: image"))
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        require_shape(to_tensor(self.image), sampler.backend.shape, "SDEdit")
-        if sum(isinstance(plugin, SDEdit) for plugin in sampler.plugins) > 1:
-            raise ValueError("two SDEdit in one stack: each sets the start; keep one of them")
-        steps = len(sampler.times) - 1
+    def check(self, stack: Stack) -> None:
+        require_shape(to_tensor(self.image), stack.backend.shape, "SDEdit")
+        steps = len(stack.times) - 1
         if self._start(steps) >= steps:
             if self.i_start is not None:
                 raise ValueError(

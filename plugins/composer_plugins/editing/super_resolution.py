@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from torch.nn import functional as F
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite
-from composer.backends import image_shape_of
+from composer.authoring import image_shape_of, low_res_schedule_of
 from composer.images import ImageLike, to_tensor
 
 
 @dataclass(frozen=True, eq=False)
-class SuperResolution:
+class SuperResolution(Plugin):
     """Show the model a small image, enlarged and noised, beside x at every step.
 
     With u the image enlarged bilinearly (corners aligned), the model sees
@@ -33,6 +33,8 @@ class SuperResolution:
             what IF's second stage takes.
     """
 
+    unique = "give the low-resolution image"
+
     image: ImageLike
     noise_level: float = 250
 
@@ -41,11 +43,11 @@ class SuperResolution:
         finite(self.noise_level, "SuperResolution: noise_level")
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        schedule = getattr(sampler.backend, "low_res_schedule", None)
+    def check(self, stack: Stack) -> None:
+        schedule = low_res_schedule_of(stack.backend)
         if schedule is None:
             raise ValueError(
-                f"SuperResolution: {type(sampler.backend).__name__} takes no low-resolution image; "
+                f"SuperResolution: {type(stack.backend).__name__} takes no low-resolution image; "
                 "load one that does, such as load_backend('deepfloyd', stage=2)"
             )
         if not 0 <= self.noise_level < len(schedule):
@@ -54,13 +56,13 @@ class SuperResolution:
                 f"{self.noise_level!r}"
             )
         # A latent model makes other channels than those of the image that it sees beside them.
-        makes = image_shape_of(sampler.backend)[0]
+        makes = image_shape_of(stack.backend)[0]
         if (channels := to_tensor(self.image).shape[1]) != makes:
             raise ValueError(
                 f"SuperResolution: image has {channels} channel(s) but the backend makes {makes}; "
                 "convert it first"
             )
-        makes_height, makes_width = image_shape_of(sampler.backend)[1:]
+        makes_height, makes_width = image_shape_of(stack.backend)[1:]
         height, width = to_tensor(self.image).shape[-2:]
         # Up to a pixel, by which a picture of other proportions may have been rounded.
         if abs(height * makes_width - width * makes_height) > max(makes_width, makes_height):
@@ -68,8 +70,6 @@ class SuperResolution:
                 f"SuperResolution: image of {height}x{width} would be stretched to "
                 f"{makes_height}x{makes_width}; crop it to these proportions"
             )
-        if sum(isinstance(plugin, SuperResolution) for plugin in sampler.plugins) > 1:
-            raise ValueError("two SuperResolution in one stack; keep one of them")
 
     @hookimpl(tryfirst=True)  # its noise is the second draw, whatever others draw
     def start(self, state: State) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from composer import Estimate, Request, hookimpl
+from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite, positive
 from composer.predictions import SAMPLE
 from composer_plugins.guidance.cfg import require_guidance
@@ -17,7 +17,7 @@ from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
-class APG:
+class APG(Plugin):
     """Adaptive projected guidance: weigh the part of guidance along the image itself by ``eta``.
 
     Guidance moves the clean image p of the plain request by u = x_0 - p, which under CFG is
@@ -46,7 +46,7 @@ class APG:
         norm_threshold: the longest u, as a root mean square over the image; None for no bound.
     """
 
-    leaves_law = True
+    obeys_law = False
 
     guidance: Any
     eta: float = 0.0
@@ -62,7 +62,7 @@ class APG:
     def conditions(self) -> tuple[Any, ...]:
         return (self.guidance,)
 
-    def resized(self, height: int, width: int) -> APG:
+    def resized(self, height: int, width: int) -> Self:
         return replace(self, guidance=resized(self.guidance, height, width))
 
     @hookimpl

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from composer import Estimate, Request, Sampler, hookimpl
+from composer import Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite, interval
-from composer.backends import models_of
+from composer.authoring import models_of
 from composer_plugins.guidance.cfg import away
 
 
 @dataclass(frozen=True, eq=False)
-class Autoguidance:
+class Autoguidance(Plugin):
     """Guidance away from a weaker model of the same condition: weak + scale * (strong - weak).
 
     The backend must hold the weaker model, such as an early checkpoint; see
@@ -38,10 +38,10 @@ class Autoguidance:
         interval(self.interval, "Autoguidance: interval")
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        if self.model not in models_of(sampler.backend):
+    def check(self, stack: Stack) -> None:
+        if self.model not in models_of(stack.backend):
             raise ValueError(
-                f"Autoguidance: {type(sampler.backend).__name__} holds no model {self.model!r}; "
+                f"Autoguidance: {type(stack.backend).__name__} holds no model {self.model!r}; "
                 "pass Sampler a backend that does, such as WithWeak(backend, weak)"
             )
 

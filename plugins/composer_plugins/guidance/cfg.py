@@ -6,13 +6,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from composer import UNCONDITIONAL, Estimate, Request, Sampler, hookimpl
+from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite, interval
-from composer.stack import check_encodable
+from composer.authoring import answers, check_encodable
 
 
 @dataclass(frozen=True, eq=False)
-class CFG:
+class CFG(Plugin):
     """Classifier-free guidance: uncond + scale * (cond - uncond).
 
     The coefficients sum to one, so the law of composition holds; the learned variance is the
@@ -40,9 +40,9 @@ class CFG:
         interval(self.interval, "CFG: interval")
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
+    def check(self, stack: Stack) -> None:
         if self.negative is not None:
-            check_encodable(sampler.backend, self.negative, "CFG: negative")
+            check_encodable(stack.backend, self.negative, "CFG: negative")
 
     @hookimpl
     def noise_estimate(
@@ -76,5 +76,5 @@ def guide(uncond: Estimate, cond: Estimate, scale: float) -> Estimate:
 
 def require_guidance(guidance: object, owner: str) -> None:
     """Refuse what does not guide where a plugin that guides is expected."""
-    if isinstance(guidance, type) or not hasattr(guidance, "noise_estimate"):
+    if isinstance(guidance, type) or not answers(guidance, "noise_estimate"):
         raise TypeError(f"{owner}: guidance must be a plugin such as CFG(7.5), got {guidance!r}")

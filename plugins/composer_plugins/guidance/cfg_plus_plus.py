@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from composer import UNCONDITIONAL, Estimate, Request, Sampler, hookimpl
+from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite
+from composer.authoring import answers, declared
 from composer_plugins.guidance.cfg import guide
-from composer_plugins.steering.walks import Walker
 
 
 @dataclass(frozen=True, eq=False)
-class CFGPlusPlus:
+class CFGPlusPlus(Plugin):
     """Step to the guided clean image, renoised with the unconditional noise.
 
     With x_0 = uncond + scale * (cond - uncond) in clean images, and the unconditional noise, the
@@ -44,14 +44,14 @@ class CFGPlusPlus:
             raise ValueError(f"CFGPlusPlus: scale must be in [0, 1], got {self.scale!r}")
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        estimators = [p for p in sampler.plugins if hasattr(p, "noise_estimate")]
+    def check(self, stack: Stack) -> None:
+        estimators = [p for p in stack.plugins if answers(p, "noise_estimate")]
         if estimators[:1] != [self]:
             raise ValueError(
                 "CFGPlusPlus decides what the solver steps from and must be outermost; put it "
                 "before all other plugins that estimate noise"
             )
-        if walkers := [p for p in sampler.plugins if isinstance(p, Walker)]:
+        if walkers := [p for p in stack.plugins if declared(p, "walks")]:
             raise ValueError(
                 f"CFGPlusPlus moves x before each step, and {type(walkers[0]).__name__} would "
                 "move it again at every walk; use CFG beside it"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from typing import Any
+from typing import Any, Self
 
-from composer import UNCONDITIONAL, Estimate, Request, hookimpl
+from composer import UNCONDITIONAL, Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
+from composer.authoring import combine
 from composer_plugins.illusions.reductions import checked_intervals
 from composer_plugins.resizing import resized
 
@@ -18,7 +17,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Conjunction:
+class Conjunction(Plugin):
     """Several conditions at once: f(x) + sum_i w_i (f(x, c_i) - f(x)), f(x) unconditional.
 
     A positive weight asks for a condition (AND), a negative one against it (NOT). One condition
@@ -54,7 +53,7 @@ class Conjunction:
     def conditions(self) -> tuple[Any, ...]:
         return tuple(self.weights)
 
-    def resized(self, height: int, width: int) -> Conjunction:
+    def resized(self, height: int, width: int) -> Self:
         weights = {resized(c, height, width): w for c, w in self.weights.items()}
         return replace(self, weights=weights)
 
@@ -74,9 +73,6 @@ class Conjunction:
         if abs(rest) > ROUNDING:
             weights = {**weights, UNCONDITIONAL: weights.get(UNCONDITIONAL, 0.0) + rest}
         answers = yield [request.fill(condition) for condition in weights]
-        summed = reduce(
-            operator.add, (w * a for w, a in zip(weights.values(), answers, strict=True))
-        )
         # What is left to the unconditional branch guides nothing, so its variance is not the one.
         heaviest = max(range(len(asked)), key=lambda i: weights[asked[i]], default=0)
-        return summed.replace(variance=answers[heaviest].variance)
+        return combine([*weights.values()], answers, variance=answers[heaviest])

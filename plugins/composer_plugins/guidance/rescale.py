@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from composer import Estimate, Request, hookimpl
+from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
 from composer.predictions import V
 from composer_plugins.guidance.cfg import require_guidance
@@ -16,7 +16,7 @@ from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
-class Rescale:
+class Rescale(Plugin):
     """Give the guided prediction the standard deviation, within each image, of the unguided.
 
     With v = alpha noise - sigma x_0, guided and plain (the request itself, without the guidance),
@@ -39,7 +39,7 @@ class Rescale:
         phi: how much of the rescaling to take, in [0, 1].
     """
 
-    leaves_law = True
+    obeys_law = False
 
     guidance: Any
     phi: float = 0.7
@@ -53,7 +53,7 @@ class Rescale:
     def conditions(self) -> tuple[Any, ...]:
         return (self.guidance,)
 
-    def resized(self, height: int, width: int) -> Rescale:
+    def resized(self, height: int, width: int) -> Self:
         return replace(self, guidance=resized(self.guidance, height, width))
 
     @hookimpl

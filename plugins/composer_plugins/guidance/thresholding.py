@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer import Estimate, Request, hookimpl
+from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
 from composer.predictions import SAMPLE
 
 
 @dataclass(frozen=True, eq=False)
-class DynamicThreshold:
+class DynamicThreshold(Plugin):
     """Threshold the clean image that everything inside estimates, at each step.
 
     With s the ``percentile`` of |x_0| within each image, held in [1, max_value],
@@ -34,7 +34,8 @@ class DynamicThreshold:
         max_value: the largest s, at least 1; 1 is plain clipping to [-1, 1].
     """
 
-    leaves_law = True
+    obeys_law = False
+    needs_pixels = True
 
     percentile: float = 0.95
     max_value: float = 1.5

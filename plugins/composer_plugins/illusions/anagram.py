@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from composer import Estimate, Request, Sampler, Transform, get_transform, hookimpl
+from composer import Estimate, Plugin, Request, Stack, Transform, get_transform, hookimpl
 from composer.arguments import choice, finite
-from composer.requests import total
-from composer.transforms import check_view
+from composer.authoring import answers, check_view, combine
 from composer_plugins.illusions.reductions import (
     REDUCTIONS,
     Rows,
@@ -25,7 +24,7 @@ Reduction = Literal["mean", "weighted", "alternate"]
 
 
 @dataclass(frozen=True, eq=False)
-class Anagram:
+class Anagram(Plugin):
     """Denoise several views of one image at once, each with its own condition.
 
     With orthogonal views V_i and weights w_i that sum to one, the estimate at x is
@@ -47,6 +46,8 @@ class Anagram:
         rectification: 0 keeps the estimate as it is; 1 gives its noise the length that the views'
             noises have, which a mean shrinks; between, that power of it.
     """
+
+    needs_pixels = True
 
     views: Mapping[str | Transform, Any] | Mapping[str, Any] | Mapping[Transform, Any]
     reduction: Reduction = "mean"
@@ -89,19 +90,23 @@ class Anagram:
         weights = [1 / count] * count if self.weights is None else self.weights
         return weight_rows(weights, count, "Anagram")
 
-    def resized(self, height: int, width: int) -> Anagram:
+    @property
+    def alternates(self) -> bool:
+        return self.reduction == "alternate"
+
+    def resized(self, height: int, width: int) -> Self:
         size = height, width
         views = {resized(v, *size): resized(c, *size) for v, c in self.views.items()}
         return replace(self, views=views)
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
+    def check(self, stack: Stack) -> None:
         for view in self.transforms:
-            check_view(view, sampler.backend.shape, "Anagram")
-        if any(hasattr(plugin, "start") for plugin in sampler.plugins):
+            check_view(view, stack.backend.shape, "Anagram")
+        if any(answers(plugin, "start") for plugin in stack.plugins):
             return  # the plan is not known yet; noise_estimate looks too
-        for step, time in enumerate(sampler.times[:-1]):
-            self._require_a_view(sampler.backend.schedule.noise_level(time), step)
+        for step, time in enumerate(stack.times[:-1]):
+            self._require_a_view(stack.backend.schedule.noise_level(time), step)
 
     @hookimpl
     def noise_estimate(
@@ -117,11 +122,10 @@ class Anagram:
         ]
         answers = yield [request.seen_through(view).fill(cond) for view, cond, _ in asked]
         seen = [a.seen_back(view) for a, (view, _, _) in zip(answers, asked, strict=True)]
-        weighed = [weight * e for e, (_, _, weight) in zip(seen, asked, strict=True)]
-        estimate = total(request, weighed)
+        shares = [weight for _, _, weight in asked]
+        estimate = combine(shares, seen).replace(x=request.x)
         if self.rectification == 0:
             return estimate
-        shares = [weight for _, _, weight in asked]
         return rectified(estimate, seen, shares, self.rectification)
 
     def _require_a_view(self, noise_level: float, step: int) -> list[float]:

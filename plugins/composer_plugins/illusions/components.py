@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from composer import Estimate, Request, Sampler, hookimpl
+from composer import Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import sequence
-from composer.parts import check_parts
-from composer.requests import total
+from composer.authoring import check_parts, combine
 from composer_plugins.illusions.decompositions import Decomposition, Part
 from composer_plugins.resizing import resized
 
@@ -22,7 +21,7 @@ def decompose(
     """sum_i P_i f(x, condition_i); lawful because the parts P_i sum to the identity."""
     answers = yield [request.fill(condition) for condition in conditions]
     filtered = [answer.filtered(part) for answer, part in zip(answers, parts, strict=True)]
-    return total(request, filtered)
+    return combine([1.0] * len(filtered), filtered)
 
 
 def parts_of(decomposition: Decomposition | Sequence[Part]) -> tuple[Part, ...]:
@@ -36,7 +35,7 @@ def parts_of(decomposition: Decomposition | Sequence[Part]) -> tuple[Part, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class Components:
+class Components(Plugin):
     """A condition for each part of a decomposition: regions, gray and colour, bands, your own.
 
     The estimate is sum_i P_i f(x, condition_i).
@@ -50,6 +49,8 @@ class Components:
         conditions: one a part; a condition may be a plugin, such as an Anagram.
     """
 
+    needs_pixels = True
+
     parts: Decomposition | Sequence[Part]
     conditions: Sequence[Any]
 
@@ -62,13 +63,13 @@ class Components:
                 "condition a part"
             )
 
-    def resized(self, height: int, width: int) -> Components:
+    def resized(self, height: int, width: int) -> Self:
         conditions = [resized(condition, height, width) for condition in self.conditions]
         return replace(self, parts=resized(self.parts, height, width), conditions=conditions)
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        shape = sampler.backend.shape
+    def check(self, stack: Stack) -> None:
+        shape = stack.backend.shape
         check_parts(parts_of(self.parts), shape, "Components")
         probe = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
         for part, condition in zip(parts_of(self.parts), self.conditions, strict=True):

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from composer.arguments import finite, finite_list, integer, positive, sequence
 from composer.images import ImageLike, to_mask
+from composer.limits import MAX_BANDS
 from composer_plugins.filters import REFERENCE_SIZE, GaussianBlur
 
 Part = Callable[[Tensor], Tensor]
@@ -43,14 +44,15 @@ class Bands:
     g_n, g_{n-1} - g_n, ..., x - g_1. One sigma makes a hybrid's low and high, two make a triple.
 
     Args:
-        sigmas: of G_1 ... G_n, in pixels of an image 64 high.
+        sigmas: of G_1 ... G_n, 1 to 16 of them, in pixels of an image 64 high.
     """
 
     sigmas: Sequence[float] = (2.0,)
 
     def __post_init__(self) -> None:
-        if not finite_list(self.sigmas, "Bands: sigmas"):
-            raise ValueError("Bands: sigmas is empty; give at least one")
+        count = len(finite_list(self.sigmas, "Bands: sigmas"))
+        if not 1 <= count <= MAX_BANDS:
+            raise ValueError(f"Bands: sigmas must be 1 to {MAX_BANDS} numbers, got {count}.")
         for sigma in self.sigmas:
             positive(sigma, "Bands: sigmas")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
-from composer import Estimate, Request, hookimpl
+from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite_list, positive
 from composer_plugins.illusions.components import decompose
 from composer_plugins.illusions.decompositions import Bands, Part
@@ -14,7 +14,7 @@ from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
-class Hybrid:
+class Hybrid(Plugin):
     """Low frequencies follow one condition, high frequencies another.
 
     With G a Gaussian blur, the estimate is G f(x, low) + (I - G) f(x, high).
@@ -27,6 +27,8 @@ class Hybrid:
         high: the condition seen from nearby. Either may be a plugin, such as an Anagram.
         sigma: of the blur, in pixels of an image 64 high; scales with the image.
     """
+
+    needs_pixels = True
 
     low: Any
     high: Any
@@ -49,7 +51,7 @@ class Hybrid:
         """Linear maps that sum to the identity, in the order of the conditions."""
         return Bands((self.sigma,)).parts
 
-    def resized(self, height: int, width: int) -> Hybrid:
+    def resized(self, height: int, width: int) -> Self:
         low, high = (resized(condition, height, width) for condition in self.conditions)
         return replace(self, low=low, high=high)
 
@@ -61,13 +63,15 @@ class Hybrid:
 
 
 @dataclass(frozen=True, eq=False)
-class TripleHybrid:
+class TripleHybrid(Plugin):
     """Three bands: high = e - G1 e, mid = G1 e - G2 G1 e, low = G2 G1 e.
 
     Args:
         low, mid, high: a condition each.
         sigmas: of G1 and G2, in pixels of an image 64 high.
     """
+
+    needs_pixels = True
 
     low: Any
     mid: Any
@@ -94,7 +98,7 @@ class TripleHybrid:
         """Linear maps that sum to the identity, in the order of the conditions."""
         return Bands(tuple(self.sigmas)).parts
 
-    def resized(self, height: int, width: int) -> TripleHybrid:
+    def resized(self, height: int, width: int) -> Self:
         low, mid, high = (resized(condition, height, width) for condition in self.conditions)
         return replace(self, low=low, mid=mid, high=high)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from composer import Estimate, Request, State, hookimpl
+from composer import Estimate, Plugin, Request, State, hookimpl
 from composer.arguments import positive
 from composer.schedules import Schedule
 from composer.solvers import DDPM, Solver
@@ -17,7 +16,7 @@ from composer_plugins.solvers.timesteps import require_falling, require_no_plan
 
 
 @dataclass(frozen=True, eq=False)
-class Spaced:
+class Spaced(Plugin):
     """A solver that visits the noise levels low + (high - low) (1 - k / n)^power, on any schedule.
 
     The noise level is sigma / (alpha + sigma); high and low are those of the ends of training, 1
@@ -31,7 +30,7 @@ class Spaced:
         power: above 0.
     """
 
-    plans_times: ClassVar[bool] = True
+    plans_times = True
     solver: Solver = field(default_factory=DDPM)
     power: float = 3.0
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar
 
 from diffusers.pipelines.deepfloyd_if import timesteps as presets
 from torch import Tensor
 
-from composer import Estimate, Request, State, UnknownNameError, hookimpl
+from composer import Estimate, Plugin, Request, State, UnknownNameError, hookimpl
 from composer.arguments import finite_list
+from composer.authoring import checked_solver, declared
 from composer.schedules import Schedule
 from composer.solvers import DDPM, Solver
-from composer.stack import HOOKS, checked_solver
 
 _ENDING = "_timesteps"
 PRESETS: dict[str, list[int]] = {
@@ -25,7 +24,7 @@ PRESETS: dict[str, list[int]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Timesteps:
+class Timesteps(Plugin):
     """A solver that visits given times instead of evenly spaced ones.
 
     Their number must be the sampler's: ``Sampler(backend, solver=Timesteps("smart27"),
@@ -38,7 +37,7 @@ class Timesteps:
         solver: that takes the steps; DDPM unless given.
     """
 
-    plans_times: ClassVar[bool] = True
+    plans_times = True
     timesteps: str | Sequence[float]
     solver: Solver = field(default_factory=DDPM)
 
@@ -80,8 +79,7 @@ def require_falling(times: Sequence[float], schedule: Schedule, mend: str) -> No
 def require_no_plan(solver: Solver, owner: str) -> None:
     """Refuse, inside a solver that plans the times, one that has a plan of its own."""
     checked_solver(solver)
-    others = HOOKS - {"step"}
-    if hasattr(solver, "plans_times") or any(hasattr(solver, hook) for hook in others):
+    if declared(solver, "plans_times"):
         raise ValueError(
             f"{owner}: {type(solver).__name__} makes a plan of its own; use a solver of composer, "
             "or configure the scheduler"

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from composer import Sampler, State, Transform
-from composer.state import draw
+from composer import Stack, State, Transform
+from composer.authoring import draw
 
 Score = Callable[[Tensor], Tensor]
 """(B, C, H, W) in [-1, 1] -> (B,), each image scored alone, higher is better."""
@@ -23,16 +23,9 @@ def require_score(score: object, owner: str) -> None:
         )
 
 
-def check_followers(plugin: object, score: Score, sampler: Sampler) -> None:
-    """Refuse a second plugin that follows several images a seed, and a score that fails on a grey
-    image of the backend's shape."""
-    owner, backend = type(plugin).__name__, sampler.backend
-    following = [p for p in sampler.plugins if getattr(p, "follows_several", False)]
-    if following[0] is plugin and len(following) > 1:
-        raise ValueError(
-            f"{owner} and {type(following[1]).__name__} in one stack both follow several images a "
-            "seed; keep one of them"
-        )
+def check_followers(plugin: object, score: Score, stack: Stack) -> None:
+    """Raise a ValueError if a score fails on a grey image of the backend's shape."""
+    owner, backend = type(plugin).__name__, stack.backend
     grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
     try:
         scores = score(grey)

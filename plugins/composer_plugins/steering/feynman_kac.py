@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
+from composer.limits import MAX_PARTICLES
 from composer_plugins.steering.candidates import (
     Score,
     check_followers,
@@ -21,7 +21,7 @@ from composer_plugins.steering.candidates import (
 
 
 @dataclass(frozen=True, eq=False)
-class FeynmanKac:
+class FeynmanKac(Plugin):
     """Lean towards the model's density times exp(strength * score), by K candidates a seed.
 
     After each step candidate k's weight grows by the factor exp(strength * (r - r')), r being the
@@ -41,10 +41,12 @@ class FeynmanKac:
     Args:
         score: (B, C, H, W) in [-1, 1] -> (B,), images scored alone.
         strength: of the tilt; 0 is the model itself.
-        particles: K, candidates a seed.
+        particles: K, candidates a seed, 1 to 10,000.
     """
 
-    follows_several: ClassVar[bool] = True
+    follows_several = True
+    needs_pixels = True
+    unique = "follow several images a seed"
     score: Score
     strength: float = 1.0
     particles: int = 4
@@ -52,11 +54,11 @@ class FeynmanKac:
     def __post_init__(self) -> None:
         require_score(self.score, "FeynmanKac")
         finite(self.strength, "FeynmanKac: strength")
-        integer(self.particles, "FeynmanKac: particles", least=1)
+        integer(self.particles, "FeynmanKac: particles", least=1, most=MAX_PARTICLES)
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        check_followers(self, self.score, sampler)
+    def check(self, stack: Stack) -> None:
+        check_followers(self, self.score, stack)
 
     @hookimpl(wrapper=True)  # around all others, which then lay things out for each candidate
     def start(self, state: State) -> Generator[None, None, None]:

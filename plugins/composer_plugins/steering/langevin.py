@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from composer import Estimate, Sampler, State, hookimpl
+from composer import Estimate, Plugin, Stack, State, hookimpl
 from composer.arguments import positive
 from composer_plugins.steering.walks import check_walks, plan_walks, require_walks
 
 
 @dataclass(frozen=True, eq=False)
-class Langevin:
+class Langevin(Plugin):
     """After each step, walk ``steps`` times at the noise level reached.
 
     With e the noise estimate, so that -e / sigma is the score, each walk is
@@ -31,10 +31,13 @@ class Langevin:
     Du et al. 2023, "Reduce, Reuse, Recycle", arXiv 2302.11552.
 
     Args:
-        steps: walks a noise level, at least 1.
+        steps: walks a noise level, 1 to 1000.
         size: of a walk in units of sigma^2, in (0, 2).
         interval: noise levels (low, high) within [0, 1] at which to walk.
     """
+
+    unique = "walk at each noise level"
+    walks = True
 
     steps: int = 1
     size: float = 0.1
@@ -46,8 +49,8 @@ class Langevin:
             raise ValueError(f"Langevin: size must be below 2, or walks diverge; got {self.size}")
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        check_walks(self, sampler)
+    def check(self, stack: Stack) -> None:
+        check_walks(self, stack)
 
     @hookimpl(trylast=True)  # on the plan that other plugins leave
     def start(self, state: State) -> None:

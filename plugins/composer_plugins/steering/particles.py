@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from composer import Sampler, State, hookimpl
+from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer, sequence
+from composer.limits import MAX_PARTICLES
 from composer_plugins.steering.candidates import (
     Score,
     check_followers,
@@ -22,7 +22,7 @@ from composer_plugins.steering.candidates import (
 
 
 @dataclass(frozen=True, eq=False)
-class Particles:
+class Particles(Plugin):
     """Start several images a seed and drop the worst on the way, by a score of x_0.
 
     At noise level l_i the n_i images of each seed with the highest score(x_0) live on, x_0 being
@@ -40,7 +40,9 @@ class Particles:
             of eight early, when they have cost little.
     """
 
-    follows_several: ClassVar[bool] = True
+    follows_several = True
+    needs_pixels = True
+    unique = "follow several images a seed"
     score: Score
     survivors: Sequence[Sequence[float]] = ((1.0, 4), (0.0, 1))
 
@@ -52,7 +54,7 @@ class Particles:
                 f"Particles: survivors must be (noise level, number) pairs, got {plan}"
             )
         levels = [finite(level, "Particles: survivors") for level, _ in plan]
-        counts = [integer(count, "Particles: survivors", least=1) for _, count in plan]
+        counts = [integer(count, "Particles: survivors", 1, MAX_PARTICLES) for _, count in plan]
         falling = all(a > b for a, b in pairwise(levels))
         if not falling or levels[0] != 1 or levels[-1] != 0 or counts[-1] != 1:
             raise ValueError(
@@ -63,8 +65,8 @@ class Particles:
             raise ValueError(f"Particles: the numbers of survivors must not rise, got {counts}")
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        check_followers(self, self.score, sampler)
+    def check(self, stack: Stack) -> None:
+        check_followers(self, self.score, stack)
 
     @hookimpl(wrapper=True)  # around all others, which then lay things out for each candidate
     def start(self, state: State) -> Generator[None, None, None]:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from composer import Transform
+from composer._probes import TOLERANCE
 from composer.arguments import choice, finite
-from composer.transforms import TOLERANCE
 from composer_plugins.transforms.motion import Moving, wide
 
 # What is mixed goes to the last dimension, and back to the shape of the image.

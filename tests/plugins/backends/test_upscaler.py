@@ -137,7 +137,7 @@ def test_images_are_decoded_one_by_one_and_each_has_its_own_noise(backend):
     ],
 )
 def test_what_looks_at_pixels_is_refused(backend, plugin):
-    with pytest.raises(ValueError, match=r"looks at pixels .* latents; .*plain=True"):
+    with pytest.raises(ValueError, match=r"works on pixels .* latents; .*plain=True"):
         Sampler(backend, [SuperResolution(SMALL), plugin])
 
 
@@ -251,7 +251,7 @@ def test_stages_are_told_apart(tiny_upscaler, tiny_if, tmp_path):
 
 
 def test_a_wrong_stack_is_refused_before_the_first_stage_runs(backend):
-    with pytest.raises(ValueError, match="stage 2: Anagram looks at pixels"):
+    with pytest.raises(ValueError, match="stage 2: Anagram works on pixels"):
         Cascade(
             [Stage(mixture(shape=(3, 32, 32))), Stage(backend)],
             [Anagram({"identity": None, "flip": None})],

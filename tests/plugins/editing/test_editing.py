@@ -280,7 +280,7 @@ def test_what_does_not_fit_the_backend_is_refused_when_built(plugin, sentence):
 
 def test_two_repaints_are_refused():
     plans = [Inpaint(FLAT, HALF, "repaint"), Inpaint(FLAT, 1 - HALF, "repaint")]
-    with pytest.raises(ValueError, match="each plans its own jumps"):
+    with pytest.raises(ValueError, match="two Inpaint in one stack both plan jumps"):
         Sampler(mixture(), plans)
 
 

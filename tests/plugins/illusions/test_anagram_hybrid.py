@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from composer import Sampler, get_transform
-from composer.backends import Output
+from composer.protocols import Output
 from composer_plugins import CFG, Anagram, GaussianBlur, Hybrid, TripleHybrid
 from composer_plugins.transforms import Flip
 

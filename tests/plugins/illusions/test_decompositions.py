@@ -9,7 +9,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from composer import Sampler, hookimpl
-from composer.parts import check_parts
+from composer._probes import check_parts
 from composer.testing import IdentityBackend
 from composer_plugins import (
     CFG,

@@ -220,5 +220,5 @@ def test_schedulers_of_several_evaluations_are_refused():
 
 
 def test_two_in_one_stack_are_refused():
-    with pytest.raises(ValueError, match="Particles and Particles in one stack"):
+    with pytest.raises(ValueError, match="two Particles in one stack"):
         Sampler(mixture(), [Particles(darkness), Particles(darkness)])

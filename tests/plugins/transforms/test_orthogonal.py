@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import composer
 from composer import get_transform
+from composer._probes import check_view
 from composer.recipes import decode, encode
-from composer.transforms import check_view
 from composer_plugins import transforms
 from composer_plugins.transforms import (
     ChannelPermutation,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer import Sampler, get_transform
+from composer._probes import check_view
 from composer.testing import IdentityBackend
-from composer.transforms import check_view
 from composer_plugins import CFG, Anagram
 from composer_plugins.transforms import (
     InnerCircle,

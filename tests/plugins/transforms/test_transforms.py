@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer import Sampler, Transform, get_transform
-from composer.transforms import check_view
+from composer._probes import check_view
 from composer_plugins import Anagram
 from composer_plugins.transforms import Flip, Negative, Skew
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from composer import Estimate, Output, Request, Sampler, hookimpl
+from composer import Estimate, Output, Request, Stack, hookimpl
 from composer.predictions import EPSILON, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, Solver
@@ -60,9 +60,9 @@ class DeepFloydBackend:
         return self.embeddings.encode(condition)
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
+    def check(self, stack: Stack) -> None:
         if self.low_res_schedule is not None:
-            require_image(sampler)
+            require_image(stack)
 
     @hookimpl
     def noise_estimate(

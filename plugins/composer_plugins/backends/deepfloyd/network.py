@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer import Request, Sampler
+from composer import Request, Stack
+from composer.authoring import answers
 from composer_plugins.backends.deepfloyd.embeddings import NEGATIVE, Embeddings
 from composer_plugins.backends.memory import memory_bound
 
@@ -18,9 +19,9 @@ NOTHING_TO_ENLARGE = (
 )
 
 
-def require_image(sampler: Sampler) -> None:
+def require_image(stack: Stack) -> None:
     """Refuse a stack in which nothing could give the image that this stage enlarges."""
-    if not any(hasattr(plugin, "start") for plugin in sampler.plugins):
+    if not any(answers(plugin, "start") for plugin in stack.plugins):
         raise ValueError(NOTHING_TO_ENLARGE)
 
 

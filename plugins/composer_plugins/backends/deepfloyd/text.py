@@ -141,7 +141,9 @@ def _tokenizer(place: Path) -> Any:
     import transformers  # noqa: PLC0415  # slow, optional
 
     try:
-        return transformers.AutoTokenizer.from_pretrained(place, local_files_only=True)
+        return transformers.AutoTokenizer.from_pretrained(
+            place, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # the library raises bare ones of a damaged file
         raise ValueError(f"{place} cannot be read ({reason(error)}); fetch it anew") from error
 

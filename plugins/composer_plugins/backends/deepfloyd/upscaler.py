@@ -9,17 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer import Output, Request, Sampler, State, hookimpl
+from composer import Output, Request, Stack, State, hookimpl
+from composer.authoring import declared, with_nested
 from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
-from composer.stack import views
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.network import asked, require_image
 from composer_plugins.backends.deepfloyd.reading import halved
 from composer_plugins.backends.memory import memory_bound
-from composer_plugins.guidance.thresholding import DynamicThreshold
-from composer_plugins.resizing import Resizable
 
 SCALING = 0.08333
 """Of latents to about unit variance; the pipeline puts it in place of any other, too."""
@@ -77,15 +75,15 @@ class UpscalerBackend:
         return [Output(answer.to(self.dtype)) for answer in answers]
 
     @hookimpl
-    def check(self, sampler: Sampler) -> None:
-        for plugin in sampler.plugins:
-            if isinstance(plugin, Resizable | DynamicThreshold) or views([plugin]):
+    def check(self, stack: Stack) -> None:
+        for plugin in with_nested(stack.plugins):
+            if declared(plugin, "needs_pixels"):
                 raise ValueError(
-                    f"{type(plugin).__name__} looks at pixels and stage III works on latents; keep "
+                    f"{type(plugin).__name__} works on pixels and stage III on latents; keep "
                     "it to the stages before, and run this one as Stage(..., plain=True)"
                 )
 
-        require_image(sampler)
+        require_image(stack)
 
     @hookimpl(trylast=True)  # others finish on latents too
     def finish(self, state: State) -> None:

@@ -20,8 +20,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from composer.generators import generator_of
-from composer.images import MAX_PIXELS
+from composer.authoring import generator_of
+from composer.limits import MAX_PIXELS
 
 BACKGROUNDS = ((213, 215, 225), (225, 215, 213))
 LAYERS = {"bodies": 30, "accessories": 143, "heads": 254, "glasses": 23}

@@ -1,17 +1,118 @@
-"""The state of one sampling run, which lifecycle hooks read and change."""
+"""What the loop speaks to: a backend, a solver, the state of a run, and the stack of a sampler.
+
+They stand in one file because each names the others.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from composer.backends import Backend
+from composer.predictions import Prediction
 from composer.requests import Estimate, Request
+from composer.schedules import DiscreteSchedule, Schedule
+
+T = TypeVar("T")
+Asking = Generator[list[Request], list[Estimate], T]
+"""A generator that yields lists of requests, receives their estimates, and returns a T."""
+
+
+class Output(NamedTuple):
+    """A network's output (B, C, H, W), learned variance split off where there is one."""
+
+    prediction: Tensor
+    variance: Tensor | None = None
+
+    @staticmethod
+    def cat(outputs: Sequence[Output]) -> Output:
+        """Outputs of consecutive images as one."""
+        variances = [o.variance for o in outputs if o.variance is not None]
+        return Output(
+            torch.cat([o.prediction for o in outputs]),
+            torch.cat(variances) if variances else None,
+        )
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A model behind the loop.
+
+    Attributes:
+        schedule: its path and clock.
+        prediction: what its output means.
+        shape: (C, H, W) of its images.
+        device, dtype: where and in what the loop keeps x.
+        default_solver: the solver to use when none is named.
+    """
+
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def prediction(self) -> Prediction: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def default_solver(self) -> Solver: ...
+
+    def encode(self, condition: Any) -> Hashable:
+        """The condition as ``evaluate`` wants it, the same object for the same condition.
+
+        Never called with None. Called again on what it returned, it returns that.
+
+        Raises:
+            ValueError: the backend cannot express the condition; the sentence says what it can.
+            UnknownNameError: a name that the backend does not know; it says the nearest.
+        """
+        ...
+
+    def evaluate(self, requests: Sequence[Request]) -> Sequence[Output]:
+        """Answer distinct requests, conditions encoded, each about the same B images."""
+        ...
+
+
+def models_of(backend: Backend) -> tuple[str, ...]:
+    """The names of the further models behind a backend: its optional attribute ``models``."""
+    return tuple(getattr(backend, "models", ()))
+
+
+def image_shape_of(backend: Backend) -> tuple[int, int, int]:
+    """(C, H, W) of finished images: its optional attribute ``image_shape``, of a latent model whose
+    ``finish`` decodes x; otherwise ``shape``."""
+    shape: tuple[int, int, int] = getattr(backend, "image_shape", backend.shape)
+    return shape
+
+
+def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
+    """On which an enlarging model's low-resolution image is noised: its optional attribute
+    ``low_res_schedule``; None for a model that enlarges nothing."""
+    schedule: DiscreteSchedule | None = getattr(backend, "low_res_schedule", None)
+    return schedule
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """Takes the step that no plugin took; registered as the innermost plugin of the stack."""
+
+    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
+        """The times to visit, from noise to the clean image; ``schedule.times`` for most."""
+        ...
+
+    def step(self, state: State, estimate: Estimate) -> Tensor | Asking[Tensor]:
+        """The image at ``state.t_next``; mark it with ``composer.hookimpl``.
+
+        ``state.estimate`` is the estimate of the step before. May be a generator that yields
+        requests, like a plugin's ``noise_estimate``.
+        """
+        ...
 
 
 @dataclass(eq=False)
@@ -138,16 +239,39 @@ class State:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """What a Sampler is made of; ``check`` hooks receive it.
+
+    Attributes:
+        backend: the model.
+        plugins: outermost first.
+        solver: takes the steps that no plugin takes.
+        times: the plan, from noise to the clean image, before any ``start`` hook changes it.
+        num_inference_steps: as given to the Sampler.
+    """
+
+    backend: Backend
+    plugins: tuple[object, ...]
+    solver: Solver
+    times: tuple[float, ...]
+    num_inference_steps: int
+
+
 def draw(
-    generators: tuple[torch.Generator, ...],
+    generators: Sequence[torch.Generator],
     backend: Backend,
     shape: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """Noise (B, C, H, W) on the backend's device, one image from each generator."""
-    noise: Tensor = randn_tensor(
-        (len(generators), *(shape or backend.shape)),
-        generator=list(generators),
-        device=backend.device,
-        dtype=backend.dtype,
-    )
-    return noise
+    """Noise (B, C, H, W) on the backend's device, one image from each generator.
+
+    It is drawn on the generators' device, so that a seed gives the same image everywhere.
+
+    Args:
+        shape: (C, H, W), in place of the backend's.
+    """
+    size = (1, *(shape or backend.shape))
+    rows = [
+        torch.randn(size, generator=g, device=g.device, dtype=backend.dtype) for g in generators
+    ]
+    return torch.cat(rows).to(backend.device)

@@ -1,36 +1,36 @@
-"""Building and checking a stack of plugins: everything refused here costs no model call."""
+"""The checks of a Sampler's arguments; everything that they raise comes before any model call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-import pluggy
 from torch import Tensor
 
-from composer import hooks
-from composer.arguments import finite
-from composer.backends import Backend, image_shape_of
-from composer.driver import NoiseEstimate, require_generator
-from composer.dry_run import require_one_kind
+from composer._probes import require_one_kind
+from composer.arguments import finite, integer
 from composer.errors import NonFiniteError
+from composer.hooks import hooked, noise_estimates
 from composer.images import all_finite
+from composer.limits import MAX_STEPS
+from composer.markers import answers
+from composer.plugin import (
+    conditions_of,
+    declared,
+    hooks_of,
+    is_nested,
+    sets_conditions,
+    with_nested,
+)
+from composer.protocols import Backend, Solver, Stack, State, image_shape_of
 from composer.registry import installed
 from composer.requests import UNCONDITIONAL
-from composer.solvers import Solver
-from composer.state import State
-from composer.transforms import Transform
-
-if TYPE_CHECKING:
-    from composer.sampler import Sampler
-
 
 BACKEND = (
     *("schedule", "prediction", "shape", "device", "dtype", "default_solver"),
     *("encode", "evaluate"),
 )
-HOOKS = frozenset(name for name, value in vars(hooks).items() if hasattr(value, "composer_spec"))
 
 
 def checked_backend(backend: Backend) -> Backend:
@@ -40,10 +40,22 @@ def checked_backend(backend: Backend) -> Backend:
         )
     if isinstance(backend, type):
         raise TypeError(f"backend must be an object; write {backend.__name__}(...)")
-    if not isinstance(backend, Backend):
-        lacking = [name for name in BACKEND if not hasattr(backend, name)]
+    # Not by isinstance: a protocol's does not see what a class delegates by __getattr__.
+    if lacking := [name for name in BACKEND if not hasattr(backend, name)]:
         raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacking)}")
     return backend
+
+
+def stack_of(
+    backend: Backend, plugins: Iterable[object], solver: Solver | None, num_inference_steps: int
+) -> Stack:
+    """The stack of a Sampler's arguments, each of its kind and no two plugins at odds."""
+    backend, chosen = checked_backend(backend), checked_plugins(plugins)
+    solver = backend.default_solver if solver is None else checked_solver(solver)
+    steps = integer(num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS)
+    stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
+    check_unique(stack)
+    return stack
 
 
 def checked_image(
@@ -86,21 +98,9 @@ def check_finished(state: State) -> None:
     checked_image(state.x, state, "finish", image_shape_of(state.backend))
 
 
-def views(plugins: Iterable[object]) -> tuple[Transform, ...]:
-    """What plugins show images through, each view once: their optional attribute ``transforms``."""
-    found: list[Transform] = []
-    for plugin in plugins:
-        listed = getattr(plugin, "transforms", ())
-        for view in listed if isinstance(listed, Sequence) else ():
-            if isinstance(view, Transform) and view not in found:
-                found.append(view)
-        nested = views([c for c in conditions_of(plugin) if is_nested(c)])
-        found += [view for view in nested if view not in found]
-    return tuple(found)
-
-
 def checked_solver(solver: Solver) -> Solver:
-    if not isinstance(solver, Solver) or isinstance(solver, type):
+    methods = callable(getattr(solver, "times", None)) and callable(getattr(solver, "step", None))
+    if isinstance(solver, type) or not methods:
         got = repr(solver) if isinstance(solver, str | type) else type(solver).__name__
         raise TypeError(
             f"solver must be a solver object with times() and step(), got {got}; write for "
@@ -127,116 +127,69 @@ def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
                 f"plugins must be objects, got the class {plugin.__name__}; "
                 f"write {plugin.__name__}(...)"
             )
-        if isinstance(plugin, Solver):
+        if answers(plugin, "step") and callable(getattr(plugin, "times", None)):
             name = type(plugin).__name__
             raise TypeError(f"{name} is a solver; pass it as solver={name}(...)")
+        for name in ("conditions", "transforms"):
+            if not isinstance(declared(plugin, name), Sequence):
+                raise TypeError(
+                    f"{type(plugin).__name__}: {name} must be a list or tuple; a plugin declares "
+                    "by it what composer.Plugin describes, so rename anything else"
+                )
     return chosen
 
 
-def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
-    """A manager that calls the plugins' hooks in the order of the list."""
-    manager = pluggy.PluginManager(hooks.PROJECT)
-    manager.add_hookspecs(hooks)
-    # pluggy runs what was registered last first.
-    for place, plugin in reversed([*enumerate(plugins)]):
-        name = type(plugin).__name__
-        if any(plugin is other for other in plugins[place + 1 :]):
-            raise ValueError(f"the same {name} object is in plugins twice; make a second one")
-        if manager.is_registered(plugin):
-            raise ValueError(f"two {name} in plugins are equal; declare {name} with eq=False")
-        try:
-            manager.register(plugin, name=f"{place}:{name}")
-            manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"{name} does not fit the hooks in composer.hooks ({reason}); "
-                "mend the name or the arguments of its hook"
-            ) from error
-        if unmarked := sorted(_called_like_hooks(plugin) - _hooks_of(plugin)):
-            raise TypeError(f"mark {name}.{unmarked[0]} with @composer.hookimpl, or rename it")
-        if not manager.get_hookcallers(plugin):
-            raise TypeError(f"{name} answers no hook; mark its methods with @composer.hookimpl")
-    return manager
+def check_unique(stack: Stack) -> None:
+    """Raise a ValueError if two plugins of a stack declare the same ``unique``."""
+    doing: dict[str, object] = {}
+    for plugin in with_nested(stack.plugins):
+        what = declared(plugin, "unique")
+        if what and (other := doing.setdefault(what, plugin)) is not plugin:
+            first, second = type(other).__name__, type(plugin).__name__
+            names = f"two {first}" if first == second else f"{first} and {second}"
+            raise ValueError(f"{names} in one stack both {what}; keep one of them")
 
 
-def noise_estimates(manager: pluggy.PluginManager) -> tuple[NoiseEstimate, ...]:
-    """The generators of the stack, outermost first; pluggy orders them, the driver nests them."""
-    implementations = reversed(manager.hook.noise_estimate.get_hookimpls())
-    functions = [cast(NoiseEstimate, impl.function) for impl in implementations]
-    for function in functions:
-        require_generator(function)
-    return tuple(functions)
-
-
-def conditions_of(plugin: object) -> tuple[Any, ...]:
-    """What a plugin fills into unspecified requests: its optional attribute ``conditions``."""
-    return tuple(c for c in getattr(plugin, "conditions", ()) if c is not None)
-
-
-def sets_conditions(plugin: object) -> bool:
-    """Whether a plugin, or one nested in it, decides conditions."""
-    return any(sets_conditions(c) if is_nested(c) else c is not None for c in conditions_of(plugin))
-
-
-def is_nested(condition: Any) -> bool:
-    return hasattr(condition, "noise_estimate")
-
-
-def check_conditions(sampler: Sampler) -> None:
+def check_conditions(stack: Stack) -> None:
     """Encode every condition of the stack, and refuse two plugins that decide the same ones."""
-    deciders = [plugin for plugin in sampler.plugins if sets_conditions(plugin)]
+    deciders = [plugin for plugin in stack.plugins if sets_conditions(plugin)]
     if len(deciders) > 1:
         outer, inner = (type(plugin).__name__ for plugin in deciders[:2])
         raise ValueError(
             f"{outer} and {inner} both set conditions, and those of {inner} would be ignored; put "
             f"one inside the other, as {outer}({{view: {inner}(...)}}) or in place of a condition"
         )
-    for plugin in sampler.plugins:
-        _check_nested(sampler, plugin)
+    for plugin in stack.plugins:
+        _check_nested(stack, plugin)
 
 
-def _check_nested(sampler: Sampler, plugin: object) -> None:
+def _check_nested(stack: Stack, plugin: object) -> None:
     owner = type(plugin).__name__
     for condition in conditions_of(plugin):
         if isinstance(condition, type):
             raise TypeError(f"{owner}: give an object in place of a condition, not {condition!r}")
-        if not _hooks_of(condition):
-            check_encodable(sampler.backend, condition, owner)
+        if not hooks_of(condition):
+            check_encodable(stack.backend, condition, owner)
             continue
         name = type(condition).__name__
-        if "noise_estimate" not in _hooks_of(condition):
+        if "noise_estimate" not in hooks_of(condition):
             raise ValueError(
                 f"{owner}: {name} has no noise_estimate and cannot stand in place of a condition; "
                 "put it in the list of plugins"
             )
-        if others := sorted(_hooks_of(condition) - {"noise_estimate", "check"}):
+        if others := sorted(hooks_of(condition) - {"noise_estimate", "check"}):
             raise ValueError(
                 f"{owner}: {name} answers {', '.join(others)} and cannot stand in place of a "
                 "condition; put it in the list of plugins"
             )
         manager = hooked([condition])
         noise_estimates(manager)
-        manager.hook.check(sampler=sampler)
-        _check_nested(sampler, condition)
-    require_one_kind(sampler, conditions_of(plugin), owner)
+        manager.hook.check(stack=stack, sampler=stack)
+        _check_nested(stack, condition)
+    require_one_kind(stack, conditions_of(plugin), owner)
 
 
-def answers_hooks(thing: object) -> bool:
-    """Whether an object has methods marked as hook implementations."""
-    return bool(_hooks_of(thing))
-
-
-def _hooks_of(thing: object) -> set[str]:
-    """The names of the hooks that an object answers."""
-    return {name for name in HOOKS if hasattr(getattr(thing, name, None), "composer_impl")}
-
-
-def _called_like_hooks(plugin: object) -> set[str]:
-    return {name for name in HOOKS if callable(getattr(plugin, name, None))}
-
-
-def check_condition(sampler: Sampler, condition: Any) -> None:
+def check_condition(stack: Stack, condition: Any) -> None:
     """Check the condition of a call: expressible, and not at odds with the stack."""
     if condition is None:
         return
@@ -245,13 +198,13 @@ def check_condition(sampler: Sampler, condition: Any) -> None:
             f"condition must be a condition, not the plugin {type(condition).__name__}; "
             "put it in the list of plugins"
         )
-    for plugin in sampler.plugins:
+    for plugin in stack.plugins:
         if sets_conditions(plugin) and condition is not UNCONDITIONAL:
             raise ValueError(
                 f"condition={condition!r} would replace the conditions that "
                 f"{type(plugin).__name__} sets; leave it None, or remove them from the plugin"
             )
-    check_encodable(sampler.backend, condition, "condition")
+    check_encodable(stack.backend, condition, "condition")
 
 
 def check_encodable(backend: Backend, condition: Any, owner: str) -> None:

@@ -1,0 +1,14 @@
+"""The two decorators of hooks, and whether an object answers one."""
+
+from __future__ import annotations
+
+import pluggy
+
+PROJECT = "composer"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+def answers(thing: object, hook: str) -> bool:
+    """Whether an object has a method of this name that is marked with ``@hookimpl``."""
+    return hasattr(getattr(thing, hook, None), f"{PROJECT}_impl")

@@ -1,0 +1,152 @@
+"""The model at the centre of the stack: requests answered by one batched call of the backend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from composer.arguments import finite
+from composer.driver import version
+from composer.errors import NonFiniteError
+from composer.images import all_finite
+from composer.protocols import Backend, Output, models_of
+from composer.requests import UNCONDITIONAL, Estimate, Request
+from composer.stats import Stats
+
+
+class Model:
+    """Answers requests by a backend: deduplicated, in one call, chunked to a memory bound.
+
+    Args:
+        max_rows: most images that the network sees at a time; None for no bound.
+        stats: counted into; rows are per image.
+    """
+
+    def __init__(self, backend: Backend, max_rows: int | None, stats: Stats) -> None:
+        self.backend = backend
+        self.max_rows = max_rows
+        self.stats = stats
+
+    def __call__(self, requests: list[Request]) -> list[Estimate]:
+        encoded = [self._encoded(request) for request in requests]
+        unique: dict[Hashable, Request] = {}
+        for request in encoded:
+            unique.setdefault(_identity(request), request)
+        began = time.perf_counter()
+        outputs = dict(zip(unique, self._evaluate([*unique.values()]), strict=True))
+        self.stats.model_seconds += time.perf_counter() - began
+        self.stats.requested += len(requests)
+        self.stats.evaluated += len(unique)
+        self.stats.rows += sum(len(request.x) for request in unique.values())
+        for key, output in outputs.items():
+            _require_finite(output, unique[key])
+        return [self._estimate(request, outputs[_identity(request)]) for request in encoded]
+
+    def _encoded(self, request: Request) -> Request:
+        if request.model is not None and request.model not in models_of(self.backend):
+            raise ValueError(
+                f"a plugin asks for the model {request.model!r} and {type(self.backend).__name__} "
+                f"has {sorted(models_of(self.backend)) or 'one only'}"
+            )
+        finite(request.t, "the t that a plugin's request asks at")
+        if request.x.shape[1:] != self.backend.shape:
+            raise ValueError(
+                f"a plugin asks about an x of shape {tuple(request.x.shape)} and the backend makes "
+                f"(B, {', '.join(map(str, self.backend.shape))})"
+            )
+        condition = UNCONDITIONAL if request.condition is None else request.condition
+        return request.replace(condition=self.backend.encode(condition))
+
+    def _evaluate(self, requests: list[Request]) -> list[Output]:
+        """One backend call, or as many as ``max_rows`` makes necessary: images are split first,
+        so that requests about one image stay together and share what backends share."""
+        images = len(requests[0].x)
+        bound = self.max_rows or images * len(requests)
+        columns: list[list[Output]] = []
+        for first in range(0, len(requests), bound):
+            group = requests[first : first + bound]
+            stride = max(1, bound // len(group))
+            rows = [
+                self._call(_rows(group, start, start + stride))
+                for start in range(0, images, stride)
+            ]
+            columns += [list(parts) for parts in zip(*rows, strict=True)]
+        return [parts[0] if len(parts) == 1 else Output.cat(parts) for parts in columns]
+
+    def _call(self, requests: list[Request]) -> Sequence[Output]:
+        self.stats.calls += 1
+        who, written = f"{type(self.backend).__name__}.evaluate", [version(r.x) for r in requests]
+        outputs = checked_outputs(self.backend.evaluate(requests), requests, who)
+        if [version(r.x) for r in requests] != written:
+            raise ValueError(f"{who} wrote into a request's x; work on a copy")
+        if self.backend.device.type == "cuda":
+            torch.cuda.synchronize(self.backend.device)  # or model_seconds would time the launch
+        return outputs
+
+    def _estimate(self, request: Request, output: Output) -> Estimate:
+        backend = self.backend
+        return Estimate(
+            output.prediction,
+            output.variance,
+            request.x,
+            request.t,
+            backend.schedule,
+            backend.prediction,
+        )
+
+
+def _identity(request: Request) -> Hashable:
+    beside = tuple((name, id(value)) for name, value in sorted(request.beside.items()))
+    return id(request.x), request.t, request.condition, request.model, beside
+
+
+def _rows(requests: list[Request], start: int, stop: int) -> list[Request]:
+    """Rows start to stop of each request; requests that share a tensor share its slice."""
+    if start == 0 and stop >= len(requests[0].x):
+        return requests
+    slices: dict[int, Tensor] = {}
+
+    def cut(tensor: Tensor) -> Tensor:
+        # What lies beside all images alike, one row, is not cut.
+        return slices.setdefault(id(tensor), tensor if len(tensor) == 1 else tensor[start:stop])
+
+    return [
+        replace(r, x=cut(r.x), beside={name: cut(v) for name, v in r.beside.items()})
+        for r in requests
+    ]
+
+
+def _require_finite(output: Output, request: Request) -> None:
+    parts = [part for part in output if part is not None]
+    if not all(all_finite(part) for part in parts):
+        raise NonFiniteError(
+            f"the model returned NaN or Inf at step {request.step} (t = {request.t:g}) for the "
+            f"condition {request.condition!r}; check the weights, or use a wider dtype"
+        )
+
+
+def checked_outputs(outputs: object, requests: Sequence[Request], who: str) -> list[Output]:
+    """What ``evaluate`` returned, if it is one Output a request, each of its request's shape."""
+    mend = f"{who} must return a list of one composer.Output(prediction, variance) a request"
+    if not isinstance(outputs, list | tuple) or not all(isinstance(o, Output) for o in outputs):
+        raise TypeError(f"{mend}, got {type(outputs).__name__}")
+    if len(outputs) != len(requests):
+        raise ValueError(f"{mend}, got {len(outputs)} for {len(requests)}")
+    for output, request in zip(outputs, requests, strict=True):
+        for name, part in output._asdict().items():
+            if part is None and name == "variance":
+                continue
+            if not isinstance(part, Tensor) or not part.is_floating_point():
+                raise TypeError(f"{who} returned a {name} that is no tensor of floating point")
+            if part.shape != request.x.shape:
+                raise ValueError(
+                    f"{who} returned a {name} of shape {tuple(part.shape)} for x of "
+                    f"{tuple(request.x.shape)}; split a learned variance off into Output.variance"
+                )
+    if len({o.variance is None for o in outputs}) > 1:
+        raise ValueError(f"{who} returned a variance with some outputs only; with all or none")
+    return list(outputs)
