@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from composer import Sampler, Transform, hookimpl
-from composer.animation import MARGIN, animate
+from composer.animation import animate
+from composer.animation.drawing import MARGIN
 from composer.animation.film import Timing
 from composer.images import to_pil
 from composer.result import Result
