@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from composer.predictions import PREDICTIONS, SAMPLE
@@ -24,6 +23,9 @@ from composer_lab.training.snapshots import draw_denoised, draw_samples
 from composer_lab.training.trainer import MODEL, Trainer, Writer
 from composer_plugins.backends.mnist.backend import SCHEDULES, read_unet
 from composer_plugins.backends.mnist.unet import CONDITIONINGS, MnistUNet
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class PathSpec(NamedTuple):
