@@ -14,7 +14,6 @@ from tiny_if import cut, empty, rewrite
 import composer
 from composer import Sampler
 from composer_plugins import CFG
-from composer_plugins.backends import files
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 
 PROMPT = "a photo of a cat"
@@ -176,7 +175,7 @@ def test_a_gated_repository_says_what_to_do(monkeypatch, embedded):
         error = huggingface_hub.errors.GatedRepoError.__new__(huggingface_hub.errors.GatedRepoError)
         raise error
 
-    monkeypatch.setattr(files, "snapshot_download", gated)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
     with pytest.raises(ValueError, match="IF-I-XL-v1.0 is gated: accept its licence .* log in"):
         load_deepfloyd(embeddings=embedded)
 
