@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from composer.arguments import integer
@@ -15,6 +12,7 @@ from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
 from composer.solvers._families import asked_beyond
+from composer_plugins.backends.clipping import clip_of
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
 from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.diffusers_unet.unet import (
@@ -25,7 +23,6 @@ from composer_plugins.backends.diffusers_unet.unet import (
 )
 from composer_plugins.backends.files import Source, read_json, require_name, usable
 from composer_plugins.backends.placement import placement
-from composer_plugins.guidance.thresholding import dynamic_threshold
 
 LABELS = "labels.json"
 """An optional file of ours beside model_index.json: {"unconditional_label": 2, "labels": ["cat",
@@ -81,7 +78,7 @@ def load_diffusers(
         schedule=schedule_of(own),
         prediction=PREDICTIONS[own.config.prediction_type],
         default_solver=_solver(own),
-        clip=_clip(own.config),
+        clip=clip_of(own.config),
         learns_variance=learns_variance,
         unconditional_label=unconditional,
         label_names=_label_names(said, config),
@@ -175,20 +172,6 @@ def _label_names(said: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...
     if not distinct or not all(isinstance(name, str) for name in names) or len(names) > count:
         raise ValueError(f"{LABELS}: labels must be different names, at most {count}; mend it")
     return tuple(names)
-
-
-def _clip(config: Any) -> Callable[[Tensor], Tensor] | None:
-    """What the scheduler does to x_0 in each of its steps."""
-    if config.get("thresholding", False):
-        return partial(
-            dynamic_threshold,
-            percentile=config.dynamic_thresholding_ratio,
-            max_value=config.sample_max_value,
-        )
-    if config.get("clip_sample", False):
-        bound = config.get("clip_sample_range", 1.0)
-        return partial(torch.clamp, min=-bound, max=bound)
-    return None
 
 
 def _solver(scheduler: Any) -> Solver:
