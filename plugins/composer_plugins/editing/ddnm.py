@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, cast
 
 from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, hookimpl
+from composer.arguments import lacking
 from composer.images import ImageLike, to_tensor
 from composer_plugins.editing.operators import Operator, ResizableOperator, check_operator
 
@@ -45,7 +46,7 @@ class DDNM(Plugin):
 
     def __post_init__(self) -> None:
         to_tensor(self.measurement, "DDNM: measurement")
-        if not isinstance(self.operator, Operator) or isinstance(self.operator, type):
+        if lacking(self.operator, Operator):
             raise TypeError(
                 f"DDNM: operator must have apply(x) and pinv(y), got {self.operator!r}; give for "
                 "example KnownPixels(mask)"
@@ -56,12 +57,12 @@ class DDNM(Plugin):
         y = to_tensor(self.measurement)
         if self.operator.pinv(y).shape[-2:] == (height, width):
             return self
-        if not isinstance(self.operator, ResizableOperator):
+        if lacking(self.operator, ResizableOperator):
             raise ValueError(
                 f"DDNM: {self.operator!r} measures images of one size and there is no telling what "
                 f"it measures at {height}x{width}; give it at_size(y, height, width)"
             )
-        operator, measurement = self.operator.at_size(y, height, width)
+        operator, measurement = cast(ResizableOperator, self.operator).at_size(y, height, width)
         return replace(self, measurement=measurement, operator=operator)
 
     @hookimpl
