@@ -71,9 +71,9 @@ _VALUES = (
     *(set(), range(0), range(3), object(), Silent(), int, len, SpeechlessError()),
     *(np.zeros((2, 3)), np.array([object()]), Path("nowhere/at.all")),
     *(torch.empty(0), torch.tensor(0.5), torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64)),
-    *(torch.full((1, 1, 8, 8), torch.nan), torch.zeros(1, 1, 8, 8, dtype=torch.complex64)),
-    *(torch.zeros(0, 1, 8, 8), torch.zeros(3, 1, 8, 8), torch.zeros(1, 2, 8, 8)),
-    *(torch.zeros(1, 1, 8, 8), torch.ones(8, 8, dtype=torch.bool), torch.zeros(1, 8, 4)),
+    *(torch.full((1, 3, 16, 16), torch.nan), torch.zeros(1, 3, 16, 16, dtype=torch.complex64)),
+    *(torch.zeros(0, 3, 16, 16), torch.zeros(3, 3, 16, 16), torch.zeros(1, 2, 16, 16)),
+    *(torch.zeros(1, 3, 16, 16), torch.ones(16, 16, dtype=torch.bool), torch.zeros(1, 16, 8)),
 )
 JUNK: tuple[Callable[[], Any], ...] = (
     *(functools.partial(lambda value: value, value) for value in _VALUES),
@@ -119,7 +119,7 @@ def _raises(file: str) -> list[tuple[int, int]]:
 
 @functools.cache
 def mixture() -> GaussianMixtureBackend:
-    means = torch.linspace(-1, 1, 4 * 64, dtype=torch.float64).reshape(4, 1, 8, 8)
+    means = torch.linspace(-1, 1, 4 * 768, dtype=torch.float64).reshape(4, 3, 16, 16)
     return GaussianMixtureBackend(means, [0.2, 0.3, 0.4, 0.5])
 
 
@@ -130,7 +130,7 @@ def run(plugins: Any = (), solver: Any = None, condition: Any = 0) -> None:
 def _use(kind: str, thing: Any) -> None:
     """What people do with what was made."""
     if kind == "plugin":
-        resized(thing, 16, 16)
+        resized(thing, 32, 32)
         run([thing], condition=None if sets_conditions(thing) else 0)
     elif kind == "transform":
         run([Anagram({"identity": 0, thing: 1})], condition=None)
@@ -142,24 +142,33 @@ def _use(kind: str, thing: Any) -> None:
         thing(torch.zeros(1, 1, 28, 28))
 
 
-IMAGE, NOISE = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+HOLE = (torch.arange(256).reshape(16, 16) % 2).float()
+IMAGE, NOISE = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
 # Arguments of what has no defaults and no example.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "inpaint": {"image": IMAGE, "mask": torch.ones(8, 8)},
-    "lanpaint": {"image": IMAGE, "mask": torch.ones(8, 8)},
+    "inpaint": {"image": IMAGE, "mask": torch.ones(16, 16)},
+    "lanpaint": {"image": IMAGE, "mask": torch.ones(16, 16)},
     "sdedit": {"image": IMAGE, "strength": 0.5},
-    "reference": {"image": IMAGE, "condition": 1},
+    "reference": {"image": IMAGE},
     "super_resolution": {"image": IMAGE},
     "particles": {"score": lambda x: x.flatten(1).sum(1)},
     "feynman_kac": {"score": lambda x: x.flatten(1).sum(1)},
-    "ddnm": {"measurement": torch.zeros(1, 1, 4, 4), "operator": composer_plugins.BlockMean(2)},
-    "known_pixels": {"mask": torch.ones(8, 8)},
-    "masks": {"masks": [torch.ones(8, 8), torch.zeros(8, 8)]},
-    "diffusers": {"scheduler": None},
+    "ddnm": {"measurement": torch.zeros(1, 3, 8, 8), "operator": composer_plugins.BlockMean(2)},
+    "known_pixels": {"mask": HOLE},
+    "masks": {"masks": [HOLE, 1 - HOLE]},
+    "block_mean": {"factor": 2},
+    "rescale": {"guidance": composer_plugins.CFG(2.0)},
+    "apg": {"guidance": composer_plugins.CFG(2.0)},
+    "autoguidance": {"scale": 2.0},
+    "laplacian_pyramid": {"depth": 2},
+    "permutation": {"indices": tuple(reversed(range(256)))},
+    "pixel_permute": {"grid": 8},
+    "inner_circle": {"radius": 3.0},
+    "orthogonal": {"matrix": torch.eye(256).flip(0)},
     "reads_as": {"views": {"identity": 3}},
     "timesteps": {"timesteps": [0.0, 0.5]},
     "spaced": {"solver": DDIM()},
-    "inverse": {"inner": composer_plugins.transforms.Flip()},
+    "inverse": {"of": composer_plugins.transforms.Flip()},
 }
 # Their contracts need another backend, or weights.
 UNUSED = frozenset({"super_resolution", "autoguidance", "diffusers"})
@@ -168,7 +177,7 @@ UNUSED = frozenset({"super_resolution", "autoguidance", "diffusers"})
 def _offered(offer: Offer) -> Call | None:
     names = inspect.signature(offer.factory).parameters
     given = dict(ARGUMENTS.get(offer.name, {}))
-    made = (offer.example or (lambda: offer.factory(**given)))()
+    made = offer.factory(**given) if given or offer.example is None else offer.example()
     arguments = {name: given.get(name, getattr(made, name)) for name in names}
 
     def make(**changed: Any) -> None:
@@ -240,7 +249,11 @@ def calls() -> list[Call]:
         ("Sampler.sample", sampler.sample, {"condition": 0, "seeds": [0], "progress": False}),
         ("Sampler.stream", lambda **a: list(sampler.stream(**a)), {"condition": 0, "seeds": [0]}),
         ("Sampler.denoise", sampler.denoise, {"x": result.x, "t": 0.5, "condition": 0}),
-        ("Sampler.from_recipe", Sampler.from_recipe, {"recipe": result.recipe}),
+        (
+            "Sampler.from_recipe",
+            functools.partial(Sampler.from_recipe, backend=backend),
+            {"recipe": result.recipe},
+        ),
         ("call_of", composer.call_of, {"recipe": result.recipe}),
         ("get_transform", composer.get_transform, {"name": "flip"}),
         ("load_backend", composer.load_backend, {"name": "mnist"}),
@@ -282,7 +295,7 @@ def calls() -> list[Call]:
             {"weights": [0.5, 0.5], "estimates": [estimate, estimate], "variance": "mean"},
         ),
         ("to_tensor", images.to_tensor, {"image": IMAGE}),
-        ("to_mask", images.to_mask, {"mask": torch.ones(8, 8)}),
+        ("to_mask", images.to_mask, {"mask": torch.ones(16, 16)}),
         ("to_pil", images.to_pil, {"x": IMAGE}),
         ("contact_sheet", contact_sheet, {"rows": {"a": IMAGE}, "scale": 1, "columns": "a"}),
         ("Timing", Timing, {"fps": 5.0, "hold": 0.1, "move": 0.1}),
