@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from composer._probes import require_one_kind
-from composer.arguments import finite, integer
+from composer.arguments import finite, integer, lacking
 from composer.errors import NonFiniteError
 from composer.hooks import hooked, noise_estimates
 from composer.images import all_finite
@@ -27,11 +27,6 @@ from composer.protocols import Backend, Solver, Stack, State, image_shape_of
 from composer.registry import installed
 from composer.requests import UNCONDITIONAL
 
-BACKEND = (
-    *("schedule", "prediction", "shape", "device", "dtype", "default_solver"),
-    *("encode", "evaluate"),
-)
-
 
 def checked_backend(backend: Backend) -> Backend:
     if isinstance(backend, str):
@@ -40,9 +35,8 @@ def checked_backend(backend: Backend) -> Backend:
         )
     if isinstance(backend, type):
         raise TypeError(f"backend must be an object; write {backend.__name__}(...)")
-    # Not by isinstance: a protocol's does not see what a class delegates by __getattr__.
-    if lacking := [name for name in BACKEND if not hasattr(backend, name)]:
-        raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacking)}")
+    if lacks := lacking(backend, Backend):
+        raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacks)}")
     return backend
 
 
@@ -99,8 +93,7 @@ def check_finished(state: State) -> None:
 
 
 def checked_solver(solver: Solver) -> Solver:
-    methods = callable(getattr(solver, "times", None)) and callable(getattr(solver, "step", None))
-    if isinstance(solver, type) or not methods:
+    if lacking(solver, Solver):
         got = repr(solver) if isinstance(solver, str | type) else type(solver).__name__
         raise TypeError(
             f"solver must be a solver object with times() and step(), got {got}; write for "

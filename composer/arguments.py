@@ -104,6 +104,16 @@ def choice(value: Any, name: str, known: Iterable[str]) -> str:
     return value
 
 
+def lacking(thing: object, protocol: type) -> list[str]:
+    """The members of a protocol that an object has neither itself nor by ``__getattr__``.
+
+    Use it in place of isinstance, which asks no ``__getattr__`` from Python 3.12 on. A class is no
+    object yet, and lacks all members.
+    """
+    members = [name for kind in protocol.__mro__ for name in vars(kind) if name[0] != "_"]
+    return [name for name in members if isinstance(thing, type) or not hasattr(thing, name)]
+
+
 def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     """Seeds as a tuple of integers, or a sentence that says what is wrong with them."""
     scalar = isinstance(seeds, Tensor) and seeds.ndim == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,7 +38,6 @@ class Output(NamedTuple):
         )
 
 
-@runtime_checkable
 class Backend(Protocol):
     """A model behind the loop.
 
@@ -98,7 +97,6 @@ def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
     return schedule
 
 
-@runtime_checkable
 class Solver(Protocol):
     """Takes the step that no plugin took; registered as the innermost plugin of the stack."""
 

@@ -9,6 +9,7 @@ from typing import Self, cast
 from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, hookimpl
+from composer.arguments import lacking
 from composer.images import ImageLike, to_tensor
 from composer_plugins.editing.operators import Operator, ResizableOperator, check_operator
 
@@ -47,7 +48,7 @@ class DDNM(Plugin):
     def __post_init__(self) -> None:
         measured = to_tensor(self.measurement, "DDNM: measurement")
         object.__setattr__(self, "measurement", measured)
-        if not isinstance(self.operator, Operator) or isinstance(self.operator, type):
+        if lacking(self.operator, Operator):
             raise TypeError(
                 f"DDNM: operator must have apply(x) and pinv(y), got {self.operator!r}; give for "
                 "example KnownPixels(mask)"
@@ -58,12 +59,12 @@ class DDNM(Plugin):
         y = self._y
         if self.operator.pinv(y).shape[-2:] == (height, width):
             return self
-        if not isinstance(self.operator, ResizableOperator):
+        if lacking(self.operator, ResizableOperator):
             raise ValueError(
                 f"DDNM: {self.operator!r} measures images of one size and there is no telling what "
                 f"it measures at {height}x{width}; give it at_size(y, height, width)"
             )
-        operator, measurement = self.operator.at_size(y, height, width)
+        operator, measurement = cast(ResizableOperator, self.operator).at_size(y, height, width)
         return replace(self, measurement=measurement, operator=operator)
 
     @hookimpl

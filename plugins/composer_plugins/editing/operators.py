@@ -6,7 +6,7 @@ Each is a decomposition too, into what A sees and what it does not: x = A+ A x +
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,6 @@ from composer_plugins.illusions.decompositions import Part
 from composer_plugins.resizing import resized_image, resized_mask
 
 
-@runtime_checkable
 class Operator(Protocol):
     """A linear map A of images (B, C, H, W) and its pseudoinverse A+: A A+ A = A."""
 
@@ -32,7 +31,6 @@ class Operator(Protocol):
         ...
 
 
-@runtime_checkable
 class ResizableOperator(Operator, Protocol):
     """An operator that can measure images of another size, as a cascade asks."""
 
