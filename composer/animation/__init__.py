@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from composer.arguments import integer
 from composer.images import all_finite
 from composer.limits import MAX_PIXELS
 from composer.transforms import Transform
+from composer.writing import require_writable, write_atomically
 
 WIDTH_OF_ONE, WIDTH = 512, 1024
 """In pixels, of an image and of a frame: what ``scale=None`` enlarges to, if it can."""
@@ -38,7 +37,7 @@ def animate(
         scale: whole enlargement of each pixel; None for a frame of about 500 to 1000 pixels.
 
     Raises:
-        ValueError, TypeError, ImportError: it cannot be written; said before any work.
+        ValueError, TypeError, ImportError, OSError: it cannot be written; said before any work.
     """
     timing, target = _checked_timing(timing), _checked_path(path)
     form = _checked_format(target, timing)
@@ -48,14 +47,7 @@ def animate(
     scale = _checked_scale(scale, x)
     pictures = _pictures(x, views, captions, scale)
     film = [shot for picture in pictures for shot in _there_and_back(picture, timing)]
-    # In the same folder, so that it can take the file's place in one stroke.
-    unfinished = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
-    _require_writable(unfinished, target)
-    try:
-        form.write(film, unfinished, timing.fps)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(target, lambda unfinished: form.write(film, unfinished, timing.fps))
     return target
 
 
@@ -85,18 +77,6 @@ def _checked_path(path: str | Path) -> Path:
     return Path(path)
 
 
-def _require_writable(unfinished: Path, target: Path) -> None:
-    """Found out by writing: permissions alone do not tell."""
-    try:
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        unfinished.touch()
-    except OSError as error:
-        raise ValueError(
-            f"animate: cannot write {str(target)!r} ({error.strerror}); choose another path"
-        ) from error
-
-
 def _checked_format(target: Path, timing: Timing) -> Format:
     form = FORMATS.get(target.suffix.lower())
     if form is None:
@@ -106,6 +86,7 @@ def _checked_format(target: Path, timing: Timing) -> Format:
             f"animate: the folder {str(target.parent)!r} does not exist; make it first"
         )
     form.check(timing)
+    require_writable(target)
     return form
 
 

@@ -105,10 +105,11 @@ class DiffusersBackend:
         batch = len(requests[0].x)
         device, dtype = place_of(self.unet)
         x = torch.cat([r.x for r in requests]).to(dtype)
-        # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is whole.
+        # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is whole,
+        # and the nearest there is: schedulers of other paths ask between the first and the image.
         times = torch.tensor([r.t for r in requests], dtype=torch.float32, device=device)
         if self.unet.config.time_embedding_type == "learned":
-            times = times.round().long()
+            times = times.round().long().clamp(min=0)
         labels = None
         if self.num_labels is not None:
             chosen = torch.tensor([r.condition for r in requests], device=device)
