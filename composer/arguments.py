@@ -14,6 +14,13 @@ from composer.errors import shown
 from composer.limits import MAX_SEEDS
 
 
+class FromRecipe(str):
+    """A string that a recipe held: a word or a prompt. It never names a file; what opens files
+    raises a TypeError of it."""
+
+    __slots__ = ()
+
+
 def finite(value: Any, name: str) -> float:
     """A finite real number as a float; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
