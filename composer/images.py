@@ -224,13 +224,13 @@ def _checked_mask(mask: ImageLike, name: str) -> Held:
         from composer.pictures import open_mask  # noqa: PLC0415, loads PIL
 
         return open_mask(tensor, name)
-    tensor = tensor.float() if tensor.dtype == torch.bool else tensor
-    _require_fractions(tensor, name)
+    if tensor.dtype != torch.bool:
+        _require_fractions(tensor, name)
     if tensor.ndim != 2 or not tensor.numel():
         raise ValueError(
             f"{name} must have the shape (H, W), got {tuple(tensor.shape)}. Give one for all."
         )
-    low, high = tensor.aminmax()
+    low, high = tensor.float().aminmax()
     if not (low >= 0 and high <= 1):
         raise ValueError(
             f"{name} must lie in [0, 1], 1 = repaint, got values from {low:g} to {high:g}. Scale "
