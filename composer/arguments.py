@@ -16,7 +16,7 @@ from composer.limits import MAX_SEEDS
 
 class FromRecipe(str):
     """A string that a recipe held: a word or a prompt. It never names a file; what opens files
-    raises a TypeError of it."""
+    raises a TypeError for it."""
 
     __slots__ = ()
 
