@@ -58,9 +58,9 @@ def stack_with(kind):
         thing = torch.eye(28)
         return thing, {"plugins": [DDNM(TENSOR, KnownPixels(thing))]}, thing.zero_
     if kind == "picture":
-        thing = PICTURE.copy()
-        inpaint = Inpaint(thing, torch.eye(28))
-        return thing, {"plugins": [inpaint]}, lambda: inpaint.image.putpixel((3, 4), 5)
+        plugin = Inpaint(PICTURE, torch.eye(28))
+        thing = plugin.image  # a copy
+        return thing, {"plugins": [plugin]}, lambda: thing.putpixel((3, 4), 5)
     if kind == "list":
         thing = list(TIMES)
         return thing, {"solver": Timesteps(thing)}, lambda: thing.__setitem__(1, 300.0)

@@ -25,8 +25,10 @@ import json, sys
 import composer, composer_plugins
 from composer import Sampler
 
-for name in ("mnist", "nouns"):  # whose networks import diffusers
-    composer.load_backend(name)
+composer.installed()
+import composer.pictures
+for name in ("mnist", "mnist-ddpm", "nouns"):
+    composer.load_backend(name)  # what the first picture and the first weights import
 composer.recipes.writing.current_version()  # which importlib reads once from a package's files
 seen = None
 WATCHED = ("open", "import", "os.", "shutil.", "socket.", "subprocess.", "tempfile.", "glob.",
