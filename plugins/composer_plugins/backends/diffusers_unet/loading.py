@@ -9,7 +9,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMParallelScheduler, DDPMScheduler
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from composer.arguments import integer
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
-from composer.solvers._families import asked_beyond
+from composer.solvers._families import asked_beyond, clips, thresholds
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
 from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.diffusers_unet.unet import (
@@ -85,7 +85,7 @@ def load_diffusers(
         schedule=schedule_of(own),
         prediction=PREDICTIONS[own.config.prediction_type],
         default_solver=_solver(own),
-        clip=_clip(own.config),
+        clip=_clip(own),
         learns_variance=learns_variance,
         unconditional_label=unconditional,
         label_names=_label_names(said, config),
@@ -179,26 +179,30 @@ def _label_names(said: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...
     return tuple(names)
 
 
-def _clip(config: Any) -> Callable[[Tensor], Tensor] | None:
+def _clip(scheduler: Any) -> Callable[[Tensor], Tensor] | None:
     """What the scheduler does to x_0 in each of its steps."""
-    if config.get("thresholding", False):
+    config = scheduler.config
+    if thresholds(scheduler):
         return partial(
             dynamic_threshold,
             percentile=config.dynamic_thresholding_ratio,
             max_value=config.sample_max_value,
         )
-    if config.get("clip_sample", False):
-        bound = config.get("clip_sample_range", 1.0)
+    if clips(scheduler):
+        bound = config.clip_sample_range
         return partial(torch.clamp, min=-bound, max=bound)
     return None
 
 
 def _solver(scheduler: Any) -> Solver:
     """The solver of this library that is the scheduler, or the scheduler itself."""
-    kind = type(scheduler)
-    if kind is DDIMScheduler:
+    config, kind = scheduler.config, type(scheduler)
+    if kind is DDIMScheduler and config.set_alpha_to_one:
         return DDIM()
-    if kind is DDPMScheduler:
-        large = str(scheduler.config.variance_type).startswith("fixed_large")
+    if kind in (DDPMScheduler, DDPMParallelScheduler):
+        large = str(config.variance_type).startswith("fixed_large")
         return DDPM("fixed_large" if large else "fixed_small")
+    if clips(scheduler) or thresholds(scheduler):  # which the backend does; x_0 is then handed over
+        off = {name: False for name in ("clip_sample", "thresholding") if name in config}
+        scheduler = kind.from_config(config, prediction_type="sample", **off)
     return DiffusersSolver(scheduler)
