@@ -14,13 +14,6 @@ from composer.errors import shown
 from composer.limits import MAX_SEEDS
 
 
-class FromRecipe(str):
-    """A string that a recipe held: a word or a prompt. It never names a file; what opens files
-    raises a TypeError of it."""
-
-    __slots__ = ()
-
-
 def finite(value: Any, name: str) -> float:
     """A finite real number as a float; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -80,6 +73,20 @@ def interval(values: Any, name: str) -> tuple[float, float]:
             f"{name} must be (low, high) with 0 <= low <= high <= 1, got {shown(values)}"
         )
     return ends[0], ends[1]
+
+
+LEVEL_ROUNDING = 1e-9
+"""Of a noise level; neighbouring levels of a schedule of 1000 times differ by more than 1e-5."""
+
+
+def within(noise_level: float, interval: Sequence[float]) -> bool:
+    """Whether a noise level lies in (low, high), both ends included.
+
+    A step's level is computed, 1 - 0.7 = 0.30000000000000004, and the end of an interval is
+    written, 0.3; they are compared up to rounding.
+    """
+    low, high = interval
+    return low - LEVEL_ROUNDING <= noise_level <= high + LEVEL_ROUNDING
 
 
 def choice(value: Any, name: str, known: Iterable[str]) -> str:

@@ -52,7 +52,12 @@ def said(error: BaseException) -> str:
         words = str(error)
     except BaseException:  # somebody's __str__
         words = "its message cannot be shown"
-    return f"{type(error).__name__}: {shortened(words)}"
+    return printable(f"{type(error).__name__}: {shortened(words)}")
+
+
+def printable(words: str) -> str:
+    """Text that any stream takes: half letters of UTF-16 are none."""
+    return words.encode("utf-8", "replace").decode()
 
 
 def shortened(words: str) -> str:

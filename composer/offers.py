@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from composer.errors import nearest, shown
+from composer.errors import nearest, printable, shown
+from composer.foreign import Foreign
 from composer.protocols import Backend, Solver
 from composer.transforms import Transform
 
@@ -35,11 +36,11 @@ class Offer:
 
     @property
     def description(self) -> str:
-        """The first line of the factory's docstring, whatever reading that raises."""
-        try:
-            return (inspect.getdoc(self.factory) or "").split("\n")[0]
-        except Exception as error:  # a docstring may be a property
-            return f"(reading its docstring raised {type(error).__name__})"
+        """The first line of the factory's docstring, or what reading that raises."""
+        text: str | None = None
+        with Foreign() as reading:  # a docstring may be a property
+            text = inspect.getdoc(self.factory)
+        return printable((text or reading.error or "").split("\n")[0])
 
 
 class Register:
@@ -113,7 +114,7 @@ class Register:
         example: Example | None = None,
         safe_options: tuple[str, ...] | None = None,
     ) -> None:
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or not name.isprintable():
             raise TypeError(f"{self.package} offers a {kind} by the name {name!r}; give a word")
         if not callable(factory):
             raise TypeError(

@@ -15,6 +15,7 @@ from typing import Any
 
 from composer import hooks, solvers
 from composer.errors import UnknownNameError
+from composer.foreign import Foreign
 from composer.markers import PROJECT
 from composer.offers import Offer, Register, check_options, required
 from composer.protocols import Backend
@@ -145,15 +146,17 @@ def _own() -> Register:
 
 
 def _distribution(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "unknown"
+    name = None
+    with Foreign():  # its metadata may be damaged
+        name = entry.dist and entry.dist.name
+    return name or "unknown"
 
 
 def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
     """The registry and what one entry point offers, or its error as a row."""
-    distribution = _distribution(entry)
-    version = entry.dist.version if entry.dist else "unknown"
-    error = None
-    try:
+    distribution, version = _distribution(entry), "unknown"
+    with Foreign() as loading:
+        version = (entry.dist and entry.dist.version) or version
         register = Register(distribution)
         manager = hooks.manager()
         manager.register(entry.load(), name=entry.name)
@@ -162,7 +165,5 @@ def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
         if not register.offers:
             raise ValueError("it offers nothing; mark register_plugins with @composer.hookimpl")
         registry = registry.with_offers(register)
-    except (Exception, SystemExit) as caught:  # whatever other people's code raises
-        error = f"{type(caught).__name__}: {caught}"
-    package = Package(entry.name, distribution, version, error)
+    package = Package(entry.name, distribution, version, loading.error)
     return Registry(registry.offers, (*registry.packages, package))

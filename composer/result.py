@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from torch import Tensor
 
-from composer.animation import animate
-from composer.animation.film import Timing
 from composer.images import to_pil
 from composer.recipes import Draft
 from composer.registry import get_transform
 from composer.stats import Stats
 from composer.transforms import Transform
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,9 @@ class Result:
         Returns:
             The path.
         """
+        from composer.animation import animate  # noqa: PLC0415  # few results are animated
+        from composer.animation.film import Timing  # noqa: PLC0415
+
         if view is None:  # an identity, which returns x itself, has no way to go
             views = [v for v in self.views if v(self.x) is not self.x]
         else:

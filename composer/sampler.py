@@ -103,9 +103,8 @@ class Sampler:
         """
         began, model = time.perf_counter(), self._model()
         state = self._begin(condition, seeds)
-        draft = recipes.draft(  # now: arguments may change later
-            self.stack, self.max_rows, condition, state.seeds
-        )
+        # Now: arguments may change later.
+        draft = recipes.draft(self._stack, self._max_rows, condition, state.seeds)
         goes_back = self.backend.schedule.goes_back
         total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
         steps = tqdm(self._run(state, model), total=total, disable=not progress)
@@ -182,10 +181,8 @@ class Sampler:
                 stack that cannot work.
             UnknownNameError, LookupError: it names what is not registered.
         """
-        if backend is not None:
-            _checks.checked_backend(backend)
         errors = ValueError, TypeError, LookupError
-        with recipes.documented("the recipe makes no sampler", *errors):
+        with recipes.documented("Recipe: it makes no sampler", *errors):
             arguments = recipes.arguments_of(
                 recipe, registry, backend=backend, plugins=plugins, trust=trust
             )

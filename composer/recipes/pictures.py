@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from composer.errors import shown
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD = 24  # bytes to the end of width and height
 _KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
@@ -51,17 +53,22 @@ def _is_png(content: bytes) -> bool:
 
 
 def _bytes(text: Any) -> bytes:
-    if not isinstance(text, str):
-        raise ValueError("Recipe: a picture or tensor must be text in base64.")
-    return base64.b64decode(text)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"Recipe: a picture or tensor must be text in base64, got {shown(text)}."
+        ) from error
 
 
 def _without_extras(png: bytes) -> bytes:
+    """The chunks of a PNG that are the picture, its first head among them."""
     parts, place = [png[:8]], 8
     for _ in range(_MAX_CHUNKS):
         (length,) = struct.unpack(">I", png[place : place + 4])
         kind, end = png[place + 4 : place + 8], place + 12 + length
-        if kind in _KEPT:
+        first = len(parts) == 1  # a second head would be of another size than the one counted
+        if kind in _KEPT and (first or kind != b"IHDR"):
             parts.append(png[place:end])
         if kind == b"IEND":
             return b"".join(parts)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from composer.arguments import FromRecipe, checked_seeds
+from composer._checks import checked_backend
+from composer.arguments import checked_seeds
 from composer.errors import UnknownNameError, said, shortened, shown
 from composer.limits import MAX_SEEDS
 from composer.offers import Offer, check_options
@@ -49,7 +50,7 @@ def arguments_of(
     names = registry or installed()
     if backend is None:
         backend = _backend(recipe["backend"], names, trust)
-    check_pixels(size, backend.shape)
+    check_pixels(size, checked_backend(backend).shape)
     by_name, by_place, instead = _given(plugins)
     reader = Reader(names, by_name)
     chosen = reader.plugins(recipe["plugins"], by_place) if instead is None else tuple(instead)
@@ -148,8 +149,6 @@ class Reader:
 
     def decode(self, value: Any) -> Any:
         """One value, and what is in it."""
-        if isinstance(value, str):
-            return FromRecipe(value)
         if isinstance(value, list | tuple):
             return tuple(self.decode(v) for v in value)
         if not isinstance(value, Mapping):
@@ -215,8 +214,13 @@ def _given(
     """What ``plugins=`` gives: objects by class, objects by place, and all of the list anew."""
     if plugins is None:
         return {}, {}, None
-    if not isinstance(plugins, Mapping):
+    if isinstance(plugins, list | tuple):
         return {}, {}, plugins
+    if not isinstance(plugins, Mapping):
+        raise TypeError(
+            f"plugins must be a dict of class names or places to objects, or a list of all of "
+            f"them, got {shown(plugins)}."
+        )
     if wrong := [key for key in plugins if not isinstance(key, str | int)]:
         raise TypeError(
             f"plugins must map class names or places to objects, got {shown(wrong[0])}."

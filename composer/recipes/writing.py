@@ -51,10 +51,7 @@ class Held:
 
 
 def draft(
-    stack: Stack,
-    max_rows: int | None = None,
-    condition: Any = None,
-    seeds: Sequence[int] = (),
+    stack: Stack, max_rows: int | None = None, condition: Any = None, seeds: Sequence[int] = ()
 ) -> Draft:
     """What the recipe of one call will say, whatever becomes of the arguments."""
     registry = installed()
@@ -72,10 +69,7 @@ def draft(
 
 
 def describe(
-    stack: Stack,
-    max_rows: int | None = None,
-    condition: Any = None,
-    seeds: Sequence[int] = (),
+    stack: Stack, max_rows: int | None = None, condition: Any = None, seeds: Sequence[int] = ()
 ) -> dict[str, Any]:
     """The recipe of one call, at once."""
     return draft(stack, max_rows, condition, seeds).written()
@@ -116,10 +110,18 @@ def _held(value: object) -> Held | None:
     if isinstance(value, Tensor):
         return Held("tensor", value.detach().clone(memory_format=torch.contiguous_format))
     if _is(value, "PIL.Image", "Image"):
-        return Held("image", value.copy())  # type: ignore[attr-defined]
+        return Held("image", _copied(value))
     if _is(value, "numpy", "ndarray"):
         return Held("array", torch.from_numpy(value.copy()))  # type: ignore[attr-defined]
     return None
+
+
+def _copied(picture: Any) -> Any:
+    """A copy of a PIL image that also says what is up."""
+    copied = picture.copy()
+    if exif := picture.getexif():
+        copied.info["exif"] = exif.tobytes()
+    return copied
 
 
 def _is(value: object, module: str, name: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, hookimpl
-from composer.arguments import finite, interval
+from composer.arguments import finite, interval, within
 from composer.authoring import answers, check_encodable
 
 
@@ -60,8 +60,7 @@ def away(
 
     Outside the interval the scale is 1; what has no weight is not asked.
     """
-    low, high = interval
-    if scale == 1 or not low <= request.noise_level <= high:
+    if scale == 1 or not within(request.noise_level, interval):
         return (yield [request])[0]
     if scale == 0:
         return (yield [other])[0]

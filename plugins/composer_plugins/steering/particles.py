@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
-from composer.arguments import finite, integer, sequence
+from composer.arguments import finite, integer, sequence, within
 from composer.limits import MAX_PARTICLES
 from composer_plugins.steering.candidates import (
     Score,
@@ -96,4 +96,4 @@ class Particles(Plugin):
 
     def _alive(self, level: float) -> int:
         """How many images a seed has at a noise level."""
-        return int([count for at, count in self.survivors if level <= at][-1])
+        return int([count for at, count in self.survivors if within(level, (0.0, at))][-1])

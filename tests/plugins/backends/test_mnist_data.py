@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import threading
+import tracemalloc
 
 import pytest
 import torch
@@ -114,3 +115,24 @@ def test_a_missing_or_damaged_file_is_named(small_mnist, tmp_path):
 def test_the_real_checksums_are_the_published_ones():
     assert mnist_data.CHECKSUMS["train-images-idx3-ubyte"] == "6bbc9ace898e44ae57da46a324031adb"
     assert len(mnist_data.CHECKSUMS) == 4
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bytes], ids=["packed", "plain"])
+def test_a_file_that_holds_too_much_is_left_off_at_the_bound(small_mnist, monkeypatch, pack):
+    """Two megabytes of zeros once unpacked to as many as the machine had memory for."""
+    monkeypatch.setattr(mnist_data, "MOST", 10**6)
+    name = "train-images-idx3-ubyte"
+    (small_mnist / f"{name}.gz").unlink()
+    file = small_mnist / (f"{name}.gz" if pack is gzip.compress else name)
+    file.write_bytes(pack(bytes(20 * 10**6)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=f"{file.name} holds more than any file of MNIST does;"):
+        load_mnist("train", small_mnist)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * mnist_data.MOST  # not the 20 times that it would take
+
+
+def test_the_bound_lets_all_of_mnist_through():
+    """The images' files are a head of 16 bytes and a byte a pixel."""
+    assert mnist_data.MOST == 47_040_016

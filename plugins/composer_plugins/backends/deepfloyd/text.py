@@ -115,6 +115,7 @@ class TextEncoder:
                 variant=variant,
                 local_files_only=True,
                 use_safetensors=True,
+                trust_remote_code=False,
                 output_loading_info=True,
                 **options,
             )

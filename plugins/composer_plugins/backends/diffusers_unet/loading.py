@@ -7,11 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers import DDIMScheduler, DDPMParallelScheduler, DDPMScheduler
-from diffusers.configuration_utils import ConfigMixin
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor, nn
 
 from composer.arguments import integer
@@ -94,13 +90,15 @@ def load_diffusers(
 
 def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
     """The scheduler of a folder, its betas and prediction type known."""
+    import diffusers  # noqa: PLC0415  # slow
+
     file = folder_of(folder, part, "scheduler_config.json") / "scheduler_config.json"
     config = read_json(file)
     known = getattr(diffusers, str(config.get("_class_name")), None)
     if (
         not isinstance(known, type)
-        or not issubclass(known, SchedulerMixin)
-        or not issubclass(known, ConfigMixin)
+        or not issubclass(known, diffusers.SchedulerMixin)
+        or not issubclass(known, diffusers.ConfigMixin)
     ):
         raise ValueError(f"{file}: {config.get('_class_name')} is no scheduler of diffusers")
     with usable(file):
@@ -196,13 +194,13 @@ def _clip(scheduler: Any) -> Callable[[Tensor], Tensor] | None:
 
 def _solver(scheduler: Any) -> Solver:
     """The solver of this library that is the scheduler, or the scheduler itself."""
-    config, kind = scheduler.config, type(scheduler)
-    if kind is DDIMScheduler and config.set_alpha_to_one:
+    config, name = scheduler.config, type(scheduler).__name__
+    if name == "DDIMScheduler" and config.set_alpha_to_one:
         return DDIM()
-    if kind in (DDPMScheduler, DDPMParallelScheduler):
+    if name in ("DDPMScheduler", "DDPMParallelScheduler"):
         large = str(config.variance_type).startswith("fixed_large")
         return DDPM("fixed_large" if large else "fixed_small")
     if clips(scheduler) or thresholds(scheduler):  # which the backend does; x_0 is then handed over
         off = {name: False for name in ("clip_sample", "thresholding") if name in config}
-        scheduler = kind.from_config(config, prediction_type="sample", **off)
+        scheduler = type(scheduler).from_config(config, prediction_type="sample", **off)
     return DiffusersSolver(scheduler)

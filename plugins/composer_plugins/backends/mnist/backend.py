@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -20,9 +20,11 @@ from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
 from composer.solvers import DPMSolverPP, Euler, Solver
 from composer_plugins.backends.files import require_name
-from composer_plugins.backends.mnist.folded import FoldedUNet
-from composer_plugins.backends.mnist.unet import MnistUNet
 from composer_plugins.backends.placement import place_of, placement
+
+if TYPE_CHECKING:  # diffusers takes a second to import
+    from composer_plugins.backends.mnist.folded import FoldedUNet
+    from composer_plugins.backends.mnist.unet import MnistUNet
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "flow": FlowSchedule,
@@ -161,6 +163,8 @@ def _load(weights: str | None, shipped: str, device: str, dtype: str, share: boo
 
 
 def _read(folder: Path, place: tuple[torch.device, torch.dtype], share: bool) -> Backend:
+    from composer_plugins.backends.mnist.folded import FoldedUNet  # noqa: PLC0415
+
     trained = read_unet(folder).eval()
     try:
         path = json.loads((folder / "path.json").read_text())
@@ -185,6 +189,8 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
     Args:
         folder: holds ``description`` beside config.json and the weights.
     """
+    from composer_plugins.backends.mnist.unet import MnistUNet  # noqa: PLC0415
+
     if not folder.is_dir():
         raise ValueError(
             f"there is no folder {str(folder)!r}; name a folder model/ that `composer train "
