@@ -11,8 +11,8 @@ from composer.arguments import integer
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
-from composer.solvers._families import asked_beyond
-from composer_plugins.backends.clipping import clip_of
+from composer.solvers._families import asked_beyond, clips, thresholds
+from composer_plugins.backends.clipping import Clip, clip_of
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
 from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.diffusers_unet.unet import (
@@ -78,7 +78,7 @@ def load_diffusers(
         schedule=schedule_of(own),
         prediction=PREDICTIONS[own.config.prediction_type],
         default_solver=_solver(own),
-        clip=clip_of(own.config),
+        clip=_clip(own),
         learns_variance=learns_variance,
         unconditional_label=unconditional,
         label_names=_label_names(said, config),
@@ -174,12 +174,21 @@ def _label_names(said: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...
     return tuple(names)
 
 
+def _clip(scheduler: Any) -> Clip | None:
+    """What the scheduler does to x_0 in each of its steps."""
+    acts = clips(scheduler) or thresholds(scheduler)  # some have the setting and ignore it
+    return clip_of(scheduler.config) if acts else None
+
+
 def _solver(scheduler: Any) -> Solver:
     """The solver of this library that is the scheduler, or the scheduler itself."""
-    kind = type(scheduler).__name__
-    if kind == "DDIMScheduler":
+    config, name = scheduler.config, type(scheduler).__name__
+    if name == "DDIMScheduler" and config.set_alpha_to_one:
         return DDIM()
-    if kind == "DDPMScheduler":
-        large = str(scheduler.config.variance_type).startswith("fixed_large")
+    if name in ("DDPMScheduler", "DDPMParallelScheduler"):
+        large = str(config.variance_type).startswith("fixed_large")
         return DDPM("fixed_large" if large else "fixed_small")
+    if clips(scheduler) or thresholds(scheduler):  # which the backend does; x_0 is then handed over
+        off = {name: False for name in ("clip_sample", "thresholding") if name in config}
+        scheduler = type(scheduler).from_config(config, prediction_type="sample", **off)
     return DiffusersSolver(scheduler)
