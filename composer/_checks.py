@@ -14,6 +14,7 @@ from composer.errors import NonFiniteError
 from composer.hooks import hooked, noise_estimates
 from composer.images import all_finite
 from composer.markers import answers
+from composer.named import with_objects
 from composer.plugin import (
     conditions_of,
     declared,
@@ -42,7 +43,7 @@ def checked_backend(backend: Backend) -> Backend:
     # Not by isinstance: a protocol's does not see what a class delegates by __getattr__.
     if lacking := [name for name in BACKEND if not hasattr(backend, name)]:
         raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacking)}")
-    return backend
+    return with_objects(backend)
 
 
 def stack_of(
@@ -50,7 +51,7 @@ def stack_of(
 ) -> Stack:
     """The stack of a Sampler's arguments, each of its kind and no two plugins at odds."""
     backend, chosen = checked_backend(backend), checked_plugins(plugins)
-    solver = backend.default_solver if solver is None else checked_solver(solver)
+    solver = checked_solver(backend.default_solver if solver is None else solver)
     steps = integer(num_inference_steps, "num_inference_steps", least=1)
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)

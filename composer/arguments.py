@@ -10,6 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+_LONG = 10
+"""Digits that no label has."""
+
 
 def finite(value: Any, name: str) -> float:
     """A finite real number as a float; booleans are none."""
@@ -46,6 +49,19 @@ def integer(value: Any, name: str, least: int) -> int:
     if value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(value)
+
+
+def label_of(condition: Any) -> int:
+    """A class label as an integer: one of Python, numpy or torch, or its digits as text.
+
+    -1 of anything else, booleans included.
+    """
+    if isinstance(condition, str):
+        return int(condition) if condition.isdecimal() and len(condition) < _LONG else -1
+    try:
+        return -1 if isinstance(condition, bool) else operator.index(condition)
+    except TypeError:
+        return -1
 
 
 def sequence(values: Any, name: str) -> list[Any]:

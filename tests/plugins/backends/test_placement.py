@@ -6,7 +6,8 @@ import pytest
 import torch
 from test_training import trainer
 
-from composer_plugins.backends.placement import computes_in_bf16, device_of, placement
+from composer.named import device_of
+from composer_plugins.backends.placement import computes_in_bf16, placement
 
 
 @pytest.mark.parametrize(
