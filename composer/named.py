@@ -92,7 +92,7 @@ class _Read:
     """A backend, some of its attributes replaced by the objects that they name."""
 
     def __init__(self, backend: Backend, objects: dict[str, Any]) -> None:
-        vars(self).update(objects, _backend=backend, _objects=objects)
+        vars(self).update(objects, _backend=backend)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_backend":  # while it is copied or unpickled
@@ -106,7 +106,7 @@ class _Read:
         return repr(self._backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Read, (self._backend, self._objects)
+        return with_objects, (self._backend,)
 
 
 def _device(device: Any) -> torch.device:

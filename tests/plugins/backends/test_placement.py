@@ -6,6 +6,8 @@ import pytest
 import torch
 from test_training import trainer
 
+import composer
+from composer import Sampler
 from composer.named import device_of
 from composer_plugins.backends.placement import computes_in_bf16, placement
 
@@ -61,6 +63,18 @@ def test_names_of_dtypes_and_devices():
         placement("abacus", "float32")
     with pytest.raises(ValueError, match="'meta' is not available; use 'cpu'"):
         placement("meta", "float32")
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-ddpm", "nouns"])
+def test_loaders_take_objects_and_names(name):
+    by_object = composer.load_backend(name, device=torch.device("cpu"), dtype=torch.bfloat16)
+    by_name = composer.load_backend(name, device="cpu", dtype="bfloat16")
+    x = [Sampler(b, num_inference_steps=1).sample(1) for b in (by_object, by_name)]
+    assert torch.equal(x[0].x, x[1].x)
+    recipe = json.loads(json.dumps(x[0].recipe))
+    assert torch.equal(Sampler.from_recipe(recipe).sample(1).x, x[0].x)
+    with pytest.raises(ValueError, match="dtype must be one of .* got 'float64'"):
+        composer.load_backend(name, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
