@@ -27,6 +27,15 @@ def finite(value: Any, name: str) -> float:
     return number
 
 
+def number_of(value: Any, name: str) -> Any:
+    """What a tensor or array of one number holds; anything else as it is."""
+    if not hasattr(value, "item") or isinstance(value, numbers.Number):
+        return value
+    if math.prod(value.shape) != 1 or value.ndim:
+        raise ValueError(f"{name} must be one number, got the shape {tuple(value.shape)}")
+    return value.item()
+
+
 def positive(value: Any, name: str) -> float:
     """A finite number above zero."""
     number = finite(value, name)

@@ -22,7 +22,7 @@ sigma = 0); that unknown is then taken as its prior mean, zero, here and nowhere
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -37,7 +37,7 @@ class Prediction:
     """
 
     name: str
-    row: Callable[..., tuple[Tensor | float, Tensor | float]]
+    row: Callable[..., tuple[Tensor | float, Tensor | float]] = field(repr=False)
 
     def target(
         self, x0: Tensor, noise: Tensor, alpha: float | Tensor, sigma: float | Tensor

@@ -169,6 +169,9 @@ class DiscreteSchedule(Schedule):
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
 
+    def __repr__(self) -> str:
+        return f"DiscreteSchedule({len(self)} times, spacing={self.spacing!r})"
+
     def at(self, t: float) -> tuple[float, float]:
         # Kept: every step asks a dozen times for the same two, and a table of tensors is slow.
         if t not in self._known:

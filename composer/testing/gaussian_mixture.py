@@ -16,9 +16,10 @@ from composer.protocols import Output
 from composer.requests import UNCONDITIONAL, Request
 from composer.schedules import FlowSchedule, Schedule
 from composer.solvers import Euler, Solver
+from composer.words import short_repr
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GaussianMixtureBackend:
     """The exact model of data ~ sum_k w_k N(mu_k, s_k^2 I); condition k is component k alone.
 
@@ -44,6 +45,8 @@ class GaussianMixtureBackend:
     prediction: Prediction = FLOW
     dtype: torch.dtype = torch.float64
     default_solver: Solver = Euler()
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not isinstance(self.means, Tensor):

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from composer import UNCONDITIONAL, Estimate, Output, Request, UnknownNameError, hookimpl
 from composer.arguments import label_of
+from composer.authoring import short_repr
 from composer.predictions import SAMPLE, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
 from composer_plugins.backends.memory import memory_bound
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DiffusersBackend:
     """A pixel-space UNet2DModel, unconditional or conditioned on integer labels.
 
@@ -47,6 +48,8 @@ class DiffusersBackend:
     unconditional_label: int | None = None
     label_names: tuple[str, ...] = ()
     dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ from torch import nn
 
 from composer import UNCONDITIONAL, Backend, Output, Request
 from composer.arguments import label_of
+from composer.authoring import short_repr
 from composer.named import Device, DType
 from composer.predictions import PREDICTIONS, Prediction
 from composer.reparametrised import Reparametrised
@@ -37,7 +38,7 @@ AGAIN = "start its training again, which writes it anew"
 SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MnistBackend:
     """A MnistUNet on its path. Conditions are the digits 0 to 9.
 
@@ -57,6 +58,8 @@ class MnistBackend:
     network_dtype: torch.dtype = torch.float32
     share: bool = True
     dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, int, int]:
