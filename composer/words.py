@@ -9,14 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 MOST = 6
 """Items of a list that are shown."""
 LONG = 80
 """Letters of what an object says of itself."""
-_PLAIN = (str, bool, int, float, type(None), torch.device)
 
 
 @functools.singledispatch
@@ -86,4 +84,5 @@ def _listed(words: Iterable[str], count: int) -> str:
 
 def _by_default(owner: object, field: dataclasses.Field[Any]) -> bool:
     value, default = getattr(owner, field.name), field.default
-    return value is default or (isinstance(value, _PLAIN) and value == default)
+    # Tensors and arrays compare to tensors and arrays, which is never True itself.
+    return value is default or (type(value) is type(default) and (value == default) is True)
