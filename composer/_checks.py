@@ -13,6 +13,7 @@ from composer.arguments import finite, integer
 from composer.errors import NonFiniteError
 from composer.hooks import hooked, noise_estimates
 from composer.images import all_finite
+from composer.limits import MAX_STEPS
 from composer.markers import answers
 from composer.named import with_objects
 from composer.plugin import (
@@ -52,7 +53,7 @@ def stack_of(
     """The stack of a Sampler's arguments, each of its kind and no two plugins at odds."""
     backend, chosen = checked_backend(backend), checked_plugins(plugins)
     solver = checked_solver(backend.default_solver if solver is None else solver)
-    steps = integer(num_inference_steps, "num_inference_steps", least=1)
+    steps = integer(num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS)
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)
     return stack

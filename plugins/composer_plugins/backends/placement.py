@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from composer.named import Device, DType, device_of, dtype_of
@@ -31,3 +33,17 @@ def placement(device: Device, dtype: DType) -> tuple[torch.device, torch.dtype]:
     """
     kind = dtype_of(dtype, DTYPES)
     return device_of(device), kind
+
+
+def place_of(network: Any) -> tuple[torch.device, torch.dtype]:
+    """Where a network computes, and in what: as its first parameter is, now.
+
+    A network of diffusers that offloads its weights, or stores them in fewer bits than it computes
+    in, is asked itself: it looks through all of its modules, which takes as long as a small step.
+    """
+    for module in network.modules():
+        if hasattr(module, "_diffusers_hook"):
+            break
+        for parameter in module.parameters(recurse=False):
+            return parameter.device, parameter.dtype
+    return network.device, network.dtype
