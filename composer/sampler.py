@@ -136,7 +136,8 @@ class Sampler:
         began, model = time.perf_counter(), self._model()
         state = self._begin(condition, seeds, x, t)
         # Now: arguments may change later.
-        draft = recipes.draft(self._stack, self._max_rows, condition, state.seeds)
+        begun = {} if x is None else {"x": x, "t": None if t is None else state.t}
+        draft = recipes.draft(self._stack, self._max_rows, condition, state.seeds, begun)
         if callback is None:
             steps = self._bar(self._run(state, model), state, progress)
             deque(steps, maxlen=0)  # runs them all, keeps none

@@ -1,6 +1,7 @@
 """What a caller may give to a call beyond condition and seeds, and do with the states of a run."""
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from conftest import mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import composer
 from composer import Sampler, hookimpl
 from composer.requests import Estimate
 from composer.schedules import DiscreteSchedule, FlowSchedule
@@ -65,6 +67,17 @@ def test_without_a_time_x_is_the_initial_noise():
     shared = sampler.sample(1, [7, 8], x=x[:1]).x  # one for all
     torch.testing.assert_close(shared[:1], sampler.sample(1, [7]).x)
     assert not torch.equal(shared[0], shared[1])
+
+
+@pytest.mark.parametrize("t", [None, 0.5, torch.tensor(0.5)])
+def test_a_recipe_repeats_where_a_call_began(t):
+    sampler = Sampler(mixture(), num_inference_steps=4)
+    x = torch.randn(2, 1, 8, 8)
+    result = sampler.sample(1, [0, 1], x=x, t=t)
+    before = result.x.clone()
+    x.zero_()  # what becomes of the argument changes nothing
+    call = composer.call_of(json.loads(json.dumps(result.recipe)))
+    assert torch.equal(sampler.sample(**call).x, before)
 
 
 def test_sdedit_is_to_begin_with_a_noised_image():
