@@ -17,6 +17,13 @@ _LONG = 10
 """Digits that no label has."""
 
 
+class FromRecipe(str):
+    """A string that a recipe held: a word or a prompt. It never names a file; what opens files
+    raises a TypeError for it."""
+
+    __slots__ = ()
+
+
 def finite(value: Any, name: str) -> float:
     """A finite real number as a float; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from composer._checks import checked_backend
-from composer.arguments import checked_seeds
+from composer.arguments import FromRecipe, checked_seeds
 from composer.errors import UnknownNameError, said, shortened, shown
 from composer.limits import MAX_SEEDS
 from composer.offers import Offer, check_options
@@ -150,6 +150,8 @@ class Reader:
 
     def decode(self, value: Any) -> Any:
         """One value, and what is in it."""
+        if isinstance(value, str):
+            return FromRecipe(value)
         if isinstance(value, list | tuple):
             return tuple(self.decode(v) for v in value)
         if not isinstance(value, Mapping):
