@@ -15,6 +15,7 @@ from composer.hooks import hooked, noise_estimates
 from composer.images import all_finite
 from composer.limits import MAX_STEPS
 from composer.markers import answers
+from composer.named import with_objects
 from composer.plugin import (
     conditions_of,
     declared,
@@ -37,7 +38,7 @@ def checked_backend(backend: Backend) -> Backend:
         raise TypeError(f"backend must be an object; write {backend.__name__}(...)")
     if lacks := lacking(backend, Backend):
         raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacks)}")
-    return backend
+    return with_objects(backend)
 
 
 def stack_of(
@@ -45,7 +46,7 @@ def stack_of(
 ) -> Stack:
     """The stack of a Sampler's arguments, each of its kind and no two plugins at odds."""
     backend, chosen = checked_backend(backend), checked_plugins(plugins)
-    solver = backend.default_solver if solver is None else checked_solver(solver)
+    solver = checked_solver(backend.default_solver if solver is None else solver)
     steps = integer(num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS)
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)

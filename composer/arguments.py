@@ -13,6 +13,9 @@ from torch import Tensor
 from composer.errors import shown
 from composer.limits import MAX_SEEDS
 
+_LONG = 10
+"""Digits that no label has."""
+
 
 class FromRecipe(str):
     """A string that a recipe held: a word or a prompt. It never names a file; what opens pictures
@@ -32,6 +35,15 @@ def finite(value: Any, name: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {shown(value)}")
     return number
+
+
+def number_of(value: Any, name: str) -> Any:
+    """What a tensor or array of one number holds; anything else as it is."""
+    if not hasattr(value, "item") or isinstance(value, numbers.Number):
+        return value
+    if math.prod(value.shape) != 1 or value.ndim:
+        raise ValueError(f"{name} must be one number, got the shape {tuple(value.shape)}")
+    return value.item()
 
 
 def positive(value: Any, name: str) -> float:
@@ -58,6 +70,19 @@ def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
     if most is not None and int(value) > most:
         raise ValueError(f"{name} must be an integer of at most {most}, got {shown(value)}")
     return int(value)
+
+
+def label_of(condition: Any) -> int:
+    """A class label as an integer: one of Python, numpy or torch, or its digits as text.
+
+    -1 of anything else, booleans included.
+    """
+    if isinstance(condition, str):
+        return int(condition) if condition.isdecimal() and len(condition) < _LONG else -1
+    try:
+        return -1 if isinstance(condition, bool) else operator.index(condition)
+    except TypeError:
+        return -1
 
 
 def sequence(values: Any, name: str) -> list[Any]:

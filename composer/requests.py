@@ -17,6 +17,7 @@ from composer.markers import answers
 from composer.predictions import EPSILON, SAMPLE, Prediction
 from composer.schedules import Schedule
 from composer.transforms import Transform
+from composer.words import short_repr
 
 
 class _Unconditional:
@@ -42,7 +43,7 @@ class _Keep(Enum):
 _KEEP: Final = _Keep.KEEP
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Request:
     """A question to the model, or to the plugins between here and the model.
 
@@ -72,6 +73,8 @@ class Request:
     _views: dict[tuple[int, Transform], tuple[Tensor, Tensor]] = field(
         default_factory=dict, repr=False
     )
+
+    __repr__ = short_repr
 
     @property
     def noise_level(self) -> float:
@@ -128,7 +131,7 @@ class Request:
         return self._views[key][1]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     """A model's answer: a prediction at (x, t), and what it implies of noise and clean image.
 
@@ -148,6 +151,8 @@ class Estimate:
     t: float
     schedule: Schedule
     kind: Prediction
+
+    __repr__ = short_repr
 
     @cached_property
     def noise(self) -> Tensor:
