@@ -32,7 +32,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Signal and noise amplitudes, float64, of the shape of ``t``."""
+        """Signal and noise amplitudes of the shape of ``t``, in float64 on the CPU."""
 
     @abstractmethod
     def times(self, num_steps: int) -> list[float]:
@@ -51,7 +51,7 @@ class Schedule(ABC):
         """Times mapped onto [0, 1], as small networks like them."""
 
     def at(self, t: float) -> tuple[float, float]:
-        """alpha(t) and sigma(t) of one time as Python floats."""
+        """alpha(t) and sigma(t) of one time as Python floats; every step asks for a dozen."""
         alpha, sigma = self.alpha_sigma(torch.tensor(t, dtype=torch.float64))
         return float(alpha), float(sigma)
 
@@ -76,17 +76,18 @@ class Schedule(ABC):
                 f"x0 and noise must be floating point and of one (C, H, W), got {x0.dtype} "
                 f"{tuple(x0.shape)} and {noise.dtype} {tuple(noise.shape)}"
             )
-        times = torch.as_tensor(t, dtype=torch.float64, device=x0.device)
-        images = {1, len(x0), len(noise), len(times) if times.ndim else 1}
-        if len(images) > 2:
+        each = len(t) if isinstance(t, Tensor) and t.ndim else 1
+        if len({1, len(x0), len(noise), each}) > 2:
             raise ValueError(
                 f"x0, noise and t must be one, or one an image, got {len(x0)}, {len(noise)} and "
-                f"{len(times) if times.ndim else 1} of them"
+                f"{each} of them"
             )
-        alpha, sigma = (
-            v.to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1)) for v in self.alpha_sigma(times)
-        )
-        return alpha * x0 + sigma * noise
+        if not isinstance(t, Tensor):
+            alpha, sigma = self.at(t)
+            return alpha * x0 + sigma * noise
+        shape = (-1, *[1] * (x0.ndim - 1))
+        alphas, sigmas = (v.to(x0.dtype).to(x0.device).reshape(shape) for v in self.alpha_sigma(t))
+        return alphas * x0 + sigmas * noise
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,15 @@ class FlowSchedule(Schedule):
     """
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        t = _float64(t)
         if bool(((t < 0) | (t > 1)).any()):
             raise ValueError(f"times must be in [0, 1], got {t.tolist()}")
-        return t.double(), 1 - t.double()
+        return t, 1 - t
+
+    def at(self, t: float) -> tuple[float, float]:
+        if not 0 <= t <= 1:
+            raise ValueError(f"times must be in [0, 1], got {t}")
+        return float(t), 1 - float(t)
 
     def times(self, num_steps: int) -> list[float]:
         return [i / num_steps for i in range(num_steps + 1)]
@@ -135,7 +142,7 @@ class DiscreteSchedule(Schedule):
         spacing: Spacing = "trailing",
         steps_offset: int = 0,
     ) -> None:
-        table = torch.as_tensor(alphas_cumprod, dtype=torch.float64).cpu()
+        table = _float64(alphas_cumprod)
         if table.ndim != 1 or len(table) < 1:
             raise ValueError(
                 f"alphas_cumprod must be a list of T numbers, got the shape {tuple(table.shape)}"
@@ -146,12 +153,13 @@ class DiscreteSchedule(Schedule):
         if spacing not in _SPACINGS:
             raise ValueError(f"spacing must be one of {sorted(_SPACINGS)}, got {spacing!r}")
         self.alphas_cumprod = table
-        alphas, sigmas = table.sqrt(), (1 - table).sqrt()
-        clean = torch.zeros(1, dtype=torch.float64)
-        self._levels = torch.cat([clean, sigmas / (alphas + sigmas)])
         self.spacing: Spacing = spacing
         self.steps_offset = steps_offset
-        self._known: dict[float, tuple[float, float]] = {}
+        alphas, sigmas = table.sqrt(), (1 - table).sqrt()
+        clean = torch.zeros(1, dtype=torch.float64)
+        # Of the times -1, 0, ..., T - 1; the amplitudes in plain numbers, for each step asks often.
+        self._levels = torch.cat([clean, sigmas / (alphas + sigmas)])
+        self._amplitudes = [_variance_preserving(level) for level in self._levels.tolist()]
 
     @classmethod
     def linear(
@@ -167,21 +175,25 @@ class DiscreteSchedule(Schedule):
         return cls((1 - betas).cumprod(0), spacing)
 
     def __len__(self) -> int:
-        return len(self.alphas_cumprod)
+        return len(self._amplitudes) - 1
 
     def at(self, t: float) -> tuple[float, float]:
-        # Kept: every step asks a dozen times for the same two, and a table of tensors is slow.
-        if t not in self._known:
-            self._known[t] = super().at(t)
-        return self._known[t]
+        if not -1 <= t <= len(self) - 1:
+            raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t}")
+        place = float(t) + 1  # row 0 of the table is the clean image, time -1
+        below = int(place)
+        if place == below:
+            return self._amplitudes[below]
+        lower, upper = (s / (a + s) for a, s in self._amplitudes[below : below + 2])
+        return _variance_preserving(lower + (place - below) * (upper - lower))
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        t = _float64(t)
         if bool(((t < -1) | (t > len(self) - 1)).any()):
             raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t.tolist()}")
-        place = t.double() + 1  # row 0 of the table is the clean image, time -1
+        place = t + 1
         below = place.floor().long().clamp(max=len(self) - 1)
-        levels = self._levels.to(t.device)
-        level = torch.lerp(levels[below], levels[below + 1], place - below)
+        level = torch.lerp(self._levels[below], self._levels[below + 1], place - below)
         length = torch.hypot(1 - level, level)
         return (1 - level) / length, level / length
 
@@ -223,6 +235,19 @@ _SPACINGS = {
     "trailing": DiscreteSchedule._trailing,
     "linspace": DiscreteSchedule._linspace,
 }
+
+
+def _variance_preserving(level: float) -> tuple[float, float]:
+    """The alpha and sigma of a noise level of which alpha^2 + sigma^2 = 1."""
+    length = math.hypot(1 - level, level)
+    return (1 - level) / length, level / length
+
+
+def _float64(numbers: float | Sequence[float] | Tensor) -> Tensor:
+    """Numbers in float64 on the CPU, never on a device, some of which have no float64."""
+    if isinstance(numbers, Tensor):
+        return numbers.cpu().double()
+    return torch.as_tensor(numbers, dtype=torch.float64)
 
 
 def ancestral_variance(alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float) -> float:

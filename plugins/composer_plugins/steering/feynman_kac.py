@@ -88,7 +88,7 @@ class FeynmanKac(Plugin):
     def _weighed(self, state: State, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of ``x0`` and the log weights that they make, (seeds, particles) each."""
         last, weights = state.memory[self]
-        scores = scored(self.score, x0, "FeynmanKac").double().cpu().reshape(last.shape)
+        scores = scored(self.score, x0, "FeynmanKac").cpu().double().reshape(last.shape)
         weights = weights + self.strength * (scores - last)
         if not bool(torch.isfinite(weights).all()):
             raise ValueError(
