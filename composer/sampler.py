@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,8 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from composer import _checks, recipes
+from composer._watch import watch
 from composer.arguments import checked_seeds, finite, integer
-from composer.driver import converse, drive, resolve
+from composer.driver import converse, resolve
+from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
 from composer.images import all_finite
 from composer.model import Model
@@ -39,6 +40,9 @@ class Sampler:
         solver: how a step is taken; None for the backend's own default.
         num_inference_steps: steps from noise to image, at least 1.
         max_rows: memory bound: most images the network sees at once. None for no bound.
+        debug: check after every hook of every plugin, and name the plugin that left NaN or Inf,
+            or wrote into a tensor; each check waits for the device. Otherwise what a run makes is
+            checked once, at its end.
 
     Raises:
         ValueError, TypeError: the stack cannot work, with the plugin, the reason and the mend.
@@ -51,12 +55,16 @@ class Sampler:
         solver: Solver | None = None,
         num_inference_steps: int = 20,
         max_rows: int | None = None,
+        debug: bool = False,
     ) -> None:
         self._stack = _checks.stack_of(backend, plugins, solver, num_inference_steps)
         self._max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
         # A backend that answers hooks, such as a thresholding its model needs, is outermost.
         own = [backend] if hooks_of(backend) else []
         self._hooks = hooked([*own, *self.plugins, self.solver])
+        self._debug = debug
+        if debug:
+            watch(self._hooks)
         self._noise_estimates = noise_estimates(self._hooks)
         _checks.check_conditions(self._stack)
         self._hooks.hook.check(stack=self._stack, sampler=self._stack)
@@ -102,14 +110,14 @@ class Sampler:
             progress: show a progress bar.
         """
         began, model = time.perf_counter(), self._model()
-        state = self._begin(condition, seeds)
+        state = self._begin(condition, seeds, model.finiteness)
         recipe = recipes.describe(
             self._stack, self._max_rows, condition, state.seeds
         )  # now: arguments may change later
         goes_back = self.backend.schedule.goes_back
         total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
-        steps = tqdm(self._run(state, model), total=total, disable=not progress)
-        deque(steps, maxlen=0)  # runs them all, keeps none
+        for _ in tqdm(self._run(state, model), total=total, disable=not progress):
+            pass
         model.stats.seconds = time.perf_counter() - began
         views = views_of(self.plugins)
         return Result(state.x, state.seeds, model.stats, recipe, views, condition)
@@ -119,7 +127,8 @@ class Sampler:
 
         Each state is a snapshot: later steps leave it as it is. Leave the loop to stop early.
         """
-        states = self._run(self._begin(condition, seeds), self._model())
+        model = self._model()
+        states = self._run(self._begin(condition, seeds, model.finiteness), model)
         return (state.snapshot() for state in states)
 
     @torch.no_grad()
@@ -146,9 +155,11 @@ class Sampler:
             raise ValueError("x has NaN or Inf; mend what made it")
         finite(t, "t")
         x = x.to(self.backend.device, self.backend.dtype)
-        return self._estimate(
-            Request(x, t, condition, schedule=self.backend.schedule), self._model()
-        )
+        model = self._model()
+        request = Request(x, t, condition, schedule=self.backend.schedule)
+        estimate = self._estimate(request, model)
+        model.finiteness.require()
+        return estimate
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any], registry: Registry | None = None) -> Sampler:
@@ -156,40 +167,52 @@ class Sampler:
         return cls(**recipes.arguments_of(recipe, registry))
 
     def _run(self, state: State, model: Model) -> Iterator[State]:
-        for state.step in count():
-            self._advance(state, model)
+        """The state after every step; at the end, whether all that was made is finite."""
+        while True:
+            try:
+                self._advance(state, model)
+            except Exception:
+                model.finiteness.require()  # what was not finite may have caused it
+                raise
+            if state.finished:
+                model.finiteness.require()
             yield state
             if state.finished:
                 return
+            state.step += 1
 
     @torch.no_grad()
     def _advance(self, state: State, model: Model) -> None:
         """Jump back to noise where the plan says so, then step from t to the cleaner t_next."""
-        schedule = self.backend.schedule
+        schedule, hook, finiteness = self.backend.schedule, self._hooks.hook, model.finiteness
         while schedule.goes_back(state.t, state.t_next):
             state.x = renoise(schedule, state.x, state.randn(), state.t, state.t_next)
             state.position += 1
             state.estimate = None
         estimate = self._estimate(state.request(state.x, state.t), model)
-        stepped: Any = self._hooks.hook.step(state=state, estimate=estimate)
+        stepped: Any = hook.step(state=state, estimate=estimate)
         if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
-            stepped = drive(converse(stepped, self._noise_estimates, "step"), model)
-        state.x = _checks.checked_image(stepped, state, "step")
+            stepped = converse(stepped, self._noise_estimates, model, "step", self._debug)
+        state.x = _checks.checked_image(stepped, state, "step", finiteness)
         state.estimate = estimate
         state.position += 1
-        self._hooks.hook.post_step(state=state)
-        _checks.checked_image(state.x, state, "post_step")
+        plan = tuple(state.times)
+        hook.post_step(state=state)
+        _checks.check_plan_kept(state, plan)
+        _checks.checked_image(state.x, state, "post_step", finiteness)
         if state.finished:
-            self._hooks.hook.finish(state=state)
-            _checks.check_finished(state)
+            hook.finish(state=state)
+            _checks.check_finished(state, finiteness)
 
     def _estimate(self, request: Request, model: Model) -> Estimate:
-        return drive(resolve(request, self._noise_estimates), model)
+        estimate = resolve(request, self._noise_estimates, model, self._debug)
+        request.forget_views()
+        return estimate
 
     def _model(self) -> Model:
-        return Model(self.backend, self.max_rows, Stats())
+        return Model(self.backend, self.max_rows, Stats(), Finiteness(at_once=self._debug))
 
-    def _begin(self, condition: Any, seeds: Iterable[int]) -> State:
+    def _begin(self, condition: Any, seeds: Iterable[int], finiteness: Finiteness) -> State:
         _checks.check_condition(self._stack, condition)
         chosen = checked_seeds(seeds)
         generators = tuple(torch.Generator().manual_seed(seed) for seed in chosen)
@@ -204,4 +227,5 @@ class Sampler:
         )
         with torch.no_grad():
             self._hooks.hook.start(state=state)
+        _checks.checked_image(state.x, state, "start", finiteness)
         return _checks.checked_start(state)
