@@ -12,6 +12,7 @@ from composer._probes import require_one_kind
 from composer.arguments import finite, integer
 from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
+from composer.limits import MAX_STEPS
 from composer.markers import answers
 from composer.plugin import (
     conditions_of,
@@ -50,7 +51,7 @@ def stack_of(
     """The stack of a Sampler's arguments, each of its kind and no two plugins at odds."""
     backend, chosen = checked_backend(backend), checked_plugins(plugins)
     solver = backend.default_solver if solver is None else checked_solver(solver)
-    steps = integer(num_inference_steps, "num_inference_steps", least=1)
+    steps = integer(num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS)
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)
     return stack
@@ -82,11 +83,11 @@ def _not_finite(hook: str, step: int) -> str:
 def checked_start(state: State) -> State:
     """The state that the ``start`` hooks have left, if a run can begin there."""
     _check_plan(state, "start")
-    images = len(state.x) if isinstance(state.x, Tensor) else 0
-    if images and len(state.generators) != images:
+    generators: object = state.generators
+    if not isinstance(generators, list | tuple) or len(generators) != len(state.origin):
         raise ValueError(
-            f"start left {len(state.generators)} generators for {images} images; "
-            "state.generators must be one for each"
+            f"start made state.generators {generators!r:.80}; it must be a tuple of one generator "
+            f"an image, of which there are {len(state.origin)}"
         )
     return state
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from composer.images import to_pil
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MARGIN = 4
 BACKGROUND, INK = (255, 255, 255), (60, 60, 60)
@@ -21,6 +24,8 @@ def contact_sheet(rows: Mapping[str, Tensor], scale: int = 3, columns: str = "")
         scale: whole enlargement of each pixel.
         columns: comma-separated headings of the columns; none if empty.
     """
+    from PIL import Image, ImageDraw  # noqa: PLC0415, loaded when a sheet is drawn
+
     if not rows or scale < 1:
         raise ValueError("contact_sheet needs at least one row and a scale of at least 1")
     pictures = {label: to_pil(images) for label, images in rows.items()}

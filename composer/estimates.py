@@ -12,7 +12,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from composer.predictions import Prediction
+from composer.predictions import EPSILON, SAMPLE, Prediction
 from composer.schedules import Schedule
 from composer.transforms import Transform
 
@@ -124,14 +124,20 @@ class Estimate:
         return self.replace(prediction=self.prediction[rows], variance=variance, x=self.x[rows])
 
     def with_x0(self, x0: Tensor) -> Estimate:
-        """The estimate at the same x whose clean image is ``x0``; needs sigma(t) > 0."""
+        """The estimate at the same x whose clean image is ``x0``; where x has no noise, a sample
+        whose noise is zero."""
         alpha, sigma = self.schedule.at(self.t)
+        if sigma == 0:
+            return self.replace(prediction=x0, kind=SAMPLE)
         noise = (self.x - alpha * x0) / sigma
         return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
 
     def with_noise(self, noise: Tensor) -> Estimate:
-        """The estimate at the same x whose noise is ``noise``; needs alpha(t) > 0."""
+        """The estimate at the same x whose noise is ``noise``; where x has no signal, an epsilon
+        whose clean image is zero."""
         alpha, sigma = self.schedule.at(self.t)
+        if alpha == 0:
+            return self.replace(prediction=noise, kind=EPSILON)
         x0 = (self.x - sigma * noise) / alpha
         return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
 

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from torch import Tensor
 
-from composer.animation import animate
-from composer.animation.film import Timing
 from composer.images import to_pil
+from composer.recipes import Draft
 from composer.registry import get_transform
 from composer.stats import Stats
 from composer.transforms import Transform
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +28,7 @@ class Result:
         x: (B, C, H, W) in [-1, 1], up to the model's overshoot.
         seeds: image k is a function of seeds[k].
         stats: what it cost.
-        recipe: JSON-able: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
-            repeats the call.
+        draft: the recipe before it is written.
         views: the transforms that the plugins showed the images through.
         condition: as given to the call.
     """
@@ -36,9 +36,15 @@ class Result:
     x: Tensor
     seeds: tuple[int, ...]
     stats: Stats
-    recipe: dict[str, Any] = field(repr=False)
+    draft: Draft = field(repr=False)
     views: tuple[Transform, ...] = ()
     condition: Any = None
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """The call as JSON: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
+        repeats it. Written when it is first asked for, of what the arguments were at the call."""
+        return self.draft.written()
 
     @cached_property
     def images(self) -> list[Image.Image]:
@@ -70,6 +76,9 @@ class Result:
         Returns:
             The path.
         """
+        from composer.animation import animate  # noqa: PLC0415  # few results are animated
+        from composer.animation.film import Timing  # noqa: PLC0415
+
         if view is None:  # an identity, which returns x itself, has no way to go
             views = [v for v in self.views if v(self.x) is not self.x]
         else:

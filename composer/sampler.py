@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -38,7 +38,7 @@ class Sampler:
         backend: the model, from :func:`composer.load_backend` or your own.
         plugins: objects with methods marked ``@composer.hookimpl``.
         solver: how a step is taken; None for the backend's own default.
-        num_inference_steps: steps from noise to image, at least 1.
+        num_inference_steps: steps from noise to image, 1 to 10,000.
         max_rows: memory bound: most images the network sees at once. None for no bound.
         debug: check after every hook of every plugin, and name the plugin that left NaN or Inf,
             or wrote into a tensor; each check waits for the device. Otherwise what a run makes is
@@ -111,16 +111,15 @@ class Sampler:
         """
         began, model = time.perf_counter(), self._model()
         state = self._begin(condition, seeds, model.finiteness)
-        recipe = recipes.describe(
-            self._stack, self._max_rows, condition, state.seeds
-        )  # now: arguments may change later
+        # Now: arguments may change later.
+        draft = recipes.draft(self._stack, self._max_rows, condition, state.seeds)
         goes_back = self.backend.schedule.goes_back
         total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
         for _ in tqdm(self._run(state, model), total=total, disable=not progress):
             pass
         model.stats.seconds = time.perf_counter() - began
         views = views_of(self.plugins)
-        return Result(state.x, state.seeds, model.stats, recipe, views, condition)
+        return Result(state.x, state.seeds, model.stats, draft, views, condition)
 
     def stream(self, condition: Any = None, seeds: Iterable[int] = (0,)) -> Iterator[State]:
         """The state after every step; arguments as for :meth:`sample`, checked at once.
@@ -162,9 +161,43 @@ class Sampler:
         return estimate
 
     @classmethod
-    def from_recipe(cls, recipe: dict[str, Any], registry: Registry | None = None) -> Sampler:
-        """The sampler that a ``result.recipe`` describes; only registered names are loaded."""
-        return cls(**recipes.arguments_of(recipe, registry))
+    def from_recipe(
+        cls,
+        recipe: dict[str, Any],
+        registry: Registry | None = None,
+        *,
+        backend: Backend | None = None,
+        plugins: Mapping[int | str, object] | Sequence[object] | None = None,
+        trust: recipes.Trust = (),
+    ) -> Sampler:
+        """The sampler that a ``result.recipe`` describes.
+
+        A recipe may come from a stranger. It names registered things only, its size is limited
+        (:mod:`composer.limits`), and of a backend it sets options that are declared safe in a
+        recipe, which opens no file of yours and reaches no network.
+
+        Args:
+            recipe: the recipe, a dict.
+            registry: of the names in it; None for those of the installed packages.
+            backend: a model to use in place of the recipe's.
+            plugins: objects that the recipe cannot make, {class: object} by the name of an
+                unregistered class in it; or in place of its plugins, {place: object} by the place
+                in its list; or a list of all of them.
+            trust: names of further options of the backend that the recipe may set, such as
+                ``["model"]``; True for a backend that declares none safe, and all its options.
+                A backend may open and run what they name.
+
+        Raises:
+            ValueError, TypeError: no recipe, one beyond the limits, one that needs trust, or a
+                stack that cannot work.
+            UnknownNameError, LookupError: it names what is not registered.
+        """
+        errors = ValueError, TypeError, LookupError
+        with recipes.documented("Recipe: it makes no sampler", *errors):
+            arguments = recipes.arguments_of(
+                recipe, registry, backend=backend, plugins=plugins, trust=trust
+            )
+            return cls(**arguments)
 
     def _run(self, state: State, model: Model) -> Iterator[State]:
         """The state after every step; at the end, whether all that was made is finite."""

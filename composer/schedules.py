@@ -149,6 +149,11 @@ class DiscreteSchedule(Schedule):
             )
         if not bool(((table >= 0) & (table <= 1)).all() and (table.diff() <= 0).all()):
             raise ValueError("alphas_cumprod must decrease within [0, 1], from data to noise")
+        if bool((table[:-1] == 0).any()):
+            raise ValueError(
+                "alphas_cumprod must be above 0 before the last time, for without a signal no step "
+                "is defined; make every beta but the last less than 1"
+            )
         integer(steps_offset, "steps_offset", least=0)
         if spacing not in _SPACINGS:
             raise ValueError(f"spacing must be one of {sorted(_SPACINGS)}, got {spacing!r}")

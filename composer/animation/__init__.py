@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from composer.animation.film import FORMATS, PAPER, Format, Picture, Shot, Timing, grey
+from composer.animation.film import COLUMNS, FORMATS, Format, Picture, Shot, Timing
 from composer.arguments import integer
-from composer.images import MAX_PIXELS, all_finite, to_pil
+from composer.images import all_finite
+from composer.limits import MAX_PIXELS
 from composer.transforms import Transform
+from composer.writing import require_writable, write_atomically
 
-COLUMNS = 8
-MARGIN = 4
 WIDTH_OF_ONE, WIDTH = 512, 1024
 """In pixels, of an image and of a frame: what ``scale=None`` enlarges to, if it can."""
-FAR = 12.0
-"""How many times smaller an image without views grows."""
-INK = 60
-LINE = 28
-"""Height of the line of captions."""
 
 
 def animate(
@@ -45,7 +37,7 @@ def animate(
         scale: whole enlargement of each pixel; None for a frame of about 500 to 1000 pixels.
 
     Raises:
-        ValueError, TypeError, ImportError: it cannot be written; said before any work.
+        ValueError, TypeError, ImportError, OSError: it cannot be written; said before any work.
     """
     timing, target = _checked_timing(timing), _checked_path(path)
     form = _checked_format(target, timing)
@@ -53,74 +45,22 @@ def animate(
     _check_views(views, x)
     captions = _checked_captions(captions, 1 + max(1, len(views)))
     scale = _checked_scale(scale, x)
-    pictures = [_moving(x, view, scale) for view in views] or [_going_away(x, scale)]
-    if captions:
-        pictures = [
-            _captioned(picture, captions[0], caption)
-            for picture, caption in zip(pictures, captions[1:], strict=True)
-        ]
+    pictures = _pictures(x, views, captions, scale)
     film = [shot for picture in pictures for shot in _there_and_back(picture, timing)]
-    # In the same folder, so that it can take the file's place in one stroke.
-    unfinished = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
-    _require_writable(unfinished, target)
-    try:
-        form.write(film, unfinished, timing.fps)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(target, lambda unfinished: form.write(film, unfinished, timing.fps))
     return target
 
 
-def _moving(x: Tensor, view: Transform, scale: int) -> Picture:
-    return lambda share: _side_by_side(view.frame(x, share), scale)
+def _pictures(
+    x: Tensor, views: Sequence[Transform], captions: Sequence[str], scale: int
+) -> list[Picture]:
+    """Of the way to each view, or of the way far away."""
+    from composer.animation.drawing import captioned, going_away, moving  # noqa: PLC0415, loads PIL
 
-
-def _going_away(x: Tensor, scale: int) -> Picture:
-    """The sheet of all images grows smaller, each second by the same factor."""
-    near = _side_by_side(x, scale)
-
-    def picture(share: float) -> Image.Image:
-        if share == 0:
-            return near
-        size = [max(1, round(side * FAR**-share)) for side in near.size]
-        canvas = Image.new(near.mode, near.size, grey(near.mode, PAPER))
-        middle = ((near.width - size[0]) // 2, (near.height - size[1]) // 2)
-        canvas.paste(near.resize((size[0], size[1]), Image.Resampling.LANCZOS), middle)
-        return canvas
-
-    return picture
-
-
-def _captioned(picture: Picture, first: str, last: str) -> Picture:
-    """A line below: the image's caption fades as it leaves, the view's appears as it arrives."""
-
-    def with_line(share: float) -> Image.Image:
-        image = picture(share)
-        page = Image.new(image.mode, (image.width, image.height + LINE), grey(image.mode, PAPER))
-        page.paste(image, (0, 0))
-        draw, font = ImageDraw.Draw(page), ImageFont.load_default(16)
-        for text, strength in ((first, 1 - 4 * share), (last, 4 * share - 3)):
-            if strength > 0:
-                ink = grey(image.mode, round(PAPER + strength * (INK - PAPER)))
-                place = (image.width / 2, image.height + LINE / 2)
-                draw.text(place, text, fill=ink, font=font, anchor="mm")
-        return page
-
-    return with_line
-
-
-def _side_by_side(x: Tensor, scale: int) -> Image.Image:
-    """Images (B, C, H, W), each pixel enlarged to a square, in rows of eight; one has no margin."""
-    images = [
-        i.resize((i.width * scale, i.height * scale), Image.Resampling.NEAREST) for i in to_pil(x)
-    ]
-    columns, rows = min(len(images), COLUMNS), -(-len(images) // COLUMNS)
-    step = images[0].width + MARGIN, images[0].height + MARGIN
-    size = columns * step[0] - MARGIN, rows * step[1] - MARGIN
-    sheet = Image.new(images[0].mode, size, grey(images[0].mode, PAPER))
-    for k, image in enumerate(images):
-        sheet.paste(image, (k % COLUMNS * step[0], k // COLUMNS * step[1]))
-    return sheet
+    pictures = [moving(x, view, scale) for view in views] or [going_away(x, scale)]
+    if not captions:
+        return pictures
+    return [captioned(p, captions[0], c) for p, c in zip(pictures, captions[1:], strict=True)]
 
 
 def _there_and_back(picture: Picture, timing: Timing) -> Iterator[Shot]:
@@ -137,18 +77,6 @@ def _checked_path(path: str | Path) -> Path:
     return Path(path)
 
 
-def _require_writable(unfinished: Path, target: Path) -> None:
-    """Found out by writing: permissions alone do not tell."""
-    try:
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        unfinished.touch()
-    except OSError as error:
-        raise ValueError(
-            f"animate: cannot write {str(target)!r} ({error.strerror}); choose another path"
-        ) from error
-
-
 def _checked_format(target: Path, timing: Timing) -> Format:
     form = FORMATS.get(target.suffix.lower())
     if form is None:
@@ -158,6 +86,7 @@ def _checked_format(target: Path, timing: Timing) -> Format:
             f"animate: the folder {str(target.parent)!r} does not exist; make it first"
         )
     form.check(timing)
+    require_writable(target)
     return form
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from composer.arguments import finite, positive
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+COLUMNS = 8
+"""Images side by side in a frame, at most."""
 MAX_FPS = 240
 MAX_GIF_FPS = 50
 """Viewers slow down a GIF whose frames last less than two hundredths of a second."""
@@ -18,7 +21,7 @@ LONGEST = 3600
 """Seconds."""
 PAPER = 255
 
-Picture = Callable[[float], Image.Image]
+Picture: TypeAlias = "Callable[[float], Image.Image]"
 """The picture at a share of the way: 0 is the image, 1 its view."""
 
 
@@ -94,6 +97,8 @@ def _write_gif(film: Sequence[Shot], file: Path, fps: float) -> None:
 
 def _write_mp4(film: Sequence[Shot], file: Path, fps: float) -> None:
     """A shot is as many frames as it lasts; H.264, which wants even sides."""
+    from PIL import Image  # noqa: PLC0415, loaded when a film is written
+
     first = film[0].picture(film[0].share)
     size = first.width + first.width % 2, first.height + first.height % 2
     writer = _ffmpeg().write_frames(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from composer.registry import Registry, installed, required
+from composer.offers import required
+from composer.registry import Registry, installed
 from composer.transforms import Transform
 
 

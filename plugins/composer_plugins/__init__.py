@@ -133,11 +133,14 @@ def register_plugins(register: Register) -> None:
     register.transform("channel_permutation", transforms.ChannelPermutation)
     register.transform("colour_rotation", transforms.ColourRotation)
     register.transform("orthogonal", transforms.Orthogonal)
-    register.backend("mnist", load_mnist_flow)
-    register.backend("mnist-ddpm", load_mnist_ddpm)
-    register.backend("nouns", load_nouns)
-    register.backend("with_weak", load_with_weak)
+    # A recipe may set these options; others name files or models of the hub. DeepFloyd has none:
+    # it reads the hub, and writes the user's cache, whatever its options.
+    placement = "device", "dtype"
+    register.backend("mnist", load_mnist_flow, safe_options=(*placement, "share"))
+    register.backend("mnist-ddpm", load_mnist_ddpm, safe_options=(*placement, "share"))
+    register.backend("nouns", load_nouns, safe_options=placement)
+    register.backend("with_weak", load_with_weak, safe_options=())
+    register.backend("diffusers", load_diffusers, safe_options=(*placement, "unconditional_label"))
     register.backend("deepfloyd", load_deepfloyd)
     register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)
-    register.backend("diffusers", load_diffusers)

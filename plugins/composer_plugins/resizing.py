@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, overload, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from composer import Transform
-from composer.images import ImageLike, to_mask, to_tensor
+from composer.fitting import covered
+from composer.images import ImageLike, hold_image, to_mask, to_pil, to_tensor
 from composer_plugins.filters import GaussianBlur
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 T = TypeVar("T")
 ALIKE = 0.5
@@ -36,17 +40,30 @@ def resized(thing: T, height: int, width: int) -> T:
     return thing.resized(height, width)  # type: ignore[return-value]
 
 
-def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tensor:
+@overload
+def resized_image(image: Tensor, height: int, width: int, owner: str) -> Tensor: ...
+
+
+@overload
+def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tensor | Image: ...
+
+
+def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tensor | Image:
     """An image (B, C, h, w) as (B, C, height, width), shrunk by averaging or enlarged bilinearly.
+
+    A tensor remains one. A picture remains a picture, which a model in grey or in RGB can take.
 
     Raises:
         ValueError: other proportions; ``owner`` says whose image it is.
     """
-    pixels = to_tensor(image, owner)
+    held = hold_image(image, owner)
+    pixels = to_tensor(held)
     _require_proportions(pixels, height, width, owner)
     if height <= pixels.shape[-2]:
-        return F.interpolate(pixels, (height, width), mode="area")
-    return F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)
+        made = covered(pixels, (height, width))
+    else:
+        made = F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)
+    return made if isinstance(held, Tensor) else to_pil(made)[0]
 
 
 def resized_mask(mask: ImageLike, height: int, width: int, owner: str) -> Tensor:
@@ -58,9 +75,9 @@ def resized_mask(mask: ImageLike, height: int, width: int, owner: str) -> Tensor
     Raises:
         ValueError: other proportions; ``owner`` says whose mask it is.
     """
-    pixels = to_mask(mask)
+    pixels = to_mask(mask, owner)
     _require_proportions(pixels, height, width, owner)
-    return F.interpolate(pixels[None, None], (height, width), mode="area")[0, 0]
+    return covered(pixels[None, None], (height, width))[0, 0]
 
 
 def _require_proportions(pixels: Tensor, height: int, width: int, owner: str) -> None:

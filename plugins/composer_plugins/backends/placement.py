@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from composer.arguments import choice
@@ -49,3 +51,17 @@ def device_of(name: str | torch.device) -> torch.device:
     if place.type != "cpu" and (place.index or 0) >= count:
         raise ValueError(f"device {name!r} is not available; use 'cpu'")
     return place
+
+
+def place_of(network: Any) -> tuple[torch.device, torch.dtype]:
+    """Where a network computes, and in what: as its first parameter is, now.
+
+    A network of diffusers that offloads its weights, or stores them in fewer bits than it computes
+    in, is asked itself: it looks through all of its modules, which takes as long as a small step.
+    """
+    for module in network.modules():
+        if hasattr(module, "_diffusers_hook"):
+            break
+        for parameter in module.parameters(recurse=False):
+            return parameter.device, parameter.dtype
+    return network.device, network.dtype

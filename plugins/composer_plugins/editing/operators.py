@@ -6,7 +6,7 @@ Each is a decomposition too, into what A sees and what it does not: x = A+ A x +
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -59,13 +59,15 @@ class KnownPixels:
     """A x = the pixels outside the hole: inpainting. The measurement is an image.
 
     Args:
-        mask: (H, W) of 0 and 1, 1 = repaint.
+        mask: a tensor (H, W) of 0 and 1, 1 = repaint; or a path, a PIL image or an array of black
+            and white pixels, white = 1.
     """
 
     mask: ImageLike
 
     def __post_init__(self) -> None:
-        mask = to_mask(self.mask)
+        mask = to_mask(self.mask, "KnownPixels: mask")
+        object.__setattr__(self, "mask", mask)
         if not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(
                 "KnownPixels: mask must be 0 or 1 everywhere; round it, or use Inpaint"
@@ -80,7 +82,7 @@ class KnownPixels:
         return self.resized(height, width), resized_image(y, height, width, "KnownPixels: image")
 
     def apply(self, x: Tensor) -> Tensor:
-        mask = to_mask(self.mask).to(x)
+        mask = cast(Tensor, self.mask).to(x)  # as __post_init__ has read it
         if mask.shape != x.shape[-2:]:
             raise ValueError(
                 f"KnownPixels: mask is {mask.shape[0]}x{mask.shape[1]}, the image "

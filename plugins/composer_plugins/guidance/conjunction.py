@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, hookimpl
-from composer.arguments import finite
+from composer.arguments import finite, within
 from composer.authoring import combine
 from composer_plugins.illusions.reductions import checked_intervals
 from composer_plugins.resizing import resized
@@ -64,8 +64,8 @@ class Conjunction(Plugin):
         ends = self.intervals or [(0.0, 1.0)] * len(self.weights)
         weights = {
             condition: weight
-            for (condition, weight), (low, high) in zip(self.weights.items(), ends, strict=True)
-            if weight != 0 and low <= request.noise_level <= high
+            for (condition, weight), interval in zip(self.weights.items(), ends, strict=True)
+            if weight != 0 and within(request.noise_level, interval)
         }
         asked = [*weights]
         rest = 1 - math.fsum(weights.values())

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from composer import Estimate, Plugin, Request, Stack, Transform, get_transform, hookimpl
-from composer.arguments import choice, finite
+from composer.arguments import choice, finite, within
 from composer.authoring import answers, check_view, combine
 from composer_plugins.illusions.reductions import (
     REDUCTIONS,
@@ -143,7 +143,7 @@ class Anagram(Plugin):
         count = len(self.views)
         always = [(0.0, 1.0)] * count
         ends = enumerate(self.intervals or always)
-        active = [i for i, (low, high) in ends if low <= noise_level <= high]
+        active = [i for i, interval in ends if within(noise_level, interval)]
         if not active:
             return [0.0] * count
         return REDUCTIONS[self.reduction](active, step, interpolate(self.rows, 1 - noise_level))

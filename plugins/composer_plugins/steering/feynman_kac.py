@@ -10,6 +10,7 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
+from composer.limits import MAX_PARTICLES
 from composer_plugins.steering.candidates import (
     Score,
     check_followers,
@@ -40,7 +41,7 @@ class FeynmanKac(Plugin):
     Args:
         score: (B, C, H, W) in [-1, 1] -> (B,), images scored alone.
         strength: of the tilt; 0 is the model itself.
-        particles: K, candidates a seed.
+        particles: K, candidates a seed, 1 to 10,000.
     """
 
     follows_several = True
@@ -53,7 +54,7 @@ class FeynmanKac(Plugin):
     def __post_init__(self) -> None:
         require_score(self.score, "FeynmanKac")
         finite(self.strength, "FeynmanKac: strength")
-        integer(self.particles, "FeynmanKac: particles", least=1)
+        integer(self.particles, "FeynmanKac: particles", least=1, most=MAX_PARTICLES)
 
     @hookimpl
     def check(self, stack: Stack) -> None:

@@ -134,7 +134,7 @@ def test_a_run_killed_for_real_resumes_to_the_same_weights(tmp_path):
     def command(folder):
         return [sys.executable, "-c", SCRIPT, here, str(folder)]
 
-    environment = {**os.environ, "PYTHONPATH": os.path.join(here, "..", "..")}  # noqa: PTH118
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run(command(tmp_path / "whole"), check=True, env=environment)
     process = subprocess.Popen(command(tmp_path / "killed"), env=environment)
     checkpoint = tmp_path / "killed" / "checkpoint.pt"

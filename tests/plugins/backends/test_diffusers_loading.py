@@ -173,7 +173,7 @@ def test_a_recipe_makes_the_same_call_again(labelled):
     recipe = json.loads(json.dumps(result.recipe))
     assert recipe["backend"]["name"] == "diffusers"
     assert recipe["solver"] == {"solver": "ddpm", "options": {"variance": "fixed_large"}}
-    again = Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))
+    again = Sampler.from_recipe(recipe, trust="model").sample(**composer.call_of(recipe))
     assert torch.equal(again.x, result.x)
 
 
@@ -220,7 +220,7 @@ def test_errors_of_the_hub_are_sentences(monkeypatch, error, sentence):
     def fail(*args, **kwargs):
         raise getattr(errors, error)("the hub's own words", response=RESPONSE)
 
-    monkeypatch.setattr("composer_plugins.backends.files.snapshot_download", fail)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     with pytest.raises(ValueError, match=sentence):
         load_diffusers("someone/it", revision="v2")
 
@@ -230,7 +230,7 @@ def test_no_network_is_a_sentence(monkeypatch, error):
     def fail(*args, **kwargs):
         raise getattr(errors, error)("no network")
 
-    monkeypatch.setattr("composer_plugins.backends.files.snapshot_download", fail)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     with pytest.raises(ValueError, match="the hub cannot be reached; connect, or name a folder"):
         load_diffusers("someone/it")
 
@@ -246,7 +246,7 @@ def test_a_download_that_fails_is_a_sentence(monkeypatch, error, sentence):
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("composer_plugins.backends.files.snapshot_download", fail)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     with pytest.raises(ValueError, match=sentence):
         load_diffusers("someone/it")
 
@@ -259,7 +259,7 @@ def test_only_what_is_needed_is_downloaded(tmp_path, monkeypatch):
         asked.append(allow_patterns)
         return str(tmp_path)
 
-    monkeypatch.setattr("composer_plugins.backends.files.snapshot_download", snapshot)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     load_diffusers("someone/it")
     configs, weights = asked
     assert all(pattern.endswith(".json") for pattern in configs)  # looked at before any weight

@@ -203,7 +203,7 @@ class Bent(Halved):
         (lambda: DDNM(IMAGE, 4), TypeError, r"must have apply\(x\) and pinv\(y\), got 4"),
         (lambda: DDNM(IMAGE, BlockMean), TypeError, "must have apply"),
         (lambda: DDNM(3, BlockMean(2)), TypeError, "DDNM: measurement must be"),
-        (lambda: DDNM(IMAGE, BlockMean(2)), ValueError, r"shape \(1, 8, 8\).*measures \(1, 4, 4\)"),
+        (lambda: DDNM(IMAGE, BlockMean(2)), ValueError, r"shape \(1, 4, 4\).*got \(1, 8, 8\)"),
         (lambda: DDNM(IMAGE, BlockMean(3)), ValueError, "8x8 is no multiple of 3"),
         (lambda: DDNM(IMAGE, KnownPixels(HALF[:1])), ValueError, "mask is 1x8, the image 8x8"),
         (lambda: DDNM(IMAGE, Halved()), ValueError, "not linear with a pseudoinverse"),

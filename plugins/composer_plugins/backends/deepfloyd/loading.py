@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffusers import DDPMScheduler
-
 from composer import Backend
 from composer.arguments import switch
 from composer.schedules import DiscreteSchedule
@@ -186,6 +184,8 @@ def _schedule(place: Path) -> DiscreteSchedule:
 
 
 def _scheduler(place: Path) -> Any:
+    from diffusers import DDPMScheduler  # noqa: PLC0415  # slow
+
     file = place / SCHEDULER
     if not file.is_file():
         raise ValueError(f"{place.parent} has no {place.name}/{file.name}; fetch it anew")

@@ -16,6 +16,7 @@ from composer.predictions import SAMPLE, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
 from composer_plugins.backends.memory import memory_bound
+from composer_plugins.backends.placement import place_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +57,7 @@ class DiffusersBackend:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.unet.device
-        return device
+        return place_of(self.unet)[0]
 
     @property
     def num_labels(self) -> int | None:
@@ -103,14 +103,16 @@ class DiffusersBackend:
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:
         batch = len(requests[0].x)
-        x = torch.cat([r.x for r in requests]).to(self.unet.dtype)
-        # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is whole.
-        times = torch.tensor([r.t for r in requests], dtype=torch.float32, device=self.device)
+        device, dtype = place_of(self.unet)
+        x = torch.cat([r.x for r in requests]).to(dtype)
+        # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is whole,
+        # and the nearest there is: schedulers of other paths ask between the first and the image.
+        times = torch.tensor([r.t for r in requests], dtype=torch.float32, device=device)
         if self.unet.config.time_embedding_type == "learned":
-            times = times.round().long()
+            times = times.round().long().clamp(min=0)
         labels = None
         if self.num_labels is not None:
-            chosen = torch.tensor([r.condition for r in requests], device=self.device)
+            chosen = torch.tensor([r.condition for r in requests], device=device)
             labels = chosen.repeat_interleave(batch)
         with memory_bound(x, "load it with dtype='float16', or on a device with more memory"):
             out = self.unet(x, times.repeat_interleave(batch), class_labels=labels).sample

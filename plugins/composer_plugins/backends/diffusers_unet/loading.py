@@ -7,11 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
-from diffusers.configuration_utils import ConfigMixin
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor, nn
 
 from composer.arguments import integer
@@ -94,13 +90,15 @@ def load_diffusers(
 
 def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
     """The scheduler of a folder, its betas and prediction type known."""
+    import diffusers  # noqa: PLC0415  # slow
+
     file = folder_of(folder, part, "scheduler_config.json") / "scheduler_config.json"
     config = read_json(file)
     known = getattr(diffusers, str(config.get("_class_name")), None)
     if (
         not isinstance(known, type)
-        or not issubclass(known, SchedulerMixin)
-        or not issubclass(known, ConfigMixin)
+        or not issubclass(known, diffusers.SchedulerMixin)
+        or not issubclass(known, diffusers.ConfigMixin)
     ):
         raise ValueError(f"{file}: {config.get('_class_name')} is no scheduler of diffusers")
     with usable(file):
@@ -195,10 +193,10 @@ def _clip(config: Any) -> Callable[[Tensor], Tensor] | None:
 
 def _solver(scheduler: Any) -> Solver:
     """The solver of this library that is the scheduler, or the scheduler itself."""
-    kind = type(scheduler)
-    if kind is DDIMScheduler:
+    kind = type(scheduler).__name__
+    if kind == "DDIMScheduler":
         return DDIM()
-    if kind is DDPMScheduler:
+    if kind == "DDPMScheduler":
         large = str(scheduler.config.variance_type).startswith("fixed_large")
         return DDPM("fixed_large" if large else "fixed_small")
     return DiffusersSolver(scheduler)

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from diffusers import UNet2DModel
 from safetensors import SafetensorError
 
 from composer.arguments import choice, integer, sequence
@@ -22,6 +21,8 @@ def read_unet(folder: Path, use_safetensors: bool = True) -> Any:
     Raises:
         ValueError: weights that are missing, damaged or another model's.
     """
+    from diffusers import UNet2DModel  # noqa: PLC0415  # slow
+
     place = folder_of(folder, "unet", "config.json")
     _require_weights(place, use_safetensors)
     try:
