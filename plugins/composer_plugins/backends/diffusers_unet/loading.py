@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from composer.arguments import integer
+from composer.named import Device, DType
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
-from composer.solvers._families import asked_beyond
-from composer_plugins.backends.clipping import clip_of
+from composer.solvers._families import asked_beyond, clips, thresholds
+from composer_plugins.backends.clipping import Clip, clip_of
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
 from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.diffusers_unet.unet import (
@@ -36,8 +37,8 @@ _CONFIGS = (
 
 def load_diffusers(
     model: str | Path,
-    device: str = "cpu",
-    dtype: str = "float32",
+    device: Device = "cpu",
+    dtype: DType = "float32",
     unconditional_label: int | None = None,
     scheduler: str | Path | None = None,
     revision: str | None = None,
@@ -49,8 +50,9 @@ def load_diffusers(
     Args:
         model: a folder written by save_pretrained, of a pipeline or of the UNet alone, or a model
             of the hub as "owner/name".
-        device: "cpu", "cuda", ...
-        dtype: of the network: "float32", "bfloat16" or "float16"; images stay in float32.
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
+        dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name;
+            images stay in float32.
         unconditional_label: of a class-conditional model, the label that was trained as "no
             label", usually the last. None: what labels.json says, if there is one.
         scheduler: another folder that holds scheduler_config.json; None for the model's own. A
@@ -78,7 +80,7 @@ def load_diffusers(
         schedule=schedule_of(own),
         prediction=PREDICTIONS[own.config.prediction_type],
         default_solver=_solver(own),
-        clip=clip_of(own.config),
+        clip=_clip(own),
         learns_variance=learns_variance,
         unconditional_label=unconditional,
         label_names=_label_names(said, config),
@@ -95,7 +97,7 @@ def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
     if (
         not isinstance(known, type)
         or not issubclass(known, diffusers.SchedulerMixin)
-        or not issubclass(known, diffusers.ConfigMixin)
+        or not hasattr(known, "from_config")
     ):
         raise ValueError(f"{file}: {config.get('_class_name')} is no scheduler of diffusers")
     with usable(file):
@@ -174,12 +176,21 @@ def _label_names(said: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...
     return tuple(names)
 
 
+def _clip(scheduler: Any) -> Clip | None:
+    """What the scheduler does to x_0 in each of its steps."""
+    acts = clips(scheduler) or thresholds(scheduler)  # some have the setting and ignore it
+    return clip_of(scheduler.config) if acts else None
+
+
 def _solver(scheduler: Any) -> Solver:
     """The solver of this library that is the scheduler, or the scheduler itself."""
-    kind = type(scheduler).__name__
-    if kind == "DDIMScheduler":
+    config, name = scheduler.config, type(scheduler).__name__
+    if name == "DDIMScheduler" and config.set_alpha_to_one:
         return DDIM()
-    if kind == "DDPMScheduler":
-        large = str(scheduler.config.variance_type).startswith("fixed_large")
+    if name in ("DDPMScheduler", "DDPMParallelScheduler"):
+        large = str(config.variance_type).startswith("fixed_large")
         return DDPM("fixed_large" if large else "fixed_small")
+    if clips(scheduler) or thresholds(scheduler):  # which the backend does; x_0 is then handed over
+        off = {name: False for name in ("clip_sample", "thresholding") if name in config}
+        scheduler = type(scheduler).from_config(config, prediction_type="sample", **off)
     return DiffusersSolver(scheduler)
