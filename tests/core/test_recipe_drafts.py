@@ -149,6 +149,7 @@ def registry():
         torch.tensor([[True, False]]),
         ARRAY,
         ARRAY[:, ::-1],
+        ARRAY.astype(">f8"),
         (np.arange(12).reshape(3, 4) * 9).astype(np.uint8),
         None,
         True,
@@ -173,7 +174,7 @@ def assert_same(back, thing):
         assert torch.equal(back, thing)
     elif isinstance(thing, np.ndarray):
         assert isinstance(back, np.ndarray)
-        assert back.dtype == thing.dtype
+        assert back.dtype == thing.dtype.newbyteorder("=")
         assert np.array_equal(back, thing)
     elif isinstance(thing, tuple):
         assert len(back) == len(thing)
@@ -181,6 +182,11 @@ def assert_same(back, thing):
             assert_same(one, other)
     else:
         assert back == thing
+
+
+def test_what_cannot_be_written_is_unregistered_and_stops_no_call(registry):
+    words = {"unregistered": "ndarray"}
+    assert encode(Holder(np.array(["words"])), registry)["options"]["thing"] == words
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])

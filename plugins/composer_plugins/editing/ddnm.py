@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Self, cast
 
 from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, hookimpl
+from composer.arguments import lacking
 from composer.images import ImageLike, hold_image, to_tensor
 from composer_plugins.editing.operators import Operator, ResizableOperator, check_operator
 
@@ -48,7 +49,7 @@ class DDNM(Plugin):
     def __post_init__(self) -> None:
         held = hold_image(self.measurement, "DDNM: measurement")
         object.__setattr__(self, "measurement", held)
-        if not isinstance(self.operator, Operator) or isinstance(self.operator, type):
+        if lacking(self.operator, Operator):
             raise TypeError(
                 f"DDNM: operator must have apply(x) and pinv(y), got {self.operator!r}; give for "
                 "example KnownPixels(mask)"
@@ -59,12 +60,12 @@ class DDNM(Plugin):
         y = self._y
         if self.operator.pinv(y).shape[-2:] == (height, width):
             return self
-        if not isinstance(self.operator, ResizableOperator):
+        if lacking(self.operator, ResizableOperator):
             raise ValueError(
                 f"DDNM: {self.operator!r} measures images of one size and there is no telling what "
                 f"it measures at {height}x{width}; give it at_size(y, height, width)"
             )
-        operator, measurement = self.operator.at_size(y, height, width)
+        operator, measurement = cast(ResizableOperator, self.operator).at_size(y, height, width)
         return replace(self, measurement=measurement, operator=operator)
 
     @hookimpl

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from composer_plugins.illusions.decompositions import Part
 from composer_plugins.resizing import resized_image, resized_mask
 
 
-@runtime_checkable
 class Operator(Protocol):
     """A linear map A of images (B, C, H, W) and its pseudoinverse A+: A A+ A = A."""
 
@@ -33,7 +32,6 @@ class Operator(Protocol):
         ...
 
 
-@runtime_checkable
 class ResizableOperator(Operator, Protocol):
     """An operator that can measure images of another size, as a cascade asks."""
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -30,7 +30,6 @@ MAX_DEPTH = 10
 """Octaves: a thousand pixels."""
 
 
-@runtime_checkable
 class Decomposition(Protocol):
     """Anything with ``parts``: linear maps (B, C, H, W) -> the same shape that sum to the
     identity."""
