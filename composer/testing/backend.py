@@ -213,7 +213,7 @@ def backend_checks(
     """The named checks of a backend.
 
     Args:
-        backend: the backend; its network is called some fifty times, on one or two images each.
+        backend: the backend; n conditions take some 7 + 5 n calls, each about one or two images.
         conditions: some that it knows; no condition is examined too, if it can be encoded.
         trained: False for a network that is not: what it predicts is then not compared with what
             the backend says that it predicts.

@@ -103,6 +103,16 @@ class OneConditionForAll(Spoilt):
         return super().evaluate([r.replace(condition=first) for r in requests])
 
 
+class OtherClock(Spoilt):
+    def evaluate(self, requests):
+        return super().evaluate([dataclasses.replace(r, t=1 - r.t) for r in requests])
+
+
+class OtherSign(Spoilt):
+    def evaluate(self, requests):
+        return [Output(-o.prediction) for o in super().evaluate(requests)]
+
+
 class Sorted(Spoilt):
     def evaluate(self, requests):
         return super().evaluate(sorted(requests, key=lambda r: r.t))
@@ -189,6 +199,8 @@ ANSWERS = {
         (MeansOverTheBatch, "answers_image_by_image", set()),
         (OneTimeForAll, "answers_alone_and_together", set()),
         (OneConditionForAll, "answers_alone_and_together", set()),
+        (OtherClock, "predicts_what_it_says", set()),
+        (OtherSign, "predicts_what_it_says", set()),
         (Sorted, "answers_alone_and_together", set()),
         (ByIdentity, "answers_equal_tensors_equally", set()),
         (Writes, "leaves_x_alone", {"answers_alone_and_together", "samples"}),
