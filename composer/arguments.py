@@ -18,8 +18,8 @@ _LONG = 10
 
 
 class FromRecipe(str):
-    """A string that a recipe held: a word or a prompt. It never names a file; what opens files
-    raises a TypeError for it."""
+    """A string that a recipe held: a word or a prompt. It never names a file; what opens pictures
+    raises a TypeError of it."""
 
     __slots__ = ()
 
@@ -127,6 +127,16 @@ def choice(value: Any, name: str, known: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in words:
         raise ValueError(f"{name} must be one of {words}, got {shown(value)}")
     return value
+
+
+def lacking(thing: object, protocol: type) -> list[str]:
+    """The members of a protocol that an object has neither itself nor by ``__getattr__``.
+
+    Use it in place of isinstance, which asks no ``__getattr__`` from Python 3.12 on. A class is no
+    object yet, and lacks all members.
+    """
+    members = [name for kind in protocol.__mro__ for name in vars(kind) if name[0] != "_"]
+    return [name for name in members if isinstance(thing, type) or not hasattr(thing, name)]
 
 
 def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -43,7 +43,6 @@ class Output(NamedTuple):
         )
 
 
-@runtime_checkable
 class Backend(Protocol):
     """A model behind the loop.
 
@@ -103,7 +102,6 @@ def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
     return schedule
 
 
-@runtime_checkable
 class Solver(Protocol):
     """Takes the step that no plugin took; registered as the innermost plugin of the stack."""
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import Any, TypedDict, Unpack, overload
 
 import torch
@@ -13,9 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from composer import _call_checks, _checks, recipes
+from composer._watch import watch
 from composer.arguments import checked_seeds, integer
 from composer.denoised import Denoised
-from composer.driver import converse, drive, resolve, together
+from composer.driver import asked, converse, resolve
+from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
 from composer.model import Model
 from composer.plugin import hooks_of, views_of
@@ -40,6 +41,9 @@ class Sampler:
         solver: how a step is taken; None for the backend's own default.
         num_inference_steps: steps from noise to image, 1 to 10,000.
         max_rows: memory bound: most images the network sees at once. None for no bound.
+        debug: check after every hook of every plugin, and name the plugin that left NaN or Inf,
+            or wrote into a tensor; each check waits for the device. Otherwise what a run makes is
+            checked once, at its end.
 
     Raises:
         ValueError, TypeError: the stack cannot work, with the plugin, the reason and the mend.
@@ -52,6 +56,7 @@ class Sampler:
         solver: Solver | None = None,
         num_inference_steps: int = 20,
         max_rows: int | None = None,
+        debug: bool = False,
     ) -> None:
         self._stack = _checks.stack_of(backend, plugins, solver, num_inference_steps)
         self._max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
@@ -62,10 +67,14 @@ class Sampler:
             solver=solver,
             num_inference_steps=self.num_inference_steps,
             max_rows=self._max_rows,
+            debug=debug,
         )
         # A backend that answers hooks, such as a thresholding its model needs, is outermost.
         own = [backend] if hooks_of(backend) else []
         self._hooks = hooked([*own, *self.plugins, self.solver])
+        self._debug = debug
+        if debug:
+            watch(self._hooks)
         self._noise_estimates = noise_estimates(self._hooks)
         _checks.check_conditions(self._stack)
         self._hooks.hook.check(stack=self._stack, sampler=self._stack)
@@ -134,15 +143,13 @@ class Sampler:
             callback: called after each step with a state as :meth:`stream` has it; returns nothing.
         """
         began, model = time.perf_counter(), self._model()
-        state = self._begin(condition, seeds, x, t)
+        state = self._begin(condition, seeds, model.finiteness, x, t)
         # Now: arguments may change later.
         begun = {} if x is None else {"x": x, "t": None if t is None else state.t}
         draft = recipes.draft(self._stack, self._max_rows, condition, state.seeds, begun)
-        if callback is None:
-            steps = self._bar(self._run(state, model), state, progress)
-            deque(steps, maxlen=0)  # runs them all, keeps none
-        else:
-            for shown in self._bar(self._streamed(state, model), state, progress):
+        states = self._run(state, model) if callback is None else self._streamed(state, model)
+        for shown in self._bar(states, state, progress):
+            if callback is not None:
                 _call_checks.check_returns_nothing(callback(shown))
         model.stats.seconds = time.perf_counter() - began
         views = views_of(self.plugins)
@@ -164,8 +171,9 @@ class Sampler:
         after this state, whose ``x`` then is what the ``finish`` hooks made; to leave the loop ends
         it at once, without them.
         """
-        state = self._begin(condition, seeds, x, t)
-        return self._bar(self._streamed(state, self._model()), state, progress)
+        model = self._model()
+        state = self._begin(condition, seeds, model.finiteness, x, t)
+        return self._bar(self._streamed(state, model), state, progress)
 
     @overload
     def denoise(self, x: Tensor, t: float, condition: Any = None) -> Estimate: ...
@@ -184,14 +192,15 @@ class Sampler:
         _checks.check_condition(self._stack, condition)
         x, schedule = _call_checks.checked_images(x, self.backend), self.backend.schedule
         times = _call_checks.checked_times(t, len(x))
-        if not getattr(t, "ndim", 0):
-            return self._estimate(Request(x, times[0], condition, schedule=schedule), self._model())
+        one_time = not getattr(t, "ndim", 0)
         requests = [
             Request(image, time, condition, schedule=schedule)
-            for image, time in zip(x.split(1), times, strict=True)
+            for image, time in zip([x] if one_time else x.split(1), times, strict=True)
         ]
-        asking = together([resolve(request, self._noise_estimates) for request in requests])
-        return Denoised.of(drive(asking, self._model()))
+        model = self._model()
+        estimates = converse(asked(requests), self._noise_estimates, model, "denoise", self._debug)
+        model.finiteness.require()
+        return estimates[0] if one_time else Denoised.of(estimates)
 
     @classmethod
     def from_recipe(
@@ -239,11 +248,19 @@ class Sampler:
         return iter(tqdm(states, total=total, disable=not progress))
 
     def _run(self, state: State, model: Model) -> Iterator[State]:
-        for state.step in count():
-            self._advance(state, model)
+        """The state after every step; at the end, whether all that was made is finite."""
+        while True:
+            try:
+                self._advance(state, model)
+            except Exception:
+                model.finiteness.require()  # what was not finite may have caused it
+                raise
+            if state.finished:
+                model.finiteness.require()
             yield state
             if state.finished:
                 return
+            state.step += 1
 
     def _streamed(self, state: State, model: Model) -> Iterator[State]:
         """Snapshots of a run; what their reader makes of their x, or ``stop()``, acts on it."""
@@ -251,45 +268,57 @@ class Sampler:
             shown = state.snapshot()
             yield shown
             if not state.finished:
-                state.x = _checks.checked_image(shown.x, state, "the reader of the stream").clone()
+                state.x = _checks.checked_image(
+                    shown.x, state, "the reader of the stream", model.finiteness
+                ).clone()
                 if shown.stopped:
                     state.stop()
-                    self._finish(state)
+                    self._finish(state, model.finiteness)
+                    model.finiteness.require()
                     vars(shown).update(vars(state.snapshot()))
 
     @torch.no_grad()
     def _advance(self, state: State, model: Model) -> None:
         """Jump back to noise where the plan says so, then step from t to the cleaner t_next."""
-        schedule = self.backend.schedule
+        schedule, hook, finiteness = self.backend.schedule, self._hooks.hook, model.finiteness
         while schedule.goes_back(state.t, state.t_next):
             state.x = renoise(schedule, state.x, state.randn(), state.t, state.t_next)
             state.position += 1
             state.estimate = None
         estimate = self._estimate(state.request(state.x, state.t), model)
-        stepped: Any = self._hooks.hook.step(state=state, estimate=estimate)
+        stepped: Any = hook.step(state=state, estimate=estimate)
         if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
-            stepped = drive(converse(stepped, self._noise_estimates, "step"), model)
-        state.x = _checks.checked_image(stepped, state, "step")
+            stepped = converse(stepped, self._noise_estimates, model, "step", self._debug)
+        state.x = _checks.checked_image(stepped, state, "step", finiteness)
         state.estimate = estimate
         state.position += 1
-        self._hooks.hook.post_step(state=state)
-        _checks.checked_image(state.x, state, "post_step")
+        plan = tuple(state.times)
+        hook.post_step(state=state)
+        _checks.check_plan_kept(state, plan)
+        _checks.checked_image(state.x, state, "post_step", finiteness)
         if state.finished:
-            self._finish(state)
+            self._finish(state, finiteness)
 
     @torch.no_grad()
-    def _finish(self, state: State) -> None:
+    def _finish(self, state: State, finiteness: Finiteness) -> None:
         self._hooks.hook.finish(state=state)
-        _checks.check_finished(state)
+        _checks.check_finished(state, finiteness)
 
     def _estimate(self, request: Request, model: Model) -> Estimate:
-        return drive(resolve(request, self._noise_estimates), model)
+        estimate = resolve(request, self._noise_estimates, model, self._debug)
+        request.forget_views()
+        return estimate
 
     def _model(self) -> Model:
-        return Model(self.backend, self.max_rows, Stats())
+        return Model(self.backend, self.max_rows, Stats(), Finiteness(at_once=self._debug))
 
     def _begin(
-        self, condition: Any, seeds: Iterable[int], x: Tensor | None, t: float | Tensor | None
+        self,
+        condition: Any,
+        seeds: Iterable[int],
+        finiteness: Finiteness,
+        x: Tensor | None,
+        t: float | Tensor | None,
     ) -> State:
         _checks.check_condition(self._stack, condition)
         chosen, place = checked_seeds(seeds), _call_checks.checked_place(self._stack, x, t)
@@ -303,13 +332,12 @@ class Sampler:
             num_inference_steps=self.num_inference_steps,
             generators=generators,
         )
-        if (
-            x is not None
-        ):  # instead of the noise, which is drawn nevertheless: later draws are the same
+        if x is not None:  # the noise is drawn nevertheless, so that later draws are the same
             given = state.each(_call_checks.checked_images(x, self.backend), "x")
             state.x = given.expand_as(state.x).clone()
         with torch.no_grad():
             self._hooks.hook.start(state=state)
+        _checks.checked_image(state.x, state, "start", finiteness)
         return _checks.checked_start(state)
 
 
@@ -321,6 +349,7 @@ class Arguments(TypedDict, total=False):
     solver: Solver | None
     num_inference_steps: int
     max_rows: int | None
+    debug: bool
 
 
 def _made(kind: type[Sampler], arguments: Arguments) -> Sampler:
