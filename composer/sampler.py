@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from composer import _checks, recipes
-from composer._watch import watch
+from composer._watch import watched
 from composer.arguments import checked_seeds, finite, integer
 from composer.driver import converse, resolve
 from composer.finiteness import Finiteness
@@ -61,13 +61,11 @@ class Sampler:
         self._max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
         # A backend that answers hooks, such as a thresholding its model needs, is outermost.
         own = [backend] if hooks_of(backend) else []
-        self._hooks = hooked([*own, *self.plugins, self.solver])
-        self._debug = debug
-        if debug:
-            watch(self._hooks)
-        self._noise_estimates = noise_estimates(self._hooks)
+        hooks = hooked([*own, *self.plugins, self.solver])
+        self._noise_estimates = noise_estimates(hooks)
         _checks.check_conditions(self._stack)
-        self._hooks.hook.check(stack=self._stack, sampler=self._stack)
+        hooks.hook.check(stack=self._stack, sampler=self._stack)
+        self._debug, self._hooks = debug, watched(hooks) if debug else hooks
 
     @property
     def stack(self) -> Stack:
