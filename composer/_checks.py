@@ -9,11 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from composer._probes import require_one_kind
-from composer.arguments import finite, integer
+from composer.arguments import finite, integer, lacking
 from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
 from composer.limits import MAX_STEPS
 from composer.markers import answers
+from composer.named import with_objects
 from composer.plugin import (
     conditions_of,
     declared,
@@ -26,11 +27,6 @@ from composer.protocols import Backend, Solver, Stack, State, image_shape_of
 from composer.registry import installed
 from composer.requests import UNCONDITIONAL
 
-BACKEND = (
-    *("schedule", "prediction", "shape", "device", "dtype", "default_solver"),
-    *("encode", "evaluate"),
-)
-
 
 def checked_backend(backend: Backend) -> Backend:
     if isinstance(backend, str):
@@ -39,10 +35,9 @@ def checked_backend(backend: Backend) -> Backend:
         )
     if isinstance(backend, type):
         raise TypeError(f"backend must be an object; write {backend.__name__}(...)")
-    # Not by isinstance: a protocol's does not see what a class delegates by __getattr__.
-    if lacking := [name for name in BACKEND if not hasattr(backend, name)]:
-        raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacking)}")
-    return backend
+    if lacks := lacking(backend, Backend):
+        raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacks)}")
+    return with_objects(backend)
 
 
 def stack_of(
@@ -50,7 +45,7 @@ def stack_of(
 ) -> Stack:
     """The stack of a Sampler's arguments, each of its kind and no two plugins at odds."""
     backend, chosen = checked_backend(backend), checked_plugins(plugins)
-    solver = backend.default_solver if solver is None else checked_solver(solver)
+    solver = checked_solver(backend.default_solver if solver is None else solver)
     steps = integer(num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS)
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)
@@ -135,8 +130,7 @@ def check_finished(state: State, finiteness: Finiteness) -> None:
 
 
 def checked_solver(solver: Solver) -> Solver:
-    methods = callable(getattr(solver, "times", None)) and callable(getattr(solver, "step", None))
-    if isinstance(solver, type) or not methods:
+    if lacking(solver, Solver):
         got = repr(solver) if isinstance(solver, str | type) else type(solver).__name__
         raise TypeError(
             f"solver must be a solver object with times() and step(), got {got}; write for "
@@ -195,11 +189,11 @@ def check_conditions(stack: Stack) -> None:
             f"{outer} and {inner} both set conditions, and those of {inner} would be ignored; put "
             f"one inside the other, as {outer}({{view: {inner}(...)}}) or in place of a condition"
         )
-    for plugin in stack.plugins:
-        _check_nested(stack, plugin)
+    for plugin in with_nested(stack.plugins):
+        _check_conditions_of(stack, plugin)
 
 
-def _check_nested(stack: Stack, plugin: object) -> None:
+def _check_conditions_of(stack: Stack, plugin: object) -> None:
     owner = type(plugin).__name__
     for condition in conditions_of(plugin):
         if isinstance(condition, type):
@@ -221,7 +215,6 @@ def _check_nested(stack: Stack, plugin: object) -> None:
         manager = hooked([condition])
         noise_estimates(manager)
         manager.hook.check(stack=stack, sampler=stack)
-        _check_nested(stack, condition)
     require_one_kind(stack, conditions_of(plugin), owner)
 
 

@@ -13,6 +13,16 @@ from torch import Tensor
 from composer.errors import shown
 from composer.limits import MAX_SEEDS
 
+_LONG = 10
+"""Digits that no label has."""
+
+
+class FromRecipe(str):
+    """A string that a recipe held: a word or a prompt. It never names a file; what opens pictures
+    raises a TypeError of it."""
+
+    __slots__ = ()
+
 
 def finite(value: Any, name: str) -> float:
     """A finite real number as a float; booleans are none."""
@@ -25,6 +35,15 @@ def finite(value: Any, name: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {shown(value)}")
     return number
+
+
+def number_of(value: Any, name: str) -> Any:
+    """What a tensor or array of one number holds; anything else as it is."""
+    if not hasattr(value, "item") or isinstance(value, numbers.Number):
+        return value
+    if math.prod(value.shape) != 1 or value.ndim:
+        raise ValueError(f"{name} must be one number, got the shape {tuple(value.shape)}")
+    return value.item()
 
 
 def positive(value: Any, name: str) -> float:
@@ -51,6 +70,19 @@ def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
     if most is not None and int(value) > most:
         raise ValueError(f"{name} must be an integer of at most {most}, got {shown(value)}")
     return int(value)
+
+
+def label_of(condition: Any) -> int:
+    """A class label as an integer: one of Python, numpy or torch, or its digits as text.
+
+    -1 of anything else, booleans included.
+    """
+    if isinstance(condition, str):
+        return int(condition) if condition.isdecimal() and len(condition) < _LONG else -1
+    try:
+        return -1 if isinstance(condition, bool) else operator.index(condition)
+    except TypeError:
+        return -1
 
 
 def sequence(values: Any, name: str) -> list[Any]:
@@ -95,6 +127,16 @@ def choice(value: Any, name: str, known: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in words:
         raise ValueError(f"{name} must be one of {words}, got {shown(value)}")
     return value
+
+
+def lacking(thing: object, protocol: type) -> list[str]:
+    """The members of a protocol that an object has neither itself nor by ``__getattr__``.
+
+    Use it in place of isinstance, which asks no ``__getattr__`` from Python 3.12 on. A class is no
+    object yet, and lacks all members.
+    """
+    members = [name for kind in protocol.__mro__ for name in vars(kind) if name[0] != "_"]
+    return [name for name in members if isinstance(thing, type) or not hasattr(thing, name)]
 
 
 def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:

@@ -44,10 +44,12 @@ def resolve(
             that waits for the device.
     """
 
-    def ask() -> Asking[Estimate]:
-        return (yield [request])[0]
+    return converse(asked([request]), plugins, model, "the loop", debug)[0]
 
-    return converse(ask(), plugins, model, "the loop", debug)
+
+def asked(requests: list[Request]) -> Asking[list[Estimate]]:
+    """A generator that asks these requests and returns their answers."""
+    return (yield requests)
 
 
 def converse(

@@ -15,6 +15,7 @@ from torch import Tensor
 from composer.predictions import EPSILON, SAMPLE, Prediction
 from composer.schedules import Schedule
 from composer.transforms import Transform
+from composer.words import short_repr
 
 
 class Keep(Enum):
@@ -60,7 +61,7 @@ class Views:
         self._original.clear()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     """A model's answer: a prediction at (x, t), and what it implies of noise and clean image.
 
@@ -84,6 +85,8 @@ class Estimate:
     # Of a sum: the variances of its terms, of which ``variance`` is the mean.
     _variances: tuple[Tensor, ...] = field(default=(), repr=False)
     _views: Views | None = field(default=None, repr=False)
+
+    __repr__ = short_repr
 
     @cached_property
     def noise(self) -> Tensor:
@@ -124,19 +127,19 @@ class Estimate:
         return self.replace(prediction=self.prediction[rows], variance=variance, x=self.x[rows])
 
     def with_x0(self, x0: Tensor) -> Estimate:
-        """The estimate at the same x whose clean image is ``x0``; where x has no noise, a sample
-        whose noise is zero."""
+        """The estimate at the same x whose clean image is ``x0``; at an end of the path, where
+        not every prediction can say so, a sample. The noise of x that has none is zero."""
         alpha, sigma = self.schedule.at(self.t)
-        if sigma == 0:
+        if alpha == 0 or sigma == 0:
             return self.replace(prediction=x0, kind=SAMPLE)
         noise = (self.x - alpha * x0) / sigma
         return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
 
     def with_noise(self, noise: Tensor) -> Estimate:
-        """The estimate at the same x whose noise is ``noise``; where x has no signal, an epsilon
-        whose clean image is zero."""
+        """The estimate at the same x whose noise is ``noise``; at an end of the path, where not
+        every prediction can say so, an epsilon. The image in x that has no signal is zero."""
         alpha, sigma = self.schedule.at(self.t)
-        if alpha == 0:
+        if alpha == 0 or sigma == 0:
             return self.replace(prediction=noise, kind=EPSILON)
         x0 = (self.x - sigma * noise) / alpha
         return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))

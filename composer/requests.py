@@ -13,6 +13,7 @@ from composer.markers import answers
 from composer.predictions import Prediction
 from composer.schedules import Schedule
 from composer.transforms import Transform
+from composer.words import short_repr
 
 __all__ = ["UNCONDITIONAL", "Estimate", "Request", "combine"]
 
@@ -31,7 +32,7 @@ UNCONDITIONAL: Final = _Unconditional()
 """Ask the model for no condition at all, as opposed to None: "not yet decided"."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Request:
     """A question to the model, or to the plugins between here and the model.
 
@@ -57,6 +58,8 @@ class Request:
     schedule: Schedule | None = None
     model: str | None = None
     _views: Views = field(default_factory=Views, repr=False)
+
+    __repr__ = short_repr
 
     @property
     def noise_level(self) -> float:

@@ -182,6 +182,9 @@ class DiscreteSchedule(Schedule):
     def __len__(self) -> int:
         return len(self._amplitudes) - 1
 
+    def __repr__(self) -> str:
+        return f"DiscreteSchedule({len(self)} times, spacing={self.spacing!r})"
+
     def at(self, t: float) -> tuple[float, float]:
         if not -1 <= t <= len(self) - 1:
             raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar, overload, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from composer import Transform
+from composer.arguments import lacking
 from composer.fitting import covered
 from composer.images import ImageLike, hold_image, to_mask, to_pil, to_tensor
 from composer_plugins.filters import GaussianBlur
@@ -22,7 +23,6 @@ ALIKE = 0.5
 skew at .9 and more, other permutations come to about 0."""
 
 
-@runtime_checkable
 class Resizable(Protocol):
     """A plugin, decomposition, operator or view that holds something of a certain size.
 
@@ -35,9 +35,9 @@ class Resizable(Protocol):
 
 def resized(thing: T, height: int, width: int) -> T:
     """A thing for images of another size: itself, unless it is Resizable."""
-    if isinstance(thing, type) or not isinstance(thing, Resizable):
+    if lacking(thing, Resizable):
         return thing
-    return thing.resized(height, width)  # type: ignore[return-value]
+    return cast(T, cast(Resizable, thing).resized(height, width))
 
 
 @overload
