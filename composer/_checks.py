@@ -189,11 +189,11 @@ def check_conditions(stack: Stack) -> None:
             f"{outer} and {inner} both set conditions, and those of {inner} would be ignored; put "
             f"one inside the other, as {outer}({{view: {inner}(...)}}) or in place of a condition"
         )
-    for plugin in stack.plugins:
-        _check_nested(stack, plugin)
+    for plugin in with_nested(stack.plugins):
+        _check_conditions_of(stack, plugin)
 
 
-def _check_nested(stack: Stack, plugin: object) -> None:
+def _check_conditions_of(stack: Stack, plugin: object) -> None:
     owner = type(plugin).__name__
     for condition in conditions_of(plugin):
         if isinstance(condition, type):
@@ -215,7 +215,6 @@ def _check_nested(stack: Stack, plugin: object) -> None:
         manager = hooked([condition])
         noise_estimates(manager)
         manager.hook.check(stack=stack, sampler=stack)
-        _check_nested(stack, condition)
     require_one_kind(stack, conditions_of(plugin), owner)
 
 
