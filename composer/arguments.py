@@ -15,8 +15,8 @@ from composer.limits import MAX_SEEDS
 
 
 class FromRecipe(str):
-    """A string that a recipe held: a word or a prompt. It never names a file; what opens files
-    raises a TypeError for it."""
+    """A string that a recipe held: a word or a prompt. It never names a file; what opens pictures
+    raises a TypeError of it."""
 
     __slots__ = ()
 

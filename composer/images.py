@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeAlias
+import os
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 import torch
@@ -14,8 +15,6 @@ from composer.fitting import Fit, Size, alike, check_fit, fit_image, fit_mask
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from composer.pictures import PictureLike
 
 __all__ = [
     "Fit",
@@ -36,11 +35,13 @@ __all__ = [
     "to_tensor",
 ]
 
-ImageLike: TypeAlias = "PictureLike | Tensor"
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+# Unions of typing, which hold the name of a class of PIL: composer does not load PIL.
+ImageLike: TypeAlias = Union[str, os.PathLike[str], "Image.Image", Array, Tensor]
 """A path, a PIL image of any mode, or an array of whole numbers: a picture, which is brought to the
 model's channels. Or a tensor or array of floating point, (C, H, W) or (B, C, H, W) in [-1, 1]:
 taken as it is."""
-Held: TypeAlias = "Image.Image | Tensor"
+Held: TypeAlias = Union["Image.Image", Tensor]
 """What plugins keep: a picture as opened (see :mod:`composer.pictures`), or a tensor as given."""
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -224,13 +225,13 @@ def _checked_mask(mask: ImageLike, name: str) -> Held:
         from composer.pictures import open_mask  # noqa: PLC0415, loads PIL
 
         return open_mask(tensor, name)
-    tensor = tensor.float() if tensor.dtype == torch.bool else tensor
-    _require_fractions(tensor, name)
+    if tensor.dtype != torch.bool:
+        _require_fractions(tensor, name)
     if tensor.ndim != 2 or not tensor.numel():
         raise ValueError(
             f"{name} must have the shape (H, W), got {tuple(tensor.shape)}. Give one for all."
         )
-    low, high = tensor.aminmax()
+    low, high = tensor.float().aminmax()
     if not (low >= 0 and high <= 1):
         raise ValueError(
             f"{name} must lie in [0, 1], 1 = repaint, got values from {low:g} to {high:g}. Scale "

@@ -41,7 +41,7 @@ class Prediction:
     """
 
     name: str
-    row: Callable[[Amplitude, Amplitude], Row]
+    row: Callable[..., Row]
 
     def target(self, x0: Tensor, noise: Tensor, alpha: Amplitude, sigma: Amplitude) -> Tensor:
         """a * x_0 + b * noise: what the network is trained to output. Shapes (B, C, H, W)."""

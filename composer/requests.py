@@ -185,19 +185,19 @@ class Estimate:
         return self.replace(prediction=self.prediction[rows], variance=variance, x=self.x[rows])
 
     def with_x0(self, x0: Tensor) -> Estimate:
-        """The estimate at the same x whose clean image is ``x0``; where x has no noise, a sample
-        whose noise is zero."""
+        """The estimate at the same x whose clean image is ``x0``; at an end of the path, where
+        not every prediction can say so, a sample. The noise of x that has none is zero."""
         alpha, sigma = self.schedule.at(self.t)
-        if sigma == 0:
+        if alpha == 0 or sigma == 0:
             return self.replace(prediction=x0, kind=SAMPLE)
         noise = (self.x - alpha * x0) / sigma
         return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
 
     def with_noise(self, noise: Tensor) -> Estimate:
-        """The estimate at the same x whose noise is ``noise``; where x has no signal, an epsilon
-        whose clean image is zero."""
+        """The estimate at the same x whose noise is ``noise``; at an end of the path, where not
+        every prediction can say so, an epsilon. The image in x that has no signal is zero."""
         alpha, sigma = self.schedule.at(self.t)
-        if alpha == 0:
+        if alpha == 0 or sigma == 0:
             return self.replace(prediction=noise, kind=EPSILON)
         x0 = (self.x - sigma * noise) / alpha
         return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ from composer.registry import Registry, installed, load_from
 from composer.requests import UNCONDITIONAL
 
 Given = Mapping[int | str, object]
-Trust = bool | str | Sequence[str] | frozenset[str] | set[str]
+Trust = bool | Collection[str]
 WHOLE = "backend"
 """The word for all of a backend in ``trust=``."""
 

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,8 +112,8 @@ def _held(value: object) -> Held | None:
         return Held("tensor", value.detach().clone(memory_format=torch.contiguous_format))
     if _is(value, "PIL.Image", "Image"):
         return Held("image", _copied(value))
-    if _is(value, "numpy", "ndarray"):
-        return Held("array", torch.from_numpy(value.copy()))  # type: ignore[attr-defined]
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return Held("array", torch.from_numpy(value.astype(value.dtype.newbyteorder("="))))
     return None
 
 

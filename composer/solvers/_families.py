@@ -17,8 +17,6 @@ _KINDS = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
 _EDM_SIGNS = {"epsilon": 1.0, "v_prediction": -1.0}
 # It integrates noise - x_0, from noise to data.
 _REVERSED_FLOW = Prediction("reversed flow", lambda alpha, sigma: (-1.0, 1.0))
-ROUNDING = 1e-6
-"""By which noise levels that are equal may differ."""
 _REACH = 0.01
 """How far from a noise level the time may be that a scheduler gives its network, as a share of all:
 some round the times of Karras' levels, and some put 2^-24 in place of a signal of 0."""
@@ -68,7 +66,7 @@ class Family:
 
         def place(level: float, label: float) -> Place:
             time = schedule.time_at(level)
-            if level > schedule.noise_level(time) + ROUNDING:
+            if level > schedule.noise_level(time) + 1e-7:
                 return Place(time, level, beyond=True)
             if abs(label - time) <= reach:
                 return Place(label, schedule.noise_level(label), beyond=False)
@@ -96,6 +94,17 @@ def family_of(scheduler: Any) -> Family:
             f"a step of {name} asks for {' and '.join(more)} beside output, time and image, and "
             "DiffusersSolver has none of these; use another scheduler, or a solver of composer"
         )
+    if name in _UNKNOWN.get(scheduler.config.get("prediction_type"), ()):
+        raise ValueError(
+            f"{name} knows no prediction_type={scheduler.config.prediction_type!r}; configure it "
+            "with 'epsilon', whatever the model predicts"
+        )
+    if name == "UniPCMultistepScheduler" and _ends_in_nan(scheduler.config):
+        raise ValueError(
+            f"{name} divides by zero in its last step, as it is configured; configure it with "
+            "final_sigmas_type='sigma_min', or with predict_x0=True, solver_type='bh2' and "
+            "lower_order_final=True"
+        )
     return family
 
 
@@ -109,6 +118,12 @@ def asked_beyond(scheduler: Any) -> list[str]:
         and parameter.kind not in open_ended
         and name not in ("model_output", "timestep", "sample")
     ]
+
+
+def _ends_in_nan(config: Any) -> bool:
+    """Whether UniPC's last step, to a sigma of 0, is none that it can take."""
+    regular = config.predict_x0 and config.lower_order_final and config.solver_type == "bh2"
+    return config.final_sigmas_type == "zero" and not regular
 
 
 def clips(scheduler: Any) -> bool:
@@ -219,6 +234,14 @@ def _edm_prediction(scheduler: Any) -> Prediction:
     return Prediction("EDM", row)
 
 
+_UNKNOWN = {
+    "sample": (
+        *("EulerAncestralDiscreteScheduler", "KDPM2AncestralDiscreteScheduler"),
+        *("KDPM2DiscreteScheduler", "PNDMScheduler"),
+    ),
+    "v_prediction": ("UnCLIPScheduler",),
+}
+"""Predictions that a scheduler takes in its configuration and not in its steps."""
 _CLIPPING = (
     *("DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler"),
     *("HeunDiscreteScheduler", "LCMScheduler", "UnCLIPScheduler"),

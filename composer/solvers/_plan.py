@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from composer.schedules import Schedule
-from composer.solvers._families import ROUNDING, Family, Place
+from composer.solvers._families import Family, Place
 
 NEARLY_CLEAN = 0.1
 """A noise level at which no sample begins; a plan of one step may, and would return its noise."""
+ROUNDING = 1e-5
+"""By which noise levels that are equal may differ, computed in float32."""
 GAP = 1e-9
 """Between the noise levels of two evaluations that the model can only be asked at one."""
 

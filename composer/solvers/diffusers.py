@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from composer.markers import hookimpl
 from composer.protocols import State
 from composer.requests import Estimate
 from composer.schedules import Schedule
-from composer.solvers._families import family_of
+from composer.solvers._families import clips, family_of
 from composer.solvers._plan import Plan, plan_of, scale
 
 
@@ -65,10 +66,15 @@ class DiffusersSolver:
     where x is, its history forgotten.
 
     Args:
-        scheduler: a configured diffusers scheduler; it is copied, never changed.
+        scheduler: a configured diffusers scheduler; it is copied, never changed. Configure it with
+            ``clip_sample=False``: clipping is the default of DDPMScheduler, DDIMScheduler and
+            others, and a model that was not trained with it makes other images.
 
     Raises:
         TypeError: no scheduler. ValueError: a kind of scheduler that this cannot drive.
+
+    Warns:
+        UserWarning: the scheduler clips every clean image that it estimates.
     """
 
     plans_times = True
@@ -81,6 +87,14 @@ class DiffusersSolver:
         if isinstance(scheduler, type):
             raise TypeError(
                 f"DiffusersSolver needs a scheduler object; write {scheduler.__name__}()"
+            )
+        if clips(scheduler):
+            warnings.warn(
+                f"DiffusersSolver: {type(scheduler).__name__} clips every clean image that it "
+                "estimates (clip_sample=True), and a model that was not trained with that then "
+                "makes other images. Configure the scheduler with clip_sample=False; a backend of "
+                "load_backend('diffusers') clips by itself where its model needs it.",
+                stacklevel=2,
             )
         self.scheduler = copy.deepcopy(scheduler)
         self._family = family_of(scheduler)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 
@@ -69,8 +68,8 @@ def interpolate(rows: Rows, place: float) -> list[float]:
         return list(rows[0])
     at = min(max(place, 0.0), 1.0) * (len(rows) - 1)
     index = min(int(at), len(rows) - 2)
-    before, after = [*pairwise(rows)][index]
-    return [a + (at - index) * (b - a) for a, b in zip(before, after, strict=True)]
+    pairs = zip(rows[index], rows[index + 1], strict=True)
+    return [a + (at - index) * (b - a) for a, b in pairs]
 
 
 def rectified(

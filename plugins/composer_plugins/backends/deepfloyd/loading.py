@@ -10,6 +10,7 @@ from typing import Any
 from composer import Backend
 from composer.arguments import switch
 from composer.schedules import DiscreteSchedule
+from composer_plugins.backends.clipping import Clip, clip_of
 from composer_plugins.backends.deepfloyd.backend import DeepFloydBackend
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings, cache_file
 from composer_plugins.backends.deepfloyd.reading import (
@@ -22,9 +23,9 @@ from composer_plugins.backends.deepfloyd.reading import (
 from composer_plugins.backends.deepfloyd.text import ENCODERS, TextEncoder
 from composer_plugins.backends.deepfloyd.upscaler_loading import read_upscaler
 from composer_plugins.backends.diffusers_unet.loading import schedule_of
+from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.files import Source, read_json, usable
 from composer_plugins.backends.placement import placement
-from composer_plugins.guidance.thresholding import DynamicThreshold
 
 MODELS = {
     1: "DeepFloyd/IF-I-XL-v1.0",
@@ -160,7 +161,7 @@ def _text_encoder(
     return encoder(source, reader.device, reader.dtype, variant=reader.variant)
 
 
-def _path(folder: Path) -> tuple[DiscreteSchedule, DynamicThreshold]:
+def _path(folder: Path) -> tuple[DiscreteSchedule, Clip | None]:
     """The schedule, and what the scheduler does to each estimated clean image."""
     place = folder / "scheduler"
     config = _scheduler(place).config
@@ -169,12 +170,10 @@ def _path(folder: Path) -> tuple[DiscreteSchedule, DynamicThreshold]:
             f"{place} says prediction_type {config.prediction_type!r} and "
             f"variance_type {config.variance_type!r}; IF's are 'epsilon' and 'learned_range'"
         )
-    threshold = DynamicThreshold(max_value=1.0)  # clipping
-    if config.thresholding:
-        with usable(place / SCHEDULER):
-            ratio = config.dynamic_thresholding_ratio
-            threshold = DynamicThreshold(ratio, config.sample_max_value)
-    return _schedule(place), threshold
+    with usable(place / SCHEDULER):
+        require_settings(config)
+    # IF clips in any case.
+    return _schedule(place), clip_of(config) or clip_of({"clip_sample": True})
 
 
 def _schedule(place: Path) -> DiscreteSchedule:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,10 @@ import torch
 from torch import Tensor
 
 from composer import UNCONDITIONAL, Estimate, Output, Request, UnknownNameError, hookimpl
-from composer.predictions import SAMPLE, Prediction
+from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
+from composer_plugins.backends.clipping import Clip, clipped
 from composer_plugins.backends.memory import memory_bound
 from composer_plugins.backends.placement import place_of
 
@@ -43,7 +43,7 @@ class DiffusersBackend:
     schedule: DiscreteSchedule
     prediction: Prediction
     default_solver: Solver
-    clip: Callable[[Tensor], Tensor] | None = None
+    clip: Clip | None = None
     learns_variance: bool = False
     unconditional_label: int | None = None
     label_names: tuple[str, ...] = ()
@@ -128,8 +128,4 @@ class DiffusersBackend:
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
         """Clip x_0 as the scheduler's configuration says; the noise follows from it."""
-        (estimate,) = yield [request]
-        if self.clip is None:
-            return estimate
-        # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
-        return dataclasses.replace(estimate, prediction=self.clip(estimate.x0), kind=SAMPLE)
+        return (yield from clipped(request, self.clip))

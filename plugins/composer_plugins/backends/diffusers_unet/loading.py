@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from composer.arguments import integer
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
-from composer.solvers._families import asked_beyond
+from composer.solvers._families import asked_beyond, clips, thresholds
+from composer_plugins.backends.clipping import Clip, clip_of
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
 from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.diffusers_unet.unet import (
@@ -25,7 +23,6 @@ from composer_plugins.backends.diffusers_unet.unet import (
 )
 from composer_plugins.backends.files import Source, read_json, require_name, usable
 from composer_plugins.backends.placement import placement
-from composer_plugins.guidance.thresholding import dynamic_threshold
 
 LABELS = "labels.json"
 """An optional file of ours beside model_index.json: {"unconditional_label": 2, "labels": ["cat",
@@ -81,7 +78,7 @@ def load_diffusers(
         schedule=schedule_of(own),
         prediction=PREDICTIONS[own.config.prediction_type],
         default_solver=_solver(own),
-        clip=_clip(own.config),
+        clip=_clip(own),
         learns_variance=learns_variance,
         unconditional_label=unconditional,
         label_names=_label_names(said, config),
@@ -177,26 +174,21 @@ def _label_names(said: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...
     return tuple(names)
 
 
-def _clip(config: Any) -> Callable[[Tensor], Tensor] | None:
+def _clip(scheduler: Any) -> Clip | None:
     """What the scheduler does to x_0 in each of its steps."""
-    if config.get("thresholding", False):
-        return partial(
-            dynamic_threshold,
-            percentile=config.dynamic_thresholding_ratio,
-            max_value=config.sample_max_value,
-        )
-    if config.get("clip_sample", False):
-        bound = config.get("clip_sample_range", 1.0)
-        return partial(torch.clamp, min=-bound, max=bound)
-    return None
+    acts = clips(scheduler) or thresholds(scheduler)  # some have the setting and ignore it
+    return clip_of(scheduler.config) if acts else None
 
 
 def _solver(scheduler: Any) -> Solver:
     """The solver of this library that is the scheduler, or the scheduler itself."""
-    kind = type(scheduler).__name__
-    if kind == "DDIMScheduler":
+    config, name = scheduler.config, type(scheduler).__name__
+    if name == "DDIMScheduler" and config.set_alpha_to_one:
         return DDIM()
-    if kind == "DDPMScheduler":
-        large = str(scheduler.config.variance_type).startswith("fixed_large")
+    if name in ("DDPMScheduler", "DDPMParallelScheduler"):
+        large = str(config.variance_type).startswith("fixed_large")
         return DDPM("fixed_large" if large else "fixed_small")
+    if clips(scheduler) or thresholds(scheduler):  # which the backend does; x_0 is then handed over
+        off = {name: False for name in ("clip_sample", "thresholding") if name in config}
+        scheduler = type(scheduler).from_config(config, prediction_type="sample", **off)
     return DiffusersSolver(scheduler)

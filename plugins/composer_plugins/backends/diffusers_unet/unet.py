@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from composer.arguments import choice, integer, sequence
+from composer_plugins.backends.checksum import require_checksum
 from composer_plugins.backends.files import first_line, read_json, require_all, usable
 
 WEIGHTS = "diffusion_pytorch_model"
@@ -26,6 +27,8 @@ def read_unet(folder: Path, use_safetensors: bool = True) -> Any:
     place = folder_of(folder, "unet", "config.json")
     _require_weights(place, use_safetensors)
     try:
+        for file in place.glob(f"{WEIGHTS}*.safetensors"):
+            require_checksum(file)
         unet, found = UNet2DModel.from_pretrained(
             place,
             local_files_only=True,

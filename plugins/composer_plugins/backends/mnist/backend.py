@@ -19,6 +19,7 @@ from composer.predictions import PREDICTIONS, Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
 from composer.solvers import DPMSolverPP, Euler, Solver
+from composer_plugins.backends.checksum import require_checksum
 from composer_plugins.backends.files import require_name
 from composer_plugins.backends.placement import place_of, placement
 
@@ -210,7 +211,9 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
     try:
         unet: MnistUNet = MnistUNet.from_config(MnistUNet.load_config(folder))
         # Strictly: diffusers' own loading makes up the weights that it does not find.
-        unet.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+        weights = folder / "diffusion_pytorch_model.safetensors"
+        require_checksum(weights)
+        unet.load_state_dict(load_file(weights))
     except Exception as error:  # reading junk raises whatever the junk looks like
         raise ValueError(
             f"{folder} is damaged, or its weights are of another model than its config.json "
