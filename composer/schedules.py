@@ -192,9 +192,7 @@ class DiscreteSchedule(Schedule):
         return len(self._amplitudes) - 1
 
     def at(self, t: float) -> tuple[float, float]:
-        place = (
-            _checked_time(t, -1, len(self) - 1) + 1
-        )  # row 0 of the table is the clean image, time -1
+        place = _checked_time(t, -1, len(self) - 1) + 1  # row 0 is the clean image, at time -1
         below = int(place)
         if place == below:
             return self._amplitudes[below]
