@@ -10,11 +10,11 @@ from torch import Tensor
 
 from composer._probes import require_one_kind
 from composer.arguments import finite, integer, lacking
-from composer.errors import NonFiniteError
+from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
-from composer.images import all_finite
 from composer.limits import MAX_STEPS
 from composer.markers import answers
+from composer.named import with_objects
 from composer.plugin import (
     conditions_of,
     declared,
@@ -37,7 +37,7 @@ def checked_backend(backend: Backend) -> Backend:
         raise TypeError(f"backend must be an object; write {backend.__name__}(...)")
     if lacks := lacking(backend, Backend):
         raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacks)}")
-    return backend
+    return with_objects(backend)
 
 
 def stack_of(
@@ -45,7 +45,7 @@ def stack_of(
 ) -> Stack:
     """The stack of a Sampler's arguments, each of its kind and no two plugins at odds."""
     backend, chosen = checked_backend(backend), checked_plugins(plugins)
-    solver = backend.default_solver if solver is None else checked_solver(solver)
+    solver = checked_solver(backend.default_solver if solver is None else solver)
     steps = integer(num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS)
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)
@@ -53,43 +53,80 @@ def stack_of(
 
 
 def checked_image(
-    x: object, state: State, hook: str, image: tuple[int, ...] | None = None
+    x: object,
+    state: State,
+    hook: str,
+    finiteness: Finiteness,
+    image: tuple[int, ...] | None = None,
 ) -> Tensor:
     """What a hook made of the image, if it is the image (C, H, W) of a run."""
     shape, dtype = (len(state.origin), *(image or state.backend.shape)), state.backend.dtype
     if not isinstance(x, Tensor) or x.shape != shape or x.dtype != dtype:
         what = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{hook} made x a {what}; it must be a tensor, {dtype} {shape}")
-    if not all_finite(x):
-        raise NonFiniteError(
-            f"x became NaN or Inf in {hook} at step {state.step} though the model's predictions "
-            "were finite; check the plugins, and scales that are very large"
-        )
+    finiteness.note(x, _not_finite, hook, state.step)
     return x
 
 
+def _not_finite(hook: str, step: int) -> str:
+    return (
+        f"x became NaN or Inf in {hook} at step {step} though the model's predictions were "
+        "finite; check the plugins, and scales that are very large"
+    )
+
+
 def checked_start(state: State) -> State:
-    if len(state.times) < 2 or state.stopped:
-        raise ValueError("no step is left after start; leave at least two times in state.times")
-    schedule = state.backend.schedule
-    for time in state.times:
-        schedule.at(finite(time, "after start, a time in state.times"))
-    if schedule.goes_back(state.times[-2], state.times[-1]):
-        raise ValueError("state.times ends in a jump back to noise; it must end in a step")
-    for time, following in pairwise(state.times):
-        if schedule.noise_level(time) == 0 and not schedule.goes_back(time, following):
-            raise ValueError(f"state.times has a step from {time:g}, where the image is clean")
-    checked_image(state.x, state, "start")
+    """The state that the ``start`` hooks have left, if a run can begin there."""
+    _check_plan(state, "start")
+    generators: object = state.generators
+    if not isinstance(generators, list | tuple) or len(generators) != len(state.origin):
+        raise ValueError(
+            f"start made state.generators {generators!r:.80}; it must be a tuple of one generator "
+            f"an image, of which there are {len(state.origin)}"
+        )
     return state
 
 
-def check_finished(state: State) -> None:
+def _check_plan(state: State, hook: str) -> None:
+    """Raise an error if the times that a hook has left are no plan of steps."""
+    times = state.times
+    if not isinstance(times, list | tuple):
+        raise TypeError(
+            f"{hook} made state.times a {type(times).__name__}; it must be a list of times"
+        )
+    if len(times) < 2 or state.stopped:
+        raise ValueError(f"no step is left after {hook}; leave at least two times in state.times")
+    schedule = state.backend.schedule
+    for time in times:
+        schedule.at(finite(time, f"after {hook}, a time in state.times"))
+    if schedule.goes_back(times[-2], times[-1]):
+        raise ValueError("state.times ends in a jump back to noise; it must end in a step")
+    for time, following in pairwise(times):
+        if schedule.noise_level(time) == 0 and not schedule.goes_back(time, following):
+            raise ValueError(f"state.times has a step from {time:g}, where the image is clean")
+
+
+def check_plan_kept(state: State, plan: Sequence[float]) -> None:
+    """Raise an error if ``post_step`` hooks made of a plan one that ends elsewhere, or that x is
+    not on. Otherwise the run would return noise."""
+    if state.stopped or [*state.times] == [*plan]:
+        return
+    _check_plan(state, "post_step")
+    here, end = plan[state.position], plan[-1]
+    if [*state.times[state.position : state.position + 1]] != [here] or state.times[-1] != end:
+        raise ValueError(
+            f"post_step changed state.times; the time at state.position must remain t = {here:g}, "
+            f"where x is, and the last one {end:g}. Call state.stop() to end a run early."
+        )
+
+
+def check_finished(state: State, finiteness: Finiteness) -> None:
     if state.origin != tuple(range(len(state.seeds))):
         raise ValueError(
             f"the run ended with {len(state.x)} images of {len(state.seeds)} seeds; a plugin that "
             "follows several images a seed must select one of them in its finish"
         )
-    checked_image(state.x, state, "finish", image_shape_of(state.backend))
+    checked_image(state.x, state, "finish", finiteness, image_shape_of(state.backend))
 
 
 def checked_solver(solver: Solver) -> Solver:

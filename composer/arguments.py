@@ -13,6 +13,9 @@ from torch import Tensor
 from composer.errors import shown
 from composer.limits import MAX_SEEDS
 
+_LONG = 10
+"""Digits that no label has."""
+
 
 class FromRecipe(str):
     """A string that a recipe held: a word or a prompt. It never names a file; what opens pictures
@@ -38,6 +41,15 @@ def finite(value: Any, name: str) -> float:
             f"{name} must be finite and at most {MAX_NUMBER:g} in size, got {shown(value)}"
         )
     return number
+
+
+def number_of(value: Any, name: str) -> Any:
+    """What a tensor or array of one number holds; anything else as it is."""
+    if not hasattr(value, "item") or isinstance(value, numbers.Number):
+        return value
+    if math.prod(value.shape) != 1 or value.ndim:
+        raise ValueError(f"{name} must be one number, got the shape {tuple(value.shape)}")
+    return value.item()
 
 
 def positive(value: Any, name: str) -> float:
@@ -72,6 +84,19 @@ def floating(value: Any, name: str) -> Tensor:
         what = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else shown(value)
         raise TypeError(f"{name} must be a floating-point tensor, got {what}")
     return value
+
+
+def label_of(condition: Any) -> int:
+    """A class label as an integer: one of Python, numpy or torch, or its digits as text.
+
+    -1 of anything else, booleans included.
+    """
+    if isinstance(condition, str):
+        return int(condition) if condition.isdecimal() and len(condition) < _LONG else -1
+    try:
+        return -1 if isinstance(condition, bool) else operator.index(condition)
+    except TypeError:
+        return -1
 
 
 def sequence(values: Any, name: str) -> list[Any]:

@@ -138,6 +138,8 @@ class Plugin:
         """Look at x after the last step, or replace it; also of a run that was stopped."""
 
 
+SETS_START = "set the start"
+"""What a plugin declares as ``unique`` if its ``start`` makes the image to begin with."""
 HOOKS = frozenset(name for name, value in vars(Plugin).items() if hasattr(value, "composer_spec"))
 
 

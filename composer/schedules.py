@@ -191,6 +191,9 @@ class DiscreteSchedule(Schedule):
     def __len__(self) -> int:
         return len(self._amplitudes) - 1
 
+    def __repr__(self) -> str:
+        return f"DiscreteSchedule({len(self)} times, spacing={self.spacing!r})"
+
     def at(self, t: float) -> tuple[float, float]:
         place = _checked_time(t, -1, len(self) - 1) + 1  # row 0 is the clean image, at time -1
         below = int(place)

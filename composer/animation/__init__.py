@@ -11,6 +11,7 @@ from composer.animation.film import COLUMNS, FORMATS, Format, Picture, Shot, Tim
 from composer.arguments import integer
 from composer.images import all_finite
 from composer.limits import MAX_PIXELS
+from composer.registry import get_transform
 from composer.transforms import Transform
 from composer.writing import require_writable, write_atomically
 
@@ -21,7 +22,7 @@ WIDTH_OF_ONE, WIDTH = 512, 1024
 def animate(
     x: Tensor,
     path: str | Path,
-    views: Sequence[Transform],
+    views: Sequence[str | Transform],
     captions: Sequence[str] = (),
     timing: Timing | None = None,
     scale: int | None = None,
@@ -31,7 +32,8 @@ def animate(
     Args:
         x: images (B, C, H, W) in [-1, 1], shown side by side.
         path: ends in .gif or .mp4; an existing file is replaced once the new one is complete.
-        views: one after the other; if empty the images go far away instead, as hybrids want.
+        views: transforms or their names, one after the other; if empty the images go far away
+            instead, as hybrids want.
         captions: one for the image and one for each view (or for far away), or none.
         timing: speeds; None for the defaults.
         scale: whole enlargement of each pixel; None for a frame of about 500 to 1000 pixels.
@@ -42,10 +44,10 @@ def animate(
     timing, target = _checked_timing(timing), _checked_path(path)
     form = _checked_format(target, timing)
     x = _checked_images(x)
-    _check_views(views, x)
-    captions = _checked_captions(captions, 1 + max(1, len(views)))
+    seen = _checked_views(views, x)
+    captions = _checked_captions(captions, 1 + max(1, len(seen)))
     scale = _checked_scale(scale, x)
-    pictures = _pictures(x, views, captions, scale)
+    pictures = _pictures(x, seen, captions, scale)
     film = [shot for picture in pictures for shot in _there_and_back(picture, timing)]
     write_atomically(target, lambda unfinished: form.write(film, unfinished, timing.fps))
     return target
@@ -122,15 +124,19 @@ def _checked_scale(scale: int | None, x: Tensor) -> int:
     return scale
 
 
-def _check_views(views: Sequence[Transform], x: Tensor) -> None:
-    if not isinstance(views, Sequence):
-        raise TypeError(f"animate: views must be a list of Transforms, got {views!r}")
+def _checked_views(views: Sequence[str | Transform], x: Tensor) -> list[Transform]:
+    if not isinstance(views, Sequence) or isinstance(views, str):
+        raise TypeError(f"animate: views must be a list of transforms or names, got {views!r}")
     height, width = x.shape[-2:]
-    for view in views:
-        if not isinstance(view, Transform):
-            raise TypeError(f"animate: {view!r} is no Transform; give a name or a Transform object")
+    seen = []
+    for given in views:
+        if not isinstance(given, str | Transform):
+            raise TypeError(f"animate: {given!r} is no Transform; give a name or a Transform")
+        view = get_transform(given)
         if not view.accepts(height, width):
             raise ValueError(f"animate: {view!r} accepts {view.sizes}, not {height}x{width}")
+        seen.append(view)
+    return seen
 
 
 def _checked_captions(captions: Sequence[str], count: int) -> Sequence[str]:

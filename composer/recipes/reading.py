@@ -66,13 +66,13 @@ def arguments_of(
 
 
 def call_of(recipe: Any, registry: Registry | None = None) -> dict[str, Any]:
-    """The arguments of ``sample`` that a recipe holds: condition and seeds.
+    """The arguments of ``sample`` that a recipe holds: condition, seeds, and x and t if given.
 
     Raises:
         ValueError, TypeError, LookupError: as ``Sampler.from_recipe``.
     """
     call = recipe.get("call") if isinstance(recipe, Mapping) else None
-    if not isinstance(call, Mapping) or call.keys() != {"condition", "seeds"}:
+    if not isinstance(call, Mapping) or call.keys() - {"x", "t"} != {"condition", "seeds"}:
         raise ValueError("Recipe: it has no call with condition and seeds. Use result.recipe.")
     seeds = call["seeds"]
     if not isinstance(seeds, list | tuple) or len(seeds) > MAX_SEEDS:
@@ -80,8 +80,9 @@ def call_of(recipe: Any, registry: Registry | None = None) -> dict[str, Any]:
             f"Recipe: seeds must be a list of at most {MAX_SEEDS}, got {shown(seeds)}."
         )
     check_pixels(size_of(call), (1, 1))
-    condition = Reader(registry or installed()).read(call["condition"])
-    return {"condition": condition, "seeds": list(checked_seeds(seeds))}
+    reader = Reader(registry or installed())
+    rest = {name: reader.read(value) for name, value in call.items() if name != "seeds"}
+    return {**rest, "seeds": list(checked_seeds(seeds))}
 
 
 def decode(value: Any, registry: Registry) -> Any:

@@ -52,10 +52,21 @@ class Held:
 
 
 def draft(
-    stack: Stack, max_rows: int | None = None, condition: Any = None, seeds: Sequence[int] = ()
+    stack: Stack,
+    max_rows: int | None = None,
+    condition: Any = None,
+    seeds: Sequence[int] = (),
+    beginning: Mapping[str, Any] | None = None,
 ) -> Draft:
-    """What the recipe of one call will say, whatever becomes of the arguments."""
+    """What the recipe of one call will say, whatever becomes of the arguments.
+
+    Args:
+        stack, max_rows: of the sampler.
+        condition, seeds: of the call.
+        beginning: the further arguments of the call that say where it begins, x and t.
+    """
     registry = installed()
+    begun = {name: noted(value, registry) for name, value in (beginning or {}).items()}
     return Draft(
         {
             "composer": current_version(),
@@ -64,7 +75,7 @@ def draft(
             "solver": noted(stack.solver, registry),
             "num_inference_steps": stack.num_inference_steps,
             "max_rows": max_rows,
-            "call": {"condition": noted(condition, registry), "seeds": list(seeds)},
+            "call": {"condition": noted(condition, registry), "seeds": list(seeds), **begun},
         }
     )
 

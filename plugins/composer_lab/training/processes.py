@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from composer_plugins.backends.placement import device_of
+from composer.named import device_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from typing import Self
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
+from composer.authoring import SETS_START
 from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
 from composer_plugins.resizing import resized_image
 
@@ -34,7 +35,7 @@ class SDEdit(Plugin):
     """
 
     needs_pixels = True
-    unique = "set the start"
+    unique = SETS_START
 
     image: ImageLike
     strength: float | None = None

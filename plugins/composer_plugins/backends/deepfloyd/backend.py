@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from composer import Estimate, Output, Request, Stack, hookimpl
+from composer.authoring import short_repr
 from composer.predictions import EPSILON, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, Solver
@@ -17,7 +18,7 @@ from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.network import asked, require_image
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DeepFloydBackend:
     """Stage I or II of DeepFloyd IF. Conditions are prompts; no condition is the empty prompt.
 
@@ -47,6 +48,8 @@ class DeepFloydBackend:
     low_res_schedule: DiscreteSchedule | None = None
     prediction: Prediction = EPSILON
     dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, int, int]:

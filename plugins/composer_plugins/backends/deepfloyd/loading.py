@@ -9,6 +9,7 @@ from typing import Any
 
 from composer import Backend
 from composer.arguments import switch
+from composer.named import Device, DType
 from composer.schedules import DiscreteSchedule
 from composer_plugins.backends.clipping import Clip, clip_of
 from composer_plugins.backends.deepfloyd.backend import DeepFloydBackend
@@ -46,8 +47,8 @@ def load_deepfloyd(
     model: str | Path | None = None,
     stage: int = 1,
     embeddings: str | Path | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
+    dtype: DType = "float32",
+    device: Device = "cpu",
     offload: bool = False,
     variant: str | None = None,
     size: int | None = None,
@@ -70,8 +71,9 @@ def load_deepfloyd(
         stage: 1, 2 or 3.
         embeddings: a .safetensors, .pt or .pth file {prompt: (1, L, D)}, "" being the negative.
             None: a file in the user's cache, to which new prompts are added.
-        dtype: of the UNet and the text encoder: "float32", "bfloat16" or "float16".
-        device: "cpu", "cuda", ...
+        dtype: of the UNet and the text encoder: float32, bfloat16 or float16, as a torch.dtype or
+            its name.
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
         offload: keep the weights in the CPU's memory, and bring each layer to the device when
             its turn comes: slow, and for small GPUs.
         variant: of the weights on the hub, such as "fp16", which are half as large.

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from composer.arguments import integer
+from composer.named import Device, DType
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
@@ -36,8 +37,8 @@ _CONFIGS = (
 
 def load_diffusers(
     model: str | Path,
-    device: str = "cpu",
-    dtype: str = "float32",
+    device: Device = "cpu",
+    dtype: DType = "float32",
     unconditional_label: int | None = None,
     scheduler: str | Path | None = None,
     revision: str | None = None,
@@ -49,8 +50,9 @@ def load_diffusers(
     Args:
         model: a folder written by save_pretrained, of a pipeline or of the UNet alone, or a model
             of the hub as "owner/name".
-        device: "cpu", "cuda", ...
-        dtype: of the network: "float32", "bfloat16" or "float16"; images stay in float32.
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
+        dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name;
+            images stay in float32.
         unconditional_label: of a class-conditional model, the label that was trained as "no
             label", usually the last. None: what labels.json says, if there is one.
         scheduler: another folder that holds scheduler_config.json; None for the model's own. A
@@ -95,7 +97,7 @@ def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
     if (
         not isinstance(known, type)
         or not issubclass(known, diffusers.SchedulerMixin)
-        or not issubclass(known, diffusers.ConfigMixin)
+        or not hasattr(known, "from_config")
     ):
         raise ValueError(f"{file}: {config.get('_class_name')} is no scheduler of diffusers")
     with usable(file):

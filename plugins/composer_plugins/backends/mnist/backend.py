@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -15,6 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from composer import UNCONDITIONAL, Backend, Output, Request
+from composer.arguments import label_of
+from composer.authoring import short_repr
+from composer.named import Device, DType
 from composer.predictions import PREDICTIONS, Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
@@ -37,7 +39,7 @@ AGAIN = "start its training again, which writes it anew"
 SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MnistBackend:
     """A network on its path. Conditions are the digits 0 to 9.
 
@@ -55,6 +57,8 @@ class MnistBackend:
     prediction: Prediction
     share: bool = True
     dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.unet.training:
@@ -83,11 +87,8 @@ class MnistBackend:
                 f"the model was trained without classes and cannot make {condition!r}; leave "
                 "conditions away, or load one trained with --conditioning class"
             )
-        try:
-            digit = operator.index(condition)
-        except TypeError:
-            digit = -1
-        if isinstance(condition, bool) or digit not in range(self.unet.num_classes):
+        digit = label_of(condition)
+        if digit not in range(self.unet.num_classes):
             raise ValueError(
                 f"a condition must be a digit from 0 to {self.unet.num_classes - 1}, "
                 f"got {condition!r}"
@@ -130,14 +131,14 @@ class MnistBackend:
 
 
 def load_mnist_flow(
-    weights: str | None = None, device: str = "cpu", dtype: str = "float32", share: bool = True
+    weights: str | None = None, device: Device = "cpu", dtype: DType = "float32", share: bool = True
 ) -> Backend:
     """MNIST digits by flow matching; default solver Euler.
 
     Args:
         weights: a folder written by the training command; None for the shipped weights.
-        device: "cpu", "cuda", ...
-        dtype: of the network: "float32", "bfloat16" or "float16".
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
+        dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name.
         share: fold the batch norms and encode each image once, whatever is asked about it. False
             runs the network as trained, once a request, for comparison.
     """
@@ -145,7 +146,7 @@ def load_mnist_flow(
 
 
 def load_mnist_ddpm(
-    weights: str | None = None, device: str = "cpu", dtype: str = "float32", share: bool = True
+    weights: str | None = None, device: Device = "cpu", dtype: DType = "float32", share: bool = True
 ) -> Backend:
     """MNIST digits by DDPM's epsilon prediction; default solver DPM-Solver++(2M).
 
@@ -154,7 +155,7 @@ def load_mnist_ddpm(
     return _load(weights, "ddpm", device, dtype, share)
 
 
-def _load(weights: str | None, shipped: str, device: str, dtype: str, share: bool) -> Backend:
+def _load(weights: str | None, shipped: str, device: Device, dtype: DType, share: bool) -> Backend:
     place = placement(device, dtype)
     if weights is not None:
         require_name(weights, "weights")
