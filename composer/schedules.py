@@ -104,7 +104,7 @@ class FlowSchedule(Schedule):
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _float64(t)
-        if bool(((t < 0) | (t > 1)).any()):
+        if not bool(((t >= 0) & (t <= 1)).all()):
             raise ValueError(f"times must be in [0, 1], got {t.tolist()}")
         return t, 1 - t
 
@@ -204,7 +204,7 @@ class DiscreteSchedule(Schedule):
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _float64(t)
-        if bool(((t < -1) | (t > len(self) - 1)).any()):
+        if not bool(((t >= -1) & (t <= len(self) - 1)).all()):
             raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t.tolist()}")
         place = t + 1
         below = place.floor().long().clamp(max=len(self) - 1)
