@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from composer.driver import resolve
+from composer.errors import shown
 from composer.plugin import is_nested
 from composer.predictions import Prediction
 from composer.protocols import Stack
@@ -58,7 +59,8 @@ def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None
     """
     if not isinstance(view, Transform):
         raise TypeError(
-            f"{owner}: {view!r} is no Transform; give a name such as 'flip' or a Transform object"
+            f"{owner}: {shown(view)} is no Transform; give a name such as 'flip' or a "
+            f"Transform object"
         )
     _, height, width = shape
     if not view.accepts(height, width):
@@ -146,7 +148,7 @@ def check_parts(
 ) -> None:
     """Refuse filters that do not sum to the identity on images of ``shape`` (C, H, W)."""
     if not all(callable(part) for part in parts):
-        raise TypeError(f"{owner}: parts must be functions of an image, got {parts!r}")
+        raise TypeError(f"{owner}: parts must be functions of an image, got {shown(parts)}")
     x, y = probes(shape)
     for part in parts:
         _tried(part, x, owner)

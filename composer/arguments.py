@@ -24,16 +24,22 @@ class FromRecipe(str):
     __slots__ = ()
 
 
+MAX_NUMBER = 1e18
+"""Beyond it no argument means anything, and torch has no integers."""
+
+
 def finite(value: Any, name: str) -> float:
-    """A finite real number as a float; booleans are none."""
+    """A finite real number as a float, at most 1e18 in size; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {shown(value)}")
+    if not abs(number) <= MAX_NUMBER:
+        raise ValueError(
+            f"{name} must be finite and at most {MAX_NUMBER:g} in size, got {shown(value)}"
+        )
     return number
 
 
@@ -70,6 +76,14 @@ def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
     if most is not None and int(value) > most:
         raise ValueError(f"{name} must be an integer of at most {most}, got {shown(value)}")
     return int(value)
+
+
+def floating(value: Any, name: str) -> Tensor:
+    """A tensor of floating point."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        what = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else shown(value)
+        raise TypeError(f"{name} must be a floating-point tensor, got {what}")
+    return value
 
 
 def label_of(condition: Any) -> int:

@@ -19,6 +19,7 @@ from composer._held import (
     size_of,
     tensor_of_fractions,
 )
+from composer.arguments import floating
 from composer.fitting import Fit, Size, alike, check_fit, fit_image, fit_mask
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def to_pil(x: Tensor) -> list[Image.Image]:
     """(B, C, H, W) in [-1, 1] -> B PIL images; C = 1 is grey, 3 is RGB. Values are clipped."""
     from PIL import Image  # noqa: PLC0415, a sixth of a second that most runs do without
 
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
+    if floating(x, "to_pil: x").ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(
             f"PIL images need 1 or 3 channels, got a tensor of shape {tuple(x.shape)}; "
             "use the tensor itself"

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 
 from composer.arguments import choice, integer
+from composer.errors import shown
 from composer.predictions import PREDICTIONS, Prediction
 from composer.protocols import Backend
 from composer.schedules import Schedule
@@ -81,8 +82,7 @@ def shape_of(shape: Any) -> tuple[int, int, int]:
         sizes = ()
     if len(sizes) != 3:
         raise TypeError(f"shape must be (C, H, W), three integers, got {shape!r:.80}")
-    given = shape if type(shape) is tuple and shape == sizes else sizes
-    return cast(tuple[int, int, int], given)
+    return shape if type(shape) is tuple and shape == sizes else sizes
 
 
 def schedule_of(schedule: Any) -> Schedule:
@@ -143,7 +143,7 @@ def _device(device: Any) -> torch.device:
     if isinstance(device, torch.device):
         return device  # there, or the network would not be: also one that torch cannot count
     if not isinstance(device, str):
-        raise TypeError(f"device must be a torch.device or its name, got {device!r:.80}")
+        raise TypeError(f"device must be a torch.device or its name, got {shown(device)}")
     return device_of(device)
 
 

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from composer import hooks, solvers
-from composer.errors import UnknownNameError
+from composer.errors import UnknownNameError, shown
 from composer.foreign import Foreign
 from composer.markers import PROJECT
 from composer.offers import Offer, Register, check_options, required
@@ -96,7 +96,9 @@ def get_transform(name: str | Transform) -> Transform:
     if isinstance(name, Transform):
         return name
     if not isinstance(name, str):
-        raise TypeError(f"{name!r} is no Transform; give the name of one, or a Transform object")
+        raise TypeError(
+            f"{shown(name)} is no Transform; give the name of one, or a Transform object"
+        )
     offer = installed().find("transform", name)
     if needed := required(offer.factory):
         called = getattr(offer.factory, "__name__", name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.arguments import integer
+from composer.errors import shown
 from composer.limits import MAX_PIXELS
 from composer.writing import write_atomically, write_folder
 
@@ -41,7 +42,7 @@ def save_images(
         OSError: a file cannot be written; those that were there are as they were.
     """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"save: path must be a string or a Path, got {path!r:.80}")
+        raise TypeError(f"save: path must be a string or a Path, got {shown(path)}")
     target = Path(path)
     sized = [at_size(image, _checked_size(size)) for image in images]
     if target.suffix and not target.is_dir():

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from composer.animation.film import COLUMNS, FORMATS, Format, Picture, Shot, Timing
 from composer.arguments import integer
+from composer.errors import shown
 from composer.images import all_finite
 from composer.limits import MAX_PIXELS
 from composer.registry import get_transform
@@ -75,7 +76,7 @@ def _there_and_back(picture: Picture, timing: Timing) -> Iterator[Shot]:
 
 def _checked_path(path: str | Path) -> Path:
     if not isinstance(path, str | Path):
-        raise TypeError(f"animate: path must be a string or a Path, got {path!r}")
+        raise TypeError(f"animate: path must be a string or a Path, got {shown(path)}")
     return Path(path)
 
 
@@ -94,13 +95,15 @@ def _checked_format(target: Path, timing: Timing) -> Format:
 
 def _checked_timing(timing: Timing | None) -> Timing:
     if not isinstance(timing, Timing | None):
-        raise TypeError(f"animate: timing must be a Timing such as Timing(fps=20), got {timing!r}")
+        raise TypeError(
+            f"animate: timing must be a Timing such as Timing(fps=20), got {shown(timing)}"
+        )
     return timing or Timing()
 
 
 def _checked_images(x: Tensor) -> Tensor:
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"animate: images must be a floating-point tensor, got {x!r:.80}")
+        raise TypeError(f"animate: images must be a floating-point tensor, got {shown(x)}")
     if x.ndim != 4 or x.numel() == 0 or x.shape[1] not in (1, 3):
         raise ValueError(
             f"animate: images must have the shape (B, 1 or 3, H, W), got {tuple(x.shape)}"
@@ -126,12 +129,12 @@ def _checked_scale(scale: int | None, x: Tensor) -> int:
 
 def _checked_views(views: Sequence[str | Transform], x: Tensor) -> list[Transform]:
     if not isinstance(views, Sequence) or isinstance(views, str):
-        raise TypeError(f"animate: views must be a list of transforms or names, got {views!r}")
+        raise TypeError(f"animate: views must be a list of transforms or names, got {shown(views)}")
     height, width = x.shape[-2:]
     seen = []
     for given in views:
         if not isinstance(given, str | Transform):
-            raise TypeError(f"animate: {given!r} is no Transform; give a name or a Transform")
+            raise TypeError(f"animate: {shown(given)} is no Transform; give a name or a Transform")
         view = get_transform(given)
         if not view.accepts(height, width):
             raise ValueError(f"animate: {view!r} accepts {view.sizes}, not {height}x{width}")
@@ -142,7 +145,7 @@ def _checked_views(views: Sequence[str | Transform], x: Tensor) -> list[Transfor
 def _checked_captions(captions: Sequence[str], count: int) -> Sequence[str]:
     listed = isinstance(captions, Sequence) and not isinstance(captions, str)
     if not listed or not all(isinstance(caption, str) for caption in captions):
-        raise TypeError(f"animate: captions must be a list of strings, got {captions!r}")
+        raise TypeError(f"animate: captions must be a list of strings, got {shown(captions)}")
     if captions and len(captions) != count:
         raise ValueError(
             f"animate: captions must be {count}, the image's and one for each view, "

@@ -8,6 +8,7 @@ from functools import partial
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
+from composer.errors import shown
 from composer_plugins.backends.clipping import clipped, dynamic_threshold
 
 
@@ -41,11 +42,11 @@ class DynamicThreshold(Plugin):
     def __post_init__(self) -> None:
         if not 0 <= finite(self.percentile, "DynamicThreshold: percentile") <= 1:
             raise ValueError(
-                f"DynamicThreshold: percentile must be in [0, 1], got {self.percentile!r}"
+                f"DynamicThreshold: percentile must be in [0, 1], got {shown(self.percentile)}"
             )
         if finite(self.max_value, "DynamicThreshold: max_value") < 1:
             raise ValueError(
-                f"DynamicThreshold: max_value must be at least 1, got {self.max_value!r}"
+                f"DynamicThreshold: max_value must be at least 1, got {shown(self.max_value)}"
             )
 
     @hookimpl

@@ -11,6 +11,7 @@ import torch
 from composer import Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import lacking, sequence
 from composer.authoring import check_parts, combine
+from composer.errors import shown
 from composer_plugins.illusions.decompositions import Decomposition, Part
 from composer_plugins.resizing import resized
 
@@ -30,7 +31,7 @@ def parts_of(decomposition: Decomposition | Sequence[Part]) -> tuple[Part, ...]:
         return cast(Decomposition, decomposition).parts
     parts = sequence(decomposition, "a decomposition must have parts, or be functions; it")
     if not all(callable(part) for part in parts):
-        raise TypeError(f"the parts of a decomposition must be functions, got {parts!r}")
+        raise TypeError(f"the parts of a decomposition must be functions, got {shown(parts)}")
     return tuple(parts)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from composer import Estimate
 from composer.arguments import finite_list, interval, sequence
+from composer.errors import shown
 
 Rows = Sequence[Sequence[float]]
 
@@ -42,7 +43,9 @@ REDUCTIONS: dict[str, Callable[[Sequence[int], int, Sequence[float]], list[float
 def weight_rows(weights: Sequence[float] | Rows, count: int, owner: str) -> Rows:
     """Weights as rows over the run: one row if they are constant. Each row sums to one."""
     if not isinstance(weights, Sequence) or isinstance(weights, str):
-        raise TypeError(f"{owner}: weights must be a list or tuple of numbers, got {weights!r}")
+        raise TypeError(
+            f"{owner}: weights must be a list or tuple of numbers, got {shown(weights)}"
+        )
     varying = bool(weights) and all(isinstance(row, Sequence) for row in weights)
     rows = weights if varying else [weights]
     checked = [finite_list(row, f"{owner}: weights") for row in rows]
