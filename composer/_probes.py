@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.driver import drive, resolve
+from composer.driver import resolve
+from composer.errors import shown
 from composer.plugin import is_nested
 from composer.predictions import Prediction
 from composer.protocols import Stack
@@ -35,16 +36,13 @@ def kind_of(plugin: Any, stack: Stack) -> Prediction:
     backend = stack.backend
 
     def zeros(requests: list[Request]) -> list[Estimate]:
-        return [
-            Estimate(torch.zeros_like(r.x), None, r.x, r.t, backend.schedule, backend.prediction)
-            for r in requests
-        ]
+        return [r.answer(torch.zeros_like(r.x), None, backend.prediction) for r in requests]
 
     # Half-way, where neither the image nor the noise is lost.
     time = stack.times[(len(stack.times) - 1) // 2]
     x = torch.ones(1, *backend.shape, dtype=backend.dtype, device=backend.device)
     request = Request(x, time, schedule=backend.schedule)
-    return drive(resolve(request, [plugin.noise_estimate]), zeros).kind
+    return resolve(request, [plugin.noise_estimate], zeros).kind
 
 
 def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None:
@@ -61,7 +59,8 @@ def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None
     """
     if not isinstance(view, Transform):
         raise TypeError(
-            f"{owner}: {view!r} is no Transform; give a name such as 'flip' or a Transform object"
+            f"{owner}: {shown(view)} is no Transform; give a name such as 'flip' or a "
+            f"Transform object"
         )
     _, height, width = shape
     if not view.accepts(height, width):
@@ -149,7 +148,7 @@ def check_parts(
 ) -> None:
     """Refuse filters that do not sum to the identity on images of ``shape`` (C, H, W)."""
     if not all(callable(part) for part in parts):
-        raise TypeError(f"{owner}: parts must be functions of an image, got {parts!r}")
+        raise TypeError(f"{owner}: parts must be functions of an image, got {shown(parts)}")
     x, y = probes(shape)
     for part in parts:
         _tried(part, x, owner)

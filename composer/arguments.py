@@ -13,18 +13,43 @@ from torch import Tensor
 from composer.errors import shown
 from composer.limits import MAX_SEEDS
 
+_LONG = 10
+"""Digits that no label has."""
+
+
+class FromRecipe(str):
+    """A string that a recipe held: a word or a prompt. It never names a file; what opens pictures
+    raises a TypeError of it."""
+
+    __slots__ = ()
+
+
+MAX_NUMBER = 1e18
+"""Beyond it no argument means anything, and torch has no integers."""
+
 
 def finite(value: Any, name: str) -> float:
-    """A finite real number as a float; booleans are none."""
+    """A finite real number as a float, at most 1e18 in size; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {shown(value)}")
+    if not abs(number) <= MAX_NUMBER:
+        raise ValueError(
+            f"{name} must be finite and at most {MAX_NUMBER:g} in size, got {shown(value)}"
+        )
     return number
+
+
+def number_of(value: Any, name: str) -> Any:
+    """What a tensor or array of one number holds; anything else as it is."""
+    if not hasattr(value, "item") or isinstance(value, numbers.Number):
+        return value
+    if math.prod(value.shape) != 1 or value.ndim:
+        raise ValueError(f"{name} must be one number, got the shape {tuple(value.shape)}")
+    return value.item()
 
 
 def positive(value: Any, name: str) -> float:
@@ -51,6 +76,27 @@ def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
     if most is not None and int(value) > most:
         raise ValueError(f"{name} must be an integer of at most {most}, got {shown(value)}")
     return int(value)
+
+
+def floating(value: Any, name: str) -> Tensor:
+    """A tensor of floating point."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        what = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else shown(value)
+        raise TypeError(f"{name} must be a floating-point tensor, got {what}")
+    return value
+
+
+def label_of(condition: Any) -> int:
+    """A class label as an integer: one of Python, numpy or torch, or its digits as text.
+
+    -1 of anything else, booleans included.
+    """
+    if isinstance(condition, str):
+        return int(condition) if condition.isdecimal() and len(condition) < _LONG else -1
+    try:
+        return -1 if isinstance(condition, bool) else operator.index(condition)
+    except TypeError:
+        return -1
 
 
 def sequence(values: Any, name: str) -> list[Any]:
@@ -95,6 +141,16 @@ def choice(value: Any, name: str, known: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in words:
         raise ValueError(f"{name} must be one of {words}, got {shown(value)}")
     return value
+
+
+def lacking(thing: object, protocol: type) -> list[str]:
+    """The members of a protocol that an object has neither itself nor by ``__getattr__``.
+
+    Use it in place of isinstance, which asks no ``__getattr__`` from Python 3.12 on. A class is no
+    object yet, and lacks all members.
+    """
+    members = [name for kind in protocol.__mro__ for name in vars(kind) if name[0] != "_"]
+    return [name for name in members if isinstance(thing, type) or not hasattr(thing, name)]
 
 
 def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:

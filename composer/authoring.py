@@ -1,7 +1,7 @@
 """What authors of plugins need beyond the hooks; the built-in plugins use nothing else.
 
-Checks of plain arguments are in :mod:`composer.arguments`, pictures and masks in
-:mod:`composer.images`.
+Checks of plain arguments are in :mod:`composer.arguments`, devices and dtypes by name in
+:mod:`composer.named`, pictures and masks in :mod:`composer.images`.
 """
 
 from composer._checks import check_condition, check_encodable, checked_backend, checked_solver
@@ -9,6 +9,7 @@ from composer._probes import check_parts, check_view
 from composer.generators import generator_of
 from composer.markers import answers
 from composer.plugin import (
+    SETS_START,
     conditions_of,
     declared,
     finest_of,
@@ -20,8 +21,10 @@ from composer.plugin import (
 )
 from composer.protocols import draw, image_shape_of, low_res_schedule_of, models_of
 from composer.requests import combine
+from composer.words import short_repr
 
 __all__ = [
+    "SETS_START",
     "answers",
     "check_condition",
     "check_encodable",
@@ -41,6 +44,7 @@ __all__ = [
     "low_res_schedule_of",
     "models_of",
     "sets_conditions",
+    "short_repr",
     "views_of",
     "with_nested",
 ]

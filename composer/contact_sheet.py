@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from composer.arguments import integer
+from composer.errors import shown
 from composer.images import to_pil
 
 if TYPE_CHECKING:
@@ -21,13 +23,14 @@ def contact_sheet(rows: Mapping[str, Tensor], scale: int = 3, columns: str = "")
 
     Args:
         rows: {label: images (B, C, H, W) in [-1, 1]}, all of one size.
-        scale: whole enlargement of each pixel.
+        scale: whole enlargement of each pixel, 1 to 100.
         columns: comma-separated headings of the columns; none if empty.
     """
     from PIL import Image, ImageDraw  # noqa: PLC0415, loaded when a sheet is drawn
 
-    if not rows or scale < 1:
-        raise ValueError("contact_sheet needs at least one row and a scale of at least 1")
+    if not isinstance(rows, Mapping) or not rows:
+        raise TypeError(f"contact_sheet: rows must be a dict of images, got {shown(rows)}")
+    integer(scale, "contact_sheet: scale", 1, most=100)
     pictures = {label: to_pil(images) for label, images in rows.items()}
     first = next(iter(pictures.values()))[0]
     width, height = (side * scale + MARGIN for side in first.size)

@@ -22,7 +22,7 @@ sigma = 0); that unknown is then taken as its prior mean, zero, here and nowhere
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -41,7 +41,7 @@ class Prediction:
     """
 
     name: str
-    row: Callable[[Amplitude, Amplitude], Row]
+    row: Callable[..., Row] = field(repr=False)
 
     def target(self, x0: Tensor, noise: Tensor, alpha: Amplitude, sigma: Amplitude) -> Tensor:
         """a * x_0 + b * noise: what the network is trained to output. Shapes (B, C, H, W)."""

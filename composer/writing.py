@@ -70,12 +70,12 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_left_over(folder: Path) -> None:
-    """Remove what processes that were killed have left unfinished in a folder and below it.
+    """Remove what processes that were killed have left unfinished in a folder, if it is there.
 
     Call it under a lock of the folder, before anything is written: whatever this process seems to
     be writing there is then of one that had its number.
     """
-    for place in [*folder.rglob(".*")]:
+    for place in [*folder.glob(".*")]:
         found = _UNFINISHED.fullmatch(place.name)
         if found and (int(found["pid"]) == os.getpid() or not _lives(int(found["pid"]))):
             _remove(place)

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from composer.animation.film import COLUMNS, FORMATS, Format, Picture, Shot, Timing
 from composer.arguments import integer
+from composer.errors import shown
 from composer.images import all_finite
 from composer.limits import MAX_PIXELS
+from composer.registry import get_transform
 from composer.transforms import Transform
 from composer.writing import require_writable, write_atomically
 
@@ -21,7 +23,7 @@ WIDTH_OF_ONE, WIDTH = 512, 1024
 def animate(
     x: Tensor,
     path: str | Path,
-    views: Sequence[Transform],
+    views: Sequence[str | Transform],
     captions: Sequence[str] = (),
     timing: Timing | None = None,
     scale: int | None = None,
@@ -31,7 +33,8 @@ def animate(
     Args:
         x: images (B, C, H, W) in [-1, 1], shown side by side.
         path: ends in .gif or .mp4; an existing file is replaced once the new one is complete.
-        views: one after the other; if empty the images go far away instead, as hybrids want.
+        views: transforms or their names, one after the other; if empty the images go far away
+            instead, as hybrids want.
         captions: one for the image and one for each view (or for far away), or none.
         timing: speeds; None for the defaults.
         scale: whole enlargement of each pixel; None for a frame of about 500 to 1000 pixels.
@@ -42,10 +45,10 @@ def animate(
     timing, target = _checked_timing(timing), _checked_path(path)
     form = _checked_format(target, timing)
     x = _checked_images(x)
-    _check_views(views, x)
-    captions = _checked_captions(captions, 1 + max(1, len(views)))
+    seen = _checked_views(views, x)
+    captions = _checked_captions(captions, 1 + max(1, len(seen)))
     scale = _checked_scale(scale, x)
-    pictures = _pictures(x, views, captions, scale)
+    pictures = _pictures(x, seen, captions, scale)
     film = [shot for picture in pictures for shot in _there_and_back(picture, timing)]
     write_atomically(target, lambda unfinished: form.write(film, unfinished, timing.fps))
     return target
@@ -73,7 +76,7 @@ def _there_and_back(picture: Picture, timing: Timing) -> Iterator[Shot]:
 
 def _checked_path(path: str | Path) -> Path:
     if not isinstance(path, str | Path):
-        raise TypeError(f"animate: path must be a string or a Path, got {path!r}")
+        raise TypeError(f"animate: path must be a string or a Path, got {shown(path)}")
     return Path(path)
 
 
@@ -92,13 +95,15 @@ def _checked_format(target: Path, timing: Timing) -> Format:
 
 def _checked_timing(timing: Timing | None) -> Timing:
     if not isinstance(timing, Timing | None):
-        raise TypeError(f"animate: timing must be a Timing such as Timing(fps=20), got {timing!r}")
+        raise TypeError(
+            f"animate: timing must be a Timing such as Timing(fps=20), got {shown(timing)}"
+        )
     return timing or Timing()
 
 
 def _checked_images(x: Tensor) -> Tensor:
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"animate: images must be a floating-point tensor, got {x!r:.80}")
+        raise TypeError(f"animate: images must be a floating-point tensor, got {shown(x)}")
     if x.ndim != 4 or x.numel() == 0 or x.shape[1] not in (1, 3):
         raise ValueError(
             f"animate: images must have the shape (B, 1 or 3, H, W), got {tuple(x.shape)}"
@@ -122,21 +127,25 @@ def _checked_scale(scale: int | None, x: Tensor) -> int:
     return scale
 
 
-def _check_views(views: Sequence[Transform], x: Tensor) -> None:
-    if not isinstance(views, Sequence):
-        raise TypeError(f"animate: views must be a list of Transforms, got {views!r}")
+def _checked_views(views: Sequence[str | Transform], x: Tensor) -> list[Transform]:
+    if not isinstance(views, Sequence) or isinstance(views, str):
+        raise TypeError(f"animate: views must be a list of transforms or names, got {shown(views)}")
     height, width = x.shape[-2:]
-    for view in views:
-        if not isinstance(view, Transform):
-            raise TypeError(f"animate: {view!r} is no Transform; give a name or a Transform object")
+    seen = []
+    for given in views:
+        if not isinstance(given, str | Transform):
+            raise TypeError(f"animate: {shown(given)} is no Transform; give a name or a Transform")
+        view = get_transform(given)
         if not view.accepts(height, width):
             raise ValueError(f"animate: {view!r} accepts {view.sizes}, not {height}x{width}")
+        seen.append(view)
+    return seen
 
 
 def _checked_captions(captions: Sequence[str], count: int) -> Sequence[str]:
     listed = isinstance(captions, Sequence) and not isinstance(captions, str)
     if not listed or not all(isinstance(caption, str) for caption in captions):
-        raise TypeError(f"animate: captions must be a list of strings, got {captions!r}")
+        raise TypeError(f"animate: captions must be a list of strings, got {shown(captions)}")
     if captions and len(captions) != count:
         raise ValueError(
             f"animate: captions must be {count}, the image's and one for each view, "

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from composer._checks import checked_backend
-from composer.arguments import checked_seeds
+from composer.arguments import FromRecipe, checked_seeds
 from composer.errors import UnknownNameError, said, shortened, shown
 from composer.limits import MAX_SEEDS
 from composer.offers import Offer, check_options
@@ -21,7 +21,7 @@ from composer.registry import Registry, installed, load_from
 from composer.requests import UNCONDITIONAL
 
 Given = Mapping[int | str, object]
-Trust = bool | str | Sequence[str] | frozenset[str] | set[str]
+Trust = bool | Collection[str]
 WHOLE = "backend"
 """The word for all of a backend in ``trust=``."""
 
@@ -66,13 +66,13 @@ def arguments_of(
 
 
 def call_of(recipe: Any, registry: Registry | None = None) -> dict[str, Any]:
-    """The arguments of ``sample`` that a recipe holds: condition and seeds.
+    """The arguments of ``sample`` that a recipe holds: condition, seeds, and x and t if given.
 
     Raises:
         ValueError, TypeError, LookupError: as ``Sampler.from_recipe``.
     """
     call = recipe.get("call") if isinstance(recipe, Mapping) else None
-    if not isinstance(call, Mapping) or call.keys() != {"condition", "seeds"}:
+    if not isinstance(call, Mapping) or call.keys() - {"x", "t"} != {"condition", "seeds"}:
         raise ValueError("Recipe: it has no call with condition and seeds. Use result.recipe.")
     seeds = call["seeds"]
     if not isinstance(seeds, list | tuple) or len(seeds) > MAX_SEEDS:
@@ -80,8 +80,9 @@ def call_of(recipe: Any, registry: Registry | None = None) -> dict[str, Any]:
             f"Recipe: seeds must be a list of at most {MAX_SEEDS}, got {shown(seeds)}."
         )
     check_pixels(size_of(call), (1, 1))
-    condition = Reader(registry or installed()).read(call["condition"])
-    return {"condition": condition, "seeds": list(checked_seeds(seeds))}
+    reader = Reader(registry or installed())
+    rest = {name: reader.read(value) for name, value in call.items() if name != "seeds"}
+    return {**rest, "seeds": list(checked_seeds(seeds))}
 
 
 def decode(value: Any, registry: Registry) -> Any:
@@ -149,6 +150,8 @@ class Reader:
 
     def decode(self, value: Any) -> Any:
         """One value, and what is in it."""
+        if isinstance(value, str):
+            return FromRecipe(value)
         if isinstance(value, list | tuple):
             return tuple(self.decode(v) for v in value)
         if not isinstance(value, Mapping):

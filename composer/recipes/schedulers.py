@@ -90,7 +90,8 @@ def scheduler_of(name: Any, settings: Any) -> Any:
 
 
 def _known(kind: type) -> frozenset[str]:
-    return frozenset(inspect.signature(kind).parameters)
+    parameters = inspect.signature(kind).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
 
 
 def _require_small(setting: str, value: Any) -> None:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,10 +52,21 @@ class Held:
 
 
 def draft(
-    stack: Stack, max_rows: int | None = None, condition: Any = None, seeds: Sequence[int] = ()
+    stack: Stack,
+    max_rows: int | None = None,
+    condition: Any = None,
+    seeds: Sequence[int] = (),
+    beginning: Mapping[str, Any] | None = None,
 ) -> Draft:
-    """What the recipe of one call will say, whatever becomes of the arguments."""
+    """What the recipe of one call will say, whatever becomes of the arguments.
+
+    Args:
+        stack, max_rows: of the sampler.
+        condition, seeds: of the call.
+        beginning: the further arguments of the call that say where it begins, x and t.
+    """
     registry = installed()
+    begun = {name: noted(value, registry) for name, value in (beginning or {}).items()}
     return Draft(
         {
             "composer": current_version(),
@@ -63,7 +75,7 @@ def draft(
             "solver": noted(stack.solver, registry),
             "num_inference_steps": stack.num_inference_steps,
             "max_rows": max_rows,
-            "call": {"condition": noted(condition, registry), "seeds": list(seeds)},
+            "call": {"condition": noted(condition, registry), "seeds": list(seeds), **begun},
         }
     )
 
@@ -111,8 +123,8 @@ def _held(value: object) -> Held | None:
         return Held("tensor", value.detach().clone(memory_format=torch.contiguous_format))
     if _is(value, "PIL.Image", "Image"):
         return Held("image", _copied(value))
-    if _is(value, "numpy", "ndarray"):
-        return Held("array", torch.from_numpy(value.copy()))  # type: ignore[attr-defined]
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return Held("array", torch.from_numpy(value.astype(value.dtype.newbyteorder("="))))
     return None
 
 

@@ -4,7 +4,7 @@ from composer import Register, hookimpl
 from composer_plugins import transforms
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
-from composer_plugins.backends.mnist import ReadsAs, load_mnist_ddpm, load_mnist_flow
+from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
 from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
 from composer_plugins.cascade import Cascade, Stage
@@ -39,6 +39,7 @@ from composer_plugins.solvers.timesteps import Timesteps
 from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.langevin import Langevin
 from composer_plugins.steering.particles import Particles
+from composer_plugins.steering.reads_as import ReadsAs
 
 __all__ = [
     "APG",

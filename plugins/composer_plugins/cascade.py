@@ -21,6 +21,7 @@ from composer.authoring import (
     hooks_of,
     image_shape_of,
     sets_conditions,
+    short_repr,
     views_of,
 )
 from composer.solvers import Solver
@@ -30,7 +31,7 @@ from composer_plugins.resizing import check_same_view, resized
 Shape = tuple[int, int, int]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stage:
     """One model of a cascade, and how it is run.
 
@@ -53,6 +54,8 @@ class Stage:
     enlarge: Callable[[Tensor], object] = SuperResolution
     plain: bool = False
     condition: Any = None
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         checked_backend(self.backend)
@@ -81,7 +84,7 @@ class Stage:
         return image_shape_of(self.backend)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cascade:
     """Each stage enlarges what the one before it made, and all follow the same plugins.
 
@@ -103,6 +106,8 @@ class Cascade:
 
     stages: Sequence[Stage]
     plugins: Sequence[object] = ()
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         _require_stages(self.stages)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar, overload, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from composer import Transform
-from composer.fitting import covered
-from composer.images import ImageLike, hold_image, to_mask, to_pil, to_tensor
+from composer.arguments import lacking
+from composer.images import ImageLike, hold_image, read_mask, to_mask, to_pil, to_tensor
 from composer_plugins.filters import GaussianBlur
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ ALIKE = 0.5
 skew at .9 and more, other permutations come to about 0."""
 
 
-@runtime_checkable
 class Resizable(Protocol):
     """A plugin, decomposition, operator or view that holds something of a certain size.
 
@@ -35,9 +34,9 @@ class Resizable(Protocol):
 
 def resized(thing: T, height: int, width: int) -> T:
     """A thing for images of another size: itself, unless it is Resizable."""
-    if isinstance(thing, type) or not isinstance(thing, Resizable):
+    if lacking(thing, Resizable):
         return thing
-    return thing.resized(height, width)  # type: ignore[return-value]
+    return cast(T, cast(Resizable, thing).resized(height, width))
 
 
 @overload
@@ -60,7 +59,7 @@ def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tens
     pixels = to_tensor(held)
     _require_proportions(pixels, height, width, owner)
     if height <= pixels.shape[-2]:
-        made = covered(pixels, (height, width))
+        made = F.interpolate(pixels, (height, width), mode="area")
     else:
         made = F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)
     return made if isinstance(held, Tensor) else to_pil(made)[0]
@@ -77,7 +76,7 @@ def resized_mask(mask: ImageLike, height: int, width: int, owner: str) -> Tensor
     """
     pixels = to_mask(mask, owner)
     _require_proportions(pixels, height, width, owner)
-    return covered(pixels[None, None], (height, width))[0, 0]
+    return read_mask(pixels, (height, width), "stretch", owner)
 
 
 def _require_proportions(pixels: Tensor, height: int, width: int, owner: str) -> None:

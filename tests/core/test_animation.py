@@ -235,7 +235,7 @@ def test_what_is_no_image_is_refused(x, error, words, tmp_path):
 
 def test_views_and_timing_are_told_from_other_things(tmp_path):
     x = torch.zeros(1, 1, 4, 4)
-    with pytest.raises(TypeError, match="views must be a list of Transforms"):
+    with pytest.raises(TypeError, match="views must be a list of transforms"):
         animate(x, tmp_path / "a.gif", Rotate180())
     with pytest.raises(TypeError, match="timing must be a Timing"):
         animate(x, tmp_path / "a.gif", [Rotate180()], timing=3)

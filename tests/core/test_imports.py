@@ -33,7 +33,15 @@ def needed():
         ),
         (
             "from composer.cli import main; main(['--help'], 'composer', standalone_mode=False)",
-            {"click", "composer", "composer_lab", "composer_plugins", "filelock", "safetensors"},
+            {
+                "PIL",
+                "click",
+                "composer",
+                "composer_lab",
+                "composer_plugins",
+                "filelock",
+                "safetensors",
+            },
         ),
     ],
     ids=["composer", "composer_plugins", "composer --help"],

@@ -58,9 +58,9 @@ def stack_with(kind):
         thing = torch.eye(28)
         return thing, {"plugins": [DDNM(TENSOR, KnownPixels(thing))]}, thing.zero_
     if kind == "picture":
-        thing = PICTURE.copy()
-        plugins = [Inpaint(thing, torch.eye(28))]
-        return thing, {"plugins": plugins}, lambda: thing.putpixel((3, 4), 5)
+        plugin = Inpaint(PICTURE, torch.eye(28))
+        thing = plugin.image  # a copy
+        return thing, {"plugins": [plugin]}, lambda: thing.putpixel((3, 4), 5)
     if kind == "list":
         thing = list(TIMES)
         return thing, {"solver": Timesteps(thing)}, lambda: thing.__setitem__(1, 300.0)
@@ -149,6 +149,7 @@ def registry():
         torch.tensor([[True, False]]),
         ARRAY,
         ARRAY[:, ::-1],
+        ARRAY.astype(">f8"),
         (np.arange(12).reshape(3, 4) * 9).astype(np.uint8),
         None,
         True,
@@ -173,7 +174,7 @@ def assert_same(back, thing):
         assert torch.equal(back, thing)
     elif isinstance(thing, np.ndarray):
         assert isinstance(back, np.ndarray)
-        assert back.dtype == thing.dtype
+        assert back.dtype == thing.dtype.newbyteorder("=")
         assert np.array_equal(back, thing)
     elif isinstance(thing, tuple):
         assert len(back) == len(thing)
@@ -181,6 +182,11 @@ def assert_same(back, thing):
             assert_same(one, other)
     else:
         assert back == thing
+
+
+def test_what_cannot_be_written_is_unregistered_and_stops_no_call(registry):
+    words = {"unregistered": "ndarray"}
+    assert encode(Holder(np.array(["words"])), registry)["options"]["thing"] == words
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])

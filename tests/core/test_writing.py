@@ -65,18 +65,14 @@ def test_what_a_killed_writer_left_is_removed_in_time(tmp_path):
 
 def test_under_a_lock_all_that_was_left_is_removed_but_a_living_writers(tmp_path):
     """This process has just begun: what has its number is of one that is gone."""
-    below = tmp_path / "epoch-001" / "model"
-    below.mkdir(parents=True)
     (tmp_path / ".lock").touch()
-    for place in (tmp_path / "checkpoint.pt", below / "config.json"):
-        unfinished(place, GONE)
-        unfinished(place, os.getpid())
+    unfinished(tmp_path / "checkpoint.pt", GONE)
+    unfinished(tmp_path / "log.json", os.getpid())
     unfinished(tmp_path / "model", GONE, folder=True)
     lives = unfinished(tmp_path / "log.json", os.getppid(), old=True)
     remove_left_over(tmp_path)
-    files = {path for path in tmp_path.rglob("*") if path.is_file()}
-    assert files == {lives, tmp_path / ".lock"}
-    assert below.is_dir()
+    assert {*tmp_path.iterdir()} == {lives, tmp_path / ".lock"}
+    remove_left_over(tmp_path / "none")
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from composer import Sampler
 from composer.protocols import Backend
 from composer.solvers import Solver
 from composer_plugins.backends.mnist.judge import Judge
-from composer_plugins.backends.mnist.reads_as import ReadsAs
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.illusions.anagram import Anagram
 from composer_plugins.steering.particles import Particles
 from composer_plugins.steering.readings import alignment, concealment, views_correct
+from composer_plugins.steering.reads_as import ReadsAs
 
 MAX_ROWS = 256
 PAIRS = tuple(combinations_with_replacement(range(10), 2))

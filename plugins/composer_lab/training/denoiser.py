@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from composer.arguments import finite, switch
@@ -26,6 +25,8 @@ from composer.contact_sheet import contact_sheet
 from composer_plugins.backends.mnist.backend import read_unet
 
 if TYPE_CHECKING:  # diffusers takes a second to import
+    from PIL import Image
+
     from composer_plugins.backends.mnist.unet import MnistUNet
 
 DESCRIPTION = "denoiser.json"

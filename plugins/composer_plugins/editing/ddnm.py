@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self, cast
 
 from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, hookimpl
-from composer.images import ImageLike, to_tensor
+from composer.arguments import lacking
+from composer.errors import shown
+from composer.images import ImageLike, hold_image, to_tensor
 from composer_plugins.editing.operators import Operator, ResizableOperator, check_operator
 
 
@@ -45,11 +48,12 @@ class DDNM(Plugin):
     operator: Operator
 
     def __post_init__(self) -> None:
-        measured = to_tensor(self.measurement, "DDNM: measurement")
-        object.__setattr__(self, "measurement", measured)
-        if not isinstance(self.operator, Operator) or isinstance(self.operator, type):
+        held = hold_image(self.measurement, "DDNM: measurement")
+        object.__setattr__(self, "measurement", held)
+        if lacking(self.operator, Operator):
             raise TypeError(
-                f"DDNM: operator must have apply(x) and pinv(y), got {self.operator!r}; give for "
+                f"DDNM: operator must have apply(x) and pinv(y), "
+                f"got {shown(self.operator)}; give for "
                 "example KnownPixels(mask)"
             )
 
@@ -58,12 +62,12 @@ class DDNM(Plugin):
         y = self._y
         if self.operator.pinv(y).shape[-2:] == (height, width):
             return self
-        if not isinstance(self.operator, ResizableOperator):
+        if lacking(self.operator, ResizableOperator):
             raise ValueError(
                 f"DDNM: {self.operator!r} measures images of one size and there is no telling what "
                 f"it measures at {height}x{width}; give it at_size(y, height, width)"
             )
-        operator, measurement = self.operator.at_size(y, height, width)
+        operator, measurement = cast(ResizableOperator, self.operator).at_size(y, height, width)
         return replace(self, measurement=measurement, operator=operator)
 
     @hookimpl
@@ -103,10 +107,10 @@ class DDNM(Plugin):
         if state.position + 1 == len(state.times):
             state.x = self.projected(state.x, state.each(state.memory[self], "DDNM"))
 
-    @property
+    @cached_property
     def _y(self) -> Tensor:
-        """(B, C', H', W'), as ``__post_init__`` has read it."""
-        return cast(Tensor, self.measurement)
+        """(B, C', H', W')."""
+        return to_tensor(self.measurement)
 
     def projected(self, x0: Tensor, y: Tensor) -> Tensor:
         """The nearest image to x0 (B, C, H, W) whose measurement is y."""

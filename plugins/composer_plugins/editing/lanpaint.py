@@ -11,6 +11,7 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Stack, State, hookimpl
 from composer.arguments import finite, positive
+from composer.errors import shown
 from composer.images import (
     Fit,
     ImageLike,
@@ -75,7 +76,7 @@ class LanPaint(Plugin):
         require_walks(self.steps, self.interval, "LanPaint")
         positive(self.size, "LanPaint: size")
         if finite(self.guidance, "LanPaint: guidance") < 0:
-            raise ValueError(f"LanPaint: guidance must be at least 0, got {self.guidance!r}")
+            raise ValueError(f"LanPaint: guidance must be at least 0, got {shown(self.guidance)}")
 
     def resized(self, height: int, width: int) -> Self:
         if self.fit is not None:

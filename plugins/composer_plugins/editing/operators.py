@@ -6,7 +6,8 @@ Each is a decomposition too, into what A sees and what it does not: x = A+ A x +
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,12 +15,11 @@ from torch.nn import functional as F
 
 from composer._probes import TOLERANCE
 from composer.arguments import integer
-from composer.images import ImageLike, to_mask
+from composer.images import ImageLike, hold_mask, to_mask
 from composer_plugins.illusions.decompositions import Part
 from composer_plugins.resizing import resized_image, resized_mask
 
 
-@runtime_checkable
 class Operator(Protocol):
     """A linear map A of images (B, C, H, W) and its pseudoinverse A+: A A+ A = A."""
 
@@ -32,7 +32,6 @@ class Operator(Protocol):
         ...
 
 
-@runtime_checkable
 class ResizableOperator(Operator, Protocol):
     """An operator that can measure images of another size, as a cascade asks."""
 
@@ -66,9 +65,8 @@ class KnownPixels:
     mask: ImageLike
 
     def __post_init__(self) -> None:
-        mask = to_mask(self.mask, "KnownPixels: mask")
-        object.__setattr__(self, "mask", mask)
-        if not bool(((mask == 0) | (mask == 1)).all()):
+        object.__setattr__(self, "mask", hold_mask(self.mask, "KnownPixels: mask"))
+        if not bool(((self._hole == 0) | (self._hole == 1)).all()):
             raise ValueError(
                 "KnownPixels: mask must be 0 or 1 everywhere; round it, or use Inpaint"
             )
@@ -82,7 +80,7 @@ class KnownPixels:
         return self.resized(height, width), resized_image(y, height, width, "KnownPixels: image")
 
     def apply(self, x: Tensor) -> Tensor:
-        mask = cast(Tensor, self.mask).to(x)  # as __post_init__ has read it
+        mask = self._hole.to(x)
         if mask.shape != x.shape[-2:]:
             raise ValueError(
                 f"KnownPixels: mask is {mask.shape[0]}x{mask.shape[1]}, the image "
@@ -91,6 +89,11 @@ class KnownPixels:
         return x * (1 - mask)
 
     pinv = apply
+
+    @cached_property
+    def _hole(self) -> Tensor:
+        """(H, W)."""
+        return to_mask(self.mask)
 
     @property
     def parts(self) -> tuple[Part, Part]:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite, within
 from composer.authoring import combine
+from composer.errors import shown
 from composer_plugins.illusions.reductions import checked_intervals
 from composer_plugins.resizing import resized
 
@@ -40,7 +41,7 @@ class Conjunction(Plugin):
         if not isinstance(self.weights, Mapping) or not self.weights:
             raise TypeError(
                 "Conjunction: weights must be a dict such as {3: 4.0, 8: -1.0}, "
-                f"got {self.weights!r}"
+                f"got {shown(self.weights)}"
             )
         for condition, weight in self.weights.items():
             finite(weight, f"Conjunction: the weight of {condition!r}")

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from composer import Estimate, Plugin, Request, Stack, Transform, get_transform, hookimpl
 from composer.arguments import choice, finite, within
 from composer.authoring import answers, check_view, combine
+from composer.errors import shown
 from composer_plugins.illusions.reductions import (
     REDUCTIONS,
     Rows,
@@ -60,12 +61,12 @@ class Anagram(Plugin):
         if not isinstance(self.views, Mapping) or not self.transforms:
             raise TypeError(
                 "Anagram: views must be a dict such as {'identity': 6, 'rotate_180': 9}, "
-                f"got {self.views!r}"
+                f"got {shown(self.views)}"
             )
         choice(self.reduction, "Anagram: reduction", REDUCTIONS)
         if not 0 <= finite(self.rectification, "Anagram: rectification") <= 1:
             raise ValueError(
-                f"Anagram: rectification must be in [0, 1], got {self.rectification!r}"
+                f"Anagram: rectification must be in [0, 1], got {shown(self.rectification)}"
             )
         if self.rectification and self.reduction == "alternate":
             raise ValueError("Anagram: nothing is averaged by 'alternate', so nothing to rectify")
@@ -123,7 +124,7 @@ class Anagram(Plugin):
         answers = yield [request.seen_through(view).fill(cond) for view, cond, _ in asked]
         seen = [a.seen_back(view) for a, (view, _, _) in zip(answers, asked, strict=True)]
         shares = [weight for _, _, weight in asked]
-        estimate = combine(shares, seen).replace(x=request.x)
+        estimate = combine(shares, seen)
         if self.rectification == 0:
             return estimate
         return rectified(estimate, seen, shares, self.rectification)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 
 from composer import Estimate, Plugin, Request, Stack, hookimpl
-from composer.arguments import sequence
+from composer.arguments import lacking, sequence
 from composer.authoring import check_parts, combine
+from composer.errors import shown
 from composer_plugins.illusions.decompositions import Decomposition, Part
 from composer_plugins.resizing import resized
 
@@ -26,11 +27,11 @@ def decompose(
 
 def parts_of(decomposition: Decomposition | Sequence[Part]) -> tuple[Part, ...]:
     """The parts of a decomposition, or the functions given as such."""
-    if isinstance(decomposition, Decomposition) and not isinstance(decomposition, type):
-        return decomposition.parts
+    if not lacking(decomposition, Decomposition):
+        return cast(Decomposition, decomposition).parts
     parts = sequence(decomposition, "a decomposition must have parts, or be functions; it")
     if not all(callable(part) for part in parts):
-        raise TypeError(f"the parts of a decomposition must be functions, got {parts!r}")
+        raise TypeError(f"the parts of a decomposition must be functions, got {shown(parts)}")
     return tuple(parts)
 
 

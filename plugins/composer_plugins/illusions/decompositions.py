@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, Protocol, cast, runtime_checkable
+from functools import cached_property, partial
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from composer.arguments import choice, finite, finite_list, integer, positive, sequence
-from composer.images import ImageLike, to_mask
+from composer.images import ImageLike, hold_mask, to_mask
 from composer.limits import MAX_BANDS
 from composer_plugins.filters import REFERENCE_SIZE, GaussianBlur
 
@@ -30,7 +30,6 @@ MAX_DEPTH = 10
 """Octaves: a thousand pixels."""
 
 
-@runtime_checkable
 class Decomposition(Protocol):
     """Anything with ``parts``: linear maps (B, C, H, W) -> the same shape that sum to the
     identity."""
@@ -161,7 +160,9 @@ class Masks:
     masks: Sequence[ImageLike]
 
     def __post_init__(self) -> None:
-        masks = [to_mask(mask, "Masks: mask") for mask in sequence(self.masks, "Masks: masks")]
+        held = [hold_mask(mask, "Masks: mask") for mask in sequence(self.masks, "Masks: masks")]
+        object.__setattr__(self, "masks", tuple(held))
+        masks = [to_mask(mask) for mask in held]
         if not masks or any(mask.shape != masks[0].shape for mask in masks):
             raise ValueError("Masks: give at least one mask, and all of one size")
         if (gap := (torch.stack(masks).sum(0) - 1).abs().max().item()) > 1e-6:
@@ -169,13 +170,16 @@ class Masks:
                 f"Masks: the masks do not sum to one everywhere (off by {gap:.2g}); make the last "
                 "one 1 minus the others"
             )
-        object.__setattr__(self, "masks", tuple(masks))
+
+    @cached_property
+    def _stack(self) -> Tensor:
+        """(N, 1, H, W) in float64; the sum exact, where float32 or a picture's 8 bits were not."""
+        stack = torch.stack([to_mask(mask) for mask in self.masks])[:, None].double()
+        return stack / stack.sum(0)
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        # As __post_init__ has read them.
-        stack = torch.stack(cast("list[Tensor]", list(self.masks)))[:, None].double()
-        stack = stack / stack.sum(0)  # exact, where float32 or a PIL image's 8 bits were not
+        stack = self._stack
 
         def region(x: Tensor, index: int) -> Tensor:
             mask = stack[index : index + 1]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from composer import Stack, State, Transform
 from composer.authoring import draw
+from composer.errors import shown
 
 Score = Callable[[Tensor], Tensor]
 """(B, C, H, W) in [-1, 1] -> (B,), each image scored alone, higher is better."""
@@ -19,7 +20,7 @@ def require_score(score: object, owner: str) -> None:
     """Refuse what cannot be called on images, and views, which return images."""
     if not callable(score) or isinstance(score, type | Transform):
         raise TypeError(
-            f"{owner}: score must be a function of images that returns numbers, got {score!r}"
+            f"{owner}: score must be a function of images that returns numbers, got {shown(score)}"
         )
 
 

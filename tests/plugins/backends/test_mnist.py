@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from tiny_mnist import tiny_unet
@@ -118,7 +119,13 @@ def test_the_network_runs_in_bfloat16():
     assert 0 < (ours - theirs).abs().mean() < 0.02
 
 
-@pytest.mark.parametrize("bad", [10, -1, "6", 2.0, True])
+@pytest.mark.parametrize("six", [6, "6", np.int64(6), np.uint8(6), torch.tensor(6)])
+def test_a_digit_in_other_words(tiny_mnist, six):
+    kept = tiny_mnist.encode(six)
+    assert (kept, type(kept)) == (6, int)
+
+
+@pytest.mark.parametrize("bad", [10, -1, "10", "-6", "6.0", "six", "", "9" * 5000, 2.0, True])
 def test_what_is_no_digit_is_refused(tiny_mnist, bad):
     with pytest.raises(ValueError, match="must be a digit from 0 to 9"):
         tiny_mnist.encode(bad)

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_nouns import TINY
 
 import composer
-from composer import UNCONDITIONAL, Sampler
+from composer import Sampler
 from composer.cli import main
 from composer_lab.training import nouns as nouns_train
 from composer_lab.training.config import TrainingConfig
@@ -200,7 +200,7 @@ def test_the_pipeline_loads_here_and_in_diffusers(tmp_path):
     assert str(tmp_path) not in (tmp_path / "model" / "unet" / "config.json").read_text()
     backend = composer.load_backend("diffusers", model=str(tmp_path / "model"))
     assert backend.shape == (3, 32, 32)
-    assert backend.encode(UNCONDITIONAL) == HEADS == 254
+    assert backend.unconditional_label == HEADS == 254
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = trained(x, 500, class_labels=torch.tensor([5, 5])).sample

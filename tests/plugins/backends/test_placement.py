@@ -1,18 +1,17 @@
 """Where networks run, and in what they compute when nobody says it."""
 
+import json
+
 import pytest
 import torch
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from tiny_unet import load, tiny_unet, write
 from torch import nn
 
+import composer
 from composer import Sampler
-from composer_plugins.backends.placement import (
-    computes_in_bf16,
-    device_of,
-    place_of,
-    placement,
-)
+from composer.named import device_of
+from composer_plugins.backends.placement import computes_in_bf16, place_of, placement
 
 
 @pytest.mark.parametrize(
@@ -40,6 +39,18 @@ def test_names_of_dtypes_and_devices():
         placement("abacus", "float32")
     with pytest.raises(ValueError, match="'meta' is not available; use 'cpu'"):
         placement("meta", "float32")
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-ddpm", "nouns"])
+def test_loaders_take_objects_and_names(name):
+    by_object = composer.load_backend(name, device=torch.device("cpu"), dtype=torch.bfloat16)
+    by_name = composer.load_backend(name, device="cpu", dtype="bfloat16")
+    x = [Sampler(b, num_inference_steps=1).sample(1) for b in (by_object, by_name)]
+    assert torch.equal(x[0].x, x[1].x)
+    recipe = json.loads(json.dumps(x[0].recipe))
+    assert torch.equal(Sampler.from_recipe(recipe).sample(1).x, x[0].x)
+    with pytest.raises(ValueError, match="dtype must be one of .* got 'float64'"):
+        composer.load_backend(name, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

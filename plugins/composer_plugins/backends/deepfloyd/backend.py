@@ -9,15 +9,16 @@ from typing import Any
 import torch
 
 from composer import Estimate, Output, Request, Stack, hookimpl
+from composer.authoring import short_repr
 from composer.predictions import EPSILON, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, Solver
+from composer_plugins.backends.clipping import Clip, clipped
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.network import asked, require_image
-from composer_plugins.guidance.thresholding import DynamicThreshold
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DeepFloydBackend:
     """Stage I or II of DeepFloyd IF. Conditions are prompts; no condition is the empty prompt.
 
@@ -41,12 +42,14 @@ class DeepFloydBackend:
     unet: Any
     embeddings: Embeddings
     schedule: DiscreteSchedule
-    threshold: DynamicThreshold | None
+    threshold: Clip | None
     size: int
     device: torch.device = torch.device("cpu")
     low_res_schedule: DiscreteSchedule | None = None
     prediction: Prediction = EPSILON
     dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,9 +71,7 @@ class DeepFloydBackend:
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        if self.threshold is None:
-            return (yield [request])[0]
-        return (yield from self.threshold.noise_estimate(request))
+        return (yield from clipped(request, self.threshold))
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:
         answers = asked(self.unet, self.embeddings, requests)

@@ -9,7 +9,10 @@ from typing import Any
 
 from composer import Backend
 from composer.arguments import switch
+from composer.errors import shown
+from composer.named import Device, DType
 from composer.schedules import DiscreteSchedule
+from composer_plugins.backends.clipping import Clip, clip_of
 from composer_plugins.backends.deepfloyd.backend import DeepFloydBackend
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings, cache_file
 from composer_plugins.backends.deepfloyd.reading import (
@@ -22,9 +25,9 @@ from composer_plugins.backends.deepfloyd.reading import (
 from composer_plugins.backends.deepfloyd.text import ENCODERS, TextEncoder
 from composer_plugins.backends.deepfloyd.upscaler_loading import read_upscaler
 from composer_plugins.backends.diffusers_unet.loading import schedule_of
+from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.files import Source, read_json, usable
 from composer_plugins.backends.placement import placement
-from composer_plugins.guidance.thresholding import DynamicThreshold
 
 MODELS = {
     1: "DeepFloyd/IF-I-XL-v1.0",
@@ -45,8 +48,8 @@ def load_deepfloyd(
     model: str | Path | None = None,
     stage: int = 1,
     embeddings: str | Path | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
+    dtype: DType = "float32",
+    device: Device = "cpu",
     offload: bool = False,
     variant: str | None = None,
     size: int | None = None,
@@ -69,8 +72,9 @@ def load_deepfloyd(
         stage: 1, 2 or 3.
         embeddings: a .safetensors, .pt or .pth file {prompt: (1, L, D)}, "" being the negative.
             None: a file in the user's cache, to which new prompts are added.
-        dtype: of the UNet and the text encoder: "float32", "bfloat16" or "float16".
-        device: "cpu", "cuda", ...
+        dtype: of the UNet and the text encoder: float32, bfloat16 or float16, as a torch.dtype or
+            its name.
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
         offload: keep the weights in the CPU's memory, and bring each layer to the device when
             its turn comes: slow, and for small GPUs.
         variant: of the weights on the hub, such as "fp16", which are half as large.
@@ -91,7 +95,8 @@ def load_deepfloyd(
         switch(value, name)
     if isinstance(stage, bool) or not isinstance(stage, int) or stage not in MODELS:
         raise ValueError(
-            f"stage must be 1 (text to 64 pixels), 2 (64 to 256) or 3 (256 to 1024), got {stage!r}"
+            f"stage must be 1 (text to 64 pixels), 2 (64 to 256) or 3 (256 to 1024), "
+            f"got {shown(stage)}"
         )
     if not isinstance(embeddings, str | Path | None):
         raise TypeError(f"embeddings must be a file, got {type(embeddings).__name__}")
@@ -160,7 +165,7 @@ def _text_encoder(
     return encoder(source, reader.device, reader.dtype, variant=reader.variant)
 
 
-def _path(folder: Path) -> tuple[DiscreteSchedule, DynamicThreshold]:
+def _path(folder: Path) -> tuple[DiscreteSchedule, Clip | None]:
     """The schedule, and what the scheduler does to each estimated clean image."""
     place = folder / "scheduler"
     config = _scheduler(place).config
@@ -169,12 +174,10 @@ def _path(folder: Path) -> tuple[DiscreteSchedule, DynamicThreshold]:
             f"{place} says prediction_type {config.prediction_type!r} and "
             f"variance_type {config.variance_type!r}; IF's are 'epsilon' and 'learned_range'"
         )
-    threshold = DynamicThreshold(max_value=1.0)  # clipping
-    if config.thresholding:
-        with usable(place / SCHEDULER):
-            ratio = config.dynamic_thresholding_ratio
-            threshold = DynamicThreshold(ratio, config.sample_max_value)
-    return _schedule(place), threshold
+    with usable(place / SCHEDULER):
+        require_settings(config)
+    # IF clips in any case.
+    return _schedule(place), clip_of(config) or clip_of({"clip_sample": True})
 
 
 def _schedule(place: Path) -> DiscreteSchedule:

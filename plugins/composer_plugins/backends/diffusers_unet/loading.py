@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from composer.arguments import integer
+from composer.named import Device, DType
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
 from composer.solvers._families import asked_beyond, clips, thresholds
+from composer_plugins.backends.clipping import Clip, clip_of
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
 from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.diffusers_unet.unet import (
@@ -25,7 +24,6 @@ from composer_plugins.backends.diffusers_unet.unet import (
 )
 from composer_plugins.backends.files import Source, read_json, require_name, usable
 from composer_plugins.backends.placement import placement
-from composer_plugins.guidance.thresholding import dynamic_threshold
 
 LABELS = "labels.json"
 """An optional file of ours beside model_index.json: {"unconditional_label": 2, "labels": ["cat",
@@ -39,8 +37,8 @@ _CONFIGS = (
 
 def load_diffusers(
     model: str | Path,
-    device: str = "cpu",
-    dtype: str = "float32",
+    device: Device = "cpu",
+    dtype: DType = "float32",
     unconditional_label: int | None = None,
     scheduler: str | Path | None = None,
     revision: str | None = None,
@@ -52,8 +50,9 @@ def load_diffusers(
     Args:
         model: a folder written by save_pretrained, of a pipeline or of the UNet alone, or a model
             of the hub as "owner/name".
-        device: "cpu", "cuda", ...
-        dtype: of the network: "float32", "bfloat16" or "float16"; images stay in float32.
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
+        dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name;
+            images stay in float32.
         unconditional_label: of a class-conditional model, the label that was trained as "no
             label", usually the last. None: what labels.json says, if there is one.
         scheduler: another folder that holds scheduler_config.json; None for the model's own. A
@@ -98,7 +97,7 @@ def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
     if (
         not isinstance(known, type)
         or not issubclass(known, diffusers.SchedulerMixin)
-        or not issubclass(known, diffusers.ConfigMixin)
+        or not hasattr(known, "from_config")
     ):
         raise ValueError(f"{file}: {config.get('_class_name')} is no scheduler of diffusers")
     with usable(file):
@@ -177,19 +176,10 @@ def _label_names(said: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...
     return tuple(names)
 
 
-def _clip(scheduler: Any) -> Callable[[Tensor], Tensor] | None:
+def _clip(scheduler: Any) -> Clip | None:
     """What the scheduler does to x_0 in each of its steps."""
-    config = scheduler.config
-    if thresholds(scheduler):
-        return partial(
-            dynamic_threshold,
-            percentile=config.dynamic_thresholding_ratio,
-            max_value=config.sample_max_value,
-        )
-    if clips(scheduler):
-        bound = config.clip_sample_range
-        return partial(torch.clamp, min=-bound, max=bound)
-    return None
+    acts = clips(scheduler) or thresholds(scheduler)  # some have the setting and ignore it
+    return clip_of(scheduler.config) if acts else None
 
 
 def _solver(scheduler: Any) -> Solver:

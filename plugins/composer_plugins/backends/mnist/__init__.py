@@ -8,7 +8,6 @@ from composer_plugins.backends.mnist.backend import (
     load_mnist_flow,
 )
 from composer_plugins.backends.mnist.data import DataError, load_mnist, sample_digits
-from composer_plugins.backends.mnist.reads_as import ReadsAs
 
 if TYPE_CHECKING:
     from composer_plugins.backends.mnist.unet import MnistUNet
@@ -17,7 +16,6 @@ __all__ = [
     "DataError",
     "MnistBackend",
     "MnistUNet",
-    "ReadsAs",
     "load_mnist",
     "load_mnist_ddpm",
     "load_mnist_flow",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -15,10 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from composer import UNCONDITIONAL, Backend, Output, Request
+from composer.arguments import label_of
+from composer.authoring import short_repr
+from composer.errors import shown
+from composer.named import Device, DType
 from composer.predictions import PREDICTIONS, Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
 from composer.solvers import DPMSolverPP, Euler, Solver
+from composer_plugins.backends.checksum import require_checksum
 from composer_plugins.backends.files import require_name
 from composer_plugins.backends.placement import place_of, placement
 
@@ -36,7 +40,7 @@ AGAIN = "start its training again, which writes it anew"
 SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MnistBackend:
     """A network on its path. Conditions are the digits 0 to 9.
 
@@ -54,6 +58,8 @@ class MnistBackend:
     prediction: Prediction
     share: bool = True
     dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.unet.training:
@@ -82,14 +88,11 @@ class MnistBackend:
                 f"the model was trained without classes and cannot make {condition!r}; leave "
                 "conditions away, or load one trained with --conditioning class"
             )
-        try:
-            digit = operator.index(condition)
-        except TypeError:
-            digit = -1
-        if isinstance(condition, bool) or digit not in range(self.unet.num_classes):
+        digit = label_of(condition)
+        if digit not in range(self.unet.num_classes):
             raise ValueError(
                 f"a condition must be a digit from 0 to {self.unet.num_classes - 1}, "
-                f"got {condition!r}"
+                f"got {shown(condition)}"
             )
         return digit
 
@@ -129,14 +132,14 @@ class MnistBackend:
 
 
 def load_mnist_flow(
-    weights: str | None = None, device: str = "cpu", dtype: str = "float32", share: bool = True
+    weights: str | None = None, device: Device = "cpu", dtype: DType = "float32", share: bool = True
 ) -> Backend:
     """MNIST digits by flow matching; default solver Euler.
 
     Args:
         weights: a folder written by the training command; None for the shipped weights.
-        device: "cpu", "cuda", ...
-        dtype: of the network: "float32", "bfloat16" or "float16".
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
+        dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name.
         share: fold the batch norms and encode each image once, whatever is asked about it. False
             runs the network as trained, once a request, for comparison.
     """
@@ -144,7 +147,7 @@ def load_mnist_flow(
 
 
 def load_mnist_ddpm(
-    weights: str | None = None, device: str = "cpu", dtype: str = "float32", share: bool = True
+    weights: str | None = None, device: Device = "cpu", dtype: DType = "float32", share: bool = True
 ) -> Backend:
     """MNIST digits by DDPM's epsilon prediction; default solver DPM-Solver++(2M).
 
@@ -153,7 +156,7 @@ def load_mnist_ddpm(
     return _load(weights, "ddpm", device, dtype, share)
 
 
-def _load(weights: str | None, shipped: str, device: str, dtype: str, share: bool) -> Backend:
+def _load(weights: str | None, shipped: str, device: Device, dtype: DType, share: bool) -> Backend:
     place = placement(device, dtype)
     if weights is not None:
         require_name(weights, "weights")
@@ -210,7 +213,9 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
     try:
         unet: MnistUNet = MnistUNet.from_config(MnistUNet.load_config(folder))
         # Strictly: diffusers' own loading makes up the weights that it does not find.
-        unet.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+        weights = folder / "diffusion_pytorch_model.safetensors"
+        require_checksum(weights)
+        unet.load_state_dict(load_file(weights))
     except Exception as error:  # reading junk raises whatever the junk looks like
         raise ValueError(
             f"{folder} is damaged, or its weights are of another model than its config.json "

@@ -120,7 +120,8 @@ class Activated(nn.Module):
     def __init__(self, convolution: nn.Conv2d | nn.ConvTranspose2d) -> None:
         super().__init__()
         self.weight, self.bias = convolution.weight, convolution.bias
-        self.stride, self.padding = convolution.stride, convolution.padding
+        self.stride = convolution.stride
+        self.padding = cast("tuple[int, ...]", convolution.padding)
         self.transposed = convolution.transposed
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
@@ -170,7 +171,7 @@ def _scaled(z: Tensor, scale: Tensor) -> Tensor:
 
 def _rounds(x: Tensor, count: int) -> Tensor:
     """(R, C, H, W) -> (R / count, count, C, H, W), a view."""
-    return x.unflatten(0, (-1, count))
+    return cast(Tensor, x.unflatten(0, (-1, count)))
 
 
 def _folded(module: nn.Module) -> nn.Module:
@@ -202,4 +203,4 @@ def _fused(block: nn.Sequential) -> nn.Conv2d | nn.ConvTranspose2d:
     """The convolution that equals a (convolution, batch norm, ...)."""
     convolution = cast("nn.Conv2d | nn.ConvTranspose2d", block[0])
     norm = cast(nn.BatchNorm2d, block[1])
-    return fuse_conv_bn_eval(convolution, norm, transpose=convolution.transposed)  # type: ignore[type-var]
+    return fuse_conv_bn_eval(convolution, norm, transpose=convolution.transposed)
