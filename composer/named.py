@@ -81,8 +81,7 @@ def shape_of(shape: Any) -> tuple[int, int, int]:
         sizes = ()
     if len(sizes) != 3:
         raise TypeError(f"shape must be (C, H, W), three integers, got {shape!r:.80}")
-    given = shape if type(shape) is tuple and shape == sizes else sizes
-    return cast(tuple[int, int, int], given)
+    return shape if type(shape) is tuple and shape == sizes else sizes
 
 
 def schedule_of(schedule: Any) -> Schedule:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -157,5 +157,6 @@ class Result:
 
         if view is None:  # an identity, which returns x itself, has no way to go
             view = [v for v in self.views if v(self.x) is not self.x]
-        views = view if isinstance(view, list | tuple) else [view]
+        several = isinstance(view, Sequence) and not isinstance(view, str)
+        views = cast(Sequence[str | Transform], view if several else [view])
         return animate(self.x, path, views, captions, Timing(fps, hold, move), scale)

@@ -89,7 +89,8 @@ class Sampler:
 
     def replace(self, **changes: Unpack[Arguments]) -> Sampler:
         """A sampler with some of the arguments changed, such as ``num_inference_steps=50``."""
-        return type(self)(**{**self._given, **changes})
+        arguments: Arguments = {**self._given, **changes}
+        return type(self)(**arguments)
 
     @property
     def stack(self) -> Stack:
