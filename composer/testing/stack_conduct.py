@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer._probes import TOLERANCE
 from composer.markers import answers
 from composer.model import Model
 from composer.plugin import conditions_of, is_nested
 from composer.requests import UNCONDITIONAL, Estimate, Request
 from composer.sampler import Sampler
 from composer.stats import Stats
-from composer.testing.checks import Contract, first, off
+from composer.testing.checks import TOLERANCE, Contract, first, off
 from composer.testing.identity import IdentityBackend
 from composer.testing.stack_probe import COMPONENTS, SCHEDULES, STEPS, Stack, mixture
 

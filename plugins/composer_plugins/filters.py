@@ -11,9 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from composer.arguments import positive
-
-REFERENCE_SIZE = 64
-"""The image height in pixels to which sigmas refer."""
+from composer.authoring import REFERENCE_SIZE
 
 
 @dataclass(frozen=True)

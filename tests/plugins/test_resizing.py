@@ -22,7 +22,8 @@ from composer_plugins import (
     SDEdit,
     TripleHybrid,
 )
-from composer_plugins.resizing import check_same_view, resized, resized_image, resized_mask
+from composer.authoring import resized, resized_image, resized_mask
+from composer_plugins.cascade.same_view import check_same_view
 from composer_plugins.transforms import Permutation
 
 

@@ -9,7 +9,7 @@ from conftest import mixture
 
 import composer
 from composer import Sampler, Transform
-from composer.plugin import sets_conditions, views_of
+from composer.authoring import Resizable, resized, sets_conditions, views_of
 from composer_plugins import (
     APG,
     CFG,
@@ -37,7 +37,6 @@ from composer_plugins import (
     TripleHybrid,
     WithWeak,
 )
-from composer_plugins.resizing import Resizable, resized
 from composer_plugins.transforms import Flip, Permutation
 
 SMALL, LARGE = 8, 16

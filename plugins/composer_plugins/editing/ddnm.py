@@ -66,7 +66,7 @@ class DDNM(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        needed = check_operator(self.operator, stack.backend.shape, "DDNM")
+        needed = check_operator(self.operator, stack.backend, "DDNM")
         got = tuple(to_tensor(self.measurement).shape[1:])
         if got != needed:
             raise ValueError(

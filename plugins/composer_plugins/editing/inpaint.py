@@ -10,9 +10,8 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import choice, integer
+from composer.authoring import KnownRegion, resized_image, resized_mask
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
-from composer_plugins.editing.known import KnownRegion
-from composer_plugins.resizing import resized_image, resized_mask
 
 Mode = Literal["clean", "renoise", "repaint"]
 

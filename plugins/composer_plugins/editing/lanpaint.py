@@ -11,10 +11,15 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Stack, State, hookimpl
 from composer.arguments import finite, positive
+from composer.authoring import (
+    KnownRegion,
+    check_walks,
+    plan_walks,
+    require_walks,
+    resized_image,
+    resized_mask,
+)
 from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
-from composer_plugins.editing.known import KnownRegion
-from composer_plugins.resizing import resized_image, resized_mask
-from composer_plugins.steering.walks import check_walks, plan_walks, require_walks
 
 
 @dataclass(frozen=True, eq=False)

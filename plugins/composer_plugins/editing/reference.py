@@ -11,11 +11,16 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import integer
-from composer.authoring import check_parts
+from composer.authoring import (
+    Decomposition,
+    Part,
+    check_parts,
+    parts_of,
+    resized,
+    resized_image,
+)
 from composer.images import ImageLike, require_shape, to_tensor
-from composer_plugins.illusions.components import parts_of
-from composer_plugins.illusions.decompositions import Bands, Decomposition, Part
-from composer_plugins.resizing import resized, resized_image
+from composer_plugins.illusions.decompositions import Bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,7 @@ class Reference(Plugin):
 
     def __post_init__(self) -> None:
         to_tensor(self.image, "Reference: image")
-        count = len(parts_of(self.decomposition))
+        count = len(parts_of(self.decomposition, "Reference"))
         if integer(self.part, "Reference: part", least=0) >= count:
             raise ValueError(f"Reference: part must be below {count}, got {self.part}")
 
@@ -57,7 +62,7 @@ class Reference(Plugin):
     @hookimpl
     def check(self, stack: Stack) -> None:
         require_shape(to_tensor(self.image), stack.backend.shape, "Reference")
-        check_parts(parts_of(self.decomposition), stack.backend.shape, "Reference")
+        check_parts(self.decomposition, stack.backend, "Reference", may_vanish=True)
         others = [p for p in stack.plugins if isinstance(p, Reference) and p is not self]
         if any((p.decomposition, p.part) == (self.decomposition, self.part) for p in others):
             raise ValueError("two Reference give the same part of the image; leave one out")
@@ -77,7 +82,7 @@ class Reference(Plugin):
 
         Elsewhere doing it once more would change the rest of the sample too.
         """
-        part = parts_of(self.decomposition)[self.part]
+        part = parts_of(self.decomposition, "Reference")[self.part]
         gap = part(self._given(state) - state.x)
         if state.position + 1 == len(state.times) and torch.allclose(part(gap), gap, atol=1e-6):
             state.x = state.x + gap
@@ -89,4 +94,4 @@ class Reference(Plugin):
         known = self._given(state)
         if state.backend.schedule.noise_level(state.t) > 0:
             known = state.backend.schedule.add_noise(known, state.randn(), state.t)
-        state.x = state.x + parts_of(self.decomposition)[self.part](known - state.x)
+        state.x = state.x + parts_of(self.decomposition, "Reference")[self.part](known - state.x)

@@ -7,8 +7,8 @@ from typing import Self
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
+from composer.authoring import resized_image
 from composer.images import ImageLike, require_shape, to_tensor
-from composer_plugins.resizing import resized_image
 
 DEFAULT_STRENGTH = 0.6
 

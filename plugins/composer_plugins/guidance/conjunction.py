@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, hookimpl
-from composer.arguments import finite
-from composer.authoring import combine
-from composer_plugins.illusions.reductions import checked_intervals
-from composer_plugins.resizing import resized
+from composer.arguments import finite, intervals
+from composer.authoring import combine, resized
 
 ROUNDING = 1e-12
 
@@ -47,7 +45,7 @@ class Conjunction(Plugin):
             if condition is None:
                 raise TypeError("Conjunction: None is no condition; name what to make")
 
-        checked_intervals(self.intervals, len(self.weights), "Conjunction")
+        intervals(self.intervals, "Conjunction: intervals", len(self.weights))
 
     @property
     def conditions(self) -> tuple[Any, ...]:
@@ -61,7 +59,7 @@ class Conjunction(Plugin):
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        ends = self.intervals or [(0.0, 1.0)] * len(self.weights)
+        ends = intervals(self.intervals, "Conjunction: intervals", len(self.weights))
         weights = {
             condition: weight
             for (condition, weight), (low, high) in zip(self.weights.items(), ends, strict=True)

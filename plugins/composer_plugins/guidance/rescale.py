@@ -10,9 +10,9 @@ import torch
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
+from composer.authoring import resized
 from composer.predictions import V
 from composer_plugins.guidance.cfg import require_guidance
-from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,7 @@ class Rescale(Plugin):
     """
 
     obeys_law = False
+    predicts = V
 
     guidance: Any
     phi: float = 0.7

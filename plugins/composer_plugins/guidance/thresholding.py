@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
+from composer.authoring import dynamic_threshold
 from composer.predictions import SAMPLE
 
 
@@ -35,6 +33,7 @@ class DynamicThreshold(Plugin):
     """
 
     obeys_law = False
+    predicts = SAMPLE
     needs_pixels = True
 
     percentile: float = 0.95
@@ -58,29 +57,3 @@ class DynamicThreshold(Plugin):
         x0 = dynamic_threshold(estimate.x0, self.percentile, self.max_value)
         # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
         return estimate.replace(prediction=x0, kind=SAMPLE)
-
-
-def dynamic_threshold(x0: Tensor, percentile: float, max_value: float) -> Tensor:
-    """Clean images (B, C, H, W) clamped to [-s, s] and divided by s, each by its own s.
-
-    s is the ``percentile`` (in [0, 1], interpolated linearly) of |x0| within the image, held in
-    [1, max_value]. Half precision is worked on as float32.
-    """
-    wide = x0 if x0.dtype == torch.float64 else x0.float()
-    s = _upper_quantile(wide.abs().flatten(1), percentile).clamp(1, max_value)
-    s = s[:, None, None, None]
-    return (wide.clamp(-s, s) / s).to(x0.dtype)
-
-
-def _upper_quantile(x: Tensor, q: float) -> Tensor:
-    """``torch.quantile(x, q, dim=1)`` of finite (B, N), float32 or float64, N at least 1.
-
-    Only what lies above is put in order, which at q = .95 takes a part of the time of sorting all,
-    and a batch may have more than the 16 million numbers that torch takes.
-    """
-    last = x.shape[1] - 1
-    rank = torch.tensor(q, dtype=x.dtype) * last  # rounded as torch does
-    below = min(int(rank), last)
-    highest = torch.topk(x, last + 1 - below, dim=1).values
-    above = highest[:, -2] if highest.shape[1] > 1 else highest[:, -1]
-    return torch.lerp(highest[:, -1], above, float(rank - below))

@@ -8,17 +8,15 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from composer import Estimate, Plugin, Request, Stack, Transform, get_transform, hookimpl
-from composer.arguments import choice, finite
-from composer.authoring import answers, check_view, combine
+from composer.arguments import choice, finite, intervals
+from composer.authoring import answers, check_view, combine, resized
 from composer_plugins.illusions.reductions import (
     REDUCTIONS,
     Rows,
-    checked_intervals,
     interpolate,
     rectified,
     weight_rows,
 )
-from composer_plugins.resizing import resized
 
 Reduction = Literal["mean", "weighted", "alternate"]
 
@@ -72,7 +70,7 @@ class Anagram(Plugin):
         if (self.weights is None) == (self.reduction == "weighted"):
             raise ValueError("Anagram: weights go with reduction='weighted', and only with it")
         _ = self.rows  # looking at them refuses what is wrong with them
-        checked_intervals(self.intervals, len(self.views), "Anagram")
+        intervals(self.intervals, "Anagram: intervals", len(self.views))
 
     @property
     def conditions(self) -> tuple[Any, ...]:
@@ -102,7 +100,7 @@ class Anagram(Plugin):
     @hookimpl
     def check(self, stack: Stack) -> None:
         for view in self.transforms:
-            check_view(view, stack.backend.shape, "Anagram")
+            check_view(view, stack.backend, "Anagram")
         if any(answers(plugin, "start") for plugin in stack.plugins):
             return  # the plan is not known yet; noise_estimate looks too
         for step, time in enumerate(stack.times[:-1]):
@@ -141,9 +139,8 @@ class Anagram(Plugin):
     def weights_at(self, noise_level: float, step: int) -> list[float]:
         """The weight of each view at a noise level; all 0 if none takes part."""
         count = len(self.views)
-        always = [(0.0, 1.0)] * count
-        ends = enumerate(self.intervals or always)
-        active = [i for i, (low, high) in ends if low <= noise_level <= high]
+        ends = intervals(self.intervals, "Anagram: intervals", count)
+        active = [i for i, (low, high) in enumerate(ends) if low <= noise_level <= high]
         if not active:
             return [0.0] * count
         return REDUCTIONS[self.reduction](active, step, interpolate(self.rows, 1 - noise_level))

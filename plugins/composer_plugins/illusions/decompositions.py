@@ -8,31 +8,22 @@ arXiv 2404.11615).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from composer.arguments import finite, finite_list, integer, positive, sequence
+from composer.authoring import REFERENCE_SIZE, Part
 from composer.images import ImageLike, to_mask
-from composer_plugins.filters import REFERENCE_SIZE, GaussianBlur
+from composer_plugins.filters import GaussianBlur
 
-Part = Callable[[Tensor], Tensor]
 MAX_DEPTH = 10
 """Octaves: a thousand pixels."""
-
-
-@runtime_checkable
-class Decomposition(Protocol):
-    """Anything with ``parts``: linear maps (B, C, H, W) -> the same shape that sum to the
-    identity."""
-
-    @property
-    def parts(self) -> tuple[Part, ...]: ...
 
 
 @dataclass(frozen=True)

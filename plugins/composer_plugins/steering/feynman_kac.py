@@ -10,9 +10,9 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
-from composer_plugins.steering.candidates import (
+from composer.authoring import (
     Score,
-    check_followers,
+    check_score,
     follow_several,
     require_score,
     scored,
@@ -57,7 +57,7 @@ class FeynmanKac(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        check_followers(self, self.score, stack)
+        check_score(self.score, stack.backend, "FeynmanKac")
 
     @hookimpl(wrapper=True)  # around all others, which then lay things out for each candidate
     def start(self, state: State) -> Generator[None, None, None]:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer, sequence
-from composer_plugins.steering.candidates import (
+from composer.authoring import (
     Score,
-    check_followers,
+    check_score,
     follow_several,
     require_score,
     scored,
@@ -65,7 +65,7 @@ class Particles(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        check_followers(self, self.score, stack)
+        check_score(self.score, stack.backend, "Particles")
 
     @hookimpl(wrapper=True)  # around all others, which then lay things out for each candidate
     def start(self, state: State) -> Generator[None, None, None]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from composer import Estimate, Output, Request, Stack, hookimpl
-from composer.predictions import EPSILON, Prediction
+from composer.predictions import EPSILON, SAMPLE, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, Solver
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.network import asked, require_image
-from composer_plugins.guidance.thresholding import DynamicThreshold
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class DeepFloydBackend:
         unet: a UNet2DConditionModel of IF.
         embeddings: of the prompts.
         schedule: what it was trained on.
-        threshold: what is done to each estimated clean image; None leaves it as it is.
+        threshold: what is done to each estimated clean image (B, C, H, W); None leaves it as it is.
         size: height and width of the images.
         device: where the UNet computes.
         low_res_schedule: for stage II, the path on which its low-resolution image is noised.
@@ -41,7 +41,7 @@ class DeepFloydBackend:
     unet: Any
     embeddings: Embeddings
     schedule: DiscreteSchedule
-    threshold: DynamicThreshold | None
+    threshold: Callable[[Tensor], Tensor] | None
     size: int
     device: torch.device = torch.device("cpu")
     low_res_schedule: DiscreteSchedule | None = None
@@ -68,9 +68,12 @@ class DeepFloydBackend:
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
+        """Threshold x_0 as the pipelines do; the noise follows from it."""
+        (estimate,) = yield [request]
         if self.threshold is None:
-            return (yield [request])[0]
-        return (yield from self.threshold.noise_estimate(request))
+            return estimate
+        # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
+        return estimate.replace(prediction=self.threshold(estimate.x0), kind=SAMPLE)
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:
         answers = asked(self.unet, self.embeddings, requests)

@@ -7,10 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DDPMScheduler
+from torch import Tensor
 
 from composer import Backend
 from composer.arguments import switch
+from composer.authoring import dynamic_threshold
 from composer.schedules import DiscreteSchedule
 from composer_plugins.backends.deepfloyd.backend import DeepFloydBackend
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings, cache_file
@@ -24,9 +27,9 @@ from composer_plugins.backends.deepfloyd.reading import (
 from composer_plugins.backends.deepfloyd.text import ENCODERS, TextEncoder
 from composer_plugins.backends.deepfloyd.upscaler_loading import read_upscaler
 from composer_plugins.backends.diffusers_unet.loading import schedule_of
+from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.files import Source, read_json, usable
 from composer_plugins.backends.placement import placement
-from composer_plugins.guidance.thresholding import DynamicThreshold
 
 MODELS = {
     1: "DeepFloyd/IF-I-XL-v1.0",
@@ -162,7 +165,7 @@ def _text_encoder(
     return encoder(source, reader.device, reader.dtype, variant=reader.variant)
 
 
-def _path(folder: Path) -> tuple[DiscreteSchedule, DynamicThreshold]:
+def _path(folder: Path) -> tuple[DiscreteSchedule, Callable[[Tensor], Tensor]]:
     """The schedule, and what the scheduler does to each estimated clean image."""
     place = folder / "scheduler"
     config = _scheduler(place).config
@@ -171,12 +174,15 @@ def _path(folder: Path) -> tuple[DiscreteSchedule, DynamicThreshold]:
             f"{place} says prediction_type {config.prediction_type!r} and "
             f"variance_type {config.variance_type!r}; IF's are 'epsilon' and 'learned_range'"
         )
-    threshold = DynamicThreshold(max_value=1.0)  # clipping
-    if config.thresholding:
-        with usable(place / SCHEDULER):
-            ratio = config.dynamic_thresholding_ratio
-            threshold = DynamicThreshold(ratio, config.sample_max_value)
-    return _schedule(place), threshold
+    with usable(place / SCHEDULER):
+        require_settings(config)
+    if not config.thresholding:
+        return _schedule(place), partial(torch.clamp, min=-1.0, max=1.0)
+    return _schedule(place), partial(
+        dynamic_threshold,
+        percentile=config.dynamic_thresholding_ratio,
+        max_value=config.sample_max_value,
+    )
 
 
 def _schedule(place: Path) -> DiscreteSchedule:

@@ -15,6 +15,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor, nn
 
 from composer.arguments import integer
+from composer.authoring import dynamic_threshold
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
@@ -29,7 +30,6 @@ from composer_plugins.backends.diffusers_unet.unet import (
 )
 from composer_plugins.backends.files import Source, read_json, require_name, usable
 from composer_plugins.backends.placement import placement
-from composer_plugins.guidance.thresholding import dynamic_threshold
 
 LABELS = "labels.json"
 """An optional file of ours beside model_index.json: {"unconditional_label": 2, "labels": ["cat",

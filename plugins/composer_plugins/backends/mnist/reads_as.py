@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from composer import Transform, get_transform
 from composer.arguments import integer
 from composer_plugins.backends.mnist.judge import load_chooser
-from composer_plugins.steering.readings import log_probabilities
+from composer_plugins.readings import log_probabilities
 
 SHIFTS = tuple(product((-1, 0, 1), repeat=2))
 

@@ -14,7 +14,7 @@ from composer_lab.cli.evaluate import evaluate
 from composer_lab.evaluation.anagrams import PAIRS, Anagrams
 from composer_plugins.backends.mnist import ReadsAs, sample_digits
 from composer_plugins.backends.mnist.judge import load_chooser, load_judge
-from composer_plugins.steering.readings import (
+from composer_plugins.readings import (
     alignment,
     concealment,
     log_probabilities,
