@@ -177,7 +177,7 @@ def test_a_reference_serves_every_candidate(decomposition):
 
 
 def test_a_part_that_is_nothing_is_refused():
-    with pytest.raises(ValueError, match="the part for 1 is zero"):
+    with pytest.raises(ValueError, match=r"part 1 of GrayColour\(\) is zero"):
         Sampler(mixture(), [Components(GrayColour(), (0, 1))])
 
 

@@ -166,7 +166,7 @@ def test_a_view_that_fails_or_is_none_is_refused():
 
 
 def test_a_view_that_changes_the_sign_of_variances_is_refused():
-    with pytest.raises(ValueError, match="'signed'.* not say .* variances; override view_v"):
+    with pytest.raises(ValueError, match="'signed'.* not say .* variances. Override view_v"):
         check_view(Broken("signed"), images_of(8), "Anagram")
 
 
