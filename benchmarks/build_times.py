@@ -52,10 +52,10 @@ def halves(size: int) -> Inpaint:
     return Inpaint(torch.zeros(3, size, size), mask)
 
 
-def cascade(size: int) -> Cascade:
+def cascade(size: int, *plugins: object) -> Cascade:
     """Of a quarter of the size, and the size."""
     stages = [Stage(NullBackend(size // 4)), Stage(NullBackend(size))]
-    return Cascade(stages, [Anagram({"identity": 1, "rotate_180": 2}), halves(size), CFG(3.0)])
+    return Cascade(stages, [Anagram({"identity": 1, "rotate_180": 2}), *plugins, CFG(3.0)])
 
 
 def sampler(plugin: Callable[[int], object]) -> Callable[[int], object]:
@@ -69,6 +69,7 @@ STACKS: dict[str, Callable[[int], object]] = {
     "Hybrid + CFG": sampler(lambda size: Hybrid(1, 2)),
     "Inpaint + CFG": sampler(halves),
     "Cascade of n/4 and n": cascade,
+    "the same, with Inpaint": lambda size: cascade(size, halves(size)),
 }
 
 
