@@ -165,7 +165,10 @@ def fails(x):
     [
         (fails, r"Components: .*failed on images of \(1, 8, 8\) \(KeyError: 'lost'\)"),
         (lambda x: None, "Components: .*makes NoneType of images"),
-        (lambda x: x[..., :4], r"Components: .*makes images \(3, 1, 8, 4\) .* of images \(3, 1, 8, 8\)"),
+        (
+            lambda x: x[..., :4],
+            r"Components: .*makes images \(3, 1, 8, 4\) .* of images \(3, 1, 8, 8\)",
+        ),
     ],
 )
 def test_a_part_that_breaks_is_named(part, sentence):

@@ -50,8 +50,8 @@ class Slots:
 
 
 def test_equal_frozen_dataclasses_are_one_thing(calls):
-    assert [calls(Value(1)), calls(Value(1)), calls(Value(2)), calls("view", Value(1))] == [1, 1, 2, 3]
-    assert calls(Value(1)) == 3
+    assert [calls(Value(1)), calls(Value(1)), calls(Value(2))] == [1, 1, 2]
+    assert [calls("view", Value(1)), calls(Value(1))] == [3, 3]
     assert calls([Value(1), (Value(2), 3, None)], torch.float32) == 4
     assert calls((Value(1), [Value(2), 3, None]), torch.float32) == 4
     assert calls((Value(1), [Value(2), 3, None]), torch.float64) == 5
