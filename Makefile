@@ -5,13 +5,16 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench mutations docs clean
+.PHONY: demo test core check bench mutations docs clean
 
 demo: $(READY)  ## write the picture gallery and say where it is
 	$(BIN)/python examples/gallery.py gallery
 
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+core: $(READY)  ## the core's tests alone
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/core
 
 check: $(READY)  ## linters and the strict type checker
 	$(BIN)/ruff check

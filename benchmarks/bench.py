@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from bench_imports import imports
 from torch import Tensor, nn
 
 import composer
@@ -84,7 +85,8 @@ def largest(one: Tensor, other: Tensor) -> float:
 
 def speed(repeats: int) -> None:
     backend = composer.load_backend("mnist")
-    unet = backend.unet.eval()
+    unshared = composer.load_backend("mnist", share=False)
+    unet = unshared.unet
     guided = Sampler(backend, [CFG(4.0)], num_inference_steps=STEPS)
     plain = Sampler(backend, num_inference_steps=STEPS)
     seeds = range(BATCH)
@@ -103,7 +105,6 @@ def speed(repeats: int) -> None:
         },
         repeats,
     )
-    unshared = composer.load_backend("mnist", share=False)
     asked = [
         [step.request(step.estimate.x, step.estimate.t).replace(condition=c) for c in CONDITIONS]
         for step in guided.stream(DIGIT, seeds)
@@ -214,7 +215,8 @@ def main() -> None:
     parser.add_argument("--per-digit", type=int, default=40)
     parser.add_argument("--per-pair", type=int, default=100)
     parser.add_argument(
-        "--only", choices=["rows", "speed", "memory", "deepfloyd", "training", "quality", "build"]
+        "--only",
+        choices=["imports", "rows", "speed", "memory", "deepfloyd", "training", "quality", "build"],
     )
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -222,6 +224,7 @@ def main() -> None:
         print_peak(*arguments.peak)
         return
     jobs = {
+        "imports": lambda: imports(arguments.repeats),
         "rows": rows_and_calls,
         "speed": lambda: speed(arguments.repeats),
         "memory": memory,

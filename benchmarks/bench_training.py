@@ -21,7 +21,8 @@ from composer.predictions import FLOW
 from composer.schedules import FlowSchedule
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import FixedImages
-from composer_lab.training.trainer import Objective, Trainer
+from composer_lab.training.objective import Objective
+from composer_lab.training.trainer import Trainer
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
 from composer_plugins.backends.placement import computes_in_bf16
 

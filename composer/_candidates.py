@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from composer._once import once
+from composer.errors import shown
 from composer.generators import generator_of
 from composer.protocols import Backend, State, draw
 from composer.transforms import Transform
@@ -20,7 +21,7 @@ def require_score(score: object, owner: str) -> None:
     """Refuse what cannot be called on images, and views, which return images."""
     if not callable(score) or isinstance(score, type | Transform):
         raise TypeError(
-            f"{owner}: score must be a function of images that returns numbers, got {score!r}"
+            f"{owner}: score must be a function of images that returns numbers, got {shown(score)}"
         )
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from composer.arguments import finite, integer
-from composer.errors import NonFiniteError
+from composer.arguments import finite, integer, lacking
+from composer.errors import shown
+from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
-from composer.images import all_finite
+from composer.limits import MAX_STEPS
 from composer.markers import answers
+from composer.named import with_objects
 from composer.plugin import (
     conditions_of,
     declared,
@@ -26,11 +28,6 @@ from composer.protocols import Backend, Solver, Stack, State, image_shape_of
 from composer.registry import installed
 from composer.requests import UNCONDITIONAL
 
-BACKEND = (
-    *("schedule", "prediction", "shape", "device", "dtype", "default_solver"),
-    *("encode", "evaluate"),
-)
-
 
 def checked_backend(backend: Backend) -> Backend:
     if isinstance(backend, str):
@@ -39,10 +36,9 @@ def checked_backend(backend: Backend) -> Backend:
         )
     if isinstance(backend, type):
         raise TypeError(f"backend must be an object; write {backend.__name__}(...)")
-    # Not by isinstance: a protocol's does not see what a class delegates by __getattr__.
-    if lacking := [name for name in BACKEND if not hasattr(backend, name)]:
-        raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacking)}")
-    return backend
+    if lacks := lacking(backend, Backend):
+        raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacks)}")
+    return with_objects(backend)
 
 
 def stack_of(
@@ -50,56 +46,92 @@ def stack_of(
 ) -> Stack:
     """The stack of a Sampler's arguments, each of its kind and no two plugins at odds."""
     backend, chosen = checked_backend(backend), checked_plugins(plugins)
-    solver = backend.default_solver if solver is None else checked_solver(solver)
-    steps = integer(num_inference_steps, "num_inference_steps", least=1)
+    solver = checked_solver(backend.default_solver if solver is None else solver)
+    steps = integer(num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS)
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)
     return stack
 
 
 def checked_image(
-    x: object, state: State, hook: str, image: tuple[int, ...] | None = None
+    x: object,
+    state: State,
+    hook: str,
+    finiteness: Finiteness,
+    image: tuple[int, ...] | None = None,
 ) -> Tensor:
     """What a hook made of the image, if it is the image (C, H, W) of a run."""
     shape, dtype = (len(state.origin), *(image or state.backend.shape)), state.backend.dtype
     if not isinstance(x, Tensor) or x.shape != shape or x.dtype != dtype:
         what = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{hook} made x a {what}; it must be a tensor, {dtype} {shape}")
-    if not all_finite(x):
-        raise NonFiniteError(
-            f"x became NaN or Inf in {hook} at step {state.step} though the model's predictions "
-            "were finite; check the plugins, and scales that are very large"
-        )
+    finiteness.note(x, _not_finite, hook, state.step)
     return x
 
 
+def _not_finite(hook: str, step: int) -> str:
+    return (
+        f"x became NaN or Inf in {hook} at step {step} though the model's predictions were "
+        "finite; check the plugins, and scales that are very large"
+    )
+
+
 def checked_start(state: State) -> State:
-    if len(state.times) < 2 or state.stopped:
-        raise ValueError("no step is left after start; leave at least two times in state.times")
-    schedule = state.backend.schedule
-    for time in state.times:
-        schedule.at(finite(time, "after start, a time in state.times"))
-    if schedule.goes_back(state.times[-2], state.times[-1]):
-        raise ValueError("state.times ends in a jump back to noise; it must end in a step")
-    for time, following in pairwise(state.times):
-        if schedule.noise_level(time) == 0 and not schedule.goes_back(time, following):
-            raise ValueError(f"state.times has a step from {time:g}, where the image is clean")
-    checked_image(state.x, state, "start")
+    """The state that the ``start`` hooks have left, if a run can begin there."""
+    _check_plan(state, "start")
+    generators: object = state.generators
+    if not isinstance(generators, list | tuple) or len(generators) != len(state.origin):
+        raise ValueError(
+            f"start made state.generators {generators!r:.80}; it must be a tuple of one generator "
+            f"an image, of which there are {len(state.origin)}"
+        )
     return state
 
 
-def check_finished(state: State) -> None:
+def _check_plan(state: State, hook: str) -> None:
+    """Raise an error if the times that a hook has left are no plan of steps."""
+    times = state.times
+    if not isinstance(times, list | tuple):
+        raise TypeError(
+            f"{hook} made state.times a {type(times).__name__}; it must be a list of times"
+        )
+    if len(times) < 2 or state.stopped:
+        raise ValueError(f"no step is left after {hook}; leave at least two times in state.times")
+    schedule = state.backend.schedule
+    for time in times:
+        schedule.at(finite(time, f"after {hook}, a time in state.times"))
+    if schedule.goes_back(times[-2], times[-1]):
+        raise ValueError("state.times ends in a jump back to noise; it must end in a step")
+    for time, following in pairwise(times):
+        if schedule.noise_level(time) == 0 and not schedule.goes_back(time, following):
+            raise ValueError(f"state.times has a step from {time:g}, where the image is clean")
+
+
+def check_plan_kept(state: State, plan: Sequence[float]) -> None:
+    """Raise an error if ``post_step`` hooks made of a plan one that ends elsewhere, or that x is
+    not on. Otherwise the run would return noise."""
+    if state.stopped or [*state.times] == [*plan]:
+        return
+    _check_plan(state, "post_step")
+    here, end = plan[state.position], plan[-1]
+    if [*state.times[state.position : state.position + 1]] != [here] or state.times[-1] != end:
+        raise ValueError(
+            f"post_step changed state.times; the time at state.position must remain t = {here:g}, "
+            f"where x is, and the last one {end:g}. Call state.stop() to end a run early."
+        )
+
+
+def check_finished(state: State, finiteness: Finiteness) -> None:
     if state.origin != tuple(range(len(state.seeds))):
         raise ValueError(
             f"the run ended with {len(state.x)} images of {len(state.seeds)} seeds; a plugin that "
             "follows several images a seed must select one of them in its finish"
         )
-    checked_image(state.x, state, "finish", image_shape_of(state.backend))
+    checked_image(state.x, state, "finish", finiteness, image_shape_of(state.backend))
 
 
 def checked_solver(solver: Solver) -> Solver:
-    methods = callable(getattr(solver, "times", None)) and callable(getattr(solver, "step", None))
-    if isinstance(solver, type) or not methods:
+    if lacking(solver, Solver):
         got = repr(solver) if isinstance(solver, str | type) else type(solver).__name__
         raise TypeError(
             f"solver must be a solver object with times() and step(), got {got}; write for "
@@ -110,15 +142,15 @@ def checked_solver(solver: Solver) -> Solver:
 
 def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
     if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
-        raise TypeError(f"plugins must be a list of plugin objects, got {plugins!r:.80}")
+        raise TypeError(f"plugins must be a list of plugin objects, got {shown(plugins)}")
     chosen = tuple(plugins)
     for plugin in chosen:
         if isinstance(plugin, str):
             made = getattr(installed().find("plugin", plugin).factory, "__name__", plugin)
-            raise TypeError(f"plugins must be objects, got {plugin!r}; write {made}(...)")
+            raise TypeError(f"plugins must be objects, got {shown(plugin)}; write {made}(...)")
         if isinstance(plugin, Mapping):
             raise TypeError(
-                f"plugins must be objects, got {plugin!r:.80}; a recipe's are made by "
+                f"plugins must be objects, got {shown(plugin)}; a recipe's are made by "
                 "Sampler.from_recipe"
             )
         if isinstance(plugin, type):
@@ -158,15 +190,17 @@ def check_conditions(stack: Stack) -> None:
             f"{outer} and {inner} both set conditions, and those of {inner} would be ignored; put "
             f"one inside the other, as {outer}({{view: {inner}(...)}}) or in place of a condition"
         )
-    for plugin in stack.plugins:
-        _check_nested(stack, plugin)
+    for plugin in with_nested(stack.plugins):
+        _check_conditions_of(stack, plugin)
 
 
-def _check_nested(stack: Stack, plugin: object) -> None:
+def _check_conditions_of(stack: Stack, plugin: object) -> None:
     owner = type(plugin).__name__
     for condition in conditions_of(plugin):
         if isinstance(condition, type):
-            raise TypeError(f"{owner}: give an object in place of a condition, not {condition!r}")
+            raise TypeError(
+                f"{owner}: give an object in place of a condition, not {shown(condition)}"
+            )
         if not hooks_of(condition):
             check_encodable(stack.backend, condition, owner)
             continue
@@ -184,7 +218,6 @@ def _check_nested(stack: Stack, plugin: object) -> None:
         manager = hooked([condition])
         noise_estimates(manager)
         manager.hook.check(stack=stack, sampler=stack)
-        _check_nested(stack, condition)
     kinds = {kind_of(c, stack.backend.prediction) for c in conditions_of(plugin)}
     if len(kinds) > 1:
         names = " and ".join(sorted(kind.name for kind in kinds))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer.images import ImageLike, to_mask, to_tensor
+from composer.images import Fit, ImageLike, read_mask, read_picture
 from composer.protocols import State
 
 
@@ -26,8 +26,13 @@ class KnownRegion:
     owner: str
 
     @classmethod
-    def of(cls, state: State, image: ImageLike, mask: ImageLike, owner: str) -> KnownRegion:
-        return cls(to_tensor(image).to(state.x), to_mask(mask).to(state.x), owner)
+    def of(
+        cls, state: State, image: ImageLike, mask: ImageLike, fit: Fit | None, owner: str
+    ) -> KnownRegion:
+        shape = state.backend.shape
+        given = read_picture(image, shape, fit, f"{owner}: image")
+        chosen = read_mask(mask, shape[1:], fit, f"{owner}: mask")
+        return cls(given.to(state.x), chosen.to(state.x), owner)
 
     def image(self, state: State) -> Tensor:
         """The image of each of the run's images: (1, C, H, W) or (B, C, H, W)."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
 from torch import Tensor
 
-from composer.arguments import sequence
+from composer.arguments import lacking, sequence
+from composer.errors import shown
 
 Part = Callable[[Tensor], Tensor]
 """A linear map of images (B, C, H, W), each by itself."""
 
 
-@runtime_checkable
 class Decomposition(Protocol):
     """Anything with ``parts``: linear maps (B, C, H, W) -> the same shape that sum to the
     identity."""
@@ -28,11 +28,11 @@ def parts_of(decomposition: Decomposition | Sequence[Part], owner: str) -> tuple
     Raises:
         TypeError: it has none; ``owner`` says whose it is.
     """
-    if isinstance(decomposition, Decomposition) and not isinstance(decomposition, type):
-        return decomposition.parts
+    if not lacking(decomposition, Decomposition):
+        return cast(Decomposition, decomposition).parts
     parts = sequence(
         decomposition, f"{owner}: parts must be functions of an image, or an object with them; it"
     )
     if not all(callable(part) for part in parts):
-        raise TypeError(f"{owner}: parts must be functions of an image, got {parts!r:.80}")
+        raise TypeError(f"{owner}: parts must be functions of an image, got {shown(parts)}")
     return tuple(parts)

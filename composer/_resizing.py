@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast, overload
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from composer.images import ImageLike, to_mask, to_tensor
+from composer.arguments import lacking
+from composer.images import ImageLike, hold_image, read_mask, to_mask, to_pil, to_tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 T = TypeVar("T")
 REFERENCE_SIZE = 64
 """The height of an image in pixels to which lengths in pixels refer."""
 
 
-@runtime_checkable
 class Resizable(Protocol):
     """A plugin, decomposition, operator or view that holds something of a certain size.
 
@@ -27,24 +30,37 @@ class Resizable(Protocol):
 
 def resized(thing: T, height: int, width: int) -> T:
     """A thing for images of another size: itself, unless it is Resizable."""
-    if isinstance(thing, type) or not isinstance(thing, Resizable):
+    if lacking(thing, Resizable):
         return thing
-    return thing.resized(height, width)  # type: ignore[return-value]
+    return cast(T, cast(Resizable, thing).resized(height, width))
 
 
-def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tensor:
+@overload
+def resized_image(image: Tensor, height: int, width: int, owner: str) -> Tensor: ...
+
+
+@overload
+def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tensor | Image: ...
+
+
+def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tensor | Image:
     """An image (B, C, h, w) as (B, C, height, width), shrunk by averaging or enlarged bilinearly.
+
+    A tensor remains one. A picture remains a picture, which a model in grey or in RGB can take.
 
     Raises:
         ValueError: other proportions; ``owner`` says whose image it is.
     """
-    pixels = to_tensor(image, owner)
+    held = hold_image(image, owner)
+    pixels = to_tensor(held)
     _require_proportions(pixels, height, width, owner)
     if height == pixels.shape[-2]:
-        return pixels
+        return pixels if isinstance(held, Tensor) else held
     if height < pixels.shape[-2]:
-        return F.interpolate(pixels, (height, width), mode="area")
-    return F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)
+        made = F.interpolate(pixels, (height, width), mode="area")
+    else:
+        made = F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)
+    return made if isinstance(held, Tensor) else to_pil(made)[0]
 
 
 def resized_mask(mask: ImageLike, height: int, width: int, owner: str) -> Tensor:
@@ -56,11 +72,9 @@ def resized_mask(mask: ImageLike, height: int, width: int, owner: str) -> Tensor
     Raises:
         ValueError: other proportions; ``owner`` says whose mask it is.
     """
-    pixels = to_mask(mask)
+    pixels = to_mask(mask, owner)
     _require_proportions(pixels, height, width, owner)
-    if height == pixels.shape[-2]:
-        return pixels
-    return F.interpolate(pixels[None, None], (height, width), mode="area")[0, 0]
+    return read_mask(pixels, (height, width), "stretch", owner)
 
 
 def _require_proportions(pixels: Tensor, height: int, width: int, owner: str) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from composer.arguments import integer, interval
+from composer.arguments import integer, interval, within
+from composer.limits import MAX_WALKS, require_plan
 from composer.plugin import declared, with_nested
 from composer.protocols import Stack, State
 
 
 def require_walks(steps: int, levels: Sequence[float], owner: str) -> None:
     """Refuse a number of walks, or an interval of noise levels, that is none."""
-    integer(steps, f"{owner}: steps", least=1)
+    integer(steps, f"{owner}: steps", least=1, most=MAX_WALKS)
     interval(levels, f"{owner}: interval")
 
 
@@ -27,9 +28,9 @@ def check_walks(plugin: object, stack: Stack) -> None:
 
 def plan_walks(state: State, steps: int, levels: Sequence[float]) -> None:
     """Stay ``steps`` times at each time whose noise level lies within ``levels`` and above 0."""
-    low, high = levels
+    require_plan(len(state.times) * (1 + steps), "walks")
     plan = state.times[:1]  # where x comes from needs no walk
     for time in state.times[1:]:
         level = state.backend.schedule.noise_level(time)
-        plan += [time] * (1 + (steps if level > 0 and low <= level <= high else 0))
+        plan += [time] * (1 + (steps if level > 0 and within(level, levels) else 0))
     state.times = plan

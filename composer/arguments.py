@@ -10,48 +10,99 @@ from typing import Any
 
 from torch import Tensor
 
+from composer.errors import shown
+from composer.limits import MAX_SEEDS
+
+_LONG = 10
+"""Digits that no label has."""
+
+
+class FromRecipe(str):
+    """A string that a recipe held: a word or a prompt. It never names a file; what opens pictures
+    raises a TypeError of it."""
+
+    __slots__ = ()
+
+
+MAX_NUMBER = 1e18
+"""Beyond it no argument means anything, and torch has no integers."""
+
 
 def finite(value: Any, name: str) -> float:
-    """A finite real number as a float; booleans are none."""
+    """A finite real number as a float, at most 1e18 in size; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {value!r}")
+    if not abs(number) <= MAX_NUMBER:
+        raise ValueError(
+            f"{name} must be finite and at most {MAX_NUMBER:g} in size, got {shown(value)}"
+        )
     return number
+
+
+def number_of(value: Any, name: str) -> Any:
+    """What a tensor or array of one number holds; anything else as it is."""
+    if not hasattr(value, "item") or isinstance(value, numbers.Number):
+        return value
+    if math.prod(value.shape) != 1 or value.ndim:
+        raise ValueError(f"{name} must be one number, got the shape {tuple(value.shape)}")
+    return value.item()
 
 
 def positive(value: Any, name: str) -> float:
     """A finite number above zero."""
     number = finite(value, name)
     if number <= 0:
-        raise ValueError(f"{name} must be a positive number, got {value!r}")
+        raise ValueError(f"{name} must be a positive number, got {shown(value)}")
     return number
 
 
 def switch(value: Any, name: str) -> bool:
     """True or False, and nothing that is merely like them."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return value
 
 
-def integer(value: Any, name: str, least: int) -> int:
-    """A whole number of at least ``least``; numpy's integers are welcome, booleans are not."""
+def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
+    """A whole number from ``least`` to ``most``; numpy's integers are welcome, booleans are not."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
     if value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        raise ValueError(f"{name} must be an integer of at least {least}, got {shown(value)}")
+    if most is not None and int(value) > most:
+        raise ValueError(f"{name} must be an integer of at most {most}, got {shown(value)}")
     return int(value)
+
+
+def floating(value: Any, name: str) -> Tensor:
+    """A tensor of floating point."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        what = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else shown(value)
+        raise TypeError(f"{name} must be a floating-point tensor, got {what}")
+    return value
+
+
+def label_of(condition: Any) -> int:
+    """A class label as an integer: one of Python, numpy or torch, or its digits as text.
+
+    -1 of anything else, booleans included.
+    """
+    if isinstance(condition, str):
+        return int(condition) if condition.isdecimal() and len(condition) < _LONG else -1
+    try:
+        return -1 if isinstance(condition, bool) else operator.index(condition)
+    except TypeError:
+        return -1
 
 
 def sequence(values: Any, name: str) -> list[Any]:
     """A list or tuple, or anything like them but text and mappings, as a list."""
     if not isinstance(values, Sequence) or isinstance(values, str):
-        raise TypeError(f"{name} must be a list or tuple, got {values!r}")
+        raise TypeError(f"{name} must be a list or tuple, got {shown(values)}")
     return list(values)
 
 
@@ -64,8 +115,24 @@ def interval(values: Any, name: str) -> tuple[float, float]:
     """(low, high) with 0 <= low <= high <= 1."""
     ends = finite_list(values, name)
     if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
-        raise ValueError(f"{name} must be (low, high) with 0 <= low <= high <= 1, got {values!r}")
+        raise ValueError(
+            f"{name} must be (low, high) with 0 <= low <= high <= 1, got {shown(values)}"
+        )
     return ends[0], ends[1]
+
+
+LEVEL_ROUNDING = 1e-9
+"""Of a noise level; neighbouring levels of a schedule of 1000 times differ by more than 1e-5."""
+
+
+def within(noise_level: float, interval: Sequence[float]) -> bool:
+    """Whether a noise level lies in (low, high), both ends included.
+
+    A step's level is computed, 1 - 0.7 = 0.30000000000000004, and the end of an interval is
+    written, 0.3; they are compared up to rounding.
+    """
+    low, high = interval
+    return low - LEVEL_ROUNDING <= noise_level <= high + LEVEL_ROUNDING
 
 
 def intervals(values: Any, name: str, count: int) -> list[tuple[float, float]]:
@@ -82,12 +149,18 @@ def choice(value: Any, name: str, known: Iterable[str]) -> str:
     """One of the known words."""
     words = sorted(known)
     if not isinstance(value, str) or value not in words:
-        raise ValueError(f"{name} must be one of {words}, got {value!r}")
+        raise ValueError(f"{name} must be one of {words}, got {shown(value)}")
     return value
 
 
-MOST_SEEDS = 100_000
-"""Of one call: an iterator without an end would fill the memory, and more fit no device."""
+def lacking(thing: object, protocol: type) -> list[str]:
+    """The members of a protocol that an object has neither itself nor by ``__getattr__``.
+
+    Use it in place of isinstance, which asks no ``__getattr__`` from Python 3.12 on. A class is no
+    object yet, and lacks all members.
+    """
+    members = [name for kind in protocol.__mro__ for name in vars(kind) if name[0] != "_"]
+    return [name for name in members if isinstance(thing, type) or not hasattr(thing, name)]
 
 
 def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
@@ -95,22 +168,22 @@ def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     scalar = isinstance(seeds, Tensor) and seeds.ndim == 0
     if scalar or isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
         raise TypeError(
-            f"seeds must be a sequence of integers such as [0] or range(8), got {seeds!r}"
+            f"seeds must be a sequence of integers such as [0] or range(8), got {shown(seeds)}"
         )
     chosen: list[int] = []
     for seed in seeds:
-        if len(chosen) == MOST_SEEDS:
+        if len(chosen) == MAX_SEEDS:
             raise ValueError(
-                f"seeds has more than {MOST_SEEDS}, or no end; sample them in parts, such as "
+                f"seeds has more than {MAX_SEEDS}, or no end; sample them in parts, such as "
                 "range(1000)"
             )
         try:
             chosen.append(operator.index(seed))
         except TypeError:
-            raise TypeError(f"seeds must be integers, got {seed!r}") from None
+            raise TypeError(f"seeds must be integers, got {shown(seed)}") from None
         # torch's generator reads 32 bits; larger seeds would repeat images silently.
         if isinstance(seed, bool) or not 0 <= chosen[-1] < 2**32:
-            raise ValueError(f"seeds must be integers from 0 to 2**32 - 1, got {seed!r}")
+            raise ValueError(f"seeds must be integers from 0 to 2**32 - 1, got {shown(seed)}")
     if not chosen:
         raise ValueError("seeds is empty; give one seed for each image, for example range(8)")
     return tuple(chosen)

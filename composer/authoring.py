@@ -1,7 +1,8 @@
 """What authors of plugins need beyond the hooks; the built-in plugins use nothing else.
 
-Checks of plain arguments are in :mod:`composer.arguments`, pictures and masks in
-:mod:`composer.images`. docs/authoring.md has a line for each name.
+Checks of plain arguments are in :mod:`composer.arguments`, devices and dtypes by name in
+:mod:`composer.named`, pictures and masks in :mod:`composer.images`. docs/authoring.md has a line
+for each name.
 """
 
 from composer._candidates import Score, check_score, follow_several, require_score, scored
@@ -12,6 +13,7 @@ from composer._checks import (
     checked_plugins,
     checked_solver,
 )
+from composer._clipping import Clip, clipped, dynamic_threshold
 from composer._known import KnownRegion
 from composer._once import once
 from composer._parts import Decomposition, Part, parts_of
@@ -23,11 +25,11 @@ from composer._resizing import (
     resized_image,
     resized_mask,
 )
-from composer._thresholding import dynamic_threshold
 from composer._walks import check_walks, plan_walks, require_walks
 from composer.generators import generator_of
 from composer.markers import answers
 from composer.plugin import (
+    SETS_START,
     conditions_of,
     declared,
     finest_of,
@@ -39,9 +41,12 @@ from composer.plugin import (
 )
 from composer.protocols import draw, image_shape_of, low_res_schedule_of, models_of
 from composer.requests import combine
+from composer.words import short_repr
 
 __all__ = [
     "REFERENCE_SIZE",
+    "SETS_START",
+    "Clip",
     "Decomposition",
     "KnownRegion",
     "Part",
@@ -57,6 +62,7 @@ __all__ = [
     "checked_backend",
     "checked_plugins",
     "checked_solver",
+    "clipped",
     "combine",
     "conditions_of",
     "declared",
@@ -82,6 +88,7 @@ __all__ = [
     "rounding",
     "scored",
     "sets_conditions",
+    "short_repr",
     "views_of",
     "with_nested",
 ]

@@ -8,6 +8,8 @@ import click
 
 from composer.commands.check import check
 from composer.commands.plugins import plugins
+from composer.errors import shown
+from composer.foreign import Foreign
 
 GROUP = "composer.commands"
 
@@ -38,14 +40,20 @@ main.add_command(check)
 
 def _loaded(entry: EntryPoint) -> click.Command:
     """A package's command; if it breaks, one that says so, so that --help still works."""
-    try:
-        command: click.Command = entry.load()
-    except Exception as caught:  # a third party's code
-        owner = entry.dist.name if entry.dist else entry.value
-        sentence = f"{owner} failed to load: {type(caught).__name__}: {caught}"
+    owner = entry.value
+    command: click.Command | None = None
+    with Foreign() as loading:
+        owner = (entry.dist and entry.dist.name) or owner
+        loaded: object = entry.load()
+        if not isinstance(loaded, click.Command):
+            raise TypeError(f"{entry.value} is no command of click, but {shown(loaded)}")
+        loaded.get_short_help_str()  # as --help will
+        command = loaded
+    if command is not None:
+        return command
+    sentence = f"{owner} failed to load: {loading.error}"
 
-        def fail() -> None:
-            raise click.ClickException(sentence)
+    def fail() -> None:
+        raise click.ClickException(sentence)
 
-        return click.Command(entry.name, callback=fail, help=sentence)
-    return command
+    return click.Command(entry.name, callback=fail, help=sentence)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw
 from torch import Tensor
 
+from composer.arguments import integer
+from composer.errors import shown
 from composer.images import to_pil
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MARGIN = 4
 BACKGROUND, INK = (255, 255, 255), (60, 60, 60)
@@ -18,11 +23,14 @@ def contact_sheet(rows: Mapping[str, Tensor], scale: int = 3, columns: str = "")
 
     Args:
         rows: {label: images (B, C, H, W) in [-1, 1]}, all of one size.
-        scale: whole enlargement of each pixel.
+        scale: whole enlargement of each pixel, 1 to 100.
         columns: comma-separated headings of the columns; none if empty.
     """
-    if not rows or scale < 1:
-        raise ValueError("contact_sheet needs at least one row and a scale of at least 1")
+    from PIL import Image, ImageDraw  # noqa: PLC0415, loaded when a sheet is drawn
+
+    if not isinstance(rows, Mapping) or not rows:
+        raise TypeError(f"contact_sheet: rows must be a dict of images, got {shown(rows)}")
+    integer(scale, "contact_sheet: scale", 1, most=100)
     pictures = {label: to_pil(images) for label, images in rows.items()}
     first = next(iter(pictures.values()))[0]
     width, height = (side * scale + MARGIN for side in first.size)

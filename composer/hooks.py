@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import cast
 
 import pluggy
@@ -54,8 +55,9 @@ def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
             raise ValueError(f"the same {name} object is in plugins twice; make a second one")
         if made.is_registered(plugin):
             raise ValueError(f"two {name} in plugins are equal; declare {name} with eq=False")
+        listed = _listed(plugin)
         try:
-            made.register(plugin, name=f"{place}:{name}")
+            made.register(listed, name=f"{place}:{name}")
             made.check_pending()
         except pluggy.PluginValidationError as error:
             reason = " ".join(str(error).split())
@@ -65,7 +67,7 @@ def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
             ) from error
         if unmarked := sorted(_called_like_hooks(plugin) - hooks_of(plugin)):
             raise TypeError(f"mark {name}.{unmarked[0]} with @composer.hookimpl, or rename it")
-        if not made.get_hookcallers(plugin):
+        if not made.get_hookcallers(listed):
             raise TypeError(f"{name} answers no hook; mark its methods with @composer.hookimpl")
     return made
 
@@ -77,6 +79,15 @@ def noise_estimates(hooks: pluggy.PluginManager) -> tuple[NoiseEstimate, ...]:
     for function in functions:
         require_generator(function)
     return tuple(functions)
+
+
+def _listed(plugin: object) -> object:
+    """The plugin; or its hooks, if it delegates some by ``__getattr__``: pluggy knows what ``dir``
+    lists."""
+    hooks = hooks_of(plugin)
+    if hooks <= {*dir(plugin)}:
+        return plugin
+    return SimpleNamespace(**{name: getattr(plugin, name) for name in hooks})
 
 
 def _called_like_hooks(plugin: object) -> set[str]:

@@ -3,22 +3,218 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-ImageLike = Image.Image | Tensor
+from composer._held import (
+    Held,
+    ImageLike,
+    checked_image,
+    checked_mask,
+    mask_pixels,
+    numbers_of,
+    scaled,
+    size_of,
+    tensor_of_fractions,
+)
+from composer.arguments import floating
+from composer.fitting import Fit, Size, alike, check_fit, fit_image, fit_mask
 
-MAX_PIXELS = 4096 * 4096
-"""Of a picture that is read from a recipe or a file, or written as a frame."""
-_MODES = ("1", "L", "P", "RGB", "RGBA")  # others have other ranges, which a cast would clip
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = [
+    "Fit",
+    "Held",
+    "ImageLike",
+    "Size",
+    "alike",
+    "all_finite",
+    "check_fit",
+    "hold_image",
+    "hold_mask",
+    "read_mask",
+    "read_picture",
+    "require_mask",
+    "require_shape",
+    "shape_of",
+    "to_mask",
+    "to_pil",
+    "to_pixels",
+    "to_tensor",
+]
+
+Shape: TypeAlias = tuple[int, int, int]
+"""(C, H, W)."""
+
+_LUMINANCE = (0.299, 0.587, 0.114)
+"""Of RGB in grey, ITU-R BT.601, as PIL has it."""
+
+
+def read_picture(
+    image: ImageLike, shape: Shape, fit: Fit | None = "crop", name: str = "image"
+) -> Tensor:
+    """Any picture as images of a model: ``read_picture("cat.jpg", backend.shape)``.
+
+    Pictures in grey and in RGB become what the shape has. A tensor keeps its channels.
+
+    Args:
+        image: see :data:`ImageLike`.
+        shape: (C, H, W).
+        fit: "crop" cuts the middle out in the proportions of the shape, "pad" adds white bars,
+            "stretch" distorts; None requires the size of the shape.
+        name: whose picture it is, for messages.
+
+    Returns:
+        (B, C, H, W) in [-1, 1]; B = 1 for a picture.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: no such picture, or one that does not fit.
+    """
+    held = checked_image(image, name)
+    require_shape(held, shape, name, fit)
+    numbers, white = numbers_of(held)
+    if fit is not None:  # a photograph in its own numbers, which is ten times faster
+        numbers = fit_image(numbers, shape[1:], fit, white)
+    pixels = scaled(numbers, white)
+    if pixels.shape[1] < shape[0]:
+        return pixels.expand(-1, shape[0], -1, -1)
+    if pixels.shape[1] > shape[0]:
+        return (pixels.new_tensor(_LUMINANCE)[:, None, None] * pixels).sum(1, keepdim=True)
+    return pixels
+
+
+def read_mask(mask: ImageLike, size: Size, fit: Fit | None = "crop", name: str = "mask") -> Tensor:
+    """Any mask at a size, cut and padded as :func:`read_picture` does its image; bars are 0, kept.
+
+    Args:
+        mask: a path, a PIL image or an array of whole numbers, white = 1, repaint (see
+            :func:`composer.pictures.open_mask`); or a tensor or array (H, W) of bool, or of
+            floating point in [0, 1].
+        size: (H, W).
+        fit, name: as of :func:`read_picture`.
+
+    Returns:
+        (H, W) in [0, 1].
+    """
+    checked = checked_mask(mask, name)
+    require_mask(checked, size, name, fit)
+    pixels = mask_pixels(checked)
+    return pixels if fit is None else fit_mask(pixels, size, fit)
+
+
+def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
+    """Any picture at its own size and channels, as (B, C, H, W) in [-1, 1]; float32 if it is no
+    tensor.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: no such picture, or values that no image has.
+    """
+    return scaled(*numbers_of(checked_image(image, name)))
+
+
+def to_mask(mask: ImageLike, name: str = "mask") -> Tensor:
+    """Any mask at its own size, as float (H, W) in [0, 1], 1 = repaint; white = 1.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: no such mask, or values outside [0, 1].
+    """
+    return mask_pixels(checked_mask(mask, name))
+
+
+def hold_image(image: ImageLike, name: str = "image", fit: Fit | None = None) -> Held:
+    """An image to keep in place of the one given: a file is opened, a picture copied.
+
+    A tensor stays itself. So a plugin's recipe holds the pixels, and later changes of the file or
+    the PIL image do not reach it. What will be fitted is kept with at most
+    :data:`composer.pictures.MAX_FITTED` pixels.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: as :func:`to_tensor`.
+    """
+    return _kept(checked_image(image, name), image, fit)
+
+
+def hold_mask(mask: ImageLike, name: str = "mask", fit: Fit | None = None) -> Held:
+    """A mask to keep in place of the one given, as :func:`hold_image` does."""
+    return _kept(checked_mask(mask, name), mask, fit)
+
+
+def shape_of(image: ImageLike, name: str = "image") -> Shape:
+    """(C, H, W) of any picture, as :func:`to_tensor` would return it."""
+    held = checked_image(image, name)
+    channels = held.shape[-3] if isinstance(held, Tensor) else len(held.getbands())
+    return channels, *size_of(held)
+
+
+def require_shape(image: ImageLike, shape: Shape, owner: str, fit: Fit | None = None) -> None:
+    """Require images that :func:`read_picture` can bring to the backend's (C, H, W).
+
+    Raises:
+        ValueError: other channels or, without ``fit``, another size; ``owner`` says whose.
+    """
+    (c, h, w), (channels, height, width) = shape_of(image, owner), shape
+    strict = isinstance(tensor_of_fractions(image), Tensor) or channels not in (1, 3)
+    if c != channels and strict:
+        raise ValueError(
+            f"{owner} must have {channels} channel(s), as the backend makes, got {c}. Convert it "
+            "first."
+        )
+    if fit is None:
+        _require_size((h, w), (height, width), owner)
+
+
+def require_mask(
+    mask: ImageLike,
+    size: Size,
+    owner: str,
+    fit: Fit | None = None,
+    image: ImageLike | None = None,
+) -> None:
+    """Require a mask that :func:`read_mask` can bring to the backend's (H, W), as its image is.
+
+    Args:
+        mask, size, owner, fit: as of :func:`require_shape`.
+        image: to which the mask belongs. It must have the same proportions, or the mask the
+            backend's size: else the two would not be cut at the same place.
+    """
+    h, w = size_of(checked_mask(mask, owner))
+    if fit is None:
+        _require_size((h, w), size, owner)
+    if image is None or (h, w) == size:
+        return
+    _, height, width = shape_of(image)
+    if not alike((h, w), (height, width)):
+        raise ValueError(
+            f"{owner} must have the proportions of its image, {height}x{width}, or be "
+            f"{size[0]}x{size[1]}, got {h}x{w}. Draw it on the image."
+        )
+
+
+def _require_size(got: Size, size: Size, owner: str) -> None:
+    if got != size:
+        raise ValueError(
+            f"{owner} must be {size[0]}x{size[1]}, as the backend makes, got {got[0]}x{got[1]}. "
+            "Give fit='crop', 'pad' or 'stretch', or resize it first."
+        )
+
+
+def _kept(held: Held, given: ImageLike, fit: Fit | None) -> Held:
+    if isinstance(held, Tensor):
+        return held
+    from composer.pictures import MAX_FITTED, bounded  # noqa: PLC0415, loads PIL
+
+    kept = held if fit is None else bounded(held, MAX_FITTED)
+    return kept.copy() if kept is given else kept
 
 
 def to_pil(x: Tensor) -> list[Image.Image]:
     """(B, C, H, W) in [-1, 1] -> B PIL images; C = 1 is grey, 3 is RGB. Values are clipped."""
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
+    from PIL import Image  # noqa: PLC0415, a sixth of a second that most runs do without
+
+    if floating(x, "to_pil: x").ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(
             f"PIL images need 1 or 3 channels, got a tensor of shape {tuple(x.shape)}; "
             "use the tensor itself"
@@ -32,90 +228,9 @@ def to_pixels(x: Tensor) -> Tensor:
     return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
-    """A PIL image or a tensor as float (B, C, H, W) in [-1, 1].
-
-    Raises:
-        TypeError: neither a PIL image nor a floating-point tensor.
-        ValueError: a shape, or values, that no image has.
-    """
-    if isinstance(image, Image.Image):
-        if image.mode not in _MODES:
-            raise TypeError(
-                f"{name} is a PIL image of mode {image.mode}; convert('L') or convert('RGB') it"
-            )
-        grey = image.mode in ("1", "L")
-        array = np.asarray(image.convert("L" if grey else "RGB"), dtype=np.float32)
-        pixels = torch.from_numpy(array.copy())
-        return (pixels[None] if grey else pixels.permute(2, 0, 1))[None] / 127.5 - 1
-    if not isinstance(image, Tensor) or not image.is_floating_point():
-        what = f"a tensor of {image.dtype}" if isinstance(image, Tensor) else type(image).__name__
-        raise TypeError(
-            f"{name} must be a PIL image or a floating-point tensor in [-1, 1], got {what}"
-        )
-    if image.ndim not in (3, 4):
-        raise ValueError(
-            f"{name} must have the shape (C, H, W) or (B, C, H, W), got {tuple(image.shape)}"
-        )
-    if not image.numel():
-        raise ValueError(f"{name} holds nothing: its shape is {tuple(image.shape)}; give an image")
-    low, high = image.aminmax()
-    # A little overshoot is what a sampler returns, and such images are fed back in.
-    if not bool(torch.isfinite(low) & torch.isfinite(high)) or low < -2 or high > 2:
-        raise ValueError(
-            f"{name} must lie in [-1, 1], got values from {low:g} to {high:g}; "
-            "scale it, for example by x / 127.5 - 1"
-        )
-    return image if image.ndim == 4 else image[None]
-
-
 def all_finite(x: Tensor) -> bool:
     """Whether no value is NaN or infinite.
 
     Their sum then is finite too, which is a tenth of the work to see; unless it overflows.
     """
     return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
-
-
-def to_mask(mask: ImageLike) -> Tensor:
-    """A mask as float (H, W) in [0, 1], 1 = repaint; a PIL image is read as grey, white = 1.
-
-    Raises:
-        TypeError: neither a PIL image nor a tensor of bool or floating point.
-        ValueError: another shape, or values outside [0, 1].
-    """
-    if isinstance(mask, Image.Image):
-        if mask.mode not in _MODES:
-            raise TypeError(f"mask is a PIL image of mode {mask.mode}; convert('L') it")
-        return torch.from_numpy(np.asarray(mask.convert("L"), dtype=np.float32) / 255)
-    if not isinstance(mask, Tensor) or not (mask.is_floating_point() or mask.dtype == torch.bool):
-        what = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask must be a PIL image or a float or bool tensor (H, W), got {what}")
-    if mask.ndim != 2:
-        raise ValueError(f"mask must have the shape (H, W), got {tuple(mask.shape)}")
-    mask = mask.float()
-    if not bool(((mask >= 0) & (mask <= 1)).all()):
-        raise ValueError(
-            f"mask must lie in [0, 1], 1 = repaint, got values from {mask.min():g} to "
-            f"{mask.max():g}"
-        )
-    return mask
-
-
-def require_shape(image: Tensor, shape: tuple[int, int, int], owner: str) -> None:
-    """Refuse images (B, C, H, W) that are not of the backend's (C, H, W)."""
-    if tuple(image.shape[1:]) != shape:
-        c, h, w = shape
-        raise ValueError(
-            f"{owner}: image has {image.shape[1]} channel(s) of {image.shape[2]}x{image.shape[3]} "
-            f"but the backend makes {c} channel(s) of {h}x{w}; convert or resize it first"
-        )
-
-
-def require_mask(mask: Tensor, shape: tuple[int, int, int], owner: str) -> None:
-    """Refuse a mask (H, W) that is not of the backend's (C, H, W)."""
-    if mask.shape != shape[1:]:
-        raise ValueError(
-            f"{owner}: mask is {mask.shape[0]}x{mask.shape[1]} but the backend makes "
-            f"{shape[1]}x{shape[2]}; resize the mask first"
-        )

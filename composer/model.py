@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from composer.arguments import finite
 from composer.driver import version
-from composer.errors import NonFiniteError
-from composer.images import all_finite
+from composer.finiteness import Finiteness
 from composer.protocols import Backend, Output, models_of
 from composer.requests import UNCONDITIONAL, Estimate, Request
 from composer.stats import Stats
@@ -24,27 +21,43 @@ class Model:
     Args:
         max_rows: most images that the network sees at a time; None for no bound.
         stats: counted into; rows are per image.
+        finiteness: notes whether the outputs are finite; None for one that nobody reads.
     """
 
-    def __init__(self, backend: Backend, max_rows: int | None, stats: Stats) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        max_rows: int | None,
+        stats: Stats,
+        finiteness: Finiteness | None = None,
+    ) -> None:
         self.backend = backend
         self.max_rows = max_rows
         self.stats = stats
+        self.finiteness = finiteness or Finiteness()
 
     def __call__(self, requests: list[Request]) -> list[Estimate]:
         encoded = [self._encoded(request) for request in requests]
         unique: dict[Hashable, Request] = {}
         for request in encoded:
             unique.setdefault(_identity(request), request)
-        began = time.perf_counter()
-        outputs = dict(zip(unique, self._evaluate([*unique.values()]), strict=True))
-        self.stats.model_seconds += time.perf_counter() - began
+        with self.stats.timing(self.backend.device):
+            outputs = dict(zip(unique, self._evaluate([*unique.values()]), strict=True))
         self.stats.requested += len(requests)
         self.stats.evaluated += len(unique)
         self.stats.rows += sum(len(request.x) for request in unique.values())
         for key, output in outputs.items():
-            _require_finite(output, unique[key])
-        return [self._estimate(request, outputs[_identity(request)]) for request in encoded]
+            self._note(output, unique[key])
+        return [
+            request.answer(*outputs[_identity(request)], self.backend.prediction)
+            for request in encoded
+        ]
+
+    def _note(self, output: Output, request: Request) -> None:
+        for part in output:
+            if part is not None:
+                facts = request.step, request.t, request.condition
+                self.finiteness.note(part, _not_finite, *facts)
 
     def _encoded(self, request: Request) -> Request:
         if request.model is not None and request.model not in models_of(self.backend):
@@ -59,7 +72,17 @@ class Model:
                 f"(B, {', '.join(map(str, self.backend.shape))})"
             )
         condition = UNCONDITIONAL if request.condition is None else request.condition
-        return request.replace(condition=self.backend.encode(condition))
+        return Request(
+            request.x,
+            request.t,
+            self.backend.encode(condition),
+            request.step,
+            request.beside,
+            (),
+            self.backend.schedule,
+            request.model,
+            request._views,
+        )
 
     def _evaluate(self, requests: list[Request]) -> list[Output]:
         """One backend call, or as many as ``max_rows`` makes necessary: images are split first,
@@ -83,20 +106,7 @@ class Model:
         outputs = checked_outputs(self.backend.evaluate(requests), requests, who)
         if [version(r.x) for r in requests] != written:
             raise ValueError(f"{who} wrote into a request's x; work on a copy")
-        if self.backend.device.type == "cuda":
-            torch.cuda.synchronize(self.backend.device)  # or model_seconds would time the launch
         return outputs
-
-    def _estimate(self, request: Request, output: Output) -> Estimate:
-        backend = self.backend
-        return Estimate(
-            output.prediction,
-            output.variance,
-            request.x,
-            request.t,
-            backend.schedule,
-            backend.prediction,
-        )
 
 
 def _identity(request: Request) -> Hashable:
@@ -120,13 +130,11 @@ def _rows(requests: list[Request], start: int, stop: int) -> list[Request]:
     ]
 
 
-def _require_finite(output: Output, request: Request) -> None:
-    parts = [part for part in output if part is not None]
-    if not all(all_finite(part) for part in parts):
-        raise NonFiniteError(
-            f"the model returned NaN or Inf at step {request.step} (t = {request.t:g}) for the "
-            f"condition {request.condition!r}; check the weights, or use a wider dtype"
-        )
+def _not_finite(step: int, t: float, condition: Hashable) -> str:
+    return (
+        f"the model returned NaN or Inf at step {step} (t = {t:g}) for the condition "
+        f"{condition!r}; check the weights, or use a wider dtype"
+    )
 
 
 def checked_outputs(outputs: object, requests: Sequence[Request], who: str) -> list[Output]:

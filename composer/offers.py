@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from composer.errors import nearest, printable, shown
+from composer.foreign import Foreign
 from composer.protocols import Backend, Solver
 from composer.transforms import Transform
 
@@ -17,18 +19,28 @@ Example = Callable[[], object]
 
 @dataclass(frozen=True)
 class Offer:
-    """One registered name."""
+    """One registered name.
+
+    Attributes:
+        factory: the class, or a function that makes one.
+        example: makes one without arguments, for ``composer check``.
+        safe_options: of a backend, see :meth:`Register.backend`.
+    """
 
     kind: str
     name: str
     factory: Callable[..., Any]
     package: str
     example: Example | None = None
+    safe_options: tuple[str, ...] | None = None
 
     @property
     def description(self) -> str:
-        """The first line of the factory's docstring."""
-        return (inspect.getdoc(self.factory) or "").split("\n")[0]
+        """The first line of the factory's docstring, or what reading that raises."""
+        text: str | None = None
+        with Foreign() as reading:  # a docstring may be a property
+            text = inspect.getdoc(self.factory)
+        return printable((text or reading.error or "").split("\n")[0])
 
 
 class Register:
@@ -68,14 +80,41 @@ class Register:
         """Offer a solver class."""
         self._offer("solver", name, factory)
 
-    def backend(self, name: str, factory: Callable[..., Backend]) -> None:
-        """Offer a function that loads a backend; its parameters are ``load_backend``'s options."""
-        self._offer("backend", name, factory)
+    def backend(
+        self,
+        name: str,
+        factory: Callable[..., Backend],
+        *,
+        safe_options: Iterable[str] | None = None,
+    ) -> None:
+        """Offer a function that loads a backend; its parameters are ``load_backend``'s options.
+
+        Args:
+            name, factory: the name, and the function.
+            safe_options: those that a recipe from a stranger may set. Declare here that the
+                function, called with any values of these alone, opens no file but those of its own
+                package and reaches no network: names of files, of models of a hub, and switches of
+                how files are read are not safe. None declares nothing, so that a recipe needs the
+                caller's ``trust=True``.
+        """
+        safe = None if safe_options is None else tuple(safe_options)
+        known = inspect.signature(factory).parameters if safe else {}
+        if unknown := [option for option in safe or () if option not in known]:
+            raise ValueError(
+                f"{self.package} declares the option {unknown[0]!r} of the backend {name!r} safe, "
+                f"which takes {', '.join(known)}"
+            )
+        self._offer("backend", name, factory, safe_options=safe)
 
     def _offer(
-        self, kind: str, name: str, factory: Callable[..., Any], example: Example | None = None
+        self,
+        kind: str,
+        name: str,
+        factory: Callable[..., Any],
+        example: Example | None = None,
+        safe_options: tuple[str, ...] | None = None,
     ) -> None:
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or not name.isprintable():
             raise TypeError(f"{self.package} offers a {kind} by the name {name!r}; give a word")
         if not callable(factory):
             raise TypeError(
@@ -89,4 +128,34 @@ class Register:
             )
         if any((o.kind, o.name) == (kind, name) for o in self.offers):
             raise ValueError(f"{self.package} offers the {kind} {name!r} twice")
-        self.offers.append(Offer(kind, name, factory, self.package, example))
+        self.offers.append(Offer(kind, name, factory, self.package, example, safe_options))
+
+
+def required(factory: Callable[..., Any]) -> list[str]:
+    """The names of a factory's parameters without a default."""
+    return [p.name for p in _named(factory) if p.default is p.empty]
+
+
+def check_options(owner: str, factory: Callable[..., Any], options: Iterable[str]) -> None:
+    """Check that a factory takes these options, and that none is missing.
+
+    Raises:
+        TypeError: with the nearest name, and all that there are.
+    """
+    named, given = [p.name for p in _named(factory)], list(options)
+    takes = f"It takes {', '.join(named)}." if named else "It takes none."
+    parameters = inspect.signature(factory).parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for option in given:
+            if option not in named:
+                close = nearest(option, named)
+                hint = f" Did you mean {' or '.join(close)}?" if close else ""
+                raise TypeError(f"{owner} has no option {shown(option)}.{hint} {takes}")
+    if missing := [name for name in required(factory) if name not in given]:
+        raise TypeError(f"{owner} needs the option {missing[0]!r}. {takes}")
+
+
+def _named(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters that an option can name."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p for p in inspect.signature(factory).parameters.values() if p.kind not in variadic]

@@ -145,6 +145,8 @@ class Plugin:
         """Look at x after the last step, or replace it; also of a run that was stopped."""
 
 
+SETS_START = "set the start"
+"""What a plugin declares as ``unique`` if its ``start`` makes the image to begin with."""
 HOOKS = frozenset(name for name, value in vars(Plugin).items() if hasattr(value, "composer_spec"))
 
 
@@ -172,26 +174,32 @@ def conditions_of(plugin: object) -> tuple[Any, ...]:
 
 
 def with_nested(plugins: Iterable[object]) -> Generator[object, None, None]:
-    """Plugins, each followed by those that stand in place of its conditions."""
-    for plugin in plugins:
-        yield plugin
-        yield from with_nested(c for c in conditions_of(plugin) if is_nested(c))
+    """Plugins, each followed by those that stand in place of its conditions; each object once."""
+    seen: set[int] = set()
+    waiting = [*plugins][::-1]  # a stack
+    while waiting:
+        plugin = waiting.pop()
+        if id(plugin) not in seen:
+            seen.add(id(plugin))
+            yield plugin
+            waiting += [c for c in conditions_of(plugin) if is_nested(c)][::-1]
 
 
 def sets_conditions(plugin: object) -> bool:
     """Whether a plugin, or one nested in it, decides conditions."""
-    return any(sets_conditions(c) if is_nested(c) else True for c in conditions_of(plugin))
+    every = (c for nested in with_nested([plugin]) for c in conditions_of(nested))
+    return not all(is_nested(condition) for condition in every)
 
 
 def kind_of(condition: Any, otherwise: Prediction) -> Prediction:
-    """What the estimates of a plugin, or the model's for a condition, predict."""
-    if not is_nested(condition):
-        return otherwise
-    own: Prediction | None = declared(condition, "predicts")
-    if own is not None:
-        return own
-    kinds = {kind_of(nested, otherwise) for nested in conditions_of(condition)}
-    return kinds.pop() if len(kinds) == 1 else otherwise
+    """What the estimates of a plugin, or the model's for a condition, predict: what the plugin
+    declares, or the same as its first condition's. A Sampler checks that the others are like it."""
+    while is_nested(condition):
+        own: Prediction | None = declared(condition, "predicts")
+        if own is not None:
+            return own
+        condition = next(iter(conditions_of(condition)), None)
+    return otherwise
 
 
 def views_of(plugins: Iterable[object]) -> tuple[Transform, ...]:

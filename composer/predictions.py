@@ -22,9 +22,12 @@ sigma = 0); that unknown is then taken as its prior mean, zero, here and nowhere
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
+
+Amplitude = Tensor | float
+Row = tuple[Amplitude, Amplitude]
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,14 @@ class Prediction:
 
     Args:
         name: how it is called in configurations.
-        row: (alpha, sigma) -> (a, b); works on floats and on tensors.
+        row: (alpha, sigma) -> (a, b); works on floats and on tensors. A function of a module, not a
+            lambda, so that it can be pickled.
     """
 
     name: str
-    row: Callable[..., tuple[Tensor | float, Tensor | float]]
+    row: Callable[..., Row] = field(repr=False)
 
-    def target(
-        self, x0: Tensor, noise: Tensor, alpha: float | Tensor, sigma: float | Tensor
-    ) -> Tensor:
+    def target(self, x0: Tensor, noise: Tensor, alpha: Amplitude, sigma: Amplitude) -> Tensor:
         """a * x_0 + b * noise: what the network is trained to output. Shapes (B, C, H, W)."""
         a, b = self.row(alpha, sigma)
         return a * x0 + b * noise
@@ -69,9 +71,25 @@ class Prediction:
         return a, b, alpha * b - a * sigma
 
 
-EPSILON = Prediction("epsilon", lambda alpha, sigma: (0.0, 1.0))
-SAMPLE = Prediction("sample", lambda alpha, sigma: (1.0, 0.0))
-V = Prediction("v", lambda alpha, sigma: (-sigma, alpha))
-FLOW = Prediction("flow", lambda alpha, sigma: (1.0, -1.0))
+def _epsilon(alpha: Amplitude, sigma: Amplitude) -> Row:
+    return 0.0, 1.0
+
+
+def _sample(alpha: Amplitude, sigma: Amplitude) -> Row:
+    return 1.0, 0.0
+
+
+def _v(alpha: Amplitude, sigma: Amplitude) -> Row:
+    return -sigma, alpha
+
+
+def _flow(alpha: Amplitude, sigma: Amplitude) -> Row:
+    return 1.0, -1.0
+
+
+EPSILON = Prediction("epsilon", _epsilon)
+SAMPLE = Prediction("sample", _sample)
+V = Prediction("v", _v)
+FLOW = Prediction("flow", _flow)
 
 PREDICTIONS: dict[str, Prediction] = {p.name: p for p in (EPSILON, SAMPLE, V, FLOW)}

@@ -8,14 +8,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from composer.images import to_pil
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
 from composer.schedules import DiscreteSchedule, Schedule
+from composer.words import short
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 T = TypeVar("T")
 Asking = Generator[list[Request], list[Estimate], T]
@@ -38,7 +43,6 @@ class Output(NamedTuple):
         )
 
 
-@runtime_checkable
 class Backend(Protocol):
     """A model behind the loop.
 
@@ -98,7 +102,6 @@ def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
     return schedule
 
 
-@runtime_checkable
 class Solver(Protocol):
     """Takes the step that no plugin took; registered as the innermost plugin of the stack."""
 
@@ -115,9 +118,12 @@ class Solver(Protocol):
         ...
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class State:
     """Where a run is.
+
+    A stream hands out copies: what is set of ``x`` there, and :meth:`stop`, acts on the run; the
+    rest is for reading.
 
     Attributes:
         x: the current image (B, C, H, W); replace it, never write into it.
@@ -157,6 +163,11 @@ class State:
     def __post_init__(self) -> None:
         self.origin = self.origin or tuple(range(len(self.seeds)))
 
+    def __repr__(self) -> str:
+        times = "at its end" if self.t_next is None else f"to t={self.t_next:g}"
+        shown = f"step={self.step}, t={self.t:g} {times}, x={short(self.x)}"
+        return f"State({shown}, condition={short(self.condition)}, seeds={short(self.seeds)})"
+
     @property
     def t(self) -> float:
         """The time that x is at."""
@@ -164,8 +175,14 @@ class State:
 
     @property
     def t_next(self) -> float:
-        """The time that the current step goes to."""
-        return self.times[self.position + 1]
+        """The time that the current step goes to; None at the end, which no ``step`` sees."""
+        left = self.position + 1 < len(self.times)
+        return self.times[self.position + 1] if left else None  # type: ignore[return-value]
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """``x`` as PIL images, values outside [-1, 1] clipped."""
+        return to_pil(self.x)
 
     @property
     def finished(self) -> bool:
@@ -173,8 +190,7 @@ class State:
         return self.stopped or self.position + 1 >= len(self.times)
 
     def stop(self) -> None:
-        """End the run after this step; ``finish`` still runs. For hooks: whoever reads a stream
-        leaves the loop instead."""
+        """End the run after this step; ``finish`` still runs, of a stream when it is read on."""
         self.stopped = True
 
     def each(self, batch: Tensor, owner: str) -> Tensor:
@@ -274,4 +290,8 @@ def draw(
     rows = [
         torch.randn(size, generator=g, device=g.device, dtype=backend.dtype) for g in generators
     ]
-    return torch.cat(rows).to(backend.device)
+    noise = torch.cat(rows)
+    if backend.device.type == "cuda" and noise.device.type == "cpu":
+        # From pinned memory, or the copy would wait for all that the device has yet to do.
+        return noise.pin_memory().to(backend.device, non_blocking=True)
+    return noise.to(backend.device)

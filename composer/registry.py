@@ -8,17 +8,16 @@ reported and breaks nothing else.
 from __future__ import annotations
 
 import functools
-import inspect
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from composer import hooks, solvers
-from composer.errors import UnknownNameError
+from composer.errors import UnknownNameError, shown
+from composer.foreign import Foreign
 from composer.markers import PROJECT
-from composer.offers import Offer, Register
+from composer.offers import Offer, Register, check_options, required
 from composer.protocols import Backend
 from composer.transforms import Composed, Inverse, Transform
 
@@ -97,7 +96,9 @@ def get_transform(name: str | Transform) -> Transform:
     if isinstance(name, Transform):
         return name
     if not isinstance(name, str):
-        raise TypeError(f"{name!r} is no Transform; give the name of one, or a Transform object")
+        raise TypeError(
+            f"{shown(name)} is no Transform; give the name of one, or a Transform object"
+        )
     offer = installed().find("transform", name)
     if needed := required(offer.factory):
         called = getattr(offer.factory, "__name__", name)
@@ -109,41 +110,13 @@ def get_transform(name: str | Transform) -> Transform:
     return transform
 
 
-def required(factory: Callable[..., Any]) -> list[str]:
-    """The names of a factory's parameters without a default."""
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(factory).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
-
-
-def load_backend(name: str, **options: Any) -> Backend:
-    """Load a registered backend.
-
-    Args:
-        name: for example "mnist" or "mnist-ddpm".
-        options: the parameters of that backend's loader, checked against its signature.
-
-    Raises:
-        UnknownNameError: no such backend is registered.
-        TypeError: an option that it does not have.
-    """
-    return load_from(installed(), name, options)
-
-
 def load_from(registry: Registry, name: str, options: dict[str, Any]) -> Backend:
-    """:func:`load_backend` from a given registry; the backend remembers how it was loaded."""
+    """:func:`composer.load_backend` from a registry; the backend remembers how it was loaded."""
     factory = registry.find("backend", name).factory
-    signature = inspect.signature(factory)
-    try:
-        signature.bind(**options)
-    except TypeError as error:
-        raise TypeError(f"backend {name!r}: {error}; it takes {signature}") from None
+    check_options(f"backend {name!r}", factory, options)
     backend: Backend = factory(**options)
     # For recipes. Not part of the protocol: a backend may be frozen and need not know its name.
-    plain = {
-        k: v if isinstance(v, bool | int | float | None) else str(v) for k, v in options.items()
-    }
-    object.__setattr__(backend, "loaded_as", {"name": name, "options": plain})
+    object.__setattr__(backend, "loaded_as", {"name": name, "options": dict(options)})
     return backend
 
 
@@ -161,15 +134,17 @@ def _own() -> Register:
 
 
 def _distribution(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "unknown"
+    name = None
+    with Foreign():  # its metadata may be damaged
+        name = entry.dist and entry.dist.name
+    return name or "unknown"
 
 
 def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
     """The registry and what one entry point offers, or its error as a row."""
-    distribution = _distribution(entry)
-    version = entry.dist.version if entry.dist else "unknown"
-    error = None
-    try:
+    distribution, version = _distribution(entry), "unknown"
+    with Foreign() as loading:
+        version = (entry.dist and entry.dist.version) or version
         register = Register(distribution)
         manager = hooks.manager()
         manager.register(entry.load(), name=entry.name)
@@ -178,7 +153,5 @@ def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
         if not register.offers:
             raise ValueError("it offers nothing; mark register_plugins with @composer.hookimpl")
         registry = registry.with_offers(register)
-    except (Exception, SystemExit) as caught:  # whatever other people's code raises
-        error = f"{type(caught).__name__}: {caught}"
-    package = Package(entry.name, distribution, version, error)
+    package = Package(entry.name, distribution, version, loading.error)
     return Registry(registry.offers, (*registry.packages, package))

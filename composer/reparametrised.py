@@ -14,9 +14,10 @@ from composer.protocols import Backend, Output
 from composer.requests import Request
 from composer.schedules import Schedule
 from composer.solvers import Solver
+from composer.words import short_repr
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reparametrised:
     """The model of ``inner``, asked on ``schedule`` and answering as ``prediction``.
 
@@ -38,6 +39,8 @@ class Reparametrised:
     schedule: Schedule
     prediction: Prediction
     default_solver: Solver
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+import numpy as np
 from torch import Tensor
 
-from composer.animation import animate
-from composer.animation.film import Timing
+from composer.arguments import integer
 from composer.images import to_pil
+from composer.recipes import Draft
 from composer.registry import get_transform
 from composer.stats import Stats
 from composer.transforms import Transform
+from composer.words import short_repr
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SHOWN, WIDE = 112, 1024
+"""Pixels of an image in a sheet, and of a sheet that a notebook shows."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """Samples and how they came to be.
+
+    ``result[3]``, ``result[:4]`` and ``result[[5, 1]]`` are the results of some of the images, each
+    with its seed; recipe and stats remain those of the whole call. A notebook shows the images.
 
     Attributes:
         x: (B, C, H, W) in [-1, 1], up to the model's overshoot.
         seeds: image k is a function of seeds[k].
         stats: what it cost.
-        recipe: JSON-able: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
-            repeats the call.
+        draft: the recipe before it is written.
         views: the transforms that the plugins showed the images through.
         condition: as given to the call.
     """
@@ -36,19 +47,89 @@ class Result:
     x: Tensor
     seeds: tuple[int, ...]
     stats: Stats
-    recipe: dict[str, Any] = field(repr=False)
+    draft: Draft = field(repr=False)
     views: tuple[Transform, ...] = ()
     condition: Any = None
+
+    __repr__ = short_repr
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __getitem__(self, which: int | slice | Sequence[int] | Tensor) -> Result:
+        """Some of the images, by index, slice, list of indices, or mask (B,)."""
+        chosen = which.cpu().numpy() if isinstance(which, Tensor) else which
+        rows = np.arange(len(self))[chosen].reshape(-1).tolist()  # torch knows no slice backwards
+        return replace(self, x=self.x[rows], seeds=tuple(self.seeds[row] for row in rows))
+
+    def __iter__(self) -> Iterator[Result]:
+        """Image by image."""
+        return (self[k] for k in range(len(self)))
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """The call as JSON: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
+        repeats it. Written when it is first asked for, of what the arguments were at the call."""
+        return self.draft.written()
 
     @cached_property
     def images(self) -> list[Image.Image]:
         """The samples as PIL images, values outside [-1, 1] clipped."""
         return to_pil(self.x)
 
+    def save(self, path: str | os.PathLike[str], size: int | None = None) -> list[Path]:
+        """Write the images as files; PNG files carry the recipe and the seed.
+
+        Args:
+            path: a folder, made if need be, for PNG files named by seed, such as 0007.png; or, for
+                one image, a file that ends in .png, .jpg, .jpeg or .webp. A file of the same name
+                is replaced.
+            size: pixels of the longer side; None for the image's own. Images of less than 64
+                pixels are enlarged pixel by pixel, others smoothly.
+
+        Returns:
+            The paths of the files.
+
+        Raises:
+            TypeError, ValueError: no path, several images for one file, or a size out of range.
+            OSError: a file cannot be written.
+        """
+        from composer.saving import save_images  # noqa: PLC0415  # few results are saved
+
+        return save_images(self.images, self.seeds, self.recipe, path, size)
+
+    def sheet(
+        self, columns: int = 8, scale: int | None = None, view: str | Transform = "identity"
+    ) -> Image.Image:
+        """All images in one picture, row by row; a row begins with the index of its first image.
+
+        Args:
+            columns: images in a row.
+            scale: whole enlargement of each pixel; None for images of about a hundred pixels.
+            view: a transform or its name to see them through.
+        """
+        from composer.contact_sheet import contact_sheet  # noqa: PLC0415  # few are drawn
+
+        columns, x = integer(columns, "sheet: columns", least=1), get_transform(view)(self.x)
+        enlarged = max(1, SHOWN // max(x.shape[-2:])) if scale is None else scale
+        firsts = range(0, len(x), columns)
+        labels = [str(k) if len(firsts) > 1 else "" for k in firsts]
+        rows = {label: x[k : k + columns] for label, k in zip(labels, firsts, strict=True)}
+        return contact_sheet(rows, integer(enlarged, "sheet: scale", least=1))
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: the first 64 images; nothing of what no picture has."""
+        if self.x.shape[1] not in (1, 3):
+            return None
+        picture, written = self[:64].sheet(), io.BytesIO()
+        picture.thumbnail((WIDE, 8 * WIDE))
+        picture.save(written, "PNG")
+        return written.getvalue()
+
     def animate(
         self,
         path: str | Path,
-        view: str | Transform | None = None,
+        view: str | Transform | Sequence[str | Transform] | None = None,
         captions: Sequence[str] = (),
         fps: float = 30.0,
         hold: float = 1.0,
@@ -59,8 +140,9 @@ class Result:
 
         Args:
             path: ends in .gif, or in .mp4 with the extra ``video``.
-            view: a transform or its name; None for each of :attr:`views` in turn. Images without
-                views go far away and come back, which is how a hybrid reads differently.
+            view: a transform or its name, or several in turn; None for each of :attr:`views`.
+                Images without views go far away and come back, which is how a hybrid reads
+                differently.
             captions: one for the images and one for each view, shown while they stand still.
             fps: frames a second.
             hold: seconds that the images, and each view, stand still.
@@ -70,8 +152,10 @@ class Result:
         Returns:
             The path.
         """
+        from composer.animation import animate  # noqa: PLC0415  # few results are animated
+        from composer.animation.film import Timing  # noqa: PLC0415
+
         if view is None:  # an identity, which returns x itself, has no way to go
-            views = [v for v in self.views if v(self.x) is not self.x]
-        else:
-            views = [get_transform(view)]
+            view = [v for v in self.views if v(self.x) is not self.x]
+        views = [view] if isinstance(view, str | Transform) else [*view]
         return animate(self.x, path, views, captions, Timing(fps, hold, move), scale)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from itertools import count, pairwise
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from composer import _checks, recipes
-from composer.arguments import checked_seeds, finite, integer
-from composer.driver import converse, drive, resolve
+from composer import _call_checks, _checks, recipes
+from composer._watch import watched
+from composer.arguments import checked_seeds, integer
+from composer.denoised import Denoised
+from composer.driver import asked, converse, resolve
+from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
-from composer.images import all_finite
 from composer.model import Model
 from composer.plugin import hooks_of, views_of
 from composer.protocols import Backend, Solver, Stack, State, draw
@@ -25,6 +26,7 @@ from composer.requests import Estimate, Request
 from composer.result import Result
 from composer.schedules import renoise
 from composer.stats import Stats
+from composer.words import short
 
 
 class Sampler:
@@ -37,8 +39,11 @@ class Sampler:
         backend: the model, from :func:`composer.load_backend` or your own.
         plugins: objects with methods marked ``@composer.hookimpl``.
         solver: how a step is taken; None for the backend's own default.
-        num_inference_steps: steps from noise to image, at least 1.
+        num_inference_steps: steps from noise to image, 1 to 10,000.
         max_rows: memory bound: most images the network sees at once. None for no bound.
+        debug: check after every hook of every plugin, and name the plugin that left NaN or Inf,
+            or wrote into a tensor; each check waits for the device. Otherwise what a run makes is
+            checked once, at its end.
 
     Raises:
         ValueError, TypeError: the stack cannot work, with the plugin, the reason and the mend.
@@ -51,15 +56,39 @@ class Sampler:
         solver: Solver | None = None,
         num_inference_steps: int = 20,
         max_rows: int | None = None,
+        debug: bool = False,
     ) -> None:
         self._stack = _checks.stack_of(backend, plugins, solver, num_inference_steps)
         self._max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
+        # As given: a default solver is that of the backend, also of another one.
+        self._given = Arguments(
+            backend=backend,
+            plugins=self.plugins,
+            solver=solver,
+            num_inference_steps=self.num_inference_steps,
+            max_rows=self._max_rows,
+            debug=debug,
+        )
         # A backend that answers hooks, such as a thresholding its model needs, is outermost.
         own = [backend] if hooks_of(backend) else []
-        self._hooks = hooked([*own, *self.plugins, self.solver])
-        self._noise_estimates = noise_estimates(self._hooks)
+        hooks = hooked([*own, *self.plugins, self.solver])
+        self._noise_estimates = noise_estimates(hooks)
         _checks.check_conditions(self._stack)
-        self._hooks.hook.check(stack=self._stack, sampler=self._stack)
+        hooks.hook.check(stack=self._stack, sampler=self._stack)
+        self._debug, self._hooks = debug, watched(hooks) if debug else hooks
+
+    def __repr__(self) -> str:
+        plugins = ", ".join(map(short, self.plugins))
+        steps = f"num_inference_steps={self.num_inference_steps}"
+        return f"Sampler({short(self.backend)}, [{plugins}], {short(self.solver)}, {steps})"
+
+    def __reduce__(self) -> tuple[Any, ...]:  # pluggy's manager can be neither copied nor pickled
+        return _made, (type(self), self._given)
+
+    def replace(self, **changes: Unpack[Arguments]) -> Sampler:
+        """A sampler with some of the arguments changed, such as ``num_inference_steps=50``."""
+        arguments: Arguments = {**self._given, **changes}
+        return type(self)(**arguments)
 
     @property
     def stack(self) -> Stack:
@@ -92,7 +121,14 @@ class Sampler:
         return self._max_rows
 
     def sample(
-        self, condition: Any = None, seeds: Iterable[int] = (0,), progress: bool = False
+        self,
+        condition: Any = None,
+        seeds: Iterable[int] = (0,),
+        progress: bool = False,
+        *,
+        x: Tensor | None = None,
+        t: float | Tensor | None = None,
+        callback: Callable[[State], None] | None = None,
     ) -> Result:
         """Run the loop to its end.
 
@@ -100,108 +136,220 @@ class Sampler:
             condition: what to make, in the backend's terms; None leaves it to the plugins.
             seeds: one image a seed, each a function of its own seed alone; at most 100,000.
             progress: show a progress bar.
+            x: noised images (B, C, H, W) to begin with in place of noise; one a seed, or one.
+            t: the time of the plan, see :attr:`times`, that x is noised to; the steps from there
+                on are taken. None for the first, where x is the initial noise.
+            callback: called after each step with a state as :meth:`stream` has it; returns nothing.
         """
         began, model = time.perf_counter(), self._model()
-        state = self._begin(condition, seeds)
-        recipe = recipes.describe(
-            self._stack, self._max_rows, condition, state.seeds
-        )  # now: arguments may change later
-        goes_back = self.backend.schedule.goes_back
-        total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
-        steps = tqdm(self._run(state, model), total=total, disable=not progress)
-        deque(steps, maxlen=0)  # runs them all, keeps none
+        state = self._begin(condition, seeds, model.finiteness, x, t)
+        # Now: arguments may change later.
+        begun = {} if x is None else {"x": x, "t": None if t is None else state.t}
+        draft = recipes.draft(self._stack, self._max_rows, condition, state.seeds, begun)
+        states = self._run(state, model) if callback is None else self._streamed(state, model)
+        for shown in self._bar(states, state, progress):
+            if callback is not None:
+                _call_checks.check_returns_nothing(callback(shown))
         model.stats.seconds = time.perf_counter() - began
         views = views_of(self.plugins)
-        return Result(state.x, state.seeds, model.stats, recipe, views, condition)
+        return Result(state.x, state.seeds, model.stats, draft, views, condition)
 
-    def stream(self, condition: Any = None, seeds: Iterable[int] = (0,)) -> Iterator[State]:
+    def stream(
+        self,
+        condition: Any = None,
+        seeds: Iterable[int] = (0,),
+        progress: bool = False,
+        *,
+        x: Tensor | None = None,
+        t: float | Tensor | None = None,
+    ) -> Iterator[State]:
         """The state after every step; arguments as for :meth:`sample`, checked at once.
 
-        Each state is a snapshot: later steps leave it as it is. Leave the loop to stop early.
+        Each state is a snapshot: later steps leave it as it is. The run goes on from its ``x``,
+        also where that is changed, in place or by another tensor. ``state.stop()`` ends the stream
+        after this state, whose ``x`` then is what the ``finish`` hooks made; to leave the loop ends
+        it at once, without them.
         """
-        states = self._run(self._begin(condition, seeds), self._model())
-        return (state.snapshot() for state in states)
+        model = self._model()
+        state = self._begin(condition, seeds, model.finiteness, x, t)
+        return self._bar(self._streamed(state, model), state, progress)
 
+    @overload
+    def denoise(self, x: Tensor, t: float, condition: Any = None) -> Estimate: ...
+    @overload
+    def denoise(self, x: Tensor, t: Tensor, condition: Any = None) -> Estimate | Denoised: ...
     @torch.no_grad()
-    def denoise(self, x: Tensor, t: float, condition: Any = None) -> Estimate:
+    def denoise(self, x: Tensor, t: float | Tensor, condition: Any = None) -> Estimate | Denoised:
         """One-step denoising: the stack's estimate at (x, t); its ``x0`` is the clean image.
 
         Args:
             x: noised images (B, C, H, W), for example ``backend.schedule.add_noise(x0, noise, t)``.
-            t: their time on the backend's schedule.
+            t: their time on the backend's schedule, a number or a tensor of one; or (B,), one an
+                image, all of them in one call of the backend.
             condition: as for :meth:`sample`.
         """
         _checks.check_condition(self._stack, condition)
-        if (
-            not isinstance(x, Tensor)
-            or x.ndim != 4
-            or len(x) == 0
-            or tuple(x.shape[1:]) != self.backend.shape
-        ):
-            raise ValueError(
-                f"x must be a tensor of shape (B, *{self.backend.shape}), got "
-                f"{tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__}"
-            )
-        if not all_finite(x):
-            raise ValueError("x has NaN or Inf; mend what made it")
-        finite(t, "t")
-        x = x.to(self.backend.device, self.backend.dtype)
-        return self._estimate(
-            Request(x, t, condition, schedule=self.backend.schedule), self._model()
-        )
+        x, schedule = _call_checks.checked_images(x, self.backend), self.backend.schedule
+        times = _call_checks.checked_times(t, len(x))
+        one_time = not getattr(t, "ndim", 0)
+        requests = [
+            Request(image, time, condition, schedule=schedule)
+            for image, time in zip([x] if one_time else x.split(1), times, strict=True)
+        ]
+        model = self._model()
+        estimates = converse(asked(requests), self._noise_estimates, model, "denoise", self._debug)
+        model.finiteness.require()
+        return estimates[0] if one_time else Denoised.of(estimates)
 
     @classmethod
-    def from_recipe(cls, recipe: dict[str, Any], registry: Registry | None = None) -> Sampler:
-        """The sampler that a ``result.recipe`` describes; only registered names are loaded."""
-        return cls(**recipes.arguments_of(recipe, registry))
+    def from_recipe(
+        cls,
+        recipe: dict[str, Any],
+        registry: Registry | None = None,
+        *,
+        backend: Backend | None = None,
+        plugins: Mapping[int | str, object] | Sequence[object] | None = None,
+        trust: recipes.Trust = (),
+    ) -> Sampler:
+        """The sampler that a ``result.recipe`` describes.
+
+        A recipe may come from a stranger. It names registered things only, its size is limited
+        (:mod:`composer.limits`), and of a backend it sets options that are declared safe in a
+        recipe, which opens no file of yours and reaches no network.
+
+        Args:
+            recipe: the recipe, a dict.
+            registry: of the names in it; None for those of the installed packages.
+            backend: a model to use in place of the recipe's.
+            plugins: objects that the recipe cannot make, {class: object} by the name of an
+                unregistered class in it; or in place of its plugins, {place: object} by the place
+                in its list; or a list of all of them.
+            trust: names of further options of the backend that the recipe may set, such as
+                ``["model"]``; True for a backend that declares none safe, and all its options.
+                A backend may open and run what they name.
+
+        Raises:
+            ValueError, TypeError: no recipe, one beyond the limits, one that needs trust, or a
+                stack that cannot work.
+            UnknownNameError, LookupError: it names what is not registered.
+        """
+        errors = ValueError, TypeError, LookupError
+        with recipes.documented("Recipe: it makes no sampler", *errors):
+            arguments = recipes.arguments_of(
+                recipe, registry, backend=backend, plugins=plugins, trust=trust
+            )
+            return cls(**arguments)
+
+    def _bar(self, states: Iterator[State], state: State, progress: bool) -> Iterator[State]:
+        """The states, a progress bar beside them."""
+        goes_back = self.backend.schedule.goes_back
+        total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
+        return iter(tqdm(states, total=total, disable=not progress))
 
     def _run(self, state: State, model: Model) -> Iterator[State]:
-        for state.step in count():
-            self._advance(state, model)
+        """The state after every step; at the end, whether all that was made is finite."""
+        while True:
+            try:
+                self._advance(state, model)
+            except Exception:
+                model.finiteness.require()  # what was not finite may have caused it
+                raise
+            if state.finished:
+                model.finiteness.require()
             yield state
             if state.finished:
                 return
+            state.step += 1
+
+    def _streamed(self, state: State, model: Model) -> Iterator[State]:
+        """Snapshots of a run; what their reader makes of their x, or ``stop()``, acts on it."""
+        for _ in self._run(state, model):
+            shown = state.snapshot()
+            yield shown
+            if not state.finished:
+                state.x = _checks.checked_image(
+                    shown.x, state, "the reader of the stream", model.finiteness
+                ).clone()
+                if shown.stopped:
+                    state.stop()
+                    self._finish(state, model.finiteness)
+                    model.finiteness.require()
+                    vars(shown).update(vars(state.snapshot()))
 
     @torch.no_grad()
     def _advance(self, state: State, model: Model) -> None:
         """Jump back to noise where the plan says so, then step from t to the cleaner t_next."""
-        schedule = self.backend.schedule
+        schedule, hook, finiteness = self.backend.schedule, self._hooks.hook, model.finiteness
         while schedule.goes_back(state.t, state.t_next):
             state.x = renoise(schedule, state.x, state.randn(), state.t, state.t_next)
             state.position += 1
             state.estimate = None
         estimate = self._estimate(state.request(state.x, state.t), model)
-        stepped: Any = self._hooks.hook.step(state=state, estimate=estimate)
+        stepped: Any = hook.step(state=state, estimate=estimate)
         if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
-            stepped = drive(converse(stepped, self._noise_estimates, "step"), model)
-        state.x = _checks.checked_image(stepped, state, "step")
+            stepped = converse(stepped, self._noise_estimates, model, "step", self._debug)
+        state.x = _checks.checked_image(stepped, state, "step", finiteness)
         state.estimate = estimate
         state.position += 1
-        self._hooks.hook.post_step(state=state)
-        _checks.checked_image(state.x, state, "post_step")
+        plan = tuple(state.times)
+        hook.post_step(state=state)
+        _checks.check_plan_kept(state, plan)
+        _checks.checked_image(state.x, state, "post_step", finiteness)
         if state.finished:
-            self._hooks.hook.finish(state=state)
-            _checks.check_finished(state)
+            self._finish(state, finiteness)
+
+    @torch.no_grad()
+    def _finish(self, state: State, finiteness: Finiteness) -> None:
+        self._hooks.hook.finish(state=state)
+        _checks.check_finished(state, finiteness)
 
     def _estimate(self, request: Request, model: Model) -> Estimate:
-        return drive(resolve(request, self._noise_estimates), model)
+        estimate = resolve(request, self._noise_estimates, model, self._debug)
+        request.forget_views()
+        return estimate
 
     def _model(self) -> Model:
-        return Model(self.backend, self.max_rows, Stats())
+        return Model(self.backend, self.max_rows, Stats(), Finiteness(at_once=self._debug))
 
-    def _begin(self, condition: Any, seeds: Iterable[int]) -> State:
+    def _begin(
+        self,
+        condition: Any,
+        seeds: Iterable[int],
+        finiteness: Finiteness,
+        x: Tensor | None,
+        t: float | Tensor | None,
+    ) -> State:
         _checks.check_condition(self._stack, condition)
-        chosen = checked_seeds(seeds)
+        chosen, place = checked_seeds(seeds), _call_checks.checked_place(self._stack, x, t)
         generators = tuple(torch.Generator().manual_seed(seed) for seed in chosen)
         state = State(
             x=draw(generators, self.backend),
-            times=self.times,
+            times=self.times[place:],
             condition=condition,
             seeds=chosen,
             backend=self.backend,
             num_inference_steps=self.num_inference_steps,
             generators=generators,
         )
+        if x is not None:  # the noise is drawn nevertheless, so that later draws are the same
+            given = state.each(_call_checks.checked_images(x, self.backend), "x")
+            state.x = given.expand_as(state.x).clone()
         with torch.no_grad():
             self._hooks.hook.start(state=state)
+        _checks.checked_image(state.x, state, "start", finiteness)
         return _checks.checked_start(state)
+
+
+class Arguments(TypedDict, total=False):
+    """Those of :class:`Sampler`."""
+
+    backend: Backend
+    plugins: Iterable[object]
+    solver: Solver | None
+    num_inference_steps: int
+    max_rows: int | None
+    debug: bool
+
+
+def _made(kind: type[Sampler], arguments: Arguments) -> Sampler:
+    return kind(**arguments)

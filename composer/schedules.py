@@ -22,7 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from composer.arguments import integer
+from composer.arguments import choice, finite, floating, integer
+from composer.errors import shown
+from composer.limits import MAX_SETTING, MAX_STEPS
 
 Spacing = Literal["leading", "trailing", "linspace"]
 
@@ -32,7 +34,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Signal and noise amplitudes, float64, of the shape of ``t``."""
+        """Signal and noise amplitudes of the shape of ``t``, in float64 on the CPU."""
 
     @abstractmethod
     def times(self, num_steps: int) -> list[float]:
@@ -51,7 +53,7 @@ class Schedule(ABC):
         """Times mapped onto [0, 1], as small networks like them."""
 
     def at(self, t: float) -> tuple[float, float]:
-        """alpha(t) and sigma(t) of one time as Python floats."""
+        """alpha(t) and sigma(t) of one time as Python floats; every step asks for a dozen."""
         alpha, sigma = self.alpha_sigma(torch.tensor(t, dtype=torch.float64))
         return float(alpha), float(sigma)
 
@@ -71,22 +73,25 @@ class Schedule(ABC):
             x0, noise: (B, C, H, W), or (1, C, H, W) for all; x0 in [-1, 1].
             t: one time, or one an image (B,).
         """
-        if not x0.is_floating_point() or x0.shape[1:] != noise.shape[1:]:
+        floating(x0, "add_noise: x0")
+        floating(noise, "add_noise: noise")
+        if x0.ndim == 0 or x0.shape[1:] != noise.shape[1:]:
             raise ValueError(
-                f"x0 and noise must be floating point and of one (C, H, W), got {x0.dtype} "
-                f"{tuple(x0.shape)} and {noise.dtype} {tuple(noise.shape)}"
+                "add_noise: x0 and noise must be of one (C, H, W), got "
+                f"{tuple(x0.shape)} and {tuple(noise.shape)}"
             )
-        times = torch.as_tensor(t, dtype=torch.float64, device=x0.device)
-        images = {1, len(x0), len(noise), len(times) if times.ndim else 1}
-        if len(images) > 2:
+        each = len(t) if isinstance(t, Tensor) and t.ndim else 1
+        if len({1, len(x0), len(noise), each}) > 2:
             raise ValueError(
                 f"x0, noise and t must be one, or one an image, got {len(x0)}, {len(noise)} and "
-                f"{len(times) if times.ndim else 1} of them"
+                f"{each} of them"
             )
-        alpha, sigma = (
-            v.to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1)) for v in self.alpha_sigma(times)
-        )
-        return alpha * x0 + sigma * noise
+        if not isinstance(t, Tensor):
+            alpha, sigma = self.at(t)
+            return alpha * x0 + sigma * noise
+        shape = (-1, *[1] * (x0.ndim - 1))
+        alphas, sigmas = (v.to(x0.dtype).to(x0.device).reshape(shape) for v in self.alpha_sigma(t))
+        return alphas * x0 + sigmas * noise
 
 
 @dataclass(frozen=True)
@@ -98,15 +103,21 @@ class FlowSchedule(Schedule):
     """
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        if bool(((t < 0) | (t > 1)).any()):
+        t = _float64(t)
+        if not bool(((t >= 0) & (t <= 1)).all()):
             raise ValueError(f"times must be in [0, 1], got {t.tolist()}")
-        return t.double(), 1 - t.double()
+        return t, 1 - t
+
+    def at(self, t: float) -> tuple[float, float]:
+        t = _checked_time(t, 0, 1)
+        return t, 1 - t
 
     def times(self, num_steps: int) -> list[float]:
+        integer(num_steps, "num_steps", 1, MAX_STEPS)
         return [i / num_steps for i in range(num_steps + 1)]
 
     def time_at(self, noise_level: float) -> float:
-        return 1.0 - noise_level
+        return 1.0 - finite(noise_level, "noise_level")
 
     def training_times(self, places: Tensor) -> Tensor:
         return places
@@ -135,23 +146,33 @@ class DiscreteSchedule(Schedule):
         spacing: Spacing = "trailing",
         steps_offset: int = 0,
     ) -> None:
-        table = torch.as_tensor(alphas_cumprod, dtype=torch.float64).cpu()
+        try:
+            table = _float64(alphas_cumprod)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            raise TypeError(
+                f"alphas_cumprod must be a list of T numbers, got {shown(alphas_cumprod)}"
+            ) from None
         if table.ndim != 1 or len(table) < 1:
             raise ValueError(
                 f"alphas_cumprod must be a list of T numbers, got the shape {tuple(table.shape)}"
             )
         if not bool(((table >= 0) & (table <= 1)).all() and (table.diff() <= 0).all()):
             raise ValueError("alphas_cumprod must decrease within [0, 1], from data to noise")
+        if bool((table[:-1] == 0).any()):
+            raise ValueError(
+                "alphas_cumprod must be above 0 before the last time, for without a signal no step "
+                "is defined; make every beta but the last less than 1"
+            )
         integer(steps_offset, "steps_offset", least=0)
-        if spacing not in _SPACINGS:
-            raise ValueError(f"spacing must be one of {sorted(_SPACINGS)}, got {spacing!r}")
+        choice(spacing, "spacing", _SPACINGS)
         self.alphas_cumprod = table
-        alphas, sigmas = table.sqrt(), (1 - table).sqrt()
-        clean = torch.zeros(1, dtype=torch.float64)
-        self._levels = torch.cat([clean, sigmas / (alphas + sigmas)])
         self.spacing: Spacing = spacing
         self.steps_offset = steps_offset
-        self._known: dict[float, tuple[float, float]] = {}
+        alphas, sigmas = table.sqrt(), (1 - table).sqrt()
+        clean = torch.zeros(1, dtype=torch.float64)
+        # Of the times -1, 0, ..., T - 1; the amplitudes in plain numbers, for each step asks often.
+        self._levels = torch.cat([clean, sigmas / (alphas + sigmas)])
+        self._amplitudes = [_variance_preserving(level) for level in self._levels.tolist()]
 
     @classmethod
     def linear(
@@ -162,31 +183,37 @@ class DiscreteSchedule(Schedule):
         spacing: Spacing = "trailing",
     ) -> DiscreteSchedule:
         """alphas_cumprod = cumprod(1 - beta), beta linear from ``beta_start`` to ``beta_end``."""
-        integer(num_train_timesteps, "num_train_timesteps", least=1)
-        betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+        count = integer(num_train_timesteps, "num_train_timesteps", 1, MAX_SETTING)
+        ends = finite(beta_start, "beta_start"), finite(beta_end, "beta_end")
+        betas = torch.linspace(*ends, count, dtype=torch.float64)
         return cls((1 - betas).cumprod(0), spacing)
 
     def __len__(self) -> int:
-        return len(self.alphas_cumprod)
+        return len(self._amplitudes) - 1
+
+    def __repr__(self) -> str:
+        return f"DiscreteSchedule({len(self)} times, spacing={self.spacing!r})"
 
     def at(self, t: float) -> tuple[float, float]:
-        # Kept: every step asks a dozen times for the same two, and a table of tensors is slow.
-        if t not in self._known:
-            self._known[t] = super().at(t)
-        return self._known[t]
+        place = _checked_time(t, -1, len(self) - 1) + 1  # row 0 is the clean image, at time -1
+        below = int(place)
+        if place == below:
+            return self._amplitudes[below]
+        lower, upper = (s / (a + s) for a, s in self._amplitudes[below : below + 2])
+        return _variance_preserving(lower + (place - below) * (upper - lower))
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        if bool(((t < -1) | (t > len(self) - 1)).any()):
+        t = _float64(t)
+        if not bool(((t >= -1) & (t <= len(self) - 1)).all()):
             raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t.tolist()}")
-        place = t.double() + 1  # row 0 of the table is the clean image, time -1
+        place = t + 1
         below = place.floor().long().clamp(max=len(self) - 1)
-        levels = self._levels.to(t.device)
-        level = torch.lerp(levels[below], levels[below + 1], place - below)
+        level = torch.lerp(self._levels[below], self._levels[below + 1], place - below)
         length = torch.hypot(1 - level, level)
         return (1 - level) / length, level / length
 
     def times(self, num_steps: int) -> list[float]:
-        if num_steps > len(self):
+        if integer(num_steps, "num_steps", least=1) > len(self):
             raise ValueError(
                 f"num_inference_steps={num_steps} exceeds the {len(self)} times the model was "
                 f"trained on; use at most {len(self)}"
@@ -199,7 +226,11 @@ class DiscreteSchedule(Schedule):
         return [*map(float, times), -1.0]
 
     def time_at(self, noise_level: float) -> float:
-        return float(np.interp(noise_level, self._levels.numpy(), np.arange(-1, len(self))))
+        return float(
+            np.interp(
+                finite(noise_level, "noise_level"), self._levels.numpy(), np.arange(-1, len(self))
+            )
+        )
 
     def training_times(self, places: Tensor) -> Tensor:
         return (places * len(self)).floor().clamp(max=len(self) - 1)
@@ -223,6 +254,28 @@ _SPACINGS = {
     "trailing": DiscreteSchedule._trailing,
     "linspace": DiscreteSchedule._linspace,
 }
+
+
+def _checked_time(t: float, first: int, last: int) -> float:
+    """A time in [first, last] as a float."""
+    if type(t) is not float:  # each step asks a dozen times, of floats
+        t = finite(t.item() if isinstance(t, Tensor) and t.ndim == 0 else t, "t")
+    if not first <= t <= last:
+        raise ValueError(f"times must be in [{first}, {last}], got {shown(t)}")
+    return t
+
+
+def _variance_preserving(level: float) -> tuple[float, float]:
+    """The alpha and sigma of a noise level of which alpha^2 + sigma^2 = 1."""
+    length = math.hypot(1 - level, level)
+    return (1 - level) / length, level / length
+
+
+def _float64(numbers: float | Sequence[float] | Tensor) -> Tensor:
+    """Numbers in float64 on the CPU, never on a device, some of which have no float64."""
+    if isinstance(numbers, Tensor):
+        return numbers.cpu().double()
+    return torch.as_tensor(numbers, dtype=torch.float64)
 
 
 def ancestral_variance(alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float) -> float:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 
-@dataclass
+@dataclass(repr=False)
 class Stats:
     """The cost of one sampling call. Rows are counted per image.
 
@@ -14,7 +20,6 @@ class Stats:
         evaluated: rows the model computed, after deduplication.
         rows: evaluated, for all images together.
         calls: calls of the backend.
-        model_seconds: time spent inside the backend.
         seconds: time of the whole call.
     """
 
@@ -22,5 +27,43 @@ class Stats:
     evaluated: int = 0
     rows: int = 0
     calls: int = 0
-    model_seconds: float = 0.0
     seconds: float = 0.0
+    _seconds: float = 0.0
+    # Begin and end of calls on a CUDA device whose time has not been read yet.
+    _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(
+        default_factory=list, compare=False
+    )
+
+    @property
+    def model_seconds(self) -> float:
+        """Time spent inside the backend. On a CUDA device it is measured there, and waited for
+        when it is read."""
+        for began, ended in self._events:
+            ended.synchronize()
+            self._seconds += began.elapsed_time(ended) / 1000
+        self._events.clear()
+        return self._seconds
+
+    @contextmanager
+    def timing(self, device: torch.device) -> Iterator[None]:
+        """Count the time of a block as ``model_seconds``; nothing waits for the device."""
+        if device.type == "cuda":
+            stream = torch.cuda.current_stream(device)
+            began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            began.record(stream)
+            yield
+            ended.record(stream)
+            self._events.append((began, ended))
+        else:
+            start = time.perf_counter()
+            yield
+            self._seconds += time.perf_counter() - start
+
+    def __repr__(self) -> str:
+        names = "requested", "evaluated", "rows", "calls", "model_seconds", "seconds"
+        return f"Stats({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which hold no events."""
+        _ = self.model_seconds
+        return vars(self)

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
-import tempfile
+import re
+import secrets
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+_UNFINISHED = re.compile(r"\.(?P<pid>\d+)-[0-9a-f]{8}\.(?P<name>.+)")
+"""The name of what is being written: the process, a number of its own, and what it will be."""
+_STALE = 3600
+"""Seconds after which nobody, be it on another machine, still writes to an untouched file."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary file beside ``path``, flush it to the disk, then rename it in place.
 
+    The temporary file has the suffix of ``path``.
+
     Raises:
         OSError: in one sentence, whatever the writing library raises; ``path`` is as it was.
     """
     require_file(path)
-    _remove_left_over(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        mode = _mode(temporary)
-        write(temporary)
-        temporary.chmod(mode)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if _of_the_disk(error):
-            raise _unwritable(path, error) from error
-        raise
+    _remove_stale(path)
+    temporary = _temporary(path)
+    with _in_a_sentence(path):
+        try:
+            mode = _mode(temporary)
+            write(temporary)
+            _settle(temporary, mode)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
@@ -41,28 +45,45 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     half-written, whatever becomes of the others.
 
     Raises:
-        OSError: in one sentence; the files of ``path`` are as they were.
+        OSError: in one sentence; unless a file cannot be moved, those of ``path`` are as they were.
     """
     make_folder(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as place:
-        try:
-            write(Path(place))
-        except Exception as error:
-            if _of_the_disk(error):
-                raise _unwritable(path, error) from error
-            raise
-        files = sorted(p for p in Path(place).rglob("*") if p.is_file())
-        mode = _mode(Path(place) / ".new")
-        for file in files:
-            target = path / file.relative_to(place)
+    _remove_stale(path)
+    place = _temporary(path)
+    try:
+        with _in_a_sentence(path):
+            place.mkdir()
+            write(place)
+            files = sorted(p for p in place.rglob("*") if p.is_file())
+            mode = _mode(place / ".new")
+            for file in files:
+                _settle(file, mode)
+        targets = [path / file.relative_to(place) for file in files]
+        for target in targets:  # all of them before any is replaced
             make_folder(target.parent)
-            file.chmod(mode)
-            file.replace(target)
+            require_file(target)
+        for file, target in zip(files, targets, strict=True):
+            with _in_a_sentence(target):
+                file.replace(target)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove what processes that were killed have left unfinished in a folder, if it is there.
+
+    Call it under a lock of the folder, before anything is written: whatever this process seems to
+    be writing there is then of one that had its number.
+    """
+    for place in [*folder.glob(".*")]:
+        found = _UNFINISHED.fullmatch(place.name)
+        if found and (int(found["pid"]) == os.getpid() or not _lives(int(found["pid"]))):
+            _remove(place)
 
 
 def require_file(path: Path) -> None:
     """Refuse a file to write that is a folder; found before the work that fills it."""
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  # Path's own raises of a name that is too long
         raise IsADirectoryError(f"{path} is a folder; name a file")
 
 
@@ -74,11 +95,11 @@ def require_writable(path: Path) -> None:
     """
     require_file(path)
     make_folder(path.parent)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass  # asking for permission alone does not see a file system that takes no writing
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    with _in_a_sentence(path):
+        # Asking for permission alone does not see a file system that takes no writing.
+        unfinished = _temporary(path)
+        unfinished.touch()
+        unfinished.unlink()
 
 
 def require_folder(path: Path) -> None:
@@ -108,14 +129,67 @@ def _mode(new: Path) -> int:
     return new.stat().st_mode
 
 
-def _remove_left_over(path: Path) -> None:
-    """Temporary files of processes that were killed while they wrote: none writes for an hour."""
-    for file in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        # Another process may remove it first, and another user's may not be removed.
+def _settle(file: Path, mode: int) -> None:
+    """Put a finished file on the disk."""
+    file.chmod(mode)
+    with file.open("rb") as content:
+        os.fsync(content.fileno())
+
+
+def _temporary(path: Path) -> Path:
+    """Where to write what will be ``path``; threads of one process, too, have each their own."""
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.{path.name}")
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what processes that are gone have left of ``path``, if it is old."""
+    before = re.compile(rf"\.{re.escape(path.name)}\.(?P<pid>\d+)")  # of earlier versions
+    for place in path.parent.glob(".*"):
+        found = _UNFINISHED.fullmatch(place.name) or before.fullmatch(place.name)
+        if found is None or found.groupdict().get("name", path.name) != path.name:
+            continue
+        # Another process may remove it first.
         with contextlib.suppress(OSError):
-            old = time.time() - file.stat().st_mtime > 3600
-            if old and file.name.rpartition(".")[2].isdecimal():
-                file.unlink()
+            old = time.time() - place.stat().st_mtime > _STALE
+            if old and not _lives(int(found["pid"])):
+                _remove(place)
+
+
+def _remove(place: Path) -> None:
+    """Remove a file or a folder; another user's stays."""
+    with contextlib.suppress(OSError):
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink()
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process of this number is running here; True where nobody can tell."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _in_a_sentence(path: Path) -> Iterator[None]:
+    """Around the writing of ``path``.
+
+    Raises:
+        OSError: in place of what libraries raise of the disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _of_the_disk(error):
+            raise _unwritable(path, error) from error
+        raise
 
 
 def _of_the_disk(error: BaseException) -> bool:

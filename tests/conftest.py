@@ -11,6 +11,7 @@ from composer.predictions import PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.testing import GaussianMixtureBackend
 from composer_plugins.backends.mnist import MnistBackend, MnistUNet
+from composer_plugins.backends.mnist.folded import FoldedUNet
 
 # The suite runs in as many processes as there are cores, and its networks are small.
 torch.set_num_threads(1)
@@ -99,7 +100,7 @@ def tiny_mnist():
             unet(x, torch.rand(16), torch.randint(0, 11, (16,)))
         for block in (unet.time1, unet.time2, unet.class1, unet.class2):
             block[-1].weight.mul_(5)  # untrained, they hardly matter
-    return MnistBackend(unet.eval(), FlowSchedule(), PREDICTIONS["flow"])
+    return MnistBackend(FoldedUNet(unet), FlowSchedule(), PREDICTIONS["flow"])
 
 
 THREADS = torch.get_num_threads()

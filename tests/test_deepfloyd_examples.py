@@ -125,9 +125,12 @@ def test_pictures_of_one_s_own(scripts, course, tmp_path):
         (["--stride", "0"], "--stride must be an integer of at least 1, got 0"),
         (["--stride", "-5"], "--stride must be an integer of at least 1, got -5"),
         (["--steps", "3", "0"], "--steps must be an integer of at least 1, got 0"),
-        (["--image", "nope.png"], r"--image nope\.png cannot be read \(.*\); name another"),
-        (["--image", __file__], r"--image .*\.py cannot be read \(.*\); name another"),
-        (["--image", str(FOLDER)], r"--image .*deepfloyd cannot be read \(.*\); name another"),
+        (["--image", "nope.png"], r"--image must be a picture, got 'nope\.png', which is no file"),
+        (["--image", __file__], r"--image must be a picture, got '.*\.py', which cannot be read"),
+        (
+            ["--image", str(FOLDER)],
+            r"--image must be a picture, got '.*deepfloyd', which is no file",
+        ),
         (["--out", __file__], r"\.py cannot be a folder .*; name another place"),
     ],
 )

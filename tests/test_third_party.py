@@ -111,6 +111,12 @@ def test_plugins_lists_names_and_the_package_that_broke(fresh):
     assert listed["failed"] == [{**broken, "error": ERROR}]
 
 
+def test_help_lists_commands_that_fail_and_that_leave(fresh):
+    lines = [line.split() for line in fresh.run("composer", "--help").stdout.splitlines()]
+    for name in ("broken", "leaving"):
+        assert [name, "composer-broken", "failed", "to", "load:"] in [line[:5] for line in lines]
+
+
 def test_check_proves_the_package(fresh):
     done = fresh.run("composer", "check", "composer-mirrors")
     assert done.stdout.rstrip().endswith("0 failed, 0 skipped, of diagonal, fading_guidance")

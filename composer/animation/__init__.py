@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import errno
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from composer.animation.film import FORMATS, PAPER, Format, Picture, Shot, Timing, grey
+from composer.animation.film import COLUMNS, FORMATS, Format, Picture, Shot, Timing
 from composer.arguments import integer
-from composer.images import MAX_PIXELS, all_finite, to_pil
+from composer.errors import shown
+from composer.images import all_finite
+from composer.limits import MAX_PIXELS
+from composer.registry import get_transform
 from composer.transforms import Transform
+from composer.writing import require_writable, write_atomically
 
-COLUMNS = 8
-MARGIN = 4
 WIDTH_OF_ONE, WIDTH = 512, 1024
 """In pixels, of an image and of a frame: what ``scale=None`` enlarges to, if it can."""
-FAR = 12.0
-"""How many times smaller an image without views grows."""
-INK = 60
-LINE = 28
-"""Height of the line of captions."""
 
 
 def animate(
     x: Tensor,
     path: str | Path,
-    views: Sequence[Transform],
+    views: Sequence[str | Transform],
     captions: Sequence[str] = (),
     timing: Timing | None = None,
     scale: int | None = None,
@@ -39,88 +33,37 @@ def animate(
     Args:
         x: images (B, C, H, W) in [-1, 1], shown side by side.
         path: ends in .gif or .mp4; an existing file is replaced once the new one is complete.
-        views: one after the other; if empty the images go far away instead, as hybrids want.
+        views: transforms or their names, one after the other; if empty the images go far away
+            instead, as hybrids want.
         captions: one for the image and one for each view (or for far away), or none.
         timing: speeds; None for the defaults.
         scale: whole enlargement of each pixel; None for a frame of about 500 to 1000 pixels.
 
     Raises:
-        ValueError, TypeError, ImportError: it cannot be written; said before any work.
+        ValueError, TypeError, ImportError, OSError: it cannot be written; said before any work.
     """
     timing, target = _checked_timing(timing), _checked_path(path)
     form = _checked_format(target, timing)
     x = _checked_images(x)
-    _check_views(views, x)
-    captions = _checked_captions(captions, 1 + max(1, len(views)))
+    seen = _checked_views(views, x)
+    captions = _checked_captions(captions, 1 + max(1, len(seen)))
     scale = _checked_scale(scale, x)
-    pictures = [_moving(x, view, scale) for view in views] or [_going_away(x, scale)]
-    if captions:
-        pictures = [
-            _captioned(picture, captions[0], caption)
-            for picture, caption in zip(pictures, captions[1:], strict=True)
-        ]
+    pictures = _pictures(x, seen, captions, scale)
     film = [shot for picture in pictures for shot in _there_and_back(picture, timing)]
-    # In the same folder, so that it can take the file's place in one stroke.
-    unfinished = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
-    _require_writable(unfinished, target)
-    try:
-        form.write(film, unfinished, timing.fps)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(target, lambda unfinished: form.write(film, unfinished, timing.fps))
     return target
 
 
-def _moving(x: Tensor, view: Transform, scale: int) -> Picture:
-    return lambda share: _side_by_side(view.frame(x, share), scale)
+def _pictures(
+    x: Tensor, views: Sequence[Transform], captions: Sequence[str], scale: int
+) -> list[Picture]:
+    """Of the way to each view, or of the way far away."""
+    from composer.animation.drawing import captioned, going_away, moving  # noqa: PLC0415, loads PIL
 
-
-def _going_away(x: Tensor, scale: int) -> Picture:
-    """The sheet of all images grows smaller, each second by the same factor."""
-    near = _side_by_side(x, scale)
-
-    def picture(share: float) -> Image.Image:
-        if share == 0:
-            return near
-        size = [max(1, round(side * FAR**-share)) for side in near.size]
-        canvas = Image.new(near.mode, near.size, grey(near.mode, PAPER))
-        middle = ((near.width - size[0]) // 2, (near.height - size[1]) // 2)
-        canvas.paste(near.resize((size[0], size[1]), Image.Resampling.LANCZOS), middle)
-        return canvas
-
-    return picture
-
-
-def _captioned(picture: Picture, first: str, last: str) -> Picture:
-    """A line below: the image's caption fades as it leaves, the view's appears as it arrives."""
-
-    def with_line(share: float) -> Image.Image:
-        image = picture(share)
-        page = Image.new(image.mode, (image.width, image.height + LINE), grey(image.mode, PAPER))
-        page.paste(image, (0, 0))
-        draw, font = ImageDraw.Draw(page), ImageFont.load_default(16)
-        for text, strength in ((first, 1 - 4 * share), (last, 4 * share - 3)):
-            if strength > 0:
-                ink = grey(image.mode, round(PAPER + strength * (INK - PAPER)))
-                place = (image.width / 2, image.height + LINE / 2)
-                draw.text(place, text, fill=ink, font=font, anchor="mm")
-        return page
-
-    return with_line
-
-
-def _side_by_side(x: Tensor, scale: int) -> Image.Image:
-    """Images (B, C, H, W), each pixel enlarged to a square, in rows of eight; one has no margin."""
-    images = [
-        i.resize((i.width * scale, i.height * scale), Image.Resampling.NEAREST) for i in to_pil(x)
-    ]
-    columns, rows = min(len(images), COLUMNS), -(-len(images) // COLUMNS)
-    step = images[0].width + MARGIN, images[0].height + MARGIN
-    size = columns * step[0] - MARGIN, rows * step[1] - MARGIN
-    sheet = Image.new(images[0].mode, size, grey(images[0].mode, PAPER))
-    for k, image in enumerate(images):
-        sheet.paste(image, (k % COLUMNS * step[0], k // COLUMNS * step[1]))
-    return sheet
+    pictures = [moving(x, view, scale) for view in views] or [going_away(x, scale)]
+    if not captions:
+        return pictures
+    return [captioned(p, captions[0], c) for p, c in zip(pictures, captions[1:], strict=True)]
 
 
 def _there_and_back(picture: Picture, timing: Timing) -> Iterator[Shot]:
@@ -133,20 +76,8 @@ def _there_and_back(picture: Picture, timing: Timing) -> Iterator[Shot]:
 
 def _checked_path(path: str | Path) -> Path:
     if not isinstance(path, str | Path):
-        raise TypeError(f"animate: path must be a string or a Path, got {path!r}")
+        raise TypeError(f"animate: path must be a string or a Path, got {shown(path)}")
     return Path(path)
-
-
-def _require_writable(unfinished: Path, target: Path) -> None:
-    """Found out by writing: permissions alone do not tell."""
-    try:
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        unfinished.touch()
-    except OSError as error:
-        raise ValueError(
-            f"animate: cannot write {str(target)!r} ({error.strerror}); choose another path"
-        ) from error
 
 
 def _checked_format(target: Path, timing: Timing) -> Format:
@@ -158,18 +89,21 @@ def _checked_format(target: Path, timing: Timing) -> Format:
             f"animate: the folder {str(target.parent)!r} does not exist; make it first"
         )
     form.check(timing)
+    require_writable(target)
     return form
 
 
 def _checked_timing(timing: Timing | None) -> Timing:
     if not isinstance(timing, Timing | None):
-        raise TypeError(f"animate: timing must be a Timing such as Timing(fps=20), got {timing!r}")
+        raise TypeError(
+            f"animate: timing must be a Timing such as Timing(fps=20), got {shown(timing)}"
+        )
     return timing or Timing()
 
 
 def _checked_images(x: Tensor) -> Tensor:
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"animate: images must be a floating-point tensor, got {x!r:.80}")
+        raise TypeError(f"animate: images must be a floating-point tensor, got {shown(x)}")
     if x.ndim != 4 or x.numel() == 0 or x.shape[1] not in (1, 3):
         raise ValueError(
             f"animate: images must have the shape (B, 1 or 3, H, W), got {tuple(x.shape)}"
@@ -193,21 +127,25 @@ def _checked_scale(scale: int | None, x: Tensor) -> int:
     return scale
 
 
-def _check_views(views: Sequence[Transform], x: Tensor) -> None:
-    if not isinstance(views, Sequence):
-        raise TypeError(f"animate: views must be a list of Transforms, got {views!r}")
+def _checked_views(views: Sequence[str | Transform], x: Tensor) -> list[Transform]:
+    if not isinstance(views, Sequence) or isinstance(views, str):
+        raise TypeError(f"animate: views must be a list of transforms or names, got {shown(views)}")
     height, width = x.shape[-2:]
-    for view in views:
-        if not isinstance(view, Transform):
-            raise TypeError(f"animate: {view!r} is no Transform; give a name or a Transform object")
+    seen = []
+    for given in views:
+        if not isinstance(given, str | Transform):
+            raise TypeError(f"animate: {shown(given)} is no Transform; give a name or a Transform")
+        view = get_transform(given)
         if not view.accepts(height, width):
             raise ValueError(f"animate: {view!r} accepts {view.sizes}, not {height}x{width}")
+        seen.append(view)
+    return seen
 
 
 def _checked_captions(captions: Sequence[str], count: int) -> Sequence[str]:
     listed = isinstance(captions, Sequence) and not isinstance(captions, str)
     if not listed or not all(isinstance(caption, str) for caption in captions):
-        raise TypeError(f"animate: captions must be a list of strings, got {captions!r}")
+        raise TypeError(f"animate: captions must be a list of strings, got {shown(captions)}")
     if captions and len(captions) != count:
         raise ValueError(
             f"animate: captions must be {count}, the image's and one for each view, "

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from composer.arguments import finite, positive
+from composer.errors import shown
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+COLUMNS = 8
+"""Images side by side in a frame, at most."""
 MAX_FPS = 240
 MAX_GIF_FPS = 50
 """Viewers slow down a GIF whose frames last less than two hundredths of a second."""
@@ -18,7 +22,7 @@ LONGEST = 3600
 """Seconds."""
 PAPER = 255
 
-Picture = Callable[[float], Image.Image]
+Picture: TypeAlias = "Callable[[float], Image.Image]"
 """The picture at a share of the way: 0 is the image, 1 its view."""
 
 
@@ -38,11 +42,15 @@ class Timing:
 
     def __post_init__(self) -> None:
         if positive(self.fps, "animate: fps") > MAX_FPS:
-            raise ValueError(f"animate: fps must be at most {MAX_FPS}, got {self.fps!r}")
+            raise ValueError(f"animate: fps must be at most {MAX_FPS}, got {shown(self.fps)}")
         if positive(self.move, "animate: move") > LONGEST:
-            raise ValueError(f"animate: move must be at most {LONGEST} seconds, got {self.move!r}")
+            raise ValueError(
+                f"animate: move must be at most {LONGEST} seconds, got {shown(self.move)}"
+            )
         if not 0 <= finite(self.hold, "animate: hold") <= LONGEST:
-            raise ValueError(f"animate: hold must be 0 to {LONGEST} seconds, got {self.hold!r}")
+            raise ValueError(
+                f"animate: hold must be 0 to {LONGEST} seconds, got {shown(self.hold)}"
+            )
 
     def shares(self) -> list[float]:
         """Shares of the way of the frames between image and view, slow at both ends."""
@@ -94,6 +102,8 @@ def _write_gif(film: Sequence[Shot], file: Path, fps: float) -> None:
 
 def _write_mp4(film: Sequence[Shot], file: Path, fps: float) -> None:
     """A shot is as many frames as it lasts; H.264, which wants even sides."""
+    from PIL import Image  # noqa: PLC0415, loaded when a film is written
+
     first = film[0].picture(film[0].share)
     size = first.width + first.width % 2, first.height + first.height % 2
     writer = _ffmpeg().write_frames(

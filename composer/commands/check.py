@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -11,11 +11,12 @@ import click
 from composer.commands.plugins import distribution_of
 from composer.commands.table import echo_json, echo_table
 from composer.errors import UnknownNameError
+from composer.foreign import Foreign
 from composer.hooks import hooked
 from composer.markers import answers
-from composer.offers import Offer
+from composer.offers import Offer, required
 from composer.plugin import declared
-from composer.registry import Registry, installed, required
+from composer.registry import Registry, installed
 from composer.testing import Check, decomposition_checks, stack_checks, transform_checks
 
 
@@ -88,23 +89,33 @@ def _rows(registry: Registry, name: str) -> Iterator[Row]:
 
 
 def _rows_of(offer: Offer) -> Iterator[Row]:
-    needed = required(offer.factory)
-    if needed and offer.example is None:
-        why = f"needs {', '.join(needed)}; examine it in a test, or offer it with an example"
-        yield Row(offer.name, "all", "skipped", why)
-        return
-    try:
-        made = (offer.example or offer.factory)()
-        checks = CONTRACTS[offer.kind](made)
-    except Exception as error:  # a third party's code: whatever it raises is its row's error
-        yield Row(offer.name, "is made", "failed", f"{type(error).__name__}: {error}")
-        return
-    if not checks:
-        yield Row(offer.name, "all", "skipped", _why_no_contract(made))
+    checks: list[Check] = []
+    unexamined = ""
+    with Foreign() as making:
+        needed = required(offer.factory)
+        if needed and offer.example is None:
+            unexamined = (
+                f"needs {', '.join(needed)}; examine it in a test, or offer it with an example"
+            )
+        else:
+            made = (offer.example or offer.factory)()
+            checks = CONTRACTS[offer.kind](made)
+            unexamined = "" if checks else _why_no_contract(made)
+    if making.error:
+        yield Row(offer.name, "is made", "failed", making.error)
+    elif unexamined:
+        yield Row(offer.name, "all", "skipped", unexamined)
     for one in checks:
-        outcome = one.outcome()
+        yield _row_of(offer.name, one)
+
+
+def _row_of(name: str, check: Check) -> Row:
+    row = Row(name, check.name, "failed")
+    with Foreign() as running:
+        outcome = check.outcome()
         why = "; ".join(part for part in (outcome.why, outcome.mend) if part)
-        yield Row(offer.name, one.name, outcome.status, why)
+        row = Row(name, check.name, outcome.status, why)
+    return replace(row, why=running.error) if running.error else row
 
 
 def _why_no_contract(thing: object) -> str:

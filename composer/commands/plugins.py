@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from composer.commands.table import echo_json, echo_table
+from composer.foreign import Foreign
 from composer.offers import Offer
 from composer.plugin import hooks_of
 from composer.registry import Registry, installed
@@ -44,6 +45,9 @@ def plugins(as_json: bool) -> None:
 def row_of(offer: Offer, registry: Registry) -> dict[str, Any]:
     """An offer in words."""
     versions = {package.distribution: package.version for package in registry.packages}
+    hooks: frozenset[str] = frozenset()
+    with Foreign():  # asking a class for an attribute may run its code
+        hooks = hooks_of(offer.factory)
     distribution = distribution_of(offer)
     known = versions.get(distribution)
     return {
@@ -52,7 +56,7 @@ def row_of(offer: Offer, registry: Registry) -> dict[str, Any]:
         "distribution": distribution,
         "version": known or (version(CORE) if distribution == CORE else "unknown"),
         "description": offer.description,
-        "hooks": sorted(hooks_of(offer.factory)),
+        "hooks": sorted(hooks),
     }
 
 

@@ -11,11 +11,16 @@ import click
 
 def echo_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns of one line each; the last is as wide as it likes."""
-    lines = [list(head), *([" ".join(cell.split()) for cell in row] for row in rows)]
+    lines = [list(head), *([_one_line(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
+
+
+def _one_line(cell: str) -> str:
+    """Without line breaks, and without what would steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(cell.split()))
 
 
 def echo_json(value: Any) -> None:

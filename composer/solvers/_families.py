@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
-from composer.schedules import DiscreteSchedule
+from composer.schedules import DiscreteSchedule, Schedule
 
 _KINDS = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
 _EDM_SIGNS = {"epsilon": 1.0, "v_prediction": -1.0}
 # It integrates noise - x_0, from noise to data.
 _REVERSED_FLOW = Prediction("reversed flow", lambda alpha, sigma: (-1.0, 1.0))
+_REACH = 0.01
+"""How far from a noise level the time may be that a scheduler gives its network, as a share of all:
+some round the times of Karras' levels, and some put 2^-24 in place of a signal of 0."""
+
+
+class Place(NamedTuple):
+    """Where a scheduler evaluates the network.
+
+    Args:
+        time: the model's.
+        level: the noise level of the scheduler's variables.
+        beyond: whether that is noisier than the model's noisiest time, which ``time`` then is.
+    """
+
+    time: float
+    level: float
+    beyond: bool
 
 
 @dataclass(frozen=True)
@@ -23,15 +42,37 @@ class Family:
 
     Args:
         fits: whether a scheduler is of it.
-        levels: noise levels sigma / (alpha + sigma) of its timesteps.
+        levels: noise levels sigma / (alpha + sigma) at which it evaluates the network.
         shown: (scheduler, level) -> (alpha, sigma) of the image that the network is shown there.
         prediction: what the network answers, on the path of what it is shown.
+        own_times: (scheduler, schedule) -> the times that it gives the network, if they are times
+            of this schedule.
     """
 
     fits: Callable[[Any], bool]
     levels: Callable[[Any], list[float]]
     shown: Callable[[Any, float], tuple[float, float]]
     prediction: Callable[[Any], Prediction]
+    own_times: Callable[[Any, Schedule], list[float] | None] = lambda scheduler, schedule: None
+
+    def places(self, scheduler: Any, levels: list[float], schedule: Schedule) -> list[Place]:
+        """Where a model of ``schedule`` is asked for a scheduler's evaluations at ``levels``.
+
+        These are the scheduler's own times where it was made for this schedule, so that the
+        network is shown what diffusers shows it; else the times of equal noise level.
+        """
+        own = self.own_times(scheduler, schedule) or [math.nan] * len(levels)
+        reach = 1 + _REACH * abs(schedule.time_at(1.0) - schedule.time_at(0.0))
+
+        def place(level: float, label: float) -> Place:
+            time = schedule.time_at(level)
+            if level > schedule.noise_level(time) + 1e-7:
+                return Place(time, level, beyond=True)
+            if abs(label - time) <= reach:
+                return Place(label, schedule.noise_level(label), beyond=False)
+            return Place(time, level, beyond=False)
+
+        return [place(*pair) for pair in zip(levels, own, strict=True)]
 
 
 def family_of(scheduler: Any) -> Family:
@@ -53,6 +94,17 @@ def family_of(scheduler: Any) -> Family:
             f"a step of {name} asks for {' and '.join(more)} beside output, time and image, and "
             "DiffusersSolver has none of these; use another scheduler, or a solver of composer"
         )
+    if name in _UNKNOWN.get(scheduler.config.get("prediction_type"), ()):
+        raise ValueError(
+            f"{name} knows no prediction_type={scheduler.config.prediction_type!r}; configure it "
+            "with 'epsilon', whatever the model predicts"
+        )
+    if name == "UniPCMultistepScheduler" and _ends_in_nan(scheduler.config):
+        raise ValueError(
+            f"{name} divides by zero in its last step, as it is configured; configure it with "
+            "final_sigmas_type='sigma_min', or with predict_x0=True, solver_type='bh2' and "
+            "lower_order_final=True"
+        )
     return family
 
 
@@ -68,12 +120,34 @@ def asked_beyond(scheduler: Any) -> list[str]:
     ]
 
 
+def _ends_in_nan(config: Any) -> bool:
+    """Whether UniPC's last step, to a sigma of 0, is none that it can take."""
+    regular = config.predict_x0 and config.lower_order_final and config.solver_type == "bh2"
+    return config.final_sigmas_type == "zero" and not regular
+
+
+def clips(scheduler: Any) -> bool:
+    """Whether a scheduler clips every clean image that it computes."""
+    return _has(scheduler, "clip_sample", _CLIPPING) and not thresholds(scheduler)
+
+
+def thresholds(scheduler: Any) -> bool:
+    """Whether a scheduler applies dynamic thresholding to every clean image that it computes."""
+    return _has(scheduler, "thresholding", _THRESHOLDING) and scheduler.config.get("predict_x0", 1)
+
+
+def _has(scheduler: Any, setting: str, heeding: tuple[str, ...]) -> bool:
+    """Whether a setting is on, in a scheduler that heeds it: some take it and do nothing, and
+    ``from_config`` keeps the word of others."""
+    return bool(scheduler.config.get(setting)) and type(scheduler).__name__ in heeding
+
+
 def _is(scheduler: Any, prefix: str) -> bool:
     """By name, for to import them all takes seconds."""
     return any(kind.__name__.startswith(prefix) for kind in type(scheduler).__mro__)
 
 
-def _levels_of(sigmas: Any) -> list[float]:
+def _levels_of(sigmas: Iterable[Any]) -> list[float]:
     """Of x_0 + sigma noise; in Python's numbers, for 1 - level is small where sigma is large."""
     return [sigma / (1 + sigma) for sigma in map(float, sigmas)]
 
@@ -92,14 +166,43 @@ def _discrete_levels(scheduler: Any) -> list[float]:
             f"{name} has {len(table)} times and no plan of {scheduler.num_inference_steps} steps "
             "among them; take another number of steps, or configure it otherwise"
         )
+    if min(times) < 0 or max(times) > len(table) - 1:
+        raise ValueError(
+            f"{name} plans a time outside of 0 to {len(table) - 1}, as its timestep_spacing is "
+            "rounded; take another number of steps"
+        )
     if scheduler.config.prediction_type == "epsilon" and table[int(times[0])] == 0:
         raise ValueError(
             f"{name} begins at a signal of zero, where epsilon says nothing of the image; "
             "configure it with prediction_type='v_prediction', whatever the model predicts"
         )
-    # Some put 2^-24 in place of a last 0, which is more than what stands before it.
-    path = DiscreteSchedule(table.cummin(0).values)
+    if hasattr(scheduler, "sigmas"):
+        return _levels_of(_sigmas(scheduler)[: len(times)])
+    path = _path_of(scheduler)
     return [path.noise_level(t) for t in times]
+
+
+def _sigmas(scheduler: Any) -> list[float]:
+    """Of x_0 + sigma noise at each evaluation: KDPM2 takes every second one between two steps."""
+    sigmas: list[float] = scheduler.sigmas.tolist()
+    between = getattr(scheduler, "sigmas_interpol", None)
+    if between is not None:
+        ancestral = hasattr(scheduler, "sigmas_down")  # that of its first half stands first
+        sigmas[1::2] = (between.roll(1) if ancestral else between).tolist()[1::2]
+    return sigmas
+
+
+def _path_of(scheduler: Any) -> DiscreteSchedule:
+    # Some put 2^-24 in place of a last 0, which is more than what stands before it.
+    return DiscreteSchedule(scheduler.alphas_cumprod.cummin(0).values)
+
+
+def _discrete_times(scheduler: Any, schedule: Schedule) -> list[float] | None:
+    if not isinstance(schedule, DiscreteSchedule) or len(schedule) != len(scheduler.alphas_cumprod):
+        return None
+    tables = schedule.alphas_cumprod, _path_of(scheduler).alphas_cumprod
+    alike = torch.allclose(*tables, rtol=1e-4, atol=1e-7)  # computed in float32, or 2^-24 for 0
+    return [float(t) for t in scheduler.timesteps] if alike else None
 
 
 def _is_discrete(scheduler: Any) -> bool:
@@ -131,12 +234,31 @@ def _edm_prediction(scheduler: Any) -> Prediction:
     return Prediction("EDM", row)
 
 
+_UNKNOWN = {
+    "sample": (
+        *("EulerAncestralDiscreteScheduler", "KDPM2AncestralDiscreteScheduler"),
+        *("KDPM2DiscreteScheduler", "PNDMScheduler"),
+    ),
+    "v_prediction": ("UnCLIPScheduler",),
+}
+"""Predictions that a scheduler takes in its configuration and not in its steps."""
+_CLIPPING = (
+    *("DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler"),
+    *("HeunDiscreteScheduler", "LCMScheduler", "UnCLIPScheduler"),
+)
+_THRESHOLDING = (
+    *("DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler"),
+    *("DEISMultistepScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"),
+    *("EDMDPMSolverMultistepScheduler", "LCMScheduler", "SASolverScheduler"),
+    "UniPCMultistepScheduler",
+)
 _FAMILIES = (
     Family(
         fits=_is_discrete,
         levels=_discrete_levels,
         shown=_variance_preserving,
         prediction=lambda s: _KINDS[s.config.prediction_type],
+        own_times=_discrete_times,
     ),
     Family(
         fits=lambda s: _is(s, "FlowMatch"),

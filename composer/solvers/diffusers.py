@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
-from itertools import pairwise, takewhile
 from typing import Any
 
 import torch
@@ -16,22 +16,40 @@ from torch import Tensor
 from composer.markers import hookimpl
 from composer.protocols import State
 from composer.requests import Estimate
-from composer.schedules import DiscreteSchedule, Schedule
-from composer.solvers._families import family_of
-
-NEARLY_CLEAN = 0.1
-"""A noise level at which no sample begins; a plan of one step may, and would return its noise."""
+from composer.schedules import Schedule
+from composer.solvers._families import clips, family_of
+from composer.solvers._plan import Plan, plan_of, scale
 
 
 @dataclass(eq=False)
 class _Run:
-    """One pass of a scheduler: schedulers count their steps and remember outputs."""
+    """One pass of a scheduler along its plan: schedulers count their steps and remember outputs.
 
-    scheduler: Any
-    index: int
-    position: int
-    selections: int
-    levels: list[float]
+    Attributes:
+        plan: that it follows.
+        scheduler: a copy of the plan's, under way; None before the first step.
+        begun: the evaluation that it began at.
+        index: the next one.
+        position, selections: of the state, where it goes on from.
+        left: the image that it left there.
+    """
+
+    plan: Plan
+    scheduler: Any = None
+    begun: int = 0
+    index: int = 0
+    position: int = 0
+    selections: int = 0
+    left: Tensor | None = None
+
+    def goes_on(self, state: State) -> bool:
+        """Whether the scheduler's next evaluation is the one that ``state`` is at."""
+        where = self.position, self.selections
+        return (
+            self.scheduler is not None
+            and where == (state.position, state.selections)
+            and self.plan.times[self.index] == state.t
+        )
 
 
 class DiffusersSolver:
@@ -40,15 +58,23 @@ class DiffusersSolver:
     The scheduler keeps its own variables; the loop's x is what it would show the model, carried
     to the backend's path by the noise level. So a scheduler made for DDPM drives a flow model and
     the other way round. Those of DDPM's kind (``alphas_cumprod``; epsilon, sample or v), of
-    FlowMatch, of EDM and IPNDM are driven; levels noisier than the model's noisiest time are spent
-    at that time. After a jump, or a step that a plugin took, the
-    scheduler starts anew where x is, its history forgotten.
+    FlowMatch, of EDM and IPNDM are driven.
+
+    Where a scheduler is noisier than the model's noisiest time, the model is asked at that time,
+    and the scheduler is handed alpha x_0 + sigma noise of the estimate on its own path; so it is
+    on the way back. After a jump, a walk, or a step that a plugin took, the scheduler starts anew
+    where x is, its history forgotten.
 
     Args:
-        scheduler: a configured diffusers scheduler; it is copied, never changed.
+        scheduler: a configured diffusers scheduler; it is copied, never changed. Configure it with
+            ``clip_sample=False``: clipping is the default of DDPMScheduler, DDIMScheduler and
+            others, and a model that was not trained with it makes other images.
 
     Raises:
         TypeError: no scheduler. ValueError: a kind of scheduler that this cannot drive.
+
+    Warns:
+        UserWarning: the scheduler clips every clean image that it estimates.
     """
 
     plans_times = True
@@ -62,118 +88,111 @@ class DiffusersSolver:
             raise TypeError(
                 f"DiffusersSolver needs a scheduler object; write {scheduler.__name__}()"
             )
+        if clips(scheduler):
+            warnings.warn(
+                f"DiffusersSolver: {type(scheduler).__name__} clips every clean image that it "
+                "estimates (clip_sample=True), and a model that was not trained with that then "
+                "makes other images. Configure the scheduler with clip_sample=False; a backend of "
+                "load_backend('diffusers') clips by itself where its model needs it.",
+                stacklevel=2,
+            )
         self.scheduler = copy.deepcopy(scheduler)
         self._family = family_of(scheduler)
         self._accepted = frozenset(inspect.signature(scheduler.step).parameters)
-        # ``from_config`` keeps another scheduler's word in one that knows nothing of it.
-        knows = "variance_type" in inspect.signature(type(scheduler).__init__).parameters
-        asked = scheduler.config.get("variance_type")
-        self._learns_variance = knows and asked in ("learned", "learned_range")
+        # DPM-Solver and its like throw it away, and more of an image that has not 3 channels.
+        heeds = "variance_type" in vars(scheduler)
+        self._learns_variance = heeds and scheduler.variance_type in ("learned", "learned_range")
+        if "variance_type" in scheduler.config and not heeds:
+            self.scheduler.register_to_config(variance_type=None)
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
-        levels = self._levels(self._fresh(num_steps))
-        if any(after > before for before, after in pairwise(levels)):
-            raise ValueError(
-                f"{type(self.scheduler).__name__} in {num_steps} steps goes from cleaner to "
-                "noisier times, which here means a jump; take another number of steps, or a "
-                "scheduler that only denoises"
-            )
-        if levels[0] < NEARLY_CLEAN:
-            raise ValueError(
-                f"{type(self.scheduler).__name__} in {num_steps} steps begins at a nearly clean "
-                "image, where there is only noise; take more steps, or timestep_spacing='trailing'"
-            )
-        times = [schedule.time_at(level) for level in levels]
-        if isinstance(schedule, DiscreteSchedule):  # whole times stay whole, whatever rounding did
-            times = [float(round(t)) if abs(t - round(t)) < 1e-6 else t for t in times]
-        return times
+        return list(self._plan(schedule, num_steps).times)
 
     @hookimpl(wrapper=True)  # to look at the plan after all that change it
     def start(self, state: State) -> Generator[None, None, None]:
         noise = state.x
         yield
+        plan = self._plan(state.backend.schedule, state.num_inference_steps)
         if state.x is noise:  # as wide as it is there: on a flow, less than 1 after the start
-            state.x = noise * math.hypot(*state.backend.schedule.at(state.t))
-        plan = self.times(state.backend.schedule, state.num_inference_steps)
-        if state.times != plan:
-            self._require_one_evaluation(plan, state)
-        if stray := set(state.times) - set(plan):
-            raise ValueError(
-                f"{type(self.scheduler).__name__} has no time {min(stray):g} in its plan; plugins "
-                "may leave out or repeat its times, not add others"
-            )
-
-    def _require_one_evaluation(self, plan: list[float], state: State) -> None:
-        if self.scheduler.order > 1 or len(plan) - 1 != state.num_inference_steps:
-            raise ValueError(
-                f"{type(self.scheduler).__name__} evaluates several times a step and can neither "
-                "start nor jump inside its plan, nor lose images on the way; use Heun() or a "
-                "one-evaluation scheduler"
-            )
+            state.x = noise * plan.width * math.hypot(*state.backend.schedule.at(state.t))
+        for time in set(state.times):
+            plan.index(time)
+        if state.times != plan.times:
+            self._require_one_evaluation(plan)
+        state.memory[self] = _Run(plan)
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:
-        run: _Run | None = state.memory.get(self)
-        if run is None or (run.position, run.selections) != (state.position, state.selections):
-            run = state.memory[self] = self._begin(state)
+        if state.t_next == state.t:  # a walk that no plugin takes
+            return estimate.x
+        run = self._run(state)
+        here = run.plan.places[run.index]
+        shown = self._family.shown(run.scheduler, here.level)
+        if here.beyond:
+            x = _mixed(shown, estimate.x0, estimate.noise)
+        else:
+            x = estimate.x * (sum(shown) / sum(estimate.schedule.at(state.t)))
+        output = self._output(run, estimate, shown)
+        sample = x / scale(run.scheduler, run.index)
+        further = self._further(run, state)
         timestep = run.scheduler.timesteps[run.index]
-        shrink = self._shrink(run, state.t, state.backend.schedule)
-        alpha, sigma = self._family.shown(run.scheduler, run.levels[run.index])
-        output = self._family.prediction(run.scheduler).target(
-            estimate.x0, estimate.noise, alpha, sigma
-        )
-        if self._learns_variance:
-            if estimate.variance is None:
-                raise ValueError(
-                    f"{type(self.scheduler).__name__} expects a learned variance and the backend "
-                    "has none; configure it with variance_type='fixed_small'"
-                )
-            output = torch.cat([output, estimate.variance], 1)
-        stepped = run.scheduler.step(
-            output, timestep, estimate.x / shrink, **self._further(run, state)
-        )
-        run.index += 1
-        run.position += 1
-        x: Tensor = stepped.prev_sample
-        return x * self._shrink(run, state.t_next, state.backend.schedule)
+        stepped: Tensor = run.scheduler.step(output, timestep, sample, **further).prev_sample
+        run.index, run.position = run.index + 1, state.position + 1
+        run.left = self._reached(run, state, estimate, stepped)
+        return run.left
 
-    def _begin(self, state: State) -> _Run:
-        scheduler = self._fresh(state.num_inference_steps)
-        plan = self.times(state.backend.schedule, state.num_inference_steps)
+    def _reached(self, run: _Run, state: State, estimate: Estimate, stepped: Tensor) -> Tensor:
+        """The loop's image at ``state.t_next``, of the scheduler's at its next evaluation."""
+        if run.index == len(run.plan.places):
+            return stepped
+        there = run.plan.places[run.index]
+        shown = self._family.shown(run.scheduler, there.level)
+        amplitudes = estimate.schedule.at(state.t_next)
+        x = stepped * scale(run.scheduler, run.index)
+        if there.time == state.t_next and not there.beyond:
+            return x * (sum(amplitudes) / sum(shown))
+        alpha, sigma = shown
+        return _mixed(amplitudes, estimate.x0, (x - alpha * estimate.x0) / sigma)
+
+    def _run(self, state: State) -> _Run:
+        """The run under way, or one that begins where ``state`` is."""
+        run: _Run | None = state.memory.get(self)
+        if run is None:
+            run = _Run(self._plan(state.backend.schedule, state.num_inference_steps))
+        if run.goes_on(state):
+            if run.left is not state.x and getattr(run.scheduler, "last_sample", None) is not None:
+                run.scheduler.last_sample = None  # or correctors would go back behind the change
+            return run
         if state.position > 0:
-            self._require_one_evaluation(plan, state)
-        # Times of a scheduler that are noisier than the model's noisiest are all this one.
-        earlier = takewhile(lambda t: t == state.t, reversed(state.times[: state.position]))
-        index = plan.index(state.t) + sum(1 for _ in earlier)
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(index)
-        return _Run(scheduler, index, state.position, state.selections, self._levels(scheduler))
+            self._require_one_evaluation(run.plan)
+        index, where = run.plan.index(state.t), (state.position, state.selections)
+        run = _Run(run.plan, run.plan.begin(index), index, index, *where, state.x)
+        state.memory[self] = run
+        return run
 
-    def _fresh(self, num_steps: int) -> Any:
-        scheduler = copy.deepcopy(self.scheduler)
-        try:
-            scheduler.set_timesteps(num_steps)
-        except (ValueError, IndexError, ZeroDivisionError) as error:
+    def _plan(self, schedule: Schedule, num_steps: int) -> Plan:
+        return plan_of(self.scheduler, self._family, schedule, num_steps)
+
+    def _require_one_evaluation(self, plan: Plan) -> None:
+        if not plan.one_evaluation:
             raise ValueError(
-                f"{type(scheduler).__name__} has no plan of {num_steps} steps ({error}); take "
-                "another number of them, or configure it otherwise"
-            ) from error
-        return scheduler
+                f"{type(self.scheduler).__name__} evaluates several times a step and can neither "
+                "start, walk nor jump inside its plan, nor lose images on the way; use Heun() or a "
+                "one-evaluation scheduler"
+            )
 
-    def _levels(self, scheduler: Any) -> list[float]:
-        """Noise levels of the scheduler's timesteps, and 0 for the image."""
-        return [*self._family.levels(scheduler), 0.0]
-
-    def _shrink(self, run: _Run, t: float, schedule: Schedule) -> float:
-        """The loop's x over the scheduler's, at the scheduler's current place."""
-        if run.index == len(run.scheduler.timesteps):
-            return 1.0
-        shown = sum(self._family.shown(run.scheduler, run.levels[run.index]))
-        if hasattr(run.scheduler, "scale_model_input"):
-            one = torch.ones(1, dtype=torch.float64)
-            scaled = run.scheduler.scale_model_input(one, run.scheduler.timesteps[run.index])
-            shown /= float(scaled)
-        return sum(schedule.at(t)) / shown
+    def _output(self, run: _Run, estimate: Estimate, shown: tuple[float, float]) -> Tensor:
+        """What the scheduler expects of its network."""
+        prediction = self._family.prediction(run.scheduler)
+        output = prediction.target(estimate.x0, estimate.noise, *shown)
+        if not self._learns_variance:
+            return output
+        if estimate.variance is None:
+            raise ValueError(
+                f"{type(self.scheduler).__name__} expects a learned variance and the backend has "
+                "none; configure it with variance_type='fixed_small'"
+            )
+        return torch.cat([output, estimate.variance], 1)
 
     def _further(self, run: _Run, state: State) -> dict[str, Any]:
         """What some schedulers' steps take beside output, time and image."""
@@ -181,5 +200,12 @@ class DiffusersSolver:
         further = {
             "generator": list(state.generators),
             "prev_timestep": following[0] if len(following) else None,  # UnCLIP's, else t - 1
+            "order": min(4, run.index - run.begun + 1),  # LMS's, else as if it had begun at 0
         }
         return {name: value for name, value in further.items() if name in self._accepted}
+
+
+def _mixed(amplitudes: tuple[float, float], x0: Tensor, noise: Tensor) -> Tensor:
+    """alpha x_0 + sigma noise."""
+    alpha, sigma = amplitudes
+    return alpha * x0 + sigma * noise

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import TypeVar
 
+from composer.errors import shown
 from composer.markers import answers
 from composer.plugin import declared
+from composer.testing.backend import backend_checks, check_backend
 from composer.testing.checks import Check, CheckFailed, Outcome, in_words, parametrize
 from composer.testing.decomposition import check_decomposition, decomposition_checks
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
@@ -29,6 +31,8 @@ __all__ = [
     "GaussianMixtureBackend",
     "IdentityBackend",
     "Outcome",
+    "backend_checks",
+    "check_backend",
     "check_decomposition",
     "check_stack",
     "check_transform",
@@ -57,7 +61,9 @@ def parametrize_with_checks(
         shapes: (C, H, W) to examine all of them at; None leaves the choice to the kit.
     """
     if not isinstance(things, Iterable) or isinstance(things, str):
-        raise TypeError(f"things must be a list of transforms and decompositions, got {things!r}")
+        raise TypeError(
+            f"things must be a list of transforms and decompositions, got {shown(things)}"
+        )
     checks = [check for thing in things for check in _checks(thing, shapes)]
     if not checks:
         raise ValueError("nothing to check: things is empty; give at least one")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.arguments import positive, sequence
+from composer.arguments import label_of, positive, sequence
+from composer.errors import shown
+from composer.named import dtype_of, prediction_of
 from composer.predictions import FLOW, Prediction
 from composer.protocols import Output
 from composer.requests import UNCONDITIONAL, Request
 from composer.schedules import FlowSchedule, Schedule
 from composer.solvers import Euler, Solver
+from composer.words import short_repr
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GaussianMixtureBackend:
     """The exact model of data ~ sum_k w_k N(mu_k, s_k^2 I); condition k is component k alone.
 
@@ -45,11 +47,14 @@ class GaussianMixtureBackend:
     dtype: torch.dtype = torch.float64
     default_solver: Solver = Euler()
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         if not isinstance(self.means, Tensor):
-            raise TypeError(f"means must be a tensor (K, C, H, W), got {self.means!r}")
-        for name in ("stds", "weights"):
-            for number in sequence(getattr(self, name) or [], name):
+            raise TypeError(f"means must be a tensor (K, C, H, W), got {shown(self.means)}")
+        weights = [1.0] if self.weights is None else self.weights
+        for name, values in (("stds", self.stds), ("weights", weights)):
+            for number in sequence(values, name):
                 positive(number, name)
         if self.means.ndim != 4 or len(self.means) != len(self.stds):
             raise ValueError(
@@ -58,6 +63,8 @@ class GaussianMixtureBackend:
             )
         if self.weights is not None and len(self.weights) != len(self.stds):
             raise ValueError(f"{len(self.weights)} weights for {len(self.stds)} components")
+        object.__setattr__(self, "prediction", prediction_of(self.prediction))
+        object.__setattr__(self, "dtype", dtype_of(self.dtype))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -71,12 +78,13 @@ class GaussianMixtureBackend:
     def encode(self, condition: Any) -> Hashable:
         if condition is UNCONDITIONAL:
             return UNCONDITIONAL  # type: ignore[no-any-return]
-        whole = isinstance(condition, numbers.Integral) and not isinstance(condition, bool)
-        if not whole or condition not in range(len(self.means)):
+        component = label_of(condition)
+        if component not in range(len(self.means)):
             raise ValueError(
-                f"a condition must be a component 0 to {len(self.means) - 1}, got {condition!r}"
+                f"a condition must be a component 0 to {len(self.means) - 1}, "
+                f"got {shown(condition)}"
             )
-        return int(condition)
+        return component
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:
         return [Output(self._predict(request)) for request in requests]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from composer.named import device_of, dtype_of, prediction_of
 from composer.predictions import FLOW, Prediction
 from composer.protocols import Output
 from composer.requests import Request
@@ -33,6 +34,11 @@ class IdentityBackend:
     dtype: torch.dtype = torch.float64
     device: torch.device = torch.device("cpu")
     default_solver: Solver = Euler()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prediction", prediction_of(self.prediction))
+        object.__setattr__(self, "dtype", dtype_of(self.dtype))
+        object.__setattr__(self, "device", device_of(self.device))
 
     def encode(self, condition: Any) -> Hashable:
         return condition  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from composer.driver import Answer, drive, resolve
+from composer.driver import Answer, resolve
 from composer.hooks import hooked, noise_estimates
 from composer.requests import Estimate, Request
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
@@ -52,7 +52,7 @@ class Stack:
     @torch.no_grad()
     def estimate(self, request: Request, answer: Answer) -> Estimate:
         """What the plugins make of a model's answers."""
-        return drive(resolve(request, noise_estimates(hooked(self.plugins))), answer)
+        return resolve(request, noise_estimates(hooked(self.plugins)), answer)
 
 
 def mixture(shape: Shape) -> GaussianMixtureBackend:

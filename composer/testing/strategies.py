@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from composer.arguments import integer
+from composer.errors import shown
 from composer.testing.probe import DTYPES, noise, refusal
 from composer.testing.registered import registered_transforms
 from composer.transforms import Transform
@@ -107,5 +108,5 @@ def transforms(
 
 def _strategy(given: st.SearchStrategy[T], name: str) -> st.SearchStrategy[T]:
     if not isinstance(given, st.SearchStrategy):
-        raise TypeError(f"{name} must be a strategy of hypothesis, got {given!r}")
+        raise TypeError(f"{name} must be a strategy of hypothesis, got {shown(given)}")
     return given

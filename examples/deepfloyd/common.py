@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pictures
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 import composer
 from composer import Backend, Sampler
 from composer.arguments import integer
 from composer.contact_sheet import contact_sheet
-from composer.images import to_tensor
+from composer.images import Held, hold_image, read_picture
 from composer.writing import make_folder, write_atomically
 from composer_plugins import CFG, Cascade, Stage, Timesteps
 from composer_plugins.backends.deepfloyd.embeddings import cache_file
@@ -44,7 +43,7 @@ class Course:
 
     backends: Mapping[int, Backend]
     stride: int
-    given: Mapping[str, Image.Image]
+    given: Mapping[str, Held]
     steps: Sequence[int]
     out: Path
 
@@ -88,9 +87,8 @@ class Course:
     @cached_property
     def images(self) -> dict[str, Tensor]:
         """{name: (1, 3, H, W)} at the size of the model: a photo, a web picture and a drawing."""
-        size = self.backend.shape[1:]
         return {
-            name: to_tensor(ImageOps.fit(image, size)).to(self.backend.device)
+            name: read_picture(image, self.backend.shape).to(self.backend.device)
             for name, image in (self.given or pictures.drawn()).items()
         }
 
@@ -155,7 +153,7 @@ def course(description: str | None, arguments: Sequence[str] | None = None) -> C
     integer(options.stride, "--stride", least=1)
     for steps in options.steps:
         integer(steps, "--steps", least=1)
-    given = {file.stem: picture(file) for file in options.image}
+    given = {file.stem: hold_image(file, "--image") for file in options.image}
     make_folder(options.out)
     models = {1: options.model, 2: options.second_model}
     # All stages of IF share one T5: what stage I has encoded, stage II reads.
@@ -173,11 +171,3 @@ def course(description: str | None, arguments: Sequence[str] | None = None) -> C
         for stage in range(1, options.stages + 1)
     }
     return Course(backends, options.stride, given, options.steps, options.out)
-
-
-def picture(file: Path) -> Image.Image:
-    """A picture of one's own."""
-    try:
-        return Image.open(file).convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"--image {file} cannot be read ({error}); name another") from error

@@ -10,10 +10,9 @@ import common
 import pictures
 import torch
 from common import Course
-from PIL import ImageOps
 from torch import Tensor
 
-from composer.images import to_tensor
+from composer.images import read_picture
 from composer_plugins import CFG, SDEdit
 
 PROMPT = (
@@ -29,8 +28,7 @@ def sketch(course: Course) -> Tensor:
     """The first picture given, or a bear behind a kernel."""
     if course.given:
         return course.photo
-    bear = ImageOps.fit(pictures.bear(), course.backend.shape[1:])
-    return to_tensor(bear).to(course.backend.device)
+    return read_picture(pictures.bear(), course.backend.shape).to(course.backend.device)
 
 
 def run(course: Course) -> list[Path]:

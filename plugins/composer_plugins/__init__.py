@@ -4,7 +4,7 @@ from composer import Register, hookimpl
 from composer_plugins import transforms
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
-from composer_plugins.backends.mnist import ReadsAs, load_mnist_ddpm, load_mnist_flow
+from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
 from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
 from composer_plugins.cascade import Cascade, Stage
@@ -39,6 +39,7 @@ from composer_plugins.solvers.timesteps import Timesteps
 from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.langevin import Langevin
 from composer_plugins.steering.particles import Particles
+from composer_plugins.steering.reads_as import ReadsAs
 
 __all__ = [
     "APG",
@@ -133,11 +134,14 @@ def register_plugins(register: Register) -> None:
     register.transform("channel_permutation", transforms.ChannelPermutation)
     register.transform("colour_rotation", transforms.ColourRotation)
     register.transform("orthogonal", transforms.Orthogonal)
-    register.backend("mnist", load_mnist_flow)
-    register.backend("mnist-ddpm", load_mnist_ddpm)
-    register.backend("nouns", load_nouns)
-    register.backend("with_weak", load_with_weak)
+    # A recipe may set these options; others name files or models of the hub. DeepFloyd has none:
+    # it reads the hub, and writes the user's cache, whatever its options.
+    placement = "device", "dtype"
+    register.backend("mnist", load_mnist_flow, safe_options=(*placement, "share"))
+    register.backend("mnist-ddpm", load_mnist_ddpm, safe_options=(*placement, "share"))
+    register.backend("nouns", load_nouns, safe_options=placement)
+    register.backend("with_weak", load_with_weak, safe_options=())
+    register.backend("diffusers", load_diffusers, safe_options=(*placement, "unconditional_label"))
     register.backend("deepfloyd", load_deepfloyd)
     register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)
-    register.backend("diffusers", load_diffusers)

@@ -4,6 +4,7 @@ import json
 import runpy
 from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -167,8 +168,121 @@ def test_what_has_no_contract_is_said_to_have_none():
     assert "Error: euler is a solver, which has no contract" in done.output
 
 
+class Undocumented(type):
+    """Of classes whose docstring is a program that fails."""
+
+    @property
+    def __doc__(cls):
+        print("reading")
+        raise ZeroDivisionError("no docstring")
+
+
+class Odd(metaclass=Undocumented):
+    pass
+
+
+class Shy(type):
+    """Of classes that leave when they are asked what they have."""
+
+    def __getattr__(cls, name):
+        raise SystemExit(9)
+
+
+class Loud(Flip):
+    """Prints, and leaves when it is called."""
+
+    def __call__(self, x):
+        print("calling")
+        raise SystemExit(9)
+
+
+@pytest.fixture
+def misbehaving(monkeypatch):
+    register = Register("composer-odd")
+    register.plugin("odd", Odd)
+    register.plugin("leaving", Shy("Leaving", (), {"__doc__": "Leaves."}))
+    register.transform("loud", Loud)
+    register.transform("escape", Flip)
+    packages = (Package("odd", "composer-odd", "1.0", "Error: \x1b[31mred\nand blue"),)
+    registry = Registry(Registry().with_offers(register).offers, packages)
+    for module in (check_module, plugins_module):
+        monkeypatch.setattr(module, "installed", lambda: registry)
+    return lambda *arguments: CliRunner().invoke(cli_module.main, arguments)
+
+
+def test_plugins_lists_what_misbehaves(misbehaving):
+    done = misbehaving("plugins", "--json")
+    rows = {row["name"]: row for row in json.loads(done.stdout)["offers"]}
+    assert rows["odd"]["description"] == "ZeroDivisionError: no docstring"
+    assert rows["leaving"]["description"] == "Leaves."
+    assert rows["leaving"]["hooks"] == []
+    assert done.stderr == "reading\n"
+    done = misbehaving("plugins")
+    assert done.exit_code == 0
+    assert "odd          composer-odd  1.0      Error: ?[31mred and blue" in done.stdout
+
+
+def test_check_of_what_misbehaves_is_rows(misbehaving):
+    done = misbehaving("check", "composer-odd", "--json")
+    assert done.exit_code == 1
+    rows = [row for row in json.loads(done.stdout)["checks"] if row["status"] == "failed"]
+    assert {row["name"] for row in rows} == {"odd", "leaving", "loud"}
+    assert {row["why"] for row in rows if row["name"] == "loud"} >= {"SystemExit: 9"}
+    assert "calling" in done.stderr
+
+
+def test_a_name_is_printable():
+    for name in ("a\nb", "\x1b[31m", "\ud800"):
+        with pytest.raises(TypeError, match="give a word"):
+            Register("me").transform(name, Flip)
+
+
 def broken():
     raise RuntimeError("made against another version")
+
+
+class Unhelpful(click.Command):
+    """Fails when --help asks what it does."""
+
+    def get_short_help_str(self, limit=45):
+        raise SystemExit(9)
+
+
+def leaving():
+    print("goodbye")
+    raise SystemExit(9)
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        (leaving, "SystemExit: 9"),
+        (lambda: Unhelpful("lost"), "SystemExit: 9"),
+        (lambda: None, "TypeError: lost:go is no command of click, but None"),
+        (lambda: print, "TypeError: lost:go is no command of click, but <built-in"),
+    ],
+)
+def test_a_command_that_misbehaves_while_it_loads_is_a_row_of_help(monkeypatch, load, words):
+    entry = SimpleNamespace(name="lost", value="lost:go", load=load, dist=None)
+    install_command(monkeypatch, entry)
+    helped = CliRunner().invoke(cli_module.main, ["--help"])
+    assert helped.exit_code == 0
+    assert "\n  lost " in helped.stdout
+    assert "goodbye" not in helped.stdout
+    done = CliRunner().invoke(cli_module.main, ["lost"])
+    assert done.exit_code == 1
+    assert f"Error: lost:go failed to load: {words}" in done.stderr
+
+
+def install_command(monkeypatch, entry):
+    class Entries(list):
+        names = (entry.name,)
+
+    monkeypatch.setattr(
+        cli_module,
+        "entry_points",
+        lambda group, name=None: Entries([entry] if name in (None, entry.name) else []),
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,15 +290,7 @@ def broken():
 )
 def test_a_command_that_breaks_says_so_and_leaves_the_others(monkeypatch, dist, who):
     entry = SimpleNamespace(name="lost", value="lost:go", load=broken, dist=dist)
-
-    class Entries(list):
-        names = ("lost",)
-
-    monkeypatch.setattr(
-        cli_module,
-        "entry_points",
-        lambda group, name=None: Entries([entry] if name in (None, "lost") else []),
-    )
+    install_command(monkeypatch, entry)
     helped = CliRunner().invoke(cli_module.main, ["--help"])
     assert helped.exit_code == 0
     assert "List the registered names" in helped.output

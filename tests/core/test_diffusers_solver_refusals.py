@@ -11,6 +11,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
     IPNDMScheduler,
     KDPM2AncestralDiscreteScheduler,
@@ -51,6 +52,14 @@ REFUSED = {
         ),
         "EulerDiscreteScheduler, as it is configured, is neither .* at whole times",
     ),
+    "a prediction that is not taken": (
+        PNDMScheduler(prediction_type="sample"),
+        "PNDMScheduler knows no prediction_type='sample'; configure it with 'epsilon', whatever",
+    ),
+    "a last step that divides by zero": (
+        UniPCMultistepScheduler(solver_type="bh1"),
+        "UniPCMultistepScheduler divides by zero in its last step, .* final_sigmas_type=",
+    ),
     "own betas": (
         IPNDMScheduler(trained_betas=[0.9, 0.7, 0.5, 0.3, 0.1, 0.0]),
         "IPNDMScheduler, as it is configured, is neither",
@@ -71,6 +80,25 @@ PLANS = {
     ),
     "a division by zero": (UnCLIPScheduler(), 1, "has no plan of 1 steps"),
     "noise at a clean time": (EulerDiscreteScheduler(), 1, "in 1 steps begins at a nearly clean"),
+    "as many steps as times": (
+        UniPCMultistepScheduler(num_train_timesteps=50),
+        50,
+        "in 50 steps stays at one noise level for two of them, and divides by the difference",
+    ),
+    "levels that are no numbers": (
+        FlowMatchEulerDiscreteScheduler(shift_terminal=0.1),
+        1,
+        "has no plan of 1 steps: not all its noise levels are finite; take another number",
+    ),
+    **{
+        f"a time below 0 of {steps}": (
+            kind(timestep_spacing="trailing"),
+            steps,
+            "plans a time outside of 0 to 999, as its timestep_spacing is rounded; take another",
+        )
+        for steps in (61, 103, 121, 122)
+        for kind in (DDIMScheduler, UniPCMultistepScheduler)
+    },
     "epsilon without a signal": (
         DDIMScheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing"),
         5,
@@ -130,3 +158,14 @@ def test_a_learned_variance_that_is_not_there_is_refused():
     solver = DiffusersSolver(DDPMScheduler(variance_type="learned_range"))
     with pytest.raises(ValueError, match="expects a learned variance and the backend has none"):
         Sampler(mixture(), solver=solver).sample(1)
+
+
+@pytest.mark.parametrize("kind", [DPMSolverMultistepScheduler, UniPCMultistepScheduler])
+@pytest.mark.parametrize("steps", [49, 50])
+def test_a_plan_of_nearly_all_times_is_finite_or_refused(kind, steps):
+    solver = DiffusersSolver(kind(num_train_timesteps=50, beta_end=0.4))
+    if steps == 50:
+        with pytest.raises(ValueError, match="take fewer steps"):
+            Sampler(mixture(), [], solver, steps)
+    else:
+        assert Sampler(mixture(), [], solver, steps).sample(1).x.isfinite().all()

@@ -5,7 +5,7 @@ import torch
 from conftest import mixture
 
 from composer import UNCONDITIONAL, Sampler, get_transform, hookimpl
-from composer.driver import drive, resolve
+from composer.driver import resolve
 from composer.model import Model
 from composer.protocols import Output
 from composer.requests import Request
@@ -72,16 +72,17 @@ def test_unspecified_and_unconditional_are_one_row():
 
 
 class Rounds:
-    """Asks the same request in several rounds."""
+    """Asks in several rounds, each time about another image unless it repeats itself."""
 
-    def __init__(self, rounds):
-        self.rounds = rounds
+    def __init__(self, rounds, repeats=False):
+        self.rounds, self.repeats = rounds, repeats
 
     @hookimpl
     def noise_estimate(self, request):
-        for _ in range(self.rounds):
-            (estimate,) = yield [request]
-        return estimate
+        for k in range(self.rounds):
+            x = request.x if self.repeats else request.x + k
+            (estimate,) = yield [request.replace(x=x)]
+        return estimate.replace(x=request.x)
 
 
 class Fork:
@@ -96,6 +97,12 @@ class Fork:
 def test_a_second_round_is_a_second_call():
     stats = Sampler(mixture(), [Rounds(3)], num_inference_steps=2).sample().stats
     assert (stats.calls, stats.requested) == (6, 6)
+
+
+def test_a_question_repeated_in_a_later_round_has_its_answer_already():
+    for plugins in ([Rounds(3, repeats=True)], [Rounds(3, repeats=True), CFG(2.0)]):
+        stats = Sampler(mixture(), plugins, num_inference_steps=2).sample(1).stats
+        assert (stats.calls, stats.evaluated) == (2, 2 * len(plugins))
 
 
 def test_generators_at_one_depth_run_in_lockstep():
@@ -176,10 +183,10 @@ def test_resolve_is_a_plain_generator():
     backend = mixture()
     model = Model(backend, None, Stats())
     request = Request(x, 0.5, 1, schedule=backend.schedule)
-    estimate = drive(resolve(request, [CFG(2.0).noise_estimate]), model)
+    estimate = resolve(request, [CFG(2.0).noise_estimate], model)
     cond, uncond = model([request, request.replace(condition=UNCONDITIONAL)])
     expected = uncond.prediction + 2.0 * (cond.prediction - uncond.prediction)
-    assert torch.equal(estimate.prediction, expected)
+    torch.testing.assert_close(estimate.prediction, expected, rtol=1e-13, atol=1e-13)
 
 
 class NoGenerator:

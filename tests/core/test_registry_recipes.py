@@ -67,7 +67,7 @@ class Unregistered:
 
 def test_what_is_unregistered_is_refused(backend):
     result = Sampler(backend, [Unregistered()], num_inference_steps=1).sample(1)
-    with pytest.raises(LookupError, match="'Unregistered', which is not registered"):
+    with pytest.raises(LookupError, match="Recipe: 'Unregistered' is not registered"):
         Sampler.from_recipe(result.recipe)
     result = Sampler(mixture(), num_inference_steps=1).sample(1)
     with pytest.raises(LookupError, match="backend 'GaussianMixtureBackend' is not registered"):
@@ -91,7 +91,7 @@ def test_a_recipe_that_names_anything_else_is_refused(backend, change):
 
 @pytest.mark.parametrize("bad", [{}, [], "recipe", {"backend": {"name": "mnist"}}])
 def test_what_is_no_recipe_is_refused(bad):
-    with pytest.raises(ValueError, match="a recipe is a dict with the keys"):
+    with pytest.raises(ValueError, match="Recipe: it must be a dict with the keys"):
         Sampler.from_recipe(bad)
 
 
@@ -195,6 +195,84 @@ def test_packages_that_leave_or_offer_nothing_are_rows_with_an_error(packages):
     assert "offers nothing; mark register_plugins" in errors["empty"]
 
 
+class MuteError(Exception):
+    """Says nothing, not even when asked."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class Beyond(BaseException):
+    """No Exception, as pytest's Skipped and asyncio's CancelledError."""
+
+
+def raising(error):
+    def load():
+        raise error
+
+    return load
+
+
+class Shy:
+    """Raises when its hook is called, one name offered."""
+
+    @hookimpl
+    def register_plugins(self, register):
+        register.transform("half", Shift)
+        raise Beyond("not now")
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        (raising(MuteError()), "MuteError: its message cannot be shown"),
+        (raising(Beyond("far away")), "Beyond: far away"),
+        (raising(GeneratorExit()), "GeneratorExit: "),
+        (raising(SystemExit(9)), "SystemExit: 9"),
+        (raising(ValueError("x" * 10**6)), "ValueError: xxxxx"),
+        (raising(ValueError("\ud800")), "ValueError: ?"),
+        (raising(MemoryError()), "MemoryError: "),
+        (Shy, "Beyond: not now"),
+    ],
+)
+def test_whatever_a_package_raises_is_its_row_and_nothing_else(packages, load, words):
+    registry = packages(entry("bad", load), entry("good", lambda: Good))
+    errors = {p.name: p.error for p in registry.packages}
+    assert errors.pop("bad").startswith(words)
+    assert set(errors.values()) == {None}
+    assert all(len(p.error or "") < 1000 for p in registry.packages)
+    assert registry.find("transform", "shift").factory is Shift
+    assert ("transform", "half") not in registry.offers  # all or nothing
+
+
+def test_ctrl_c_is_no_package_s(packages):
+    with pytest.raises(KeyboardInterrupt):
+        packages(entry("slow", raising(KeyboardInterrupt())))
+
+
+class Damaged:
+    """A distribution without metadata."""
+
+    @property
+    def name(self):
+        raise TypeError("no METADATA")
+
+    version = name
+
+
+def test_a_package_without_metadata_is_a_row(packages):
+    bad = SimpleNamespace(name="bad", load=lambda: Good, dist=Damaged())
+    row = next(p for p in packages(bad).packages if p.name == "bad")
+    assert row.distribution == row.version == "unknown"
+    assert row.error == "TypeError: no METADATA"
+
+
+def test_what_a_package_prints_while_it_loads_goes_to_stderr(packages, capsys):
+    packages(entry("loud", lambda: print("hello") or Good))
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "hello\n")
+
+
 def test_an_allow_list_chooses_what_is_loaded(packages, monkeypatch):
     monkeypatch.setenv("COMPOSER_PLUGINS", "")
     assert packages(entry("good", lambda: Good)).packages == ()
@@ -256,7 +334,7 @@ def test_an_own_registry_serves_a_recipe(backend):
 )
 def test_a_malformed_recipe_is_a_sentence(backend, plugins):
     recipe = Sampler(backend, num_inference_steps=1).sample(1).recipe
-    with pytest.raises(ValueError, match="the recipe "):
+    with pytest.raises(ValueError, match="^Recipe: "):
         Sampler.from_recipe({**recipe, "plugins": plugins})
 
 

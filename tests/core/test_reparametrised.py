@@ -11,8 +11,8 @@ from composer.predictions import PREDICTIONS
 from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import Euler
+from composer_lab.training.objective import Objective
 from composer_lab.training.preconditioned import Preconditioned
-from composer_lab.training.trainer import Objective
 from composer_plugins import CFG
 from composer_plugins.backends.mnist import MnistBackend, MnistUNet
 

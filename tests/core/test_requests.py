@@ -5,8 +5,9 @@ import torch
 from conftest import mixture
 
 from composer import Request, Sampler
-from composer.predictions import SAMPLE
+from composer.predictions import PREDICTIONS, SAMPLE
 from composer.requests import combine
+from composer.schedules import DiscreteSchedule
 from composer_plugins import APG, CFG, Anagram, DynamicThreshold, Hybrid, Rescale
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -18,6 +19,24 @@ def test_a_new_prediction_says_what_it_means():
     torch.testing.assert_close(same.x0, plain.x0)
     torch.testing.assert_close(same.noise, plain.noise)
     assert plain.replace(prediction=plain.x0).kind is plain.kind
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_an_estimate_with_another_image_or_noise_has_it_at_both_ends(kind):
+    """Where there is no noise, or no signal, the other is zero and nothing is divided by it."""
+    schedule, other = DiscreteSchedule([0.9, 0.4, 0.0]), torch.full_like(X, 0.7)
+    for t in (schedule.time_at(0.0), 1.0, schedule.time_at(1.0)):
+        sampler = Sampler(mixture(schedule, kind), num_inference_steps=3)
+        plain = sampler.denoise(X, t, 1)
+        alpha, sigma = schedule.at(t)
+        changed = plain.with_x0(other)
+        torch.testing.assert_close(changed.x0, other)
+        expected = (X - alpha * other) / sigma if sigma else other * 0
+        torch.testing.assert_close(changed.noise, expected)
+        changed = plain.with_noise(other)
+        torch.testing.assert_close(changed.noise, other)
+        expected = (X - sigma * other) / alpha if alpha else other * 0
+        torch.testing.assert_close(changed.x0, expected)
 
 
 @pytest.mark.parametrize("factor", ["2", None, [1.0]])

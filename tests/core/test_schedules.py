@@ -1,11 +1,14 @@
 import math
+import pickle
 import statistics
 
 import pytest
 import torch
+from device_without_float64 import DEVICE, DeviceWithoutFloat64
 from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
 from composer.schedules import DiscreteSchedule, FlowSchedule, ancestral_variance, renoise
 from composer_lab.training.data import stratified
@@ -170,15 +173,53 @@ def test_an_offset_beyond_the_schedule_is_refused():
         DiscreteSchedule(DiscreteSchedule.linear().alphas_cumprod, "leading", 1).times(1000)
 
 
-def test_a_discrete_schedule_looks_a_time_up_once(monkeypatch):
-    """Every step asks a dozen times for the same two."""
-    schedule = DiscreteSchedule.linear()
-    expected = [float(value) for value in schedule.alpha_sigma(torch.tensor(500.0))]
-    looked_up = []
-    table = DiscreteSchedule.alpha_sigma
-    monkeypatch.setattr(
-        DiscreteSchedule, "alpha_sigma", lambda self, t: looked_up.append(t) or table(self, t)
-    )
-    assert [*schedule.at(500.0)] == [*schedule.at(500)] == expected
-    assert schedule.at(499.0) != schedule.at(500.0)
-    assert len(looked_up) == 2
+SCHEDULES = (FlowSchedule(), DiscreteSchedule.linear(), DiscreteSchedule([0.9, 0.4, 0.0]))
+
+
+@given(st.floats(0, 1), st.booleans())
+def test_amplitudes_of_one_time_are_those_of_tensors(place, whole):
+    """Two ways to the same numbers: plain arithmetic, and the tensors of training."""
+    for schedule in SCHEDULES:
+        noisy, clean = schedule.time_at(1.0), schedule.time_at(0.0)
+        t = clean + place * (noisy - clean)
+        t = float(round(t)) if whole else t
+        tensors = schedule.alpha_sigma(torch.tensor(t, dtype=torch.float64))
+        assert schedule.at(t) == pytest.approx([v.item() for v in tensors], rel=1e-11, abs=1e-15)
+
+
+class NoOperation(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        raise AssertionError(f"{func} was called")
+
+
+def test_amplitudes_of_one_time_take_no_tensor_and_are_not_kept():
+    """Every step asks a dozen times, at times that differ from run to run."""
+    for schedule in SCHEDULES:
+        noisy, clean = schedule.time_at(1.0), schedule.time_at(0.0)
+        size = len(pickle.dumps(schedule))
+        with NoOperation():
+            for place in range(100):
+                schedule.at(clean + place / 99 * (noisy - clean))
+        assert len(pickle.dumps(schedule)) == size
+
+
+@pytest.mark.parametrize("t", [-1.5, 1.5, math.nan, math.inf])
+def test_amplitudes_outside_of_the_path_are_refused(t):
+    for schedule in (FlowSchedule(), DiscreteSchedule([0.9])):
+        with pytest.raises(ValueError, match="times must be in"):
+            schedule.at(t)
+
+
+@pytest.mark.parametrize(
+    "t", [0.25, torch.tensor(0.25), torch.tensor([0.25, 0.5])], ids=["number", "tensor", "each"]
+)
+def test_the_forward_process_makes_no_float64_on_a_device(t):
+    x0, noise = torch.randn(2, 2, 1, 4, 4)
+    for schedule in SCHEDULES:
+        expected = schedule.add_noise(x0, noise, t)
+        with DeviceWithoutFloat64():
+            made = schedule.add_noise(x0.to(DEVICE), noise.to(DEVICE), t)
+            assert made.device == DEVICE
+            assert torch.equal(made.cpu(), expected)
+        with DeviceWithoutFloat64(), pytest.raises(TypeError, match="no float64"):
+            schedule.add_noise(x0.double().to(DEVICE), noise.to(DEVICE), t)

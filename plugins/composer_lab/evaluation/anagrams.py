@@ -12,11 +12,11 @@ from composer import Sampler
 from composer.protocols import Backend
 from composer.solvers import Solver
 from composer_plugins.backends.mnist.judge import Judge
-from composer_plugins.backends.mnist.reads_as import ReadsAs
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.illusions.anagram import Anagram
-from composer_plugins.readings import alignment, concealment, views_correct
 from composer_plugins.steering.particles import Particles
+from composer_plugins.steering.readings import alignment, concealment, views_correct
+from composer_plugins.steering.reads_as import ReadsAs
 
 MAX_ROWS = 256
 PAIRS = tuple(combinations_with_replacement(range(10), 2))
@@ -46,7 +46,7 @@ class Anagrams(NamedTuple):
         views: {transform: digit}.
         x: (B, 1, 28, 28), one a seed.
         correct: (B,) bool, read as intended in every view.
-        aligned, concealed: (B,) in [0, 1]; see :mod:`composer_plugins.readings`.
+        aligned, concealed: (B,) in [0, 1]; see :mod:`composer_plugins.steering.readings`.
         chosen: (B,) the score of the chooser, higher is better.
         rows: network rows an image has cost.
     """

@@ -88,7 +88,7 @@ def _rows(file: Path) -> list[Row]:
 
 def recipe_of(sampler: Sampler) -> dict[str, Any]:
     """What a name in a table stands for, that a line is not taken for one of another meaning."""
-    whole = describe(sampler.stack, None, None, ())
+    whole = describe(sampler.stack)
     return {name: whole[name] for name in ("plugins", "solver", "num_inference_steps")}
 
 

@@ -15,17 +15,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from composer.arguments import finite, switch
 from composer.contact_sheet import contact_sheet
 from composer_plugins.backends.mnist.backend import read_unet
-from composer_plugins.backends.mnist.folded import FoldedUNet
-from composer_plugins.backends.mnist.unet import MnistUNet
+
+if TYPE_CHECKING:  # diffusers takes a second to import
+    from PIL import Image
+
+    from composer_plugins.backends.mnist.unet import MnistUNet
 
 DESCRIPTION = "denoiser.json"
 SIGMAS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -71,15 +73,16 @@ class Denoiser(nn.Module):
     """
 
     def __init__(self, unet: MnistUNet, noise: FixedNoise) -> None:
+        from composer_plugins.backends.mnist.folded import FoldedUNet  # noqa: PLC0415
+
         super().__init__()
         self.network, self.noise = FoldedUNet(unet), noise
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Noisy images (B, 1, 28, 28) -> the estimate of the clean ones, in [-1, 1] or about."""
-        nothing = torch.zeros(1, device=x.device)  # neither time nor class
-        out = self.network(x[None], nothing.long(), nothing, nothing.long())
-        return cast(Tensor, out[0].contiguous())
+        nothing = torch.zeros(len(x), device=x.device)  # neither time nor class
+        return cast(Tensor, self.network(x, nothing, nothing.long()).contiguous())
 
     def show(self, x0: Tensor, seed: int = 0) -> Tensor:
         """Images (B, 1, 28, 28) in [-1, 1] -> as in training, with noise or replaced by it."""

@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from composer.predictions import PREDICTIONS, SAMPLE
@@ -17,12 +16,16 @@ from composer.writing import write_atomically
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import FixedImages
 from composer_lab.training.denoiser import DESCRIPTION, FixedNoise
+from composer_lab.training.objective import Objective
 from composer_lab.training.output import plot_loss, write_network
 from composer_lab.training.preconditioned import Preconditioned
 from composer_lab.training.snapshots import draw_denoised, draw_samples
-from composer_lab.training.trainer import MODEL, Objective, Trainer, Writer
+from composer_lab.training.trainer import MODEL, Trainer, Writer
 from composer_plugins.backends.mnist.backend import SCHEDULES, read_unet
 from composer_plugins.backends.mnist.unet import CONDITIONINGS, MnistUNet
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class PathSpec(NamedTuple):

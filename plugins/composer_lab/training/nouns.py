@@ -16,9 +16,11 @@ from composer.schedules import DiscreteSchedule
 from composer.writing import write_folder
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import DataSource, FixedImages
-from composer_lab.training.output import forget_origin, plot_loss
-from composer_lab.training.trainer import MODEL, Objective, Trainer
+from composer_lab.training.objective import Objective
+from composer_lab.training.output import WEIGHTS, forget_origin, plot_loss
+from composer_lab.training.trainer import MODEL, Trainer
 from composer_lab.training.weights import half_weights
+from composer_plugins.backends.checksum import save_with_checksum
 from composer_plugins.backends.diffusers_unet.loading import LABELS
 from composer_plugins.backends.diffusers_unet.unet import read_unet, require_unet
 from composer_plugins.backends.nouns.data import LAYERS, SIZE, Nouns, head_names, load_images
@@ -117,12 +119,14 @@ def noise_scheduler() -> Any:
 def save_pipeline(unet: Any, scheduler: Any, folder: Path, labelled: bool) -> None:
     """Write a DDPMPipeline with float16 safetensors, and which label means none."""
     half = copy.deepcopy(unet).cpu()
-    half.load_state_dict(half_weights(unet))  # refuses what float16 cannot hold
+    weights = half_weights(unet)  # refuses what float16 cannot hold
+    half.load_state_dict(weights)
     nn.Module.half(half)  # diffusers' own warns of modules that are to stay float32: none here
     pipeline: Any = DDPMPipeline(half, scheduler)
 
     def write(place: Path) -> None:
         pipeline.save_pretrained(place)
+        save_with_checksum(weights, place / "unet" / WEIGHTS)
         for config in ("model_index.json", "unet/config.json"):
             forget_origin(place / config)
         if labelled:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from composer.writing import make_folder, write_atomically
 from composer_lab.training.weights import half_weights
+from composer_plugins.backends.checksum import save_with_checksum
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -30,7 +30,7 @@ def write_network(network: Any, folder: Path) -> None:
         forget_origin(file)
 
     write_atomically(folder / "config.json", configure)
-    write_atomically(folder / WEIGHTS, lambda file: save_file(weights, file, {"format": "pt"}))
+    write_atomically(folder / WEIGHTS, lambda file: save_with_checksum(weights, file))
 
 
 def forget_origin(config: Path) -> None:

@@ -7,7 +7,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from composer.schedules import DiscreteSchedule
-from composer_lab.training.trainer import Objective
+from composer_lab.training.objective import Objective
 
 
 class Preconditioned(nn.Module):

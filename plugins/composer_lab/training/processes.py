@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from composer_plugins.backends.placement import device_of
+from composer.named import device_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,3 +81,10 @@ class Processes:
         if self.accelerator is not None:
             value = self.accelerator.reduce(value.detach(), "mean")
         return value.item()
+
+    def any(self, value: bool) -> bool:
+        """Whether it is so in one of the processes, asked of all at one step."""
+        if self.accelerator is None:
+            return value
+        counted = torch.tensor(float(value), device=self.device)
+        return bool(self.accelerator.reduce(counted, "sum").item())

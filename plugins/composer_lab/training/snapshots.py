@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from composer import Backend, Sampler
 from composer.contact_sheet import contact_sheet
@@ -14,6 +13,9 @@ from composer_lab.training.denoiser import load_denoiser
 from composer_plugins.backends.mnist.backend import load_mnist_flow, read_unet
 from composer_plugins.backends.mnist.data import sample_digits
 from composer_plugins.guidance.cfg import CFG
+
+if TYPE_CHECKING:  # not needed until there is something to draw
+    from PIL import Image
 
 SCALE, STEPS = 2.0, 20
 KEPT = 0.1

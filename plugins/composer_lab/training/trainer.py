@@ -16,9 +16,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,12 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from composer.authoring import generator_of
-from composer.predictions import Prediction
-from composer.writing import make_folder, require_folder, write_atomically
+from composer.writing import make_folder, remove_left_over, require_folder, write_atomically
 from composer_lab.training.checkpoint import read_checkpoint, sole_writer, write_checkpoint
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import DataSource, stratified
+from composer_lab.training.interrupts import Interrupts
+from composer_lab.training.objective import Batch, Objective
 from composer_lab.training.processes import Processes
 from composer_lab.training.schedules import LR_SCHEDULES
 from composer_lab.training.weights import require_sound, warm_average
@@ -44,40 +45,6 @@ Writer = Callable[[nn.Module, Path], None]
 
 # What may change between a run and its resumption.
 _FREE = ("device", "bf16", "checkpoint_every", "snapshots")
-
-
-class TrainingPath(Protocol):
-    """x = alpha(t) x_0 + sigma(t) noise: what training asks of a Schedule."""
-
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Signal and noise amplitudes at times ``t`` (B,)."""
-        ...
-
-    def training_times(self, places: Tensor) -> Tensor:
-        """Times at ``places`` (B,) in [0, 1] of the way along the clock."""
-        ...
-
-    def unit_time(self, t: Tensor) -> Tensor:
-        """Times as the network is told them, in [0, 1]."""
-        ...
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What is learnt: a path and the row (a, b) of the prediction on it."""
-
-    schedule: TrainingPath
-    prediction: Prediction
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's inputs and regression target; x and target (B, C, H, W), the rest (B,)."""
-
-    x: Tensor
-    times: Tensor
-    labels: Tensor
-    target: Tensor
 
 
 class Trainer:
@@ -139,48 +106,74 @@ class Trainer:
     def run(self, progress: bool = True, write: Writer | None = None) -> nn.Module:
         """Train to the end, resuming what the folder holds; returns the averaged network.
 
+        Ctrl-C and SIGTERM end it after the step in progress, which is saved first; a second one
+        ends it at once.
+
         Args:
             write: called with the averaged network after the epochs ``config.snapshots``, with a
                 folder for each inside ``folder``, and at the end, with ``folder`` itself.
         """
         make_folder(self.folder)
-        for folder in (self.folder, *map(self._snapshot, self.config.snapshots)):
+        places = (self.folder, *map(self._snapshot, self.config.snapshots))
+        folders = [folder for place in places for folder in (place, place / MODEL)]
+        for folder in folders:
             require_folder(folder)
-            require_folder(folder / MODEL)
         with sole_writer(self.folder) if self.processes.main else nullcontext():
-            return self._train(progress, write)
+            if self.processes.main:
+                for folder in folders:
+                    remove_left_over(folder)
+            self._resume()
+            self._train(progress and self.processes.main, write)
+            averaged = self.averaged()
+            self._write(write, averaged, self.folder)
+            return averaged
 
-    def _train(self, progress: bool, write: Writer | None) -> nn.Module:
-        self._resume()
-        shown = progress and self.processes.main
+    def _train(self, shown: bool, write: Writer | None) -> None:
+        """Take the steps that are left."""
         if shown and self.processes.count > 1:
             tqdm.write(f"{self.processes.count} processes share each batch")
-        bar = tqdm(total=self.total_steps, initial=self.step, disable=not shown, desc="train")
         began, before = time.perf_counter(), self.seconds
-        for batch in self.batches(self.step, self.total_steps):
-            self.losses.append(self._update(batch))
-            if not math.isfinite(self.losses[-1]):
-                raise FloatingPointError(
-                    f"the loss became {self.losses[-1]} at step {self.step}; lower the learning "
-                    "rate and start in a new folder"
-                )
-            self.step += 1
-            self.seconds = before + time.perf_counter() - began
-            bar.update()
-            bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
-            saves = self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps
-            epoch, within = divmod(self.step, self.epoch_steps)
-            if saves:
-                require_sound(self.model, self.step)
-            if within == 0 and epoch in self.config.snapshots:
-                self._write(write, self.averaged(), self._snapshot(epoch))
-            # After the snapshot: one that a kill cuts short is then written again.
-            if saves:
-                self._save()
-        bar.close()
-        averaged = self.averaged()
-        self._write(write, averaged, self.folder)
-        return averaged
+        with (
+            Interrupts() as interrupts,
+            tqdm(total=self.total_steps, initial=self.step, disable=not shown, desc="train") as bar,
+        ):
+            for batch in self.batches(self.step, self.total_steps):
+                self._take(batch)
+                self.seconds = before + time.perf_counter() - began
+                bar.update()
+                bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
+                stops = self.processes.any(interrupts.received is not None)
+                self._keep(write, stops)
+                if stops:
+                    if shown:
+                        tqdm.write(
+                            f"stopped and saved at step {self.step} of {self.total_steps}; the "
+                            "same command goes on from there"
+                        )
+                    interrupts.act()
+
+    def _take(self, batch: Batch) -> None:
+        """One step."""
+        self.losses.append(self._update(batch))
+        if not math.isfinite(self.losses[-1]):
+            raise FloatingPointError(
+                f"the loss became {self.losses[-1]} at step {self.step}; lower the learning "
+                "rate and start in a new folder"
+            )
+        self.step += 1
+
+    def _keep(self, write: Writer | None, stops: bool) -> None:
+        """Write what is due after a step: a snapshot, a checkpoint, which is due if it stops."""
+        last = self.step == self.total_steps
+        saves = stops or last or self.step % self.config.checkpoint_every == 0
+        if saves:
+            require_sound(self.model, self.step)
+        epoch, within = divmod(self.step, self.epoch_steps)
+        if within == 0 and epoch in self.config.snapshots:
+            self._write(write, self.averaged(), self._snapshot(epoch))
+        # After the snapshot: one that a kill cuts short is then written again.
+        if saves:
+            self._save()
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of steps ``first`` to ``last``, each a function of (seed, step) alone."""
@@ -277,6 +270,9 @@ class Trainer:
             "scheduler": self.scheduler.state_dict(),
         }
         write_checkpoint(self.folder / CHECKPOINT, state)
+        self._write_log()
+
+    def _write_log(self) -> None:
         log = {**self._identity(), "bf16": self.bf16, "device": str(self.processes.device)}
         log |= {"steps": self.step, "seconds": round(self.seconds, 1)}
         log["loss"] = [round(v, 5) for v in self.losses]
@@ -295,3 +291,5 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        if self.processes.main:
+            self._write_log()  # a kill may have come between the checkpoint and its log

@@ -10,17 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-
 
 @dataclass(frozen=True)
 class Source:
@@ -62,34 +51,39 @@ class Source:
         )
         if isinstance(self.model, Path) or self.model.count("/") != 1:
             raise ValueError(nowhere)
+        from huggingface_hub import errors  # noqa: PLC0415  # slow, as its other parts are
+
         try:
             return self._download(self.model, list(patterns))
-        except HFValidationError as error:
+        except errors.HFValidationError as error:
             raise ValueError(nowhere) from error
 
     def _download(self, model: str, patterns: list[str]) -> Path:
+        import huggingface_hub  # noqa: PLC0415
+        from huggingface_hub import errors  # noqa: PLC0415
+
         try:
-            snapshot = snapshot_download(
+            snapshot = huggingface_hub.snapshot_download(
                 model,
                 revision=self.revision,
                 local_files_only=self.local_files_only,
                 allow_patterns=patterns,
             )
-        except GatedRepoError as error:
+        except errors.GatedRepoError as error:
             raise ValueError(
                 f"{model} is gated: accept its licence at https://huggingface.co/{model} and log "
                 "in with `hf auth login`"
             ) from error
-        except RepositoryNotFoundError as error:
+        except errors.RepositoryNotFoundError as error:
             raise ValueError(
                 f"there is neither a folder {model!r} nor such a model on the hub; mend the name, "
                 "or, if it is private, log in with `hf auth login`"
             ) from error
-        except RevisionNotFoundError as error:
+        except errors.RevisionNotFoundError as error:
             raise ValueError(f"{model} has no revision {self.revision!r} on the hub") from error
-        except (EntryNotFoundError, OfflineModeIsEnabled) as error:
+        except (errors.EntryNotFoundError, errors.OfflineModeIsEnabled) as error:
             raise ValueError(self._unreachable(model)) from error
-        except (HfHubHTTPError, OSError) as error:
+        except (errors.HfHubHTTPError, OSError) as error:
             mend = "make room" if getattr(error, "errno", None) == errno.ENOSPC else "try again"
             raise ValueError(
                 f"{model} could not be downloaded ({first_line(error)}); {mend}"
@@ -146,7 +140,7 @@ def usable(file: Path) -> Iterator[None]:
 def require_name(value: Any, option: str) -> None:
     """Refuse, as the folder that an option names, what is none; "" would be the current one."""
     if not isinstance(value, str | Path) or value == "":
-        got = "an empty name" if value == "" else type(value).__name__
+        got = "an empty name" if isinstance(value, str) else type(value).__name__
         raise TypeError(
             f"{option} must be the name of a folder, got {got}; mend it, or leave it away"
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from composer.arguments import choice
+from composer.named import Device, DType, device_of, dtype_of
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = ("float32", "bfloat16", "float16")
+"""Those that the shipped networks compute in."""
 
 # Processors that multiply in bfloat16; the others take it apart, and are slower than in float32.
 _BF16_ARITHMETIC = "avx512_bf16", "amx_bf16"
@@ -22,30 +25,25 @@ def computes_in_bf16(device: torch.device) -> bool:
     return any(able.get(name, False) for name in _BF16_ARITHMETIC)
 
 
-def placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """The device and dtype of these names.
+def placement(device: Device, dtype: DType) -> tuple[torch.device, torch.dtype]:
+    """The device and dtype of these objects or names.
 
     Raises:
         ValueError: no such name, or a device that this machine lacks.
     """
-    choice(dtype, "dtype", DTYPES)
-    return device_of(device), DTYPES[dtype]
+    kind = dtype_of(dtype, DTYPES)
+    return device_of(device), kind
 
 
-def device_of(name: str | torch.device) -> torch.device:
-    """The device, or that of a name such as "cpu", "cuda" or "cuda:1".
+def place_of(network: Any) -> tuple[torch.device, torch.dtype]:
+    """Where a network computes, and in what: as its first parameter is, now.
 
-    Raises:
-        ValueError: no such name, or a device that this machine lacks.
+    A network of diffusers that offloads its weights, or stores them in fewer bits than it computes
+    in, is asked itself: it looks through all of its modules, which takes as long as a small step.
     """
-    try:
-        if not isinstance(name, str | torch.device):
-            raise TypeError("torch takes a number for that of a GPU")
-        place = torch.device(name)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device {name!r} is none that torch knows; use 'cpu'") from error
-    present = torch.accelerator.current_accelerator(check_available=True)
-    count = 0 if present is None or present.type != place.type else torch.accelerator.device_count()
-    if place.type != "cpu" and (place.index or 0) >= count:
-        raise ValueError(f"device {name!r} is not available; use 'cpu'")
-    return place
+    for module in network.modules():
+        if hasattr(module, "_diffusers_hook"):
+            break
+        for parameter in module.parameters(recurse=False):
+            return parameter.device, parameter.dtype
+    return network.device, network.dtype

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from composer import Backend, Output, Request, load_backend
-from composer.authoring import hooks_of
+from composer.authoring import checked_backend, hooks_of, short_repr
 from composer.predictions import Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import Schedule
@@ -25,7 +25,7 @@ class Encoded:
     weak: Hashable
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WithWeak:
     """``main``, and beside it a model that requests reach by ``request.replace(model="weak")``.
 
@@ -43,7 +43,11 @@ class WithWeak:
 
     models = ("weak",)
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
+        for name in ("main", "weak"):
+            object.__setattr__(self, name, checked_backend(getattr(self, name)))
         for name in ("shape", "device", "dtype"):
             ours, theirs = getattr(self.main, name), getattr(self.weak, name)
             if ours != theirs:

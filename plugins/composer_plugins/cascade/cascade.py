@@ -20,6 +20,7 @@ from composer.authoring import (
     finest_of,
     resized,
     sets_conditions,
+    short_repr,
     views_of,
 )
 from composer_plugins.cascade.choosing import places_of, rows_of
@@ -27,7 +28,7 @@ from composer_plugins.cascade.same_view import check_same_view
 from composer_plugins.cascade.stage import Shape, Stage
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cascade:
     """Each stage enlarges what the one before it made, and all follow the same plugins.
 
@@ -49,6 +50,8 @@ class Cascade:
 
     stages: Sequence[Stage]
     plugins: Sequence[object] = ()
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         _require_stages(self.stages)

@@ -9,14 +9,20 @@ from typing import Any
 from torch import Tensor
 
 from composer import Backend
-from composer.authoring import checked_backend, checked_plugins, hooks_of, image_shape_of
+from composer.authoring import (
+    checked_backend,
+    checked_plugins,
+    hooks_of,
+    image_shape_of,
+    short_repr,
+)
 from composer.solvers import Solver
 from composer_plugins.editing.super_resolution import SuperResolution
 
 Shape = tuple[int, int, int]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stage:
     """One model of a cascade, and how it is run.
 
@@ -39,6 +45,8 @@ class Stage:
     enlarge: Callable[[Tensor], object] = SuperResolution
     plain: bool = False
     condition: Any = None
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         checked_backend(self.backend)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Self
+from functools import cached_property
+from typing import Self, cast
 
 from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, hookimpl
-from composer.images import ImageLike, to_tensor
+from composer.arguments import lacking
+from composer.errors import shown
+from composer.images import ImageLike, hold_image, to_tensor
 from composer_plugins.editing.operators import Operator, ResizableOperator, check_operator
 
 
@@ -31,8 +34,9 @@ class DDNM(Plugin):
     Model", arXiv 2212.00490.
 
     Args:
-        measurement: y, a PIL image or tensor (C', H', W') or (B, C', H', W') in [-1, 1]; one, or
-            one a seed.
+        measurement: y, a tensor (C', H', W') or (B, C', H', W') in [-1, 1]; one, or one a seed. Or
+            a path, a PIL image of any mode or an array of pixels, of the measurement's channels
+            and size: ``composer.images.read_picture(path, (C', H', W'))`` brings others to these.
         operator: A and A+, such as KnownPixels(mask), BlockMean(4) or Gray(3).
     """
 
@@ -44,38 +48,40 @@ class DDNM(Plugin):
     operator: Operator
 
     def __post_init__(self) -> None:
-        to_tensor(self.measurement, "DDNM: measurement")
-        if not isinstance(self.operator, Operator) or isinstance(self.operator, type):
+        held = hold_image(self.measurement, "DDNM: measurement")
+        object.__setattr__(self, "measurement", held)
+        if lacking(self.operator, Operator):
             raise TypeError(
-                f"DDNM: operator must have apply(x) and pinv(y), got {self.operator!r}; give for "
+                f"DDNM: operator must have apply(x) and pinv(y), "
+                f"got {shown(self.operator)}; give for "
                 "example KnownPixels(mask)"
             )
 
     def resized(self, height: int, width: int) -> Self:
         """The same measurement of images of another size, by the operator's ``at_size``."""
-        y = to_tensor(self.measurement)
+        y = self._y
         if self.operator.pinv(y).shape[-2:] == (height, width):
             return self
-        if not isinstance(self.operator, ResizableOperator):
+        if lacking(self.operator, ResizableOperator):
             raise ValueError(
                 f"DDNM: {self.operator!r} measures images of one size and there is no telling what "
                 f"it measures at {height}x{width}; give it at_size(y, height, width)"
             )
-        operator, measurement = self.operator.at_size(y, height, width)
+        operator, measurement = cast(ResizableOperator, self.operator).at_size(y, height, width)
         return replace(self, measurement=measurement, operator=operator)
 
     @hookimpl
     def check(self, stack: Stack) -> None:
         needed = check_operator(self.operator, stack.backend, "DDNM")
-        got = tuple(to_tensor(self.measurement).shape[1:])
-        if got != needed:
+        if (got := tuple(self._y.shape[1:])) != needed:
             raise ValueError(
-                f"DDNM: measurement has the shape {got}, but {self.operator!r} measures {needed}"
+                f"DDNM: measurement must have the shape {needed}, as {self.operator!r} measures, "
+                f"got {got}. Read a picture by composer.images.read_picture(path, {needed})."
             )
 
     @hookimpl
     def start(self, state: State) -> None:
-        y = to_tensor(self.measurement).to(state.x)
+        y = self._y.to(state.x)
         state.memory[self] = y
         if len(state.each(y, "DDNM")) > 1 and len(state.x) != len(state.seeds):
             raise ValueError(
@@ -88,7 +94,7 @@ class DDNM(Plugin):
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
         estimate = (yield [request])[0]
-        y = to_tensor(self.measurement).to(request.x)
+        y = self._y.to(request.x)
         if len(y) not in (1, len(request.x)):
             raise ValueError(
                 f"DDNM: {len(y)} measurements for {len(request.x)} images; give one, or one each"
@@ -100,6 +106,11 @@ class DDNM(Plugin):
         """Exact whatever others did after the last step."""
         if state.position + 1 == len(state.times):
             state.x = self.projected(state.x, state.each(state.memory[self], "DDNM"))
+
+    @cached_property
+    def _y(self) -> Tensor:
+        """(B, C', H', W')."""
+        return to_tensor(self.measurement)
 
     def projected(self, x0: Tensor, y: Tensor) -> Tensor:
         """The nearest image to x0 (B, C, H, W) whose measurement is y."""

@@ -11,7 +11,16 @@ from torch import Tensor
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import choice, integer
 from composer.authoring import KnownRegion, resized_image, resized_mask
-from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
+from composer.images import (
+    Fit,
+    ImageLike,
+    check_fit,
+    hold_image,
+    hold_mask,
+    require_mask,
+    require_shape,
+)
+from composer.limits import MAX_WALKS, require_plan
 
 Mode = Literal["clean", "renoise", "repaint"]
 
@@ -27,12 +36,16 @@ class Inpaint(Plugin):
     exactly.
 
     Args:
-        image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
-        mask: (H, W) in [0, 1], 1 = repaint. Values between blend image and sample; with fresh
-            noise in the known part, the noise is lower where they do.
+        image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
+            (B, C, H, W) in [-1, 1]; one, or one a seed.
+        mask: the same, or a tensor (H, W) in [0, 1]; white = 1 = repaint. Values between blend
+            image and sample; with fresh noise in the known part, the noise is lower where they do.
         mode: "clean", "renoise" or "repaint".
         jump_length: steps that a RePaint jump goes back.
-        resamples: how often RePaint walks each stretch of the plan, jumps included; at least 1.
+        resamples: how often RePaint walks each stretch of the plan, jumps included; 1 to 1000.
+        fit: brings an image of another size to the model's, and its mask with it: "crop" cuts out
+            its middle, "pad" adds white bars, which are kept, "stretch" distorts. None requires
+            the model's size.
     """
 
     needs_pixels = True
@@ -42,19 +55,23 @@ class Inpaint(Plugin):
     mode: Mode = "renoise"
     jump_length: int = 5
     resamples: int = 2
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        to_tensor(self.image, "Inpaint: image")
-        to_mask(self.mask)
+        object.__setattr__(self, "image", hold_image(self.image, "Inpaint: image", self.fit))
+        object.__setattr__(self, "mask", hold_mask(self.mask, "Inpaint: mask", self.fit))
+        check_fit(self.fit, "Inpaint")
         choice(self.mode, "Inpaint: mode", _KNOWN)
         integer(self.jump_length, "Inpaint: jump_length", least=1)
-        integer(self.resamples, "Inpaint: resamples", least=1)
+        integer(self.resamples, "Inpaint: resamples", least=1, most=MAX_WALKS)
 
     @property
     def unique(self) -> str:
         return "plan jumps" if self.mode == "repaint" else ""
 
     def resized(self, height: int, width: int) -> Self:
+        if self.fit is not None:
+            return self
         return replace(
             self,
             image=resized_image(self.image, height, width, "Inpaint: image"),
@@ -64,12 +81,12 @@ class Inpaint(Plugin):
     @hookimpl
     def check(self, stack: Stack) -> None:
         shape = stack.backend.shape
-        require_shape(to_tensor(self.image), shape, "Inpaint")
-        require_mask(to_mask(self.mask), shape, "Inpaint")
+        require_shape(self.image, shape, "Inpaint: image", self.fit)
+        require_mask(self.mask, shape[1:], "Inpaint: mask", self.fit, self.image)
 
     @hookimpl
     def start(self, state: State) -> None:
-        state.memory[self] = KnownRegion.of(state, self.image, self.mask, "Inpaint")
+        state.memory[self] = KnownRegion.of(state, self.image, self.mask, self.fit, "Inpaint")
         if self.mode == "repaint":
             plan = with_jumps(state.times, self.jump_length, self.resamples)
             if len(plan) == len(state.times) and self.resamples > 1:
@@ -104,6 +121,7 @@ def with_jumps(times: list[float], jump_length: int, resamples: int) -> list[flo
     """
     last = len(times) - 2  # index of the last noisy time
     turns = {last - j for j in range(0, last + 1 - jump_length, jump_length)}
+    require_plan(len(times) + len(turns) * (jump_length + 1) * (resamples - 1), "resamples")
     plan: list[float] = []
     for index, time in enumerate(times):
         plan.append(time)

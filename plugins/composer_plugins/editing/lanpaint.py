@@ -19,7 +19,16 @@ from composer.authoring import (
     resized_image,
     resized_mask,
 )
-from composer.images import ImageLike, require_mask, require_shape, to_mask, to_tensor
+from composer.errors import shown
+from composer.images import (
+    Fit,
+    ImageLike,
+    check_fit,
+    hold_image,
+    hold_mask,
+    require_mask,
+    require_shape,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +50,16 @@ class LanPaint(Plugin):
     Zheng, Lan & Wang 2025, "LanPaint", arXiv 2502.03491, without its momentum.
 
     Args:
-        image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
-        mask: (H, W) in [0, 1], 1 = repaint. Values between blend.
-        steps: walks a noise level, at least 1; each costs as many rows as a step.
+        image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
+            (B, C, H, W) in [-1, 1]; one, or one a seed.
+        mask: the same, or a tensor (H, W) in [0, 1]; white = 1 = repaint. Values between blend.
+        steps: walks a noise level, 1 to 1000; each costs as many rows as a step.
         size: of a walk in units of sigma^2, positive.
         guidance: lambda, at least 0; 0 lets the known region diffuse about the image only.
         interval: noise levels (low, high) within [0, 1] at which to walk.
+        fit: brings an image of another size to the model's, and its mask with it: "crop" cuts out
+            its middle, "pad" adds white bars, which are kept, "stretch" distorts. None requires
+            the model's size.
     """
 
     needs_pixels = True
@@ -59,16 +72,20 @@ class LanPaint(Plugin):
     size: float = 0.3
     guidance: float = 4.0
     interval: Sequence[float] = (0.0, 1.0)
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        to_tensor(self.image, "LanPaint: image")
-        to_mask(self.mask)
+        object.__setattr__(self, "image", hold_image(self.image, "LanPaint: image", self.fit))
+        object.__setattr__(self, "mask", hold_mask(self.mask, "LanPaint: mask", self.fit))
+        check_fit(self.fit, "LanPaint")
         require_walks(self.steps, self.interval, "LanPaint")
         positive(self.size, "LanPaint: size")
         if finite(self.guidance, "LanPaint: guidance") < 0:
-            raise ValueError(f"LanPaint: guidance must be at least 0, got {self.guidance!r}")
+            raise ValueError(f"LanPaint: guidance must be at least 0, got {shown(self.guidance)}")
 
     def resized(self, height: int, width: int) -> Self:
+        if self.fit is not None:
+            return self
         return replace(
             self,
             image=resized_image(self.image, height, width, "LanPaint: image"),
@@ -77,13 +94,14 @@ class LanPaint(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_shape(to_tensor(self.image), stack.backend.shape, "LanPaint")
-        require_mask(to_mask(self.mask), stack.backend.shape, "LanPaint")
+        shape = stack.backend.shape
+        require_shape(self.image, shape, "LanPaint: image", self.fit)
+        require_mask(self.mask, shape[1:], "LanPaint: mask", self.fit, self.image)
         check_walks(self, stack)
 
     @hookimpl(trylast=True)  # on the plan that other plugins leave
     def start(self, state: State) -> None:
-        region = KnownRegion.of(state, self.image, self.mask, "LanPaint")
+        region = KnownRegion.of(state, self.image, self.mask, self.fit, "LanPaint")
         state.memory[self] = region
         known = state.backend.schedule.add_noise(region.image(state), state.randn(), state.t)
         state.x = region.blended(state.x, known)

@@ -6,8 +6,8 @@ Each is a decomposition too, into what A sees and what it does not: x = A+ A x +
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol, runtime_checkable
+from functools import cached_property, partial
+from typing import Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,10 +15,9 @@ from torch.nn import functional as F
 from composer import Backend
 from composer.arguments import integer
 from composer.authoring import Part, once, probes, resized_image, resized_mask, rounding
-from composer.images import ImageLike, to_mask
+from composer.images import ImageLike, hold_mask, to_mask
 
 
-@runtime_checkable
 class Operator(Protocol):
     """A linear map A of images (B, C, H, W) and its pseudoinverse A+: A A+ A = A."""
 
@@ -31,7 +30,6 @@ class Operator(Protocol):
         ...
 
 
-@runtime_checkable
 class ResizableOperator(Operator, Protocol):
     """An operator that can measure images of another size, as a cascade asks."""
 
@@ -58,14 +56,15 @@ class KnownPixels:
     """A x = the pixels outside the hole: inpainting. The measurement is an image.
 
     Args:
-        mask: (H, W) of 0 and 1, 1 = repaint.
+        mask: a tensor (H, W) of 0 and 1, 1 = repaint; or a path, a PIL image or an array of black
+            and white pixels, white = 1.
     """
 
     mask: ImageLike
 
     def __post_init__(self) -> None:
-        mask = to_mask(self.mask)
-        if not bool(((mask == 0) | (mask == 1)).all()):
+        object.__setattr__(self, "mask", hold_mask(self.mask, "KnownPixels: mask"))
+        if not bool(((self._hole == 0) | (self._hole == 1)).all()):
             raise ValueError(
                 "KnownPixels: mask must be 0 or 1 everywhere; round it, or use Inpaint"
             )
@@ -79,7 +78,7 @@ class KnownPixels:
         return self.resized(height, width), resized_image(y, height, width, "KnownPixels: image")
 
     def apply(self, x: Tensor) -> Tensor:
-        mask = to_mask(self.mask).to(x)
+        mask = self._hole.to(x)
         if mask.shape != x.shape[-2:]:
             raise ValueError(
                 f"KnownPixels: mask is {mask.shape[0]}x{mask.shape[1]}, the image "
@@ -88,6 +87,11 @@ class KnownPixels:
         return x * (1 - mask)
 
     pinv = apply
+
+    @cached_property
+    def _hole(self) -> Tensor:
+        """(H, W)."""
+        return to_mask(self.mask)
 
     @property
     def parts(self) -> tuple[Part, Part]:

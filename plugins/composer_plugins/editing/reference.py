@@ -11,15 +11,8 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import integer
-from composer.authoring import (
-    Decomposition,
-    Part,
-    check_parts,
-    parts_of,
-    resized,
-    resized_image,
-)
-from composer.images import ImageLike, require_shape, to_tensor
+from composer.authoring import Decomposition, Part, check_parts, parts_of, resized, resized_image
+from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
 from composer_plugins.illusions.decompositions import Bands
 
 
@@ -35,9 +28,12 @@ class Reference(Plugin):
     Geng, Park & Owens 2024, "Factorized Diffusion", arXiv 2404.11615, section 3.4.
 
     Args:
-        image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
+        image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
+            (B, C, H, W) in [-1, 1]; one, or one a seed.
         decomposition: its parts sum to the identity.
         part: which of them the image gives, counted from 0.
+        fit: brings an image of another size to the model's: "crop" cuts out its middle, "pad" adds
+            white bars, "stretch" distorts. None requires the model's size.
     """
 
     needs_pixels = True
@@ -45,23 +41,24 @@ class Reference(Plugin):
     image: ImageLike
     decomposition: Decomposition | Sequence[Part] = field(default_factory=Bands)
     part: int = 0
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        to_tensor(self.image, "Reference: image")
+        object.__setattr__(self, "image", hold_image(self.image, "Reference: image", self.fit))
+        check_fit(self.fit, "Reference")
         count = len(parts_of(self.decomposition, "Reference"))
         if integer(self.part, "Reference: part", least=0) >= count:
             raise ValueError(f"Reference: part must be below {count}, got {self.part}")
 
     def resized(self, height: int, width: int) -> Self:
-        return replace(
-            self,
-            image=resized_image(self.image, height, width, "Reference: image"),
-            decomposition=resized(self.decomposition, height, width),
-        )
+        image = self.image
+        if self.fit is None:
+            image = resized_image(image, height, width, "Reference: image")
+        return replace(self, image=image, decomposition=resized(self.decomposition, height, width))
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_shape(to_tensor(self.image), stack.backend.shape, "Reference")
+        require_shape(self.image, stack.backend.shape, "Reference: image", self.fit)
         check_parts(self.decomposition, stack.backend, "Reference", may_vanish=True)
         others = [p for p in stack.plugins if isinstance(p, Reference) and p is not self]
         if any((p.decomposition, p.part) == (self.decomposition, self.part) for p in others):
@@ -69,7 +66,8 @@ class Reference(Plugin):
 
     @hookimpl
     def start(self, state: State) -> None:
-        state.memory[self] = to_tensor(self.image).to(state.x)
+        image = read_picture(self.image, state.backend.shape, self.fit)
+        state.memory[self] = image.to(state.x)
         self._replace(state)
 
     @hookimpl

@@ -7,8 +7,9 @@ from typing import Self
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
-from composer.authoring import resized_image
-from composer.images import ImageLike, require_shape, to_tensor
+from composer.authoring import SETS_START, resized_image
+from composer.errors import shown
+from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
 
 DEFAULT_STRENGTH = 0.6
 
@@ -22,36 +23,43 @@ class SDEdit(Plugin):
     Meng et al. 2022, "SDEdit", arXiv 2108.01073.
 
     Args:
-        image: PIL image or tensor (C, H, W) or (B, C, H, W) in [-1, 1]; one, or one a seed.
+        image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
+            (B, C, H, W) in [-1, 1]; one, or one a seed.
         strength: in (0, 1]; 1 starts at the first time of the plan, where a flow forgets the
             image and a DDPM schedule keeps the little that its alpha leaves. 0.6 if neither this
             nor ``i_start`` is given.
         i_start: the index in the plan at which to start instead, 0 being its first time: the
             course's i_start.
+        fit: brings an image of another size to the model's: "crop" cuts out its middle, "pad" adds
+            white bars, "stretch" distorts. None requires the model's size.
     """
 
     needs_pixels = True
-    unique = "set the start"
+    unique = SETS_START
 
     image: ImageLike
     strength: float | None = None
     i_start: int | None = None
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        to_tensor(self.image, "SDEdit: image")
+        object.__setattr__(self, "image", hold_image(self.image, "SDEdit: image", self.fit))
+        check_fit(self.fit, "SDEdit")
         if self.strength is not None and self.i_start is not None:
             raise ValueError("SDEdit: give strength or i_start, not both")
         if self.strength is not None and not 0 < finite(self.strength, "SDEdit: strength") <= 1:
-            raise ValueError(f"SDEdit: strength must be in (0, 1], got {self.strength!r}")
+            raise ValueError(f"SDEdit: strength must be in (0, 1], got {shown(self.strength)}")
         if self.i_start is not None:
             integer(self.i_start, "SDEdit: i_start", least=0)
 
     def resized(self, height: int, width: int) -> Self:
+        if self.fit is not None:
+            return self
         return replace(self, image=resized_image(self.image, height, width, "SDEdit: image"))
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_shape(to_tensor(self.image), stack.backend.shape, "SDEdit")
+        require_shape(self.image, stack.backend.shape, "SDEdit: image", self.fit)
         steps = len(stack.times) - 1
         if self._start(steps) >= steps:
             if self.i_start is not None:
@@ -65,7 +73,8 @@ class SDEdit(Plugin):
 
     @hookimpl(tryfirst=True)  # the plan is shortened before others, such as RePaint, extend it
     def start(self, state: State) -> None:
-        image = state.each(to_tensor(self.image).to(state.x), "SDEdit")
+        image = read_picture(self.image, state.backend.shape, self.fit)
+        image = state.each(image.to(state.x), "SDEdit")
         state.times = state.times[self._start(len(state.times) - 1) :]
         state.x = state.backend.schedule.add_noise(image, state.x, state.t)
 

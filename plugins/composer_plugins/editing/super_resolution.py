@@ -9,7 +9,17 @@ from torch.nn import functional as F
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite
 from composer.authoring import image_shape_of, low_res_schedule_of
-from composer.images import ImageLike, to_tensor
+from composer.images import (
+    Fit,
+    ImageLike,
+    Size,
+    alike,
+    check_fit,
+    hold_image,
+    read_picture,
+    require_shape,
+    shape_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,20 +36,27 @@ class SuperResolution(Plugin):
     Ho et al. 2022, "Cascaded Diffusion Models" (conditioning augmentation), arXiv 2106.15282.
 
     Args:
-        image: PIL image or tensor (C, h, w) or (B, C, h, w) in [-1, 1], of any size in
-            the proportions of what is made; one, or one a seed. The result of the stage before,
-            as it is.
+        image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, h, w) or
+            (B, C, h, w) in [-1, 1]; of any size in the proportions of what is made; one, or one a
+            seed. The result of the stage before, as it is.
         noise_level: l, a time of the model's low-resolution schedule: 0 trusts the image, 250 is
             what IF's second stage takes.
+        fit: brings an image of other proportions to those of the model: "crop" cuts out its
+            middle, "pad" adds white bars, "stretch" distorts. What is larger than the model's
+            images is shrunk to their size.
     """
 
     unique = "give the low-resolution image"
 
     image: ImageLike
     noise_level: float = 250
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        to_tensor(self.image, "SuperResolution: image")
+        object.__setattr__(
+            self, "image", hold_image(self.image, "SuperResolution: image", self.fit)
+        )
+        check_fit(self.fit, "SuperResolution")
         finite(self.noise_level, "SuperResolution: noise_level")
 
     @hookimpl
@@ -56,24 +73,21 @@ class SuperResolution(Plugin):
                 f"{self.noise_level!r}"
             )
         # A latent model makes other channels than those of the image that it sees beside them.
-        makes = image_shape_of(stack.backend)[0]
-        if (channels := to_tensor(self.image).shape[1]) != makes:
+        makes = image_shape_of(stack.backend)
+        require_shape(self.image, makes, "SuperResolution: image", fit="stretch")
+        _, height, width = shape_of(self.image)
+        if self.fit is None and not alike((height, width), makes[1:]):
             raise ValueError(
-                f"SuperResolution: image has {channels} channel(s) but the backend makes {makes}; "
-                "convert it first"
-            )
-        makes_height, makes_width = image_shape_of(stack.backend)[1:]
-        height, width = to_tensor(self.image).shape[-2:]
-        # Up to a pixel, by which a picture of other proportions may have been rounded.
-        if abs(height * makes_width - width * makes_height) > max(makes_width, makes_height):
-            raise ValueError(
-                f"SuperResolution: image of {height}x{width} would be stretched to "
-                f"{makes_height}x{makes_width}; crop it to these proportions"
+                f"SuperResolution: image must have the proportions of {makes[1]}x{makes[2]}, got "
+                f"{height}x{width}. Give fit='crop', 'pad' or 'stretch', or crop it first."
             )
 
     @hookimpl(tryfirst=True)  # its noise is the second draw, whatever others draw
     def start(self, state: State) -> None:
-        image = state.each(to_tensor(self.image).to(state.x), "SuperResolution")
+        channels, *size = image_shape_of(state.backend)
+        shape = channels, *self._size((size[0], size[1]))
+        image = read_picture(self.image, shape, self.fit or "stretch")
+        image = state.each(image.to(state.x), "SuperResolution")
         image = image.expand(len(state.x), -1, -1, -1)
         enlarged = F.interpolate(image, state.x.shape[-2:], mode="bilinear", align_corners=True)
         schedule = state.backend.low_res_schedule  # type: ignore[attr-defined]
@@ -83,3 +97,12 @@ class SuperResolution(Plugin):
             "low_res": schedule.add_noise(enlarged, state.randn(tuple(enlarged.shape[1:])), level),
             "noise_level": state.x.new_full((len(state.x),), level),
         }
+
+    def _size(self, makes: Size) -> Size:
+        """The image's own size or, with ``fit``, one like it in the proportions of what is made."""
+        _, height, width = shape_of(self.image)
+        if self.fit is None:
+            return height, width
+        shares = height / makes[0], width / makes[1]
+        share = min(1.0, min(shares) if self.fit == "crop" else max(shares))
+        return max(1, round(share * makes[0])), max(1, round(share * makes[1]))

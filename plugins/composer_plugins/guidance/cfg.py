@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, hookimpl
-from composer.arguments import finite, interval
-from composer.authoring import answers, check_encodable, combine
+from composer.arguments import finite, interval, within
+from composer.authoring import answers, check_encodable
+from composer.errors import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +61,7 @@ def away(
 
     Outside the interval the scale is 1; what has no weight is not asked.
     """
-    low, high = interval
-    if scale == 1 or not low <= request.noise_level <= high:
+    if scale == 1 or not within(request.noise_level, interval):
         return (yield [request])[0]
     if scale == 0:
         return (yield [other])[0]
@@ -71,10 +71,12 @@ def away(
 
 def guide(uncond: Estimate, cond: Estimate, scale: float) -> Estimate:
     """uncond + scale * (cond - uncond), with cond's learned variance."""
-    return combine((1 - scale, scale), (uncond, cond), variance=cond)
+    return (uncond + scale * (cond - uncond)).replace(variance=cond.variance)
 
 
 def require_guidance(guidance: object, owner: str) -> None:
     """Refuse what does not guide where a plugin that guides is expected."""
     if isinstance(guidance, type) or not answers(guidance, "noise_estimate"):
-        raise TypeError(f"{owner}: guidance must be a plugin such as CFG(7.5), got {guidance!r}")
+        raise TypeError(
+            f"{owner}: guidance must be a plugin such as CFG(7.5), got {shown(guidance)}"
+        )

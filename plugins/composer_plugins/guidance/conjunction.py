@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, hookimpl
-from composer.arguments import finite, intervals
+from composer.arguments import finite, intervals, within
 from composer.authoring import combine, resized
+from composer.errors import shown
 
 ROUNDING = 1e-12
 
@@ -38,7 +39,7 @@ class Conjunction(Plugin):
         if not isinstance(self.weights, Mapping) or not self.weights:
             raise TypeError(
                 "Conjunction: weights must be a dict such as {3: 4.0, 8: -1.0}, "
-                f"got {self.weights!r}"
+                f"got {shown(self.weights)}"
             )
         for condition, weight in self.weights.items():
             finite(weight, f"Conjunction: the weight of {condition!r}")
@@ -59,11 +60,11 @@ class Conjunction(Plugin):
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        ends = intervals(self.intervals, "Conjunction: intervals", len(self.weights))
+        ends = self.intervals or [(0.0, 1.0)] * len(self.weights)
         weights = {
             condition: weight
-            for (condition, weight), (low, high) in zip(self.weights.items(), ends, strict=True)
-            if weight != 0 and low <= request.noise_level <= high
+            for (condition, weight), interval in zip(self.weights.items(), ends, strict=True)
+            if weight != 0 and within(request.noise_level, interval)
         }
         asked = [*weights]
         rest = 1 - math.fsum(weights.values())

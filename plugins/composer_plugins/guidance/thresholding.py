@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
-from composer.authoring import dynamic_threshold
+from composer.authoring import clipped, dynamic_threshold
+from composer.errors import shown
 from composer.predictions import SAMPLE
 
 
@@ -42,18 +44,16 @@ class DynamicThreshold(Plugin):
     def __post_init__(self) -> None:
         if not 0 <= finite(self.percentile, "DynamicThreshold: percentile") <= 1:
             raise ValueError(
-                f"DynamicThreshold: percentile must be in [0, 1], got {self.percentile!r}"
+                f"DynamicThreshold: percentile must be in [0, 1], got {shown(self.percentile)}"
             )
         if finite(self.max_value, "DynamicThreshold: max_value") < 1:
             raise ValueError(
-                f"DynamicThreshold: max_value must be at least 1, got {self.max_value!r}"
+                f"DynamicThreshold: max_value must be at least 1, got {shown(self.max_value)}"
             )
 
     @hookimpl
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        (estimate,) = yield [request]
-        x0 = dynamic_threshold(estimate.x0, self.percentile, self.max_value)
-        # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
-        return estimate.replace(prediction=x0, kind=SAMPLE)
+        bounds = partial(dynamic_threshold, percentile=self.percentile, max_value=self.max_value)
+        return (yield from clipped(request, bounds))

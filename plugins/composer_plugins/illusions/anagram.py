@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from composer import Estimate, Plugin, Request, Stack, Transform, get_transform, hookimpl
-from composer.arguments import choice, finite, intervals
+from composer.arguments import choice, finite, intervals, within
 from composer.authoring import answers, check_view, combine, resized
+from composer.errors import shown
 from composer_plugins.illusions.reductions import (
     REDUCTIONS,
     Rows,
@@ -58,12 +59,12 @@ class Anagram(Plugin):
         if not isinstance(self.views, Mapping) or not self.transforms:
             raise TypeError(
                 "Anagram: views must be a dict such as {'identity': 6, 'rotate_180': 9}, "
-                f"got {self.views!r}"
+                f"got {shown(self.views)}"
             )
         choice(self.reduction, "Anagram: reduction", REDUCTIONS)
         if not 0 <= finite(self.rectification, "Anagram: rectification") <= 1:
             raise ValueError(
-                f"Anagram: rectification must be in [0, 1], got {self.rectification!r}"
+                f"Anagram: rectification must be in [0, 1], got {shown(self.rectification)}"
             )
         if self.rectification and self.reduction == "alternate":
             raise ValueError("Anagram: nothing is averaged by 'alternate', so nothing to rectify")
@@ -121,7 +122,7 @@ class Anagram(Plugin):
         answers = yield [request.seen_through(view).fill(cond) for view, cond, _ in asked]
         seen = [a.seen_back(view) for a, (view, _, _) in zip(answers, asked, strict=True)]
         shares = [weight for _, _, weight in asked]
-        estimate = combine(shares, seen).replace(x=request.x)
+        estimate = combine(shares, seen)
         if self.rectification == 0:
             return estimate
         return rectified(estimate, seen, shares, self.rectification)
@@ -139,8 +140,9 @@ class Anagram(Plugin):
     def weights_at(self, noise_level: float, step: int) -> list[float]:
         """The weight of each view at a noise level; all 0 if none takes part."""
         count = len(self.views)
-        ends = intervals(self.intervals, "Anagram: intervals", count)
-        active = [i for i, (low, high) in enumerate(ends) if low <= noise_level <= high]
+        always = [(0.0, 1.0)] * count
+        ends = enumerate(self.intervals or always)
+        active = [i for i, interval in ends if within(noise_level, interval)]
         if not active:
             return [0.0] * count
         return REDUCTIONS[self.reduction](active, step, interpolate(self.rows, 1 - noise_level))

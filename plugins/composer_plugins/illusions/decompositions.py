@@ -10,18 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import cast
+from functools import cached_property, partial
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from composer.arguments import finite, finite_list, integer, positive, sequence
+from composer.arguments import choice, finite, finite_list, integer, positive, sequence
 from composer.authoring import REFERENCE_SIZE, Part
-from composer.images import ImageLike, to_mask
+from composer.images import ImageLike, hold_mask, to_mask
+from composer.limits import MAX_BANDS
 from composer_plugins.filters import GaussianBlur
 
+Padding = Literal["zeros", "reflect"]
+_PADDINGS = {"zeros": "constant", "reflect": "reflect"}
+"""torch's word for each."""
 MAX_DEPTH = 10
 """Octaves: a thousand pixels."""
 
@@ -34,14 +38,15 @@ class Bands:
     g_n, g_{n-1} - g_n, ..., x - g_1. One sigma makes a hybrid's low and high, two make a triple.
 
     Args:
-        sigmas: of G_1 ... G_n, in pixels of an image 64 high.
+        sigmas: of G_1 ... G_n, 1 to 16 of them, in pixels of an image 64 high.
     """
 
     sigmas: Sequence[float] = (2.0,)
 
     def __post_init__(self) -> None:
-        if not finite_list(self.sigmas, "Bands: sigmas"):
-            raise ValueError("Bands: sigmas is empty; give at least one")
+        count = len(finite_list(self.sigmas, "Bands: sigmas"))
+        if not 1 <= count <= MAX_BANDS:
+            raise ValueError(f"Bands: sigmas must be 1 to {MAX_BANDS} numbers, got {count}.")
         for sigma in self.sigmas:
             positive(sigma, "Bands: sigmas")
 
@@ -103,16 +108,24 @@ class GrayColour:
 
 @dataclass(frozen=True)
 class MotionBlur:
-    """What a diagonal motion smears out, and the rest.
+    """What a diagonal motion smears out, and the rest: the mean along the diagonal, and x minus it.
+
+    As in the authors' code of "Factorized Diffusion": 7 taps at 64 pixels, 29 at 256, and zeros
+    beyond the border.
 
     Args:
-        taps: length of the motion in pixels of an image 64 high, at least 2; scales with it.
+        taps: length of the motion in pixels of an image 64 high, at least 2; scales with it, to the
+            next odd number, which keeps the picture where it is.
+        padding: what the motion sees beyond the border: "zeros", or "reflect" for the image
+            mirrored.
     """
 
     taps: int = 7
+    padding: Padding = "zeros"
 
     def __post_init__(self) -> None:
         integer(self.taps, "MotionBlur: taps", least=2)
+        choice(self.padding, "MotionBlur: padding", _PADDINGS)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -120,10 +133,9 @@ class MotionBlur:
 
     def _blur(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        # An odd length keeps the picture where it is; mirroring cannot reach beyond the image.
-        reach = max(1, round((self.taps - 1) / 2 * height / REFERENCE_SIZE))
-        reach = min(reach, height - 1, width - 1)
-        padded, taps = F.pad(x, (reach,) * 4, mode="reflect"), 2 * reach + 1
+        reach = max(1, self.taps * height // (2 * REFERENCE_SIZE))
+        reach = min(reach, height - 1, width - 1)  # of mirroring, which ends with the image
+        padded, taps = F.pad(x, (reach,) * 4, mode=_PADDINGS[self.padding]), 2 * reach + 1
         moved = (padded[..., k : k + height, k : k + width] for k in range(taps))
         return cast(Tensor, sum(moved)) / taps
 
@@ -133,14 +145,16 @@ class Masks:
     """Regions: part i is m_i * x, with masks that sum to one at every pixel.
 
     Args:
-        masks: (H, W) in [0, 1] or PIL images; resized to the image by averaging, which keeps
-            their sum.
+        masks: tensors (H, W) in [0, 1], or paths, PIL images or arrays of grey pixels, white = 1;
+            resized to the image by averaging, which keeps their sum.
     """
 
     masks: Sequence[ImageLike]
 
     def __post_init__(self) -> None:
-        masks = [to_mask(mask) for mask in sequence(self.masks, "Masks: masks")]
+        held = [hold_mask(mask, "Masks: mask") for mask in sequence(self.masks, "Masks: masks")]
+        object.__setattr__(self, "masks", tuple(held))
+        masks = [to_mask(mask) for mask in held]
         if not masks or any(mask.shape != masks[0].shape for mask in masks):
             raise ValueError("Masks: give at least one mask, and all of one size")
         if (gap := (torch.stack(masks).sum(0) - 1).abs().max().item()) > 1e-6:
@@ -149,10 +163,15 @@ class Masks:
                 "one 1 minus the others"
             )
 
+    @cached_property
+    def _stack(self) -> Tensor:
+        """(N, 1, H, W) in float64; the sum exact, where float32 or a picture's 8 bits were not."""
+        stack = torch.stack([to_mask(mask) for mask in self.masks])[:, None].double()
+        return stack / stack.sum(0)
+
     @property
     def parts(self) -> tuple[Part, ...]:
-        stack = torch.stack([to_mask(mask) for mask in self.masks])[:, None].double()
-        stack = stack / stack.sum(0)  # exact, where float32 or a PIL image's 8 bits were not
+        stack = self._stack
 
         def region(x: Tensor, index: int) -> Tensor:
             mask = stack[index : index + 1]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 
 from composer import Estimate
 from composer.arguments import finite_list
+from composer.errors import shown
 
 Rows = Sequence[Sequence[float]]
 
@@ -43,7 +43,9 @@ REDUCTIONS: dict[str, Callable[[Sequence[int], int, Sequence[float]], list[float
 def weight_rows(weights: Sequence[float] | Rows, count: int, owner: str) -> Rows:
     """Weights as rows over the run: one row if they are constant. Each row sums to one."""
     if not isinstance(weights, Sequence) or isinstance(weights, str):
-        raise TypeError(f"{owner}: weights must be a list or tuple of numbers, got {weights!r}")
+        raise TypeError(
+            f"{owner}: weights must be a list or tuple of numbers, got {shown(weights)}"
+        )
     varying = bool(weights) and all(isinstance(row, Sequence) for row in weights)
     rows = weights if varying else [weights]
     checked = [finite_list(row, f"{owner}: weights") for row in rows]
@@ -59,8 +61,8 @@ def interpolate(rows: Rows, place: float) -> list[float]:
         return list(rows[0])
     at = min(max(place, 0.0), 1.0) * (len(rows) - 1)
     index = min(int(at), len(rows) - 2)
-    before, after = [*pairwise(rows)][index]
-    return [a + (at - index) * (b - a) for a, b in zip(before, after, strict=True)]
+    pairs = zip(rows[index], rows[index + 1], strict=True)
+    return [a + (at - index) * (b - a) for a, b in pairs]
 
 
 def rectified(

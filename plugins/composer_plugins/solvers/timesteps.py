@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from diffusers.pipelines.deepfloyd_if import timesteps as presets
 from torch import Tensor
 
 from composer import Estimate, Plugin, Request, State, UnknownNameError, hookimpl
@@ -15,12 +15,15 @@ from composer.authoring import checked_solver, declared
 from composer.schedules import Schedule
 from composer.solvers import DDPM, Solver
 
-_ENDING = "_timesteps"
-PRESETS: dict[str, list[int]] = {
-    name.removesuffix(_ENDING): getattr(presets, name)
-    for name in dir(presets)
-    if name.endswith(_ENDING)
-}
+
+@functools.cache
+def presets() -> dict[str, list[int]]:
+    """The times of IF's presets, by name."""
+    from diffusers.pipelines.deepfloyd_if import timesteps  # noqa: PLC0415  # slow
+
+    ending = "_timesteps"
+    found = {name: times for name, times in vars(timesteps).items() if name.endswith(ending)}
+    return {name.removesuffix(ending): times for name, times in found.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +47,13 @@ class Timesteps(Plugin):
     def __post_init__(self) -> None:
         require_no_plan(self.solver, "Timesteps")
         if isinstance(self.timesteps, str):
-            if self.timesteps not in PRESETS:
-                raise UnknownNameError("timesteps", self.timesteps, PRESETS)
+            if self.timesteps not in presets():
+                raise UnknownNameError("timesteps", self.timesteps, presets())
         elif not finite_list(self.timesteps, "Timesteps: timesteps"):
             raise ValueError("Timesteps: timesteps is empty; give at least one time")
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
-        chosen = PRESETS[self.timesteps] if isinstance(self.timesteps, str) else self.timesteps
+        chosen = presets()[self.timesteps] if isinstance(self.timesteps, str) else self.timesteps
         if len(chosen) != num_steps:
             raise ValueError(
                 f"Timesteps: {len(chosen)} times for {num_steps} steps; set "

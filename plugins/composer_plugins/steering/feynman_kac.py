@@ -10,13 +10,8 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
-from composer.authoring import (
-    Score,
-    check_score,
-    follow_several,
-    require_score,
-    scored,
-)
+from composer.authoring import Score, check_score, follow_several, require_score, scored
+from composer.limits import MAX_PARTICLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +35,7 @@ class FeynmanKac(Plugin):
     Args:
         score: (B, C, H, W) in [-1, 1] -> (B,), images scored alone.
         strength: of the tilt; 0 is the model itself.
-        particles: K, candidates a seed.
+        particles: K, candidates a seed, 1 to 10,000.
     """
 
     follows_several = True
@@ -53,7 +48,7 @@ class FeynmanKac(Plugin):
     def __post_init__(self) -> None:
         require_score(self.score, "FeynmanKac")
         finite(self.strength, "FeynmanKac: strength")
-        integer(self.particles, "FeynmanKac: particles", least=1)
+        integer(self.particles, "FeynmanKac: particles", least=1, most=MAX_PARTICLES)
 
     @hookimpl
     def check(self, stack: Stack) -> None:
@@ -88,7 +83,7 @@ class FeynmanKac(Plugin):
     def _weighed(self, state: State, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of ``x0`` and the log weights that they make, (seeds, particles) each."""
         last, weights = state.memory[self]
-        scores = scored(self.score, x0, "FeynmanKac").double().cpu().reshape(last.shape)
+        scores = scored(self.score, x0, "FeynmanKac").cpu().double().reshape(last.shape)
         weights = weights + self.strength * (scores - last)
         if not bool(torch.isfinite(weights).all()):
             raise ValueError(

@@ -31,7 +31,7 @@ class Langevin(Plugin):
     Du et al. 2023, "Reduce, Reuse, Recycle", arXiv 2302.11552.
 
     Args:
-        steps: walks a noise level, at least 1.
+        steps: walks a noise level, 1 to 1000.
         size: of a walk in units of sigma^2, in (0, 2).
         interval: noise levels (low, high) within [0, 1] at which to walk.
     """

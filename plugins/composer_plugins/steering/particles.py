@@ -10,14 +10,9 @@ import torch
 from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
-from composer.arguments import finite, integer, sequence
-from composer.authoring import (
-    Score,
-    check_score,
-    follow_several,
-    require_score,
-    scored,
-)
+from composer.arguments import finite, integer, sequence, within
+from composer.authoring import Score, check_score, follow_several, require_score, scored
+from composer.limits import MAX_PARTICLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +48,7 @@ class Particles(Plugin):
                 f"Particles: survivors must be (noise level, number) pairs, got {plan}"
             )
         levels = [finite(level, "Particles: survivors") for level, _ in plan]
-        counts = [integer(count, "Particles: survivors", least=1) for _, count in plan]
+        counts = [integer(count, "Particles: survivors", 1, MAX_PARTICLES) for _, count in plan]
         falling = all(a > b for a, b in pairwise(levels))
         if not falling or levels[0] != 1 or levels[-1] != 0 or counts[-1] != 1:
             raise ValueError(
@@ -95,4 +90,4 @@ class Particles(Plugin):
 
     def _alive(self, level: float) -> int:
         """How many images a seed has at a noise level."""
-        return int([count for at, count in self.survivors if level <= at][-1])
+        return int([count for at, count in self.survivors if within(level, (0.0, at))][-1])

@@ -53,7 +53,7 @@ class Orthogonal(Transform):
             if given.imag.any():
                 raise TypeError("it has complex ones")
             q = given.real.clone()
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise TypeError(f"Orthogonal: matrix must be rows of numbers ({error})") from None
         if q.ndim != 2 or q.shape[0] != q.shape[1] or not len(q):
             raise ValueError(f"Orthogonal: matrix must be square, got the shape {tuple(q.shape)}")

@@ -107,7 +107,7 @@ def test_a_long_subject_is_cut():
     masks = Masks([RAMP, 1 - RAMP])
     check = decomposition_checks(masks, shapes=[(3, 28, 28)])[0]
     assert len(check.subject) == 80
-    assert check.subject.startswith("Masks(masks=[tensor([[")
+    assert check.subject.startswith("Masks(masks=(tensor([[")
     assert "\n" not in str(check)
 
 

@@ -15,7 +15,8 @@ from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import FixedImages
 from composer_lab.training.denoiser import FixedNoise, draw_sweep, load_denoiser, sweep
 from composer_lab.training.mnist import save_model
-from composer_lab.training.trainer import Objective, Trainer
+from composer_lab.training.objective import Objective
+from composer_lab.training.trainer import Trainer
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
 
 

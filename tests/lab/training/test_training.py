@@ -1,9 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -14,7 +9,8 @@ from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.writing import write_atomically
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import FixedImages
-from composer_lab.training.trainer import Objective, Trainer
+from composer_lab.training.objective import Objective
+from composer_lab.training.trainer import Trainer
 from composer_lab.training.weights import half_weights, warm_average
 from composer_plugins.backends.mnist import MnistUNet, sample_digits
 
@@ -79,78 +75,6 @@ def test_every_image_is_seen_once_an_epoch(tmp_path):
         assert labels.sort().values.tolist() == list(range(64))
 
 
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("die_at", "settings"),
-    [
-        (1, {}),
-        (3, {"lr_schedule": "exponential", "ema_decay": 0.0}),
-        (5, {"lr_schedule": "constant", "adam_betas": (0.9, 0.999)}),
-        (7, {"snapshots": (1, 2)}),
-    ],
-)
-def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, die_at, settings):
-    whole = trainer(tmp_path / "whole", **settings)
-    expected = whole.run(progress=False)
-    broken = trainer(tmp_path / "broken", **settings)
-    update = broken._update
-
-    def dying(batch):
-        if broken.step == die_at:
-            raise Killed
-        return update(batch)
-
-    broken._update = dying
-    with pytest.raises(Killed):
-        broken.run(progress=False)
-    again = trainer(tmp_path / "broken", **settings)
-    resumed = again.run(progress=False)
-    assert again.losses == whole.losses
-    for name, value in expected.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
-
-
-SCRIPT = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from test_training import trainer
-import torch
-torch.set_num_threads(1)
-# A course's preset: the learning rate falls after each epoch, nothing is averaged.
-settings = dict(lr_schedule="exponential", ema_decay=0.0, snapshots=(1, 4))
-run = trainer(Path(sys.argv[2]), epochs=16, **settings)
-run.run(progress=False, write=lambda network, folder: (folder / "model").mkdir(exist_ok=True))
-torch.save(run.averaged().state_dict(), Path(sys.argv[2]) / "final.pt")
-"""
-
-
-def test_a_run_killed_for_real_resumes_to_the_same_weights(tmp_path):
-    here = os.path.dirname(__file__)  # noqa: PTH120
-
-    def command(folder):
-        return [sys.executable, "-c", SCRIPT, here, str(folder)]
-
-    environment = {**os.environ, "PYTHONPATH": os.path.join(here, "..", "..")}  # noqa: PTH118
-    subprocess.run(command(tmp_path / "whole"), check=True, env=environment)
-    process = subprocess.Popen(command(tmp_path / "killed"), env=environment)
-    checkpoint = tmp_path / "killed" / "checkpoint.pt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    subprocess.run(command(tmp_path / "killed"), check=True, env=environment)
-    finals = [
-        torch.load(tmp_path / run / "final.pt", weights_only=True) for run in ("whole", "killed")
-    ]
-    for name, value in finals[0].items():
-        assert torch.equal(value, finals[1][name]), name
-
-
 def test_snapshots_are_of_their_epochs_and_change_nothing(tmp_path):
     """After epoch 1 of 3 the averaged network is that of the same run, stopped there."""
     written = {}
@@ -170,18 +94,6 @@ def test_snapshots_are_of_their_epochs_and_change_nothing(tmp_path):
     for name, value in stopped.averaged().state_dict().items():
         assert torch.equal(value, written["run/epoch-001"][name]), name
         assert torch.equal(written["run"][name], written["run/epoch-003"][name]), name
-
-
-def test_a_snapshot_that_a_kill_cut_short_is_written_again(tmp_path):
-    def dying(network, folder):
-        raise Killed
-
-    with pytest.raises(Killed):
-        trainer(tmp_path, snapshots=(1,)).run(progress=False, write=dying)
-    written = []
-    again = trainer(tmp_path, snapshots=(1,))
-    again.run(progress=False, write=lambda network, folder: written.append(folder.name))
-    assert written == ["epoch-001", tmp_path.name]
 
 
 def rates(folder, **settings):

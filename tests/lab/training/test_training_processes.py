@@ -13,8 +13,9 @@ from composer.predictions import FLOW
 from composer.schedules import FlowSchedule
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import FixedImages
+from composer_lab.training.objective import Objective
 from composer_lab.training.processes import Processes
-from composer_lab.training.trainer import Objective, Trainer
+from composer_lab.training.trainer import Trainer
 
 
 class Affine(nn.Module):
@@ -100,3 +101,16 @@ def test_a_number_of_processes_must_be_one(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "many")
     with pytest.raises(ValueError, match="WORLD_SIZE must be the number of processes, got 'many'"):
         Processes.launched("cpu")
+
+
+@pytest.mark.parametrize(("others", "stops"), [(0, False), (1, True)])
+def test_processes_stop_together(others, stops):
+    """One that heard a signal sums it with those that did not."""
+
+    class Accelerator:
+        def reduce(self, value, how):
+            assert how == "sum"
+            return value + others
+
+    assert Processes(torch.device("cpu"), Accelerator()).any(False) is stops
+    assert Processes(torch.device("cpu")).any(bool(others)) is stops

@@ -12,7 +12,7 @@ from tiny_if import assert_equal, computing, exact, in_both_precisions
 from composer import UNCONDITIONAL, Request, Sampler
 from composer_plugins import CFG, Anagram, GaussianBlur, Hybrid, Inpaint, SDEdit, Timesteps
 from composer_plugins.backends.deepfloyd import load_deepfloyd
-from composer_plugins.solvers.timesteps import PRESETS
+from composer_plugins.solvers.timesteps import presets
 
 PROMPT = "a photo of a cat"
 OTHER = "an oil painting of a snowman"
@@ -89,7 +89,7 @@ def test_presets_of_times_are_the_pipeline_s(pipeline, backend, preset, monkeypa
     """
     alphas_cumprod = pipeline.scheduler.alphas_cumprod.double()
     monkeypatch.setattr(pipeline.scheduler, "alphas_cumprod", alphas_cumprod)
-    theirs = reference(pipeline, BATCH, timesteps=PRESETS[preset])
+    theirs = reference(pipeline, BATCH, timesteps=presets()[preset])
     sampler = Sampler(backend, [CFG(7.0)], Timesteps(preset), num_inference_steps=27)
     assert_equal(sampler.sample(PROMPT, BATCH).x, theirs)
 

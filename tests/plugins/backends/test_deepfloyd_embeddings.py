@@ -18,7 +18,12 @@ from tiny_if import cut, empty
 from composer import UNCONDITIONAL, Sampler
 from composer_plugins import CFG, Anagram
 from composer_plugins.backends import files
-from composer_plugins.backends.deepfloyd import Embeddings, load_deepfloyd, text
+from composer_plugins.backends.deepfloyd import (
+    Embeddings,
+    embedding_files,
+    load_deepfloyd,
+    text,
+)
 from composer_plugins.backends.deepfloyd.command import embed
 from composer_plugins.backends.deepfloyd.embeddings import add_embeddings, cache_file
 
@@ -33,6 +38,20 @@ def test_embeddings_are_the_pipeline_s(tiny_if, embedded):
     torch.testing.assert_close(stored["a photo of a dog"], cond)
     torch.testing.assert_close(stored[""], uncond)
     assert cond.shape == (1, 77, 32)
+
+
+def test_the_file_is_read_whole_once(tiny_if, embedded, tmp_path, monkeypatch):
+    """Of a large one, names tell what lacks, and one tensor whose it is."""
+    file, reads = shutil.copy(embedded, tmp_path / "more.safetensors"), []
+    whole = embedding_files.READERS[".safetensors"]
+    monkeypatch.setitem(
+        embedding_files.READERS, ".safetensors", lambda f: reads.append(f) or whole(f)
+    )
+    arguments = ["a hat", PROMPT, "--model", str(tiny_if[1]), "--cache", str(file)]
+    assert "encoded 1 prompts, 4 are" in CliRunner().invoke(embed, arguments).output
+    assert len(reads) == 1
+    assert "encoded 0 prompts, 4 are" in CliRunner().invoke(embed, arguments).output
+    assert len(reads) == 1
 
 
 def test_only_what_lacks_is_encoded(tiny_if, embedded, tmp_path):

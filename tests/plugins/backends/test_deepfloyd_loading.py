@@ -1,5 +1,6 @@
 """Loading DeepFloyd IF: what is read, in what, and a sentence for each thing that goes wrong."""
 
+import contextlib
 import json
 import sys
 
@@ -13,7 +14,6 @@ from tiny_if import cut, empty, rewrite
 import composer
 from composer import Sampler
 from composer_plugins import CFG
-from composer_plugins.backends import files
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 
 PROMPT = "a photo of a cat"
@@ -23,7 +23,7 @@ def test_a_recipe_loads_it_again(tiny_if, embedded):
     backend = composer.load_backend("deepfloyd", model=str(tiny_if[1]), embeddings=str(embedded))
     result = Sampler(backend, [CFG(3.0)], num_inference_steps=2).sample(PROMPT)
     recipe = json.loads(json.dumps(result.recipe))
-    again = Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))
+    again = Sampler.from_recipe(recipe, trust=True).sample(**composer.call_of(recipe))
     assert torch.equal(again.x, result.x)
 
 
@@ -175,7 +175,7 @@ def test_a_gated_repository_says_what_to_do(monkeypatch, embedded):
         error = huggingface_hub.errors.GatedRepoError.__new__(huggingface_hub.errors.GatedRepoError)
         raise error
 
-    monkeypatch.setattr(files, "snapshot_download", gated)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
     with pytest.raises(ValueError, match="IF-I-XL-v1.0 is gated: accept its licence .* log in"):
         load_deepfloyd(embeddings=embedded)
 
@@ -217,3 +217,19 @@ def test_a_model_is_a_folder_or_a_name(embedded):
 def test_switches_are_true_or_false(folder, switch):
     with pytest.raises(TypeError, match=f"{switch} must be True or False, got 'no'"):
         load_deepfloyd(folder, **{switch: "no"})
+
+
+def test_code_in_a_model_s_folder_is_not_run(folder, tmp_path, monkeypatch):
+    """transformers asks at the terminal whether to run it, and runs it after a "y"."""
+    ran = tmp_path / "ran"
+    (folder / "tokenizer" / "mine.py").write_text(f"open({str(ran)!r}, 'w')\nclass Mine: ...\n")
+    rewrite(
+        folder / "tokenizer" / "tokenizer_config.json",
+        tokenizer_class="Mine",
+        auto_map={"AutoTokenizer": ["mine.Mine", None]},
+    )
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    backend = load_deepfloyd(folder, embeddings=tmp_path / "x.safetensors")
+    with contextlib.suppress(ValueError):  # or it is read as what it is without the code
+        backend.encode(PROMPT)
+    assert not ran.exists()

@@ -4,9 +4,14 @@ import json
 
 import pytest
 import torch
-from test_training import trainer
+from diffusers.models.unets.unet_2d import UNet2DOutput
+from tiny_unet import load, tiny_unet, write
+from torch import nn
 
-from composer_plugins.backends.placement import computes_in_bf16, device_of, placement
+import composer
+from composer import Sampler
+from composer.named import device_of
+from composer_plugins.backends.placement import computes_in_bf16, place_of, placement
 
 
 @pytest.mark.parametrize(
@@ -24,32 +29,6 @@ def test_a_processor_is_asked_whether_it_multiplies_in_bfloat16(monkeypatch, abl
     assert not computes_in_bf16(torch.device("meta"))
 
 
-@pytest.mark.parametrize("able", [True, False])
-@pytest.mark.parametrize("asked", [None, True, False])
-def test_training_computes_as_asked_or_as_suits_the_device(tmp_path, monkeypatch, able, asked):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
-    run = trainer(tmp_path, epochs=1, bf16=asked)
-    seen = []
-    run.model.out.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    run.run(progress=False)
-    chosen = able if asked is None else asked
-    assert seen[0] is (torch.bfloat16 if chosen else torch.float32)
-    log = json.loads((tmp_path / "log.json").read_text())
-    assert (log["bf16"], log["device"]) == (chosen, "cpu")
-    assert all(p.dtype is torch.float32 for p in run.model.parameters())
-
-
-@pytest.mark.parametrize("began", [True, False])
-def test_a_resumed_training_goes_on_in_what_it_began_in(tmp_path, monkeypatch, began):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": began})
-    trainer(tmp_path, epochs=1).run(progress=False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": not began})
-    for asked, expected in ((None, began), (not began, not began)):
-        run = trainer(tmp_path, epochs=1, bf16=asked)
-        run.run(progress=False)
-        assert run.bf16 is expected
-
-
 def test_names_of_dtypes_and_devices():
     assert placement("cpu", "bfloat16") == (torch.device("cpu"), torch.bfloat16)
     assert device_of(torch.device("cpu")) == torch.device("cpu")
@@ -60,6 +39,18 @@ def test_names_of_dtypes_and_devices():
         placement("abacus", "float32")
     with pytest.raises(ValueError, match="'meta' is not available; use 'cpu'"):
         placement("meta", "float32")
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-ddpm", "nouns"])
+def test_loaders_take_objects_and_names(name):
+    by_object = composer.load_backend(name, device=torch.device("cpu"), dtype=torch.bfloat16)
+    by_name = composer.load_backend(name, device="cpu", dtype="bfloat16")
+    x = [Sampler(b, num_inference_steps=1).sample(1) for b in (by_object, by_name)]
+    assert torch.equal(x[0].x, x[1].x)
+    recipe = json.loads(json.dumps(x[0].recipe))
+    assert torch.equal(Sampler.from_recipe(recipe).sample(1).x, x[0].x)
+    with pytest.raises(ValueError, match="dtype must be one of .* got 'float64'"):
+        composer.load_backend(name, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -73,3 +64,33 @@ def test_a_device_must_be_there(monkeypatch, count):
         else:
             with pytest.raises(ValueError, match=f"device '{name}' is not available"):
                 device_of(name)
+
+
+def test_a_network_is_where_its_weights_are_now():
+    network = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
+    assert place_of(network) == (torch.device("cpu"), torch.float32)
+    assert place_of(network.to(torch.bfloat16)) == (torch.device("cpu"), torch.bfloat16)
+    assert place_of(network.to("meta")) == (torch.device("meta"), torch.bfloat16)
+
+
+def test_a_network_that_diffusers_moves_or_casts_is_asked(monkeypatch):
+    """Its weights lie elsewhere than it computes, or are kept in fewer bits."""
+    cast = tiny_unet()
+    cast.enable_layerwise_casting(torch.bfloat16, torch.float32)
+    assert next(cast.parameters()).dtype is torch.bfloat16
+    assert place_of(cast) == (torch.device("cpu"), torch.float32)
+    moved = tiny_unet()
+    monkeypatch.setattr(torch, "meta", torch.cpu, raising=False)  # as a device with a module
+    moved.enable_group_offload(torch.device("meta"), offload_type="leaf_level")
+    assert next(moved.parameters()).device == torch.device("cpu")
+    assert place_of(moved) == (torch.device("meta"), torch.float32)
+
+
+def test_a_step_does_not_walk_through_the_network_to_find_it(tmp_path, monkeypatch):
+    """As the network's own ``device`` and ``dtype`` do."""
+    backend = load(write(tmp_path))
+    kind = type(backend.unet)
+    for name in ("device", "dtype"):
+        monkeypatch.setattr(kind, name, property(lambda unet: pytest.fail("it walked")))
+    monkeypatch.setattr(kind, "forward", lambda self, x, *a, **options: UNet2DOutput(x))
+    assert Sampler(backend, num_inference_steps=2).sample().x.shape == (1, 3, 8, 8)

@@ -14,6 +14,7 @@ from composer import Sampler, hookimpl, installed
 from composer.authoring import check_parts
 from composer.predictions import PREDICTIONS
 from composer.recipes import decode, encode
+from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDPM, Heun
 from composer.testing import GaussianMixtureBackend, IdentityBackend, check_decomposition
 from composer_plugins import (
@@ -203,7 +204,7 @@ class Bent(Halved):
         (lambda: DDNM(IMAGE, 4), TypeError, r"must have apply\(x\) and pinv\(y\), got 4"),
         (lambda: DDNM(IMAGE, BlockMean), TypeError, "must have apply"),
         (lambda: DDNM(3, BlockMean(2)), TypeError, "DDNM: measurement must be"),
-        (lambda: DDNM(IMAGE, BlockMean(2)), ValueError, r"shape \(1, 8, 8\).*measures \(1, 4, 4\)"),
+        (lambda: DDNM(IMAGE, BlockMean(2)), ValueError, r"shape \(1, 4, 4\).*got \(1, 8, 8\)"),
         (lambda: DDNM(IMAGE, BlockMean(3)), ValueError, "8x8 is no multiple of 3"),
         (lambda: DDNM(IMAGE, KnownPixels(HALF[:1])), ValueError, "mask is 1x8, the image 8x8"),
         (lambda: DDNM(IMAGE, Halved()), ValueError, "not linear with a pseudoinverse"),
@@ -289,3 +290,15 @@ def test_a_cascade_keeps_the_measurement_in_every_stage():
 def test_sizes_that_cannot_be_measured(plugin, size, sentence):
     with pytest.raises(ValueError, match=sentence):
         plugin.resized(*size)
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+@pytest.mark.parametrize("schedule", [FlowSchedule(), DiscreteSchedule.linear()])
+def test_where_there_is_no_noise_the_image_itself_is_projected(kind, schedule):
+    """denoise at the clean image's time: nothing is divided by the noise that is not there."""
+    mask = torch.eye(8)
+    x, y = torch.rand(2, 1, 1, 8, 8, dtype=torch.float64)
+    sampler = Sampler(mixture(schedule, kind), [DDNM(y[0], KnownPixels(mask))])
+    estimate = sampler.denoise(x, schedule.time_at(0.0), 1)
+    torch.testing.assert_close(estimate.x0, torch.where(mask == 1, x, y))
+    assert estimate.noise.isfinite().all()

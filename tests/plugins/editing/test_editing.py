@@ -242,11 +242,13 @@ FLAT = torch.zeros(1, 8, 8)
         (lambda: SDEdit(FLAT, i_start=-1), ValueError, "i_start must be an integer of at least 0"),
         (lambda: SDEdit(FLAT, i_start=2.0), TypeError, "i_start must be an integer"),
         (lambda: SDEdit(FLAT, "1"), TypeError, "strength must be a number"),
-        (lambda: SDEdit(Image.new("F", (8, 8))), TypeError, "mode F; convert"),
-        (lambda: Inpaint(FLAT, Image.new("I", (8, 8))), TypeError, "mode I; convert"),
+        (lambda: SDEdit(Image.new("F", (8, 8), 1.5)), ValueError, "SDEdit: image must hold fract"),
+        (lambda: Inpaint(FLAT, Image.new("I", (8, 8), -1)), ValueError, "Inpaint: mask must hold"),
+        (lambda: SDEdit(FLAT, fit="contain"), ValueError, "SDEdit: fit must be one of"),
         (lambda: SDEdit(FLAT, 0.5, 3), ValueError, "not both"),
         (lambda: SDEdit(FLAT.int()), TypeError, "floating-point"),
-        (lambda: SDEdit("cat.png"), TypeError, "must be a PIL image or"),
+        (lambda: SDEdit("cat.png"), FileNotFoundError, "got 'cat.png', which is no file"),
+        (lambda: SDEdit(5), TypeError, "must be a PIL image, the path of one, .* got int"),
         (lambda: SDEdit(FLAT + 100), ValueError, r"must lie in \[-1, 1\]"),
         (lambda: SDEdit(FLAT * float("nan")), ValueError, r"must lie in \[-1, 1\]"),
         (lambda: SDEdit(FLAT[0]), ValueError, r"\(C, H, W\)"),
@@ -266,11 +268,15 @@ def test_bad_arguments_are_refused(make, error, sentence):
 @pytest.mark.parametrize(
     ("plugin", "sentence"),
     [
-        (SDEdit(torch.zeros(3, 8, 8)), "SDEdit: image has 3 channel.*backend makes 1 channel"),
-        (SDEdit(torch.zeros(1, 8, 9)), "of 8x9 but the backend makes 1 channel.*of 8x8"),
+        (SDEdit(torch.zeros(3, 8, 8)), "SDEdit: image must have 1 channel.*got 3. Convert it"),
+        (SDEdit(torch.zeros(1, 8, 9)), "image must be 8x8, .* got 8x9. Give fit='crop', 'pad'"),
         (SDEdit(FLAT, i_start=20), "leaves none of the 20 steps"),
-        (Inpaint(torch.zeros(1, 9, 8), HALF), "Inpaint: image has"),
-        (Inpaint(FLAT, torch.zeros(9, 9)), "mask is 9x9 but the backend makes 8x8"),
+        (Inpaint(torch.zeros(1, 9, 8), HALF), "Inpaint: image must be 8x8"),
+        (Inpaint(FLAT, torch.zeros(9, 9)), "Inpaint: mask must be 8x8, .* got 9x9. Give fit="),
+        (
+            Inpaint(torch.zeros(1, 8, 12), torch.zeros(16, 16), fit="crop"),
+            "Inpaint: mask must have the proportions of its image, 8x12, or be 8x8, got 16x16",
+        ),
     ],
 )
 def test_what_does_not_fit_the_backend_is_refused_when_built(plugin, sentence):

@@ -1,5 +1,6 @@
 """Super-resolution: stage II of DeepFloyd IF, equal to diffusers' pipeline."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import mixture
@@ -8,6 +9,7 @@ from PIL import Image
 from tiny_if import assert_equal, computing, exact, in_both_precisions
 
 from composer import Sampler
+from composer.images import read_picture, to_tensor
 from composer_plugins import CFG, Anagram, Inpaint, SDEdit, SuperResolution
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 
@@ -139,6 +141,28 @@ def test_a_mask_keeps_what_is_known(backend):
     assert (x[..., 16:] != 0).all()
 
 
+@pytest.mark.parametrize(
+    ("size", "fit", "low_resolution"),
+    [
+        ((16, 24), "crop", (16, 16)),
+        ((16, 24), "pad", (24, 24)),
+        ((16, 24), "stretch", (24, 24)),
+        ((96, 64), "crop", (32, 32)),  # no larger than what is made
+    ],
+)
+def test_pictures_of_any_size_are_enlarged(backend, size, fit, low_resolution):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, size, np.uint8))  # in grey
+    fitted = read_picture(picture, (3, *low_resolution), fit)
+    if (size, fit) == ((16, 24), "crop"):
+        assert torch.equal(fitted[0, 0], to_tensor(picture)[0, 0, :, 4:20])
+    plugins = SuperResolution(picture, fit=fit), SuperResolution(fitted)
+    by_fit, by_hand = (
+        Sampler(backend, [plugin], num_inference_steps=2).sample(PROMPT).x for plugin in plugins
+    )
+    assert torch.equal(by_fit, by_hand)
+
+
 def test_stage_two_without_an_image_is_refused(backend):
     with pytest.raises(ValueError, match=r"was given none; add .*SuperResolution\(image\)"):
         Sampler(backend).sample(PROMPT)
@@ -149,7 +173,7 @@ def test_stage_two_without_an_image_is_refused(backend):
     [
         ([SuperResolution(SMALL, 1000)], r"noise_level must be in \[0, 999\], got 1000"),
         ([SuperResolution(SMALL, -1)], r"noise_level must be in \[0, 999\]"),
-        ([SuperResolution(Image.new("L", (16, 16)))], "image has 1 channel.*backend makes 3"),
+        ([SuperResolution(SMALL[:, :1])], "image must have 3 channel.*got 1. Convert it first"),
         ([SuperResolution(SMALL), SuperResolution(SMALL)], "two SuperResolution in one stack"),
     ],
 )
@@ -175,7 +199,7 @@ def test_what_is_missing_or_would_be_stretched_is_said_before_the_text_encoder_i
     monkeypatch.setattr(type(backend.embeddings), "encode", lambda *a: pytest.fail("encoded"))
     with pytest.raises(ValueError, match=r"given none; add composer_plugins.SuperResolution"):
         Sampler(backend, [CFG(3.0)])
-    with pytest.raises(ValueError, match="image of 8x16 would be stretched to 32x32; crop it"):
+    with pytest.raises(ValueError, match="proportions of 32x32, got 8x16. Give fit="):
         Sampler(backend, [SuperResolution(torch.zeros(3, 8, 16))])
-    with pytest.raises(ValueError, match=r"image holds nothing: its shape is \(3, 0, 0\)"):
+    with pytest.raises(ValueError, match=r"image must have the shape .*, got \(3, 0, 0\)"):
         SuperResolution(torch.zeros(3, 0, 0))

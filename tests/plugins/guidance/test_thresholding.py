@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer import Sampler
-from composer._thresholding import _upper_quantile
+from composer._clipping import _upper_quantile
 from composer.authoring import dynamic_threshold
 from composer.predictions import SAMPLE
 from composer.schedules import DiscreteSchedule

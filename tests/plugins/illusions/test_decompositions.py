@@ -34,7 +34,7 @@ sigmas = st.floats(1.5, 6.0)  # below, a blur is the identity at 16 pixels, and 
 decompositions = st.one_of(
     st.builds(Bands, st.lists(sigmas, min_size=1, max_size=4)),
     st.builds(LaplacianPyramid, st.integers(1, 5), st.floats(1.5, 3.0)),
-    st.builds(MotionBlur, st.integers(2, 15)),
+    st.builds(MotionBlur, st.integers(2, 15), st.sampled_from(["zeros", "reflect"])),
     st.just(GrayColour()),
     st.just(Masks((HALF, 1 - HALF))),
     st.lists(st.floats(0.1, 3), max_size=3).map(lambda a: Scales((*a, 1.05 - sum(a), -0.05))),
@@ -79,11 +79,26 @@ def test_gray_is_the_mean_of_channels_and_colour_has_none():
     torch.testing.assert_close(colour.mean(1), torch.zeros(2, 8, 8, dtype=x.dtype))
 
 
-def test_motion_is_the_mean_along_the_diagonal():
-    x = image(1, 2, 64, 64)
-    blurred = MotionBlur(7).parts[0](x)
-    expected = sum(x.roll((k, k), (-2, -1)) for k in range(-3, 4)) / 7
-    torch.testing.assert_close(blurred[..., 3:-3, 3:-3], expected[..., 3:-3, 3:-3])
+@pytest.mark.parametrize(("side", "taps"), [(64, 7), (128, 15), (192, 21), (256, 29)])
+def test_motion_is_that_of_the_published_illusions(side, taps):
+    """7 taps at 64 pixels, times whole factors, made odd; a convolution that pads with zeros."""
+    x = image(2, 1, side, side)
+    kernel = torch.eye(taps, dtype=x.dtype)[None, None] / taps
+    motion, rest = MotionBlur().parts
+    torch.testing.assert_close(motion(x), F.conv2d(x, kernel, padding=taps // 2))
+    torch.testing.assert_close(motion(x) + rest(x), x)
+
+
+@given(st.integers(2, 15), st.integers(1, 24), st.integers(1, 24))
+def test_motion_is_the_mean_along_the_diagonal(taps, height, width):
+    x, length = image(1, 2, height, width), max(1, taps * height // 128)
+    reach = min(length, height - 1, width - 1)
+    for padding, mode in (("zeros", "constant"), ("reflect", "reflect")):
+        wide = F.pad(x, (reach,) * 4, mode=mode)
+        steps = (wide.roll((k, k), (-2, -1)) for k in range(-reach, reach + 1))
+        expected = sum(steps)[..., reach : reach + height, reach : reach + width]
+        blurred = MotionBlur(taps, padding).parts[0](x)
+        torch.testing.assert_close(blurred, expected / (2 * reach + 1))
 
 
 def test_a_pyramid_blurs_by_octaves():
@@ -189,10 +204,11 @@ def test_nested_views_reach_the_result():
 
 def test_what_is_no_decomposition_is_refused():
     for make, words in (
-        (lambda: Bands(()), "empty"),
+        (lambda: Bands(()), "1 to 16 numbers, got 0"),
         (lambda: Bands((-1.0,)), "positive"),
         (lambda: LaplacianPyramid(0), "at least 1"),
         (lambda: MotionBlur(1), "at least 2"),
+        (lambda: MotionBlur(7, "mirror"), "padding must be one of .*'reflect', 'zeros'"),
         (lambda: Masks(()), "at least one"),
         (lambda: Masks((HALF, HALF)), "do not sum to one"),
         (lambda: Masks((HALF, 1 - HALF[:8])), "one size"),

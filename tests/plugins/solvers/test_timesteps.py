@@ -11,13 +11,13 @@ from composer import Sampler, UnknownNameError, installed, recipes
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Heun
 from composer_plugins import SDEdit, Timesteps
-from composer_plugins.solvers.timesteps import PRESETS
+from composer_plugins.solvers.timesteps import presets
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets())
 def test_presets_are_planned_as_diffusers_does(name):
     scheduler = DDPMScheduler()
-    scheduler.set_timesteps(timesteps=PRESETS[name])
+    scheduler.set_timesteps(timesteps=presets()[name])
     count = int(name.removeprefix("smart").removeprefix("super").removeprefix("fast"))
     times = Timesteps(name).times(DiscreteSchedule(scheduler.alphas_cumprod), count)
     assert times == [*scheduler.timesteps.tolist(), -1]
@@ -41,7 +41,7 @@ def test_plugins_see_the_plan():
     image = SDEdit(torch.zeros(1, 8, 8, dtype=torch.float64), i_start=20)
     sampler = Sampler(backend, [image], Timesteps("smart27"), num_inference_steps=27)
     states = list(sampler.stream(1))
-    assert states[0].times == [*PRESETS["smart27"][20:], -1]
+    assert states[0].times == [*presets()["smart27"][20:], -1]
 
 
 @pytest.mark.parametrize("times", ["smart27", (900.0, 300.0, 0.0)])

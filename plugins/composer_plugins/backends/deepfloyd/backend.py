@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from composer import Estimate, Output, Request, Stack, hookimpl
-from composer.predictions import EPSILON, SAMPLE, Prediction
+from composer.authoring import Clip, clipped, short_repr
+from composer.predictions import EPSILON, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, Solver
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.network import asked, require_image
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DeepFloydBackend:
     """Stage I or II of DeepFloyd IF. Conditions are prompts; no condition is the empty prompt.
 
@@ -32,7 +32,7 @@ class DeepFloydBackend:
         unet: a UNet2DConditionModel of IF.
         embeddings: of the prompts.
         schedule: what it was trained on.
-        threshold: what is done to each estimated clean image (B, C, H, W); None leaves it as it is.
+        threshold: what is done to each estimated clean image; None leaves it as it is.
         size: height and width of the images.
         device: where the UNet computes.
         low_res_schedule: for stage II, the path on which its low-resolution image is noised.
@@ -41,12 +41,14 @@ class DeepFloydBackend:
     unet: Any
     embeddings: Embeddings
     schedule: DiscreteSchedule
-    threshold: Callable[[Tensor], Tensor] | None
+    threshold: Clip | None
     size: int
     device: torch.device = torch.device("cpu")
     low_res_schedule: DiscreteSchedule | None = None
     prediction: Prediction = EPSILON
     dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,12 +70,7 @@ class DeepFloydBackend:
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        """Threshold x_0 as the pipelines do; the noise follows from it."""
-        (estimate,) = yield [request]
-        if self.threshold is None:
-            return estimate
-        # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
-        return estimate.replace(prediction=self.threshold(estimate.x0), kind=SAMPLE)
+        return (yield from clipped(request, self.threshold))
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:
         answers = asked(self.unet, self.embeddings, requests)

@@ -40,12 +40,12 @@ def embed(
     Only the encoder is loaded, and only for what the file lacks. Afterwards
     load_backend("deepfloyd", model=MODEL, embeddings=CACHE) needs no encoder for these prompts.
     """
-    from composer_plugins.backends.deepfloyd.embeddings import (  # noqa: PLC0415  # slow
+    from composer_plugins.backends.deepfloyd.embedding_files import (  # noqa: PLC0415  # slow
         KEPT,
         NEGATIVE,
         add_embeddings,
         cache_file,
-        read_embeddings,
+        read_prompts,
         require_encoder,
         tidy,
     )
@@ -56,7 +56,7 @@ def embed(
     file = cache_file(model) if cache is None else cache
     if file.suffix != KEPT:
         raise ValueError(f"--cache must name a {KEPT} file, got {file}")
-    stored = read_embeddings(file) if file.is_file() else {}
+    stored = read_prompts(file)
     lacking = [p for p in dict.fromkeys(map(tidy, (*prompts, NEGATIVE))) if p not in stored]
     source = Source(model, None, local_files_only)
     encoder = TextEncoder(source, *placement(device, dtype), eight_bit=text_8bit, variant=variant)

@@ -1,40 +1,31 @@
-"""Prompt embeddings, in memory and on disk: who has them needs no text encoder.
-
-A file maps prompts to tensors (1, L, D): a safetensors file, or a dictionary written by torch.save
-(.pt, .pth; read with weights_only=True). The prompt "" is the unconditional one.
-"""
+"""Prompt embeddings: who has them in a file needs no text encoder."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shlex
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from composer import UNCONDITIONAL
-from composer.images import all_finite
-from composer.writing import (
-    make_folder,
-    require_file,
-    require_writable,
-    write_atomically,
+from composer.errors import shown
+from composer.writing import require_file, require_writable
+from composer_plugins.backends.deepfloyd.embedding_files import (
+    KEPT,
+    NEGATIVE,
+    add_embeddings,
+    cache_file,
+    read_embeddings,
+    require_numbers,
+    tidy,
 )
 from composer_plugins.backends.deepfloyd.text import TextEncoder
 
-NEGATIVE = ""
-"""The empty prompt, which stands for no condition."""
-ALIKE = 0.9
-"""Cosine of the angle between two embeddings of one prompt by one encoder, at least."""
+__all__ = ["Embeddings", "add_embeddings", "cache_file"]
 
 
 class Embeddings:
@@ -45,7 +36,7 @@ class Embeddings:
     encoded the others read.
 
     Args:
-        file: a file as described above. A safetensors file need not exist if there is an encoder.
+        file: see :mod:`.embedding_files`. A safetensors file need not exist if there is an encoder.
         width: D, as the UNet takes it.
         encoder: None if all that will be asked is in the file.
         device: of the embeddings given out.
@@ -96,7 +87,7 @@ class Embeddings:
         """
         prompt = NEGATIVE if condition is UNCONDITIONAL else condition
         if not isinstance(prompt, str):
-            raise ValueError(f"a condition must be a prompt, a string, got {condition!r}")
+            raise ValueError(f"a condition must be a prompt, a string, got {shown(condition)}")
         try:
             prompt.encode()
         except UnicodeEncodeError as error:  # half of a surrogate pair
@@ -166,120 +157,3 @@ class Embeddings:
             )
         require_numbers(prompt, text, place)
         return text.to(self.device)
-
-
-def tidy(prompt: str) -> str:
-    """A prompt as diffusers hands it to T5, interned."""
-    return sys.intern(prompt.lower().strip())
-
-
-def read_embeddings(file: Path) -> dict[str, Tensor]:
-    """All embeddings of a file, by tidy prompt.
-
-    Raises:
-        ValueError: the file cannot be read, or holds something else.
-    """
-    if file.suffix not in READERS:
-        raise ValueError(f"{file}: embeddings are read from {', '.join(READERS)}")
-    try:
-        content = READERS[file.suffix](file)
-    except Exception as error:  # what unpickling a damaged file raises is not foreseeable
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{file} cannot be read ({reason}); write it anew") from error
-    if not isinstance(content, Mapping) or not all(
-        isinstance(prompt, str) and isinstance(text, Tensor) and text.is_floating_point()
-        for prompt, text in content.items()
-    ):
-        raise ValueError(f"{file} must hold a dictionary of prompts and their embeddings")
-    return {tidy(prompt): text for prompt, text in content.items()}
-
-
-KEPT = ".safetensors"
-"""The ending of files that are written; others are only read."""
-READERS: dict[str, Callable[[Path], object]] = {
-    KEPT: load_file,
-    ".pt": partial(torch.load, weights_only=True, map_location="cpu"),
-    ".pth": partial(torch.load, weights_only=True, map_location="cpu"),
-}
-
-
-def add_embeddings(
-    file: Path, embeddings: Mapping[str, Tensor], model: str, negative: Tensor | None = None
-) -> None:
-    """Add to a safetensors file, which is made if need be; a crash leaves it as it was.
-
-    Args:
-        model: whose text encoder they are by, for the file to say.
-        negative: what it makes of the empty prompt, which is added too, for a file of another one
-            to be recognised by; None takes it from ``embeddings``, if it is there.
-
-    Raises:
-        ValueError: they are no numbers, or the file is of another text encoder.
-        OSError: it cannot be written.
-    """
-    ours = embeddings.get(NEGATIVE) if negative is None else negative
-    added = dict(embeddings) if ours is None else {NEGATIVE: ours, **embeddings}
-    for prompt, text in added.items():
-        require_numbers(prompt, text, f"by the text encoder of {model}")
-    stored = require_encoder(file, ours, model)
-    owner = _owner(file) if stored else model
-    together = {p: t.contiguous() for p, t in {**added, **stored, **embeddings}.items()}
-    make_folder(file.parent)
-    write_atomically(file, lambda place: save_file(together, place, {"model": owner}))
-
-
-def require_encoder(file: Path, negative: Tensor | None, model: str) -> dict[str, Tensor]:
-    """What a file holds, if it is there, and by the encoder that made ``negative`` of "".
-
-    The models of IF share their encoder, whatever they are called, and a folder may come to hold
-    another: so names tell only where the file has no "".
-
-    Raises:
-        ValueError: it is by another.
-    """
-    stored = read_embeddings(file) if file.is_file() else {}
-    known = stored.get(NEGATIVE)
-    owner = _owner(file) if stored else model
-    same = owner == model
-    if known is not None and negative is not None:
-        same = _alike(known, negative)
-    if not same:
-        raise ValueError(
-            f"{file} holds embeddings by another text encoder, that of {owner}, not of {model}; "
-            "name another file"
-        )
-    return stored
-
-
-def require_numbers(prompt: str, text: Tensor, place: str) -> None:
-    """Refuse an embedding that is empty, or not finite as those of T5 in float16 may be."""
-    if not text.numel() or not all_finite(text):
-        raise ValueError(
-            f"the embedding of {prompt!r} {place} is empty, or not finite in {text.dtype}; make it "
-            "anew, in float32 or bfloat16"
-        )
-
-
-def _owner(file: Path) -> str:
-    with safe_open(file, framework="pt") as content:
-        return str((content.metadata() or {}).get("model", "an unknown model"))
-
-
-def _alike(one: Tensor, other: Tensor) -> bool:
-    """Whether two embeddings of a prompt are by one encoder, be it in two dtypes."""
-    if one.ndim != other.ndim or one.shape[-1] != other.shape[-1]:
-        return False
-    tokens = min(one.shape[-2], other.shape[-2])
-    a, b = (text[..., :tokens, :].float().flatten() for text in (one, other))
-    return float(torch.cosine_similarity(a, b, dim=0)) > ALIKE
-
-
-def cache_file(model: str) -> Path:
-    """Where the embeddings of a model's encoder are kept: under ``$XDG_CACHE_HOME/composer``."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(model).expanduser()
-    name = model.replace("/", "--")
-    if folder.is_dir():  # two folders may have the same name
-        place = str(folder.resolve())
-        name = f"{folder.resolve().name}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
-    return cache / "composer" / "embeddings" / f"{name}.safetensors"

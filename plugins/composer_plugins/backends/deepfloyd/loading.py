@@ -7,14 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from diffusers import DDPMScheduler
-from torch import Tensor
-
 from composer import Backend
 from composer.arguments import switch
-from composer.authoring import dynamic_threshold
+from composer.authoring import Clip
+from composer.errors import shown
+from composer.named import Device, DType
 from composer.schedules import DiscreteSchedule
+from composer_plugins.backends.clipping import clip_of
 from composer_plugins.backends.deepfloyd.backend import DeepFloydBackend
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings, cache_file
 from composer_plugins.backends.deepfloyd.reading import (
@@ -50,8 +49,8 @@ def load_deepfloyd(
     model: str | Path | None = None,
     stage: int = 1,
     embeddings: str | Path | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
+    dtype: DType = "float32",
+    device: Device = "cpu",
     offload: bool = False,
     variant: str | None = None,
     size: int | None = None,
@@ -74,8 +73,9 @@ def load_deepfloyd(
         stage: 1, 2 or 3.
         embeddings: a .safetensors, .pt or .pth file {prompt: (1, L, D)}, "" being the negative.
             None: a file in the user's cache, to which new prompts are added.
-        dtype: of the UNet and the text encoder: "float32", "bfloat16" or "float16".
-        device: "cpu", "cuda", ...
+        dtype: of the UNet and the text encoder: float32, bfloat16 or float16, as a torch.dtype or
+            its name.
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
         offload: keep the weights in the CPU's memory, and bring each layer to the device when
             its turn comes: slow, and for small GPUs.
         variant: of the weights on the hub, such as "fp16", which are half as large.
@@ -96,7 +96,8 @@ def load_deepfloyd(
         switch(value, name)
     if isinstance(stage, bool) or not isinstance(stage, int) or stage not in MODELS:
         raise ValueError(
-            f"stage must be 1 (text to 64 pixels), 2 (64 to 256) or 3 (256 to 1024), got {stage!r}"
+            f"stage must be 1 (text to 64 pixels), 2 (64 to 256) or 3 (256 to 1024), "
+            f"got {shown(stage)}"
         )
     if not isinstance(embeddings, str | Path | None):
         raise TypeError(f"embeddings must be a file, got {type(embeddings).__name__}")
@@ -165,7 +166,7 @@ def _text_encoder(
     return encoder(source, reader.device, reader.dtype, variant=reader.variant)
 
 
-def _path(folder: Path) -> tuple[DiscreteSchedule, Callable[[Tensor], Tensor]]:
+def _path(folder: Path) -> tuple[DiscreteSchedule, Clip | None]:
     """The schedule, and what the scheduler does to each estimated clean image."""
     place = folder / "scheduler"
     config = _scheduler(place).config
@@ -176,13 +177,8 @@ def _path(folder: Path) -> tuple[DiscreteSchedule, Callable[[Tensor], Tensor]]:
         )
     with usable(place / SCHEDULER):
         require_settings(config)
-    if not config.thresholding:
-        return _schedule(place), partial(torch.clamp, min=-1.0, max=1.0)
-    return _schedule(place), partial(
-        dynamic_threshold,
-        percentile=config.dynamic_thresholding_ratio,
-        max_value=config.sample_max_value,
-    )
+    # IF clips in any case.
+    return _schedule(place), clip_of(config) or clip_of({"clip_sample": True})
 
 
 def _schedule(place: Path) -> DiscreteSchedule:
@@ -192,6 +188,8 @@ def _schedule(place: Path) -> DiscreteSchedule:
 
 
 def _scheduler(place: Path) -> Any:
+    from diffusers import DDPMScheduler  # noqa: PLC0415  # slow
+
     file = place / SCHEDULER
     if not file.is_file():
         raise ValueError(f"{place.parent} has no {place.name}/{file.name}; fetch it anew")

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from composer import Request, Stack
 from composer.authoring import answers
-from composer_plugins.backends.deepfloyd.embeddings import NEGATIVE, Embeddings
+from composer_plugins.backends.deepfloyd.embedding_files import NEGATIVE
+from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.memory import memory_bound
 
 NOTHING_TO_ENLARGE = (

@@ -115,6 +115,7 @@ class TextEncoder:
                 variant=variant,
                 local_files_only=True,
                 use_safetensors=True,
+                trust_remote_code=False,
                 output_loading_info=True,
                 **options,
             )
@@ -141,7 +142,9 @@ def _tokenizer(place: Path) -> Any:
     import transformers  # noqa: PLC0415  # slow, optional
 
     try:
-        return transformers.AutoTokenizer.from_pretrained(place, local_files_only=True)
+        return transformers.AutoTokenizer.from_pretrained(
+            place, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # the library raises bare ones of a damaged file
         raise ValueError(f"{place} cannot be read ({reason(error)}); fetch it anew") from error
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from composer import Output, Request, Stack, State, hookimpl
-from composer.authoring import declared, with_nested
+from composer.authoring import declared, short_repr, with_nested
 from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
@@ -23,7 +23,7 @@ SCALING = 0.08333
 """Of latents to about unit variance; the pipeline puts it in place of any other, too."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class UpscalerBackend:
     """The x4 upscaler of Stable Diffusion, IF's stage III. Conditions are prompts.
 
@@ -55,6 +55,8 @@ class UpscalerBackend:
     size: int
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, int, int]:

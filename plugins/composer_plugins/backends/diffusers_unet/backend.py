@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import operator
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +10,17 @@ import torch
 from torch import Tensor
 
 from composer import UNCONDITIONAL, Estimate, Output, Request, UnknownNameError, hookimpl
-from composer.predictions import SAMPLE, Prediction
+from composer.arguments import label_of
+from composer.authoring import Clip, clipped, short_repr
+from composer.errors import shown
+from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
 from composer_plugins.backends.memory import memory_bound
+from composer_plugins.backends.placement import place_of
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DiffusersBackend:
     """A pixel-space UNet2DModel, unconditional or conditioned on integer labels.
 
@@ -42,11 +44,13 @@ class DiffusersBackend:
     schedule: DiscreteSchedule
     prediction: Prediction
     default_solver: Solver
-    clip: Callable[[Tensor], Tensor] | None = None
+    clip: Clip | None = None
     learns_variance: bool = False
     unconditional_label: int | None = None
     label_names: tuple[str, ...] = ()
     dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -56,8 +60,7 @@ class DiffusersBackend:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.unet.device
-        return device
+        return place_of(self.unet)[0]
 
     @property
     def num_labels(self) -> int | None:
@@ -79,38 +82,40 @@ class DiffusersBackend:
                     f"{self.num_labels - 1}, or, if one of them was trained as no label, load the "
                     f"model with unconditional_label={self.num_labels - 1}"
                 )
-            return self.unconditional_label
-        if isinstance(condition, str) and self.label_names:
+            return UNCONDITIONAL  # type: ignore[no-any-return]
+        number = label_of(condition)
+        named = condition in self.label_names or number < 0
+        if isinstance(condition, str) and self.label_names and named:
             # Names are in lower case as a rule, which not everybody keeps to.
             name = condition if condition in self.label_names else condition.lower()
             if name not in self.label_names:
                 raise UnknownNameError("label", name, self.label_names)
             return self.label_names.index(name)
-        return self._label(condition, self.num_labels - 1)
+        return self._label(number, condition, self.num_labels - 1)
 
-    def _label(self, condition: Any, last: int) -> int:
+    def _label(self, number: int, condition: Any, last: int) -> int:
         """A label by number. One that means "no label" is asked for by no condition."""
-        try:
-            label = -1 if isinstance(condition, bool) else operator.index(condition)
-        except TypeError:
-            label = -1
-        if 0 <= label <= last and label != self.unconditional_label:
-            return label
-        if 0 <= label == self.unconditional_label:
-            raise ValueError(f"label {label} means no label; leave the condition away")
+        if 0 <= number <= last and number != self.unconditional_label:
+            return number
+        if 0 <= number == self.unconditional_label:
+            raise ValueError(f"label {number} means no label; leave the condition away")
         known = last - 1 if last == self.unconditional_label else last
-        raise ValueError(f"a condition must be a label from 0 to {known}, got {condition!r}")
+        raise ValueError(f"a condition must be a label from 0 to {known}, got {shown(condition)}")
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:
         batch = len(requests[0].x)
-        x = torch.cat([r.x for r in requests]).to(self.unet.dtype)
-        # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is whole.
-        times = torch.tensor([r.t for r in requests], dtype=torch.float32, device=self.device)
+        device, dtype = place_of(self.unet)
+        x = torch.cat([r.x for r in requests]).to(dtype)
+        # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is whole,
+        # and the nearest there is: schedulers of other paths ask between the first and the image.
+        times = torch.tensor([r.t for r in requests], dtype=torch.float32, device=device)
         if self.unet.config.time_embedding_type == "learned":
-            times = times.round().long()
+            times = times.round().long().clamp(min=0)
         labels = None
         if self.num_labels is not None:
-            chosen = torch.tensor([r.condition for r in requests], device=self.device)
+            free, asked = self.unconditional_label, [r.condition for r in requests]
+            numbers = [free if condition is UNCONDITIONAL else condition for condition in asked]
+            chosen = torch.tensor(numbers, device=device)
             labels = chosen.repeat_interleave(batch)
         with memory_bound(x, "load it with dtype='float16', or on a device with more memory"):
             out = self.unet(x, times.repeat_interleave(batch), class_labels=labels).sample
@@ -126,8 +131,4 @@ class DiffusersBackend:
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
         """Clip x_0 as the scheduler's configuration says; the noise follows from it."""
-        (estimate,) = yield [request]
-        if self.clip is None:
-            return estimate
-        # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
-        return dataclasses.replace(estimate, prediction=self.clip(estimate.x0), kind=SAMPLE)
+        return (yield from clipped(request, self.clip))

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import diffusers
-import torch
-from diffusers import DDIMScheduler, DDPMScheduler
-from diffusers.configuration_utils import ConfigMixin
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor, nn
 
 from composer.arguments import integer
-from composer.authoring import dynamic_threshold
+from composer.authoring import Clip
+from composer.named import Device, DType
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
-from composer.solvers._families import asked_beyond
+from composer.solvers._families import asked_beyond, clips, thresholds
+from composer_plugins.backends.clipping import clip_of
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
 from composer_plugins.backends.diffusers_unet.settings import require_settings
 from composer_plugins.backends.diffusers_unet.unet import (
@@ -43,8 +38,8 @@ _CONFIGS = (
 
 def load_diffusers(
     model: str | Path,
-    device: str = "cpu",
-    dtype: str = "float32",
+    device: Device = "cpu",
+    dtype: DType = "float32",
     unconditional_label: int | None = None,
     scheduler: str | Path | None = None,
     revision: str | None = None,
@@ -56,8 +51,9 @@ def load_diffusers(
     Args:
         model: a folder written by save_pretrained, of a pipeline or of the UNet alone, or a model
             of the hub as "owner/name".
-        device: "cpu", "cuda", ...
-        dtype: of the network: "float32", "bfloat16" or "float16"; images stay in float32.
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
+        dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name;
+            images stay in float32.
         unconditional_label: of a class-conditional model, the label that was trained as "no
             label", usually the last. None: what labels.json says, if there is one.
         scheduler: another folder that holds scheduler_config.json; None for the model's own. A
@@ -85,7 +81,7 @@ def load_diffusers(
         schedule=schedule_of(own),
         prediction=PREDICTIONS[own.config.prediction_type],
         default_solver=_solver(own),
-        clip=_clip(own.config),
+        clip=_clip(own),
         learns_variance=learns_variance,
         unconditional_label=unconditional,
         label_names=_label_names(said, config),
@@ -94,13 +90,15 @@ def load_diffusers(
 
 def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
     """The scheduler of a folder, its betas and prediction type known."""
+    import diffusers  # noqa: PLC0415  # slow
+
     file = folder_of(folder, part, "scheduler_config.json") / "scheduler_config.json"
     config = read_json(file)
     known = getattr(diffusers, str(config.get("_class_name")), None)
     if (
         not isinstance(known, type)
-        or not issubclass(known, SchedulerMixin)
-        or not issubclass(known, ConfigMixin)
+        or not issubclass(known, diffusers.SchedulerMixin)
+        or not hasattr(known, "from_config")
     ):
         raise ValueError(f"{file}: {config.get('_class_name')} is no scheduler of diffusers")
     with usable(file):
@@ -179,26 +177,21 @@ def _label_names(said: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...
     return tuple(names)
 
 
-def _clip(config: Any) -> Callable[[Tensor], Tensor] | None:
+def _clip(scheduler: Any) -> Clip | None:
     """What the scheduler does to x_0 in each of its steps."""
-    if config.get("thresholding", False):
-        return partial(
-            dynamic_threshold,
-            percentile=config.dynamic_thresholding_ratio,
-            max_value=config.sample_max_value,
-        )
-    if config.get("clip_sample", False):
-        bound = config.get("clip_sample_range", 1.0)
-        return partial(torch.clamp, min=-bound, max=bound)
-    return None
+    acts = clips(scheduler) or thresholds(scheduler)  # some have the setting and ignore it
+    return clip_of(scheduler.config) if acts else None
 
 
 def _solver(scheduler: Any) -> Solver:
     """The solver of this library that is the scheduler, or the scheduler itself."""
-    kind = type(scheduler)
-    if kind is DDIMScheduler:
+    config, name = scheduler.config, type(scheduler).__name__
+    if name == "DDIMScheduler" and config.set_alpha_to_one:
         return DDIM()
-    if kind is DDPMScheduler:
-        large = str(scheduler.config.variance_type).startswith("fixed_large")
+    if name in ("DDPMScheduler", "DDPMParallelScheduler"):
+        large = str(config.variance_type).startswith("fixed_large")
         return DDPM("fixed_large" if large else "fixed_small")
+    if clips(scheduler) or thresholds(scheduler):  # which the backend does; x_0 is then handed over
+        off = {name: False for name in ("clip_sample", "thresholding") if name in config}
+        scheduler = type(scheduler).from_config(config, prediction_type="sample", **off)
     return DiffusersSolver(scheduler)

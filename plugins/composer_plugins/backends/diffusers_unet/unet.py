@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from diffusers import UNet2DModel
 from safetensors import SafetensorError
 
 from composer.arguments import choice, integer, sequence
+from composer.errors import shown
+from composer_plugins.backends.checksum import require_checksum
 from composer_plugins.backends.files import first_line, read_json, require_all, usable
 
 WEIGHTS = "diffusion_pytorch_model"
@@ -22,9 +23,13 @@ def read_unet(folder: Path, use_safetensors: bool = True) -> Any:
     Raises:
         ValueError: weights that are missing, damaged or another model's.
     """
+    from diffusers import UNet2DModel  # noqa: PLC0415  # slow
+
     place = folder_of(folder, "unet", "config.json")
     _require_weights(place, use_safetensors)
     try:
+        for file in place.glob(f"{WEIGHTS}*.safetensors"):
+            require_checksum(file)
         unet, found = UNet2DModel.from_pretrained(
             place,
             local_files_only=True,
@@ -80,7 +85,7 @@ def require_unet(folder: Path) -> dict[str, Any]:
     ):
         raise ValueError(
             f"{file}: sample_size must be one number or [height, width], multiples of {factor}, "
-            f"got {size!r}"
+            f"got {shown(size)}"
         )
     if (kind := config.get("class_embed_type")) is not None:
         raise ValueError(f"{file}: class_embed_type {kind!r} is not supported, only labels are")

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import operator
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from composer import UNCONDITIONAL, Backend, Output, Request
+from composer.arguments import label_of
+from composer.authoring import short_repr
+from composer.errors import shown
+from composer.named import Device, DType
 from composer.predictions import PREDICTIONS, Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
 from composer.solvers import DPMSolverPP, Euler, Solver
+from composer_plugins.backends.checksum import require_checksum
 from composer_plugins.backends.files import require_name
-from composer_plugins.backends.mnist.folded import FoldedUNet, unflatten
-from composer_plugins.backends.mnist.unet import MnistUNet
-from composer_plugins.backends.placement import placement
+from composer_plugins.backends.placement import place_of, placement
+
+if TYPE_CHECKING:  # diffusers takes a second to import
+    from composer_plugins.backends.mnist.folded import FoldedUNet
+    from composer_plugins.backends.mnist.unet import MnistUNet
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "flow": FlowSchedule,
@@ -36,26 +40,33 @@ AGAIN = "start its training again, which writes it anew"
 SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MnistBackend:
-    """A MnistUNet on its path. Conditions are the digits 0 to 9.
+    """A network on its path. Conditions are the digits 0 to 9.
 
     Args:
-        unet: the trained network.
+        unet: the network that runs, where and in what it is: as trained, or folded, which is
+            faster. In evaluation mode.
         schedule, prediction: what it was trained on.
-        device: where it runs.
-        network_dtype: of the network; the loop keeps x in float32 whatever it is.
-        share: answer requests about one image with one pass of the encoder. False evaluates the
-            network as trained, for comparison.
+        share: answer requests about one image with one pass of the encoder. False encodes an image
+            once a request, for comparison.
+        dtype: in which the loop keeps x, whatever the network computes in.
     """
 
-    unet: MnistUNet
+    unet: MnistUNet | FoldedUNet
     schedule: Schedule
     prediction: Prediction
-    device: torch.device = torch.device("cpu")
-    network_dtype: torch.dtype = torch.float32
     share: bool = True
     dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        if self.unet.training:
+            raise ValueError(
+                "MnistBackend: unet must be in evaluation mode, got one in training mode; call "
+                "unet.eval()"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,17 +76,9 @@ class MnistBackend:
     def default_solver(self) -> Solver:
         return SOLVERS.get(self.prediction.name, Euler())
 
-    @cached_property
-    def network(self) -> FoldedUNet:
-        """The network rearranged for sampling."""
-        folded: FoldedUNet = FoldedUNet(self.unet).to(self.device, self.network_dtype)
-        return folded
-
-    @cached_property
-    def trained(self) -> nn.Module:
-        """A copy of the network as trained, where and in what it runs."""
-        copied: nn.Module = copy.deepcopy(self.unet).eval()
-        return copied.to(self.device, self.network_dtype)
+    @property
+    def device(self) -> torch.device:
+        return place_of(self.unet)[0]
 
     def encode(self, condition: Any) -> Hashable:
         if condition is UNCONDITIONAL:
@@ -85,67 +88,66 @@ class MnistBackend:
                 f"the model was trained without classes and cannot make {condition!r}; leave "
                 "conditions away, or load one trained with --conditioning class"
             )
-        try:
-            digit = operator.index(condition)
-        except TypeError:
-            digit = -1
-        if isinstance(condition, bool) or digit not in range(self.unet.num_classes):
+        digit = label_of(condition)
+        if digit not in range(self.unet.num_classes):
             raise ValueError(
                 f"a condition must be a digit from 0 to {self.unet.num_classes - 1}, "
-                f"got {condition!r}"
+                f"got {shown(condition)}"
             )
         return digit
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        times = torch.tensor([r.t for r in requests], dtype=torch.float64)
-        times = self.schedule.unit_time(times).to(self.device, self.network_dtype)
-        labels = torch.tensor(
-            [
-                self.unet.num_classes if r.condition is UNCONDITIONAL else r.condition
-                for r in requests
-            ],
-            device=self.device,
-        )
-        answer = self._shared if self.share else self._plain
-        return [Output(out.float().contiguous()) for out in answer(requests, times, labels)]
-
-    def _shared(
-        self, requests: Sequence[Request], times: torch.Tensor, labels: torch.Tensor
-    ) -> torch.Tensor:
-        images = {id(r.x): r.x for r in requests}
-        places = {key: place for place, key in enumerate(images)}
-        which = torch.tensor([places[id(r.x)] for r in requests], device=self.device)
-        stacked = torch.stack([*images.values()]).to(self.network_dtype)
-        out: torch.Tensor = self.network(stacked, which, times, labels)
-        return out
-
-    def _plain(
-        self, requests: Sequence[Request], times: torch.Tensor, labels: torch.Tensor
-    ) -> torch.Tensor:
         batch = len(requests[0].x)
-        x = torch.cat([r.x for r in requests]).to(self.network_dtype)
-        out: torch.Tensor = self.trained(
-            x, times.repeat_interleave(batch), labels.repeat_interleave(batch)
+        device, dtype = place_of(self.unet)
+        times = torch.tensor([r.t for r in requests], dtype=torch.float64)
+        times = self.schedule.unit_time(times).to(device, dtype)
+        labels = torch.tensor([self._label(r.condition) for r in requests], device=device)
+        images, which = self._images(requests)
+        out: Tensor = self.unet(
+            images.to(dtype),
+            times.repeat_interleave(batch),
+            labels.repeat_interleave(batch),
+            which,
         )
-        return unflatten(out, len(requests), batch)
+        return [Output(part) for part in out.float().contiguous().split(batch)]
+
+    def _label(self, condition: Hashable) -> int:
+        """The label of an encoded condition."""
+        return self.unet.num_classes if condition is UNCONDITIONAL else cast(int, condition)
+
+    def _images(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor | None]:
+        """The images (N, C, 28, 28) to encode, and the image of each row (R,).
+
+        None for the latter where the rows are rounds of all images in their order.
+        """
+        images = {id(r.x): r.x for r in requests}
+        if not self.share or len(images) == len(requests):
+            return torch.cat([r.x for r in requests]), None
+        together = torch.cat([*images.values()])
+        if len(images) == 1:
+            return together, None
+        rows = torch.arange(len(together), device=together.device)
+        rows_of = dict(zip(images, rows.split(len(requests[0].x)), strict=True))
+        return together, torch.cat([rows_of[id(r.x)] for r in requests])
 
 
 def load_mnist_flow(
-    weights: str | None = None, device: str = "cpu", dtype: str = "float32", share: bool = True
+    weights: str | None = None, device: Device = "cpu", dtype: DType = "float32", share: bool = True
 ) -> Backend:
     """MNIST digits by flow matching; default solver Euler.
 
     Args:
         weights: a folder written by the training command; None for the shipped weights.
-        device: "cpu", "cuda", ...
-        dtype: of the network: "float32", "bfloat16" or "float16".
-        share: see :class:`MnistBackend`.
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
+        dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name.
+        share: fold the batch norms and encode each image once, whatever is asked about it. False
+            runs the network as trained, once a request, for comparison.
     """
     return _load(weights, "flow", device, dtype, share)
 
 
 def load_mnist_ddpm(
-    weights: str | None = None, device: str = "cpu", dtype: str = "float32", share: bool = True
+    weights: str | None = None, device: Device = "cpu", dtype: DType = "float32", share: bool = True
 ) -> Backend:
     """MNIST digits by DDPM's epsilon prediction; default solver DPM-Solver++(2M).
 
@@ -154,17 +156,19 @@ def load_mnist_ddpm(
     return _load(weights, "ddpm", device, dtype, share)
 
 
-def _load(weights: str | None, shipped: str, device: str, dtype: str, share: bool) -> Backend:
-    place, network_dtype = placement(device, dtype)
+def _load(weights: str | None, shipped: str, device: Device, dtype: DType, share: bool) -> Backend:
+    place = placement(device, dtype)
     if weights is not None:
         require_name(weights, "weights")
-        return _read(Path(weights), place, network_dtype, share)
+        return _read(Path(weights), place, share)
     with as_file(files(__package__) / "weights" / shipped) as folder:
-        return _read(folder, place, network_dtype, share)
+        return _read(folder, place, share)
 
 
-def _read(folder: Path, device: torch.device, dtype: torch.dtype, share: bool) -> Backend:
-    unet = read_unet(folder)
+def _read(folder: Path, place: tuple[torch.device, torch.dtype], share: bool) -> Backend:
+    from composer_plugins.backends.mnist.folded import FoldedUNet  # noqa: PLC0415
+
+    trained = read_unet(folder).eval()
     try:
         path = json.loads((folder / "path.json").read_text())
         options = dict(path["schedule"])
@@ -175,10 +179,10 @@ def _read(folder: Path, device: torch.device, dtype: torch.dtype, share: bool) -
         raise ValueError(
             f"{folder / 'path.json'} is damaged ({type(error).__name__}); {AGAIN}"
         ) from error
-    settings = device, dtype, share
+    unet = nn.Module.to(FoldedUNet(trained) if share else trained, *place)
     if network == prediction:
-        return MnistBackend(unet, schedule, prediction, *settings)
-    inner = MnistBackend(unet, FlowSchedule(), network, *settings)
+        return MnistBackend(unet, schedule, prediction, share)
+    inner = MnistBackend(unet, FlowSchedule(), network, share)
     return Reparametrised(inner, schedule, prediction, SOLVERS[prediction.name])
 
 
@@ -188,6 +192,8 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
     Args:
         folder: holds ``description`` beside config.json and the weights.
     """
+    from composer_plugins.backends.mnist.unet import MnistUNet  # noqa: PLC0415
+
     if not folder.is_dir():
         raise ValueError(
             f"there is no folder {str(folder)!r}; name a folder model/ that `composer train "
@@ -207,7 +213,9 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
     try:
         unet: MnistUNet = MnistUNet.from_config(MnistUNet.load_config(folder))
         # Strictly: diffusers' own loading makes up the weights that it does not find.
-        unet.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+        weights = folder / "diffusion_pytorch_model.safetensors"
+        require_checksum(weights)
+        unet.load_state_dict(load_file(weights))
     except Exception as error:  # reading junk raises whatever the junk looks like
         raise ValueError(
             f"{folder} is damaged, or its weights are of another model than its config.json "

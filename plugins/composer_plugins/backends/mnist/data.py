@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import io
 import os
 import urllib.error
 import urllib.request
@@ -35,6 +36,8 @@ CHECKSUMS = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+MOST = 16 + 60_000 * 28 * 28
+"""Bytes of the largest of the four: no more is read of a file, packed or not."""
 _PREFIX = {"train": "train", "test": "t10k"}
 
 
@@ -99,7 +102,9 @@ def _download(name: str, root: Path, mirror: str) -> bytes:
     url = f"{mirror}/{name}.gz"
     try:
         with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310  # mirror is ours
-            packed = response.read()
+            packed = response.read(MOST + 1)
+            if len(packed) <= MOST and response.length:  # not asked for all, it would not say so
+                raise http.client.IncompleteRead(packed, response.length)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise DataError(
             f"could not download {url} ({error}); fetch the four idx files by other means and "
@@ -113,16 +118,20 @@ def _download(name: str, root: Path, mirror: str) -> bytes:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(MOST + 1)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); let it be read") from error
 
 
 def _checked(content: bytes, name: str, source: str) -> bytes:
+    packed = content[:2] == b"\x1f\x8b"
     try:
-        raw = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        raw = gzip.GzipFile(fileobj=io.BytesIO(content)).read(MOST + 1) if packed else content
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{source} is no intact gzip file ({error}); fetch it anew") from error
+    if max(len(raw), len(content)) > MOST:
+        raise DataError(f"{source} holds more than any file of MNIST does; fetch it anew")
     found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
     if found != CHECKSUMS[name]:
         raise DataError(

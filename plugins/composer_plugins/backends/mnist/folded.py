@@ -9,22 +9,32 @@ Three rearrangements, each exact in real arithmetic:
   it is conv(skip) + conv'(rest), and conv(skip) too is shared.
 
 Guidance then costs about 1.5 forwards instead of 2.
+
+Nothing of the trained network stays beside it: its own modules run, so that hooks on them, edits of
+their weights and ``compile()`` act.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from composer_plugins.backends.mnist.unet import Features, MnistUNet
+from composer_plugins.backends.mnist.unet import (
+    Features,
+    MnistUNet,
+    Modulation,
+    modulate,
+    of_rows,
+)
 
 
 class FoldedUNet(nn.Module):
-    """A trained MnistUNet for inference.
+    """A trained MnistUNet for inference: its modules are those that run.
 
     Args:
         unet: the trained network; it is copied.
@@ -32,11 +42,14 @@ class FoldedUNet(nn.Module):
 
     def __init__(self, unet: MnistUNet) -> None:
         super().__init__()
-        trained = _folded(copy.deepcopy(unet).eval().requires_grad_(False))
+        trained = copy.deepcopy(unet).eval().requires_grad_(False)
+        self.config = trained.config
+        self.sources, self.num_classes = trained.sources, trained.num_classes
+        self.in_channels = trained.in_channels
         width = trained.hidden_size
-        self.stem, self.down1, self.down2 = trained.stem, trained.down1, trained.down2
-        self.flatten, self.unflatten = trained.flatten, trained.unflatten
-        self.modulate = trained.modulate
+        self.stem, self.down1 = _folded(trained.stem), _folded(trained.down1)
+        self.down2, self.unflatten = _folded(trained.down2), _folded(trained.unflatten)
+        self.flatten = trained.flatten
         self.out = trained.out
         self.time1, self.time2 = trained.time1, trained.time2
         self.class1, self.class2 = trained.class1, trained.class2
@@ -44,6 +57,7 @@ class FoldedUNet(nn.Module):
         self.skip1, self.up2 = _split(trained.up2, width)
         self.skip0, self.head = _split(trained.head, width)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.eval()
 
     def encode(self, x: Tensor) -> Features:
         """(N, C, 28, 28) -> each skip's share of the convolution it enters, and the bottleneck."""
@@ -54,84 +68,139 @@ class FoldedUNet(nn.Module):
             self.skip0(x0), self.skip1(x1), self.skip2(x2), self.unflatten(self.flatten(x2))
         )
 
-    def forward(self, images: Tensor, which: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        """Answer R requests about U batches of images.
+    def decode(self, features: Features, modulation: Modulation) -> Tensor:
+        """Features of N images and the modulation of R rows -> prediction (R, C, 28, 28)."""
+        x0, x1, x2, z = features
+        scale1, scale2, shift1, shift2 = (v[:, :, None, None] for v in modulation)
+        u1 = self.up1(_scaled(z, scale1) + shift1, x2)
+        u2 = self.up2(scale2 * u1 + shift2, x1)
+        return cast(Tensor, self.out(self.head(u2, x0)))
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, class_labels: Tensor, which: Tensor | None = None
+    ) -> Tensor:
+        """Predict R rows about N images, each of which is encoded once.
 
         Args:
-            images: (U, B, C, 28, 28).
-            which: (R,), the index in ``images`` that each request is about.
-            times: (R,) in [0, 1].
-            labels: (R,) integers; ``num_classes`` means unconditional.
+            sample: the images (N, C, 28, 28).
+            timestep: of each row (R,), in [0, 1].
+            class_labels: of each row (R,), integers; ``num_classes`` means unconditional.
+            which: the image of each row (R,); None for R / N rounds of all images in their order.
 
         Returns:
-            (R, B, C, 28, 28).
+            (R, C, 28, 28).
         """
-        count, batch = len(images), images.shape[1]
-        x = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        # One batch of images is broadcast over the requests; several are gathered.
-        x0, x1, x2, z = (
-            unflatten(part, count, batch)[which] if count > 1 else part[None]
-            for part in self.encode(x)
+        x = sample.contiguous(memory_format=torch.channels_last)
+        features = of_rows(self.encode(x), which)
+        return self.decode(features, modulate(self, timestep, class_labels))
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Take weights: this network's own, or those of a MnistUNet as trained, which are folded.
+
+        Raises:
+            RuntimeError: they are of a network of another layout.
+        """
+        if any(name.endswith("running_mean") for name in state_dict):
+            trained = MnistUNet.from_config(self.config)
+            trained.load_state_dict(state_dict)
+            state_dict = FoldedUNet(trained).state_dict()
+        return super().load_state_dict(state_dict, strict, assign)
+
+
+class Activated(nn.Module):
+    """A convolution and its GELU, which is written over the former's output: one module, so that
+    no hook is handed what is written over later.
+
+    Args:
+        convolution: whose weights are taken.
+    """
+
+    def __init__(self, convolution: nn.Conv2d | nn.ConvTranspose2d) -> None:
+        super().__init__()
+        self.weight, self.bias = convolution.weight, convolution.bias
+        self.stride = convolution.stride
+        self.padding = cast("tuple[int, ...]", convolution.padding)
+        self.transposed = convolution.transposed
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """GELU of the convolution of R rows, and of a skip's share in it.
+
+        Args:
+            x: (R, C, H, W).
+            skip: (N, C', H', W'), of images whose R / N rounds are the rows.
+        """
+        out = torch.convolution(
+            x,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            dilation=(1, 1),
+            transposed=self.transposed,
+            output_padding=(0, 0),
+            groups=1,
         )
-        scale1, scale2, shift1, shift2 = (
-            v[:, None, :, None, None] for v in self.modulate(times, labels)
-        )
-        u1 = _stage(self.up1, scale1 * z + shift1, x2)
-        u2 = _stage(self.up2, scale2 * u1 + shift2, x1)
-        head = _stage(self.head, u2, x0)
-        return unflatten(self.out(head.flatten(0, 1)), len(which), batch)
+        if skip is not None:
+            _rounds(out, len(skip)).add_(skip)
+        return cast(Tensor, torch.ops.aten.gelu_(out))
 
 
-class GELUInPlace(nn.Module):
-    """GELU written over its argument, a convolution's fresh output that nobody else reads."""
+class Stage(nn.Module):
+    """A stage of the decoder, without the skip's share of its first convolution.
 
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, torch.ops.aten.gelu_(x))
+    Args:
+        entry: the first convolution, on the rest.
+        others: what follows.
+    """
 
+    def __init__(self, entry: Activated, others: nn.Module) -> None:
+        super().__init__()
+        self.entry, self.others = entry, others
 
-def _stage(block: nn.Sequential, rest: Tensor, skip: Tensor) -> Tensor:
-    """First convolution of the unshared part, plus the skip's share, then what follows."""
-    first, *others = block
-    count, batch = rest.shape[:2]
-    x = unflatten(first(rest.flatten(0, 1)), count, batch).add_(skip).flatten(0, 1)
-    x = torch.ops.aten.gelu_(x)
-    for layer in others:
-        x = layer(x)
-    return unflatten(x, count, batch)
-
-
-def unflatten(x: Tensor, count: int, batch: int) -> Tensor:
-    """(count * batch, C, H, W) -> (count, batch, C, H, W), a view."""
-    return x.view(count, batch, *x.shape[1:])
+    def forward(self, rest: Tensor, skip: Tensor) -> Tensor:
+        """The stage of R rows; arguments as for :class:`Activated`."""
+        return cast(Tensor, self.others(self.entry(rest, skip)))
 
 
-def _folded(module: MnistUNet) -> MnistUNet:
-    """Fuse every (convolution, batch norm, ...) Sequential in place."""
-    for block in list(module.modules()):
-        if (
-            isinstance(block, nn.Sequential)
-            and len(block) > 1
-            and isinstance(block[1], nn.BatchNorm2d)
-        ):
-            transposed = isinstance(block[0], nn.ConvTranspose2d)
-            block[0] = fuse_conv_bn_eval(block[0], block[1], transpose=transposed)  # type: ignore[type-var]
-            block[1] = GELUInPlace()
-            del block[2]
+def _scaled(z: Tensor, scale: Tensor) -> Tensor:
+    """Features (N, C, H, W) times scales (R, C or 1, 1, 1): (R, C, H, W)."""
+    return (_rounds(scale, len(z)) * z).flatten(0, 1)
+
+
+def _rounds(x: Tensor, count: int) -> Tensor:
+    """(R, C, H, W) -> (R / count, count, C, H, W), a view."""
+    return cast(Tensor, x.unflatten(0, (-1, count)))
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    """``module``, used up, with each (convolution, batch norm, GELU) in it as one Activated."""
+    if isinstance(module, nn.Sequential) and isinstance(module[1], nn.BatchNorm2d):
+        return Activated(_fused(module))
+    for name, child in module.named_children():
+        setattr(module, name, _folded(child))
     return module
 
 
-def _split(block: nn.Sequential, skip_channels: int) -> tuple[nn.Module, nn.Sequential]:
+def _split(stage: nn.Sequential, skip_channels: int) -> tuple[nn.Module, Stage]:
     """A decoder stage as (its first convolution on the skip alone, the stage on the rest)."""
-    entry, second = cast(nn.Sequential, block[0]), cast(nn.Sequential, block[1])
-    first = cast("nn.Conv2d | nn.ConvTranspose2d", entry[0])  # entry[1] is the activation
-    axis = 0 if isinstance(first, nn.ConvTranspose2d) else 1
+    entry, others = cast("tuple[nn.Sequential, nn.Module]", stage)
+    first = _fused(entry)
+    axis = 0 if first.transposed else 1
     skip, rest = copy.deepcopy(first), copy.deepcopy(first)
-    inputs = first.weight.shape[axis]
-    sizes = [skip_channels, inputs - skip_channels]
+    sizes = [skip_channels, first.in_channels - skip_channels]
     skip.weight, rest.weight = (
         nn.Parameter(part.contiguous(), requires_grad=False)
         for part in first.weight.split(sizes, axis)
     )
     skip.in_channels, rest.in_channels = sizes
     skip.bias = None  # once is enough
-    return skip, nn.Sequential(rest, *second)
+    return skip, Stage(Activated(rest), _folded(others))
+
+
+def _fused(block: nn.Sequential) -> nn.Conv2d | nn.ConvTranspose2d:
+    """The convolution that equals a (convolution, batch norm, ...)."""
+    convolution = cast("nn.Conv2d | nn.ConvTranspose2d", block[0])
+    norm = cast(nn.BatchNorm2d, block[1])
+    return fuse_conv_bn_eval(convolution, norm, transpose=convolution.transposed)

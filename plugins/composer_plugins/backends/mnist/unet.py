@@ -15,7 +15,7 @@ condition asked at one x; :mod:`.folded` uses that to make guidance cheap.
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -145,19 +145,6 @@ class MnistUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is 
         x2 = self.down2(x1)
         return Features(x0, x1, x2, self.unflatten(self.flatten(x2)))
 
-    def modulate(self, time: Tensor, labels: Tensor) -> Modulation:
-        """Times in [0, 1] (B,) and integer labels (B,) -> scales and shifts."""
-        t = time[:, None]
-        one, zero = torch.ones_like(t), torch.zeros_like(t)
-        vectors = {"one": (one, one), "zero": (zero, zero)}
-        if "time" in self.sources:
-            vectors["time"] = self.time1(t), self.time2(t)
-        if "class" in self.sources:
-            # num_classes is one class too many on purpose: its one-hot, cut, is the zero vector.
-            c = F.one_hot(labels, self.num_classes + 1)[:, : self.num_classes].to(t.dtype)
-            vectors["class"] = self.class1(c), self.class2(c)
-        return Modulation(*vectors[self.sources.scale], *vectors[self.sources.shift])
-
     def decode(self, features: Features, modulation: Modulation) -> Tensor:
         """Features and modulation of the same B rows -> prediction (B, C, 28, 28)."""
         scale1, scale2, shift1, shift2 = (v[:, :, None, None] for v in modulation)
@@ -165,6 +152,46 @@ class MnistUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is 
         u2 = self.up2(torch.cat([features.x1, scale2 * u1 + shift2], 1))
         return cast(Tensor, self.out(self.head(torch.cat([features.x0, u2], 1))))
 
-    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:
-        """Predict from ``sample`` (B, C, 28, 28), times (B,) in [0, 1] and labels (B,)."""
-        return self.decode(self.encode(sample), self.modulate(timestep, class_labels))
+    def forward(
+        self, sample: Tensor, timestep: Tensor, class_labels: Tensor, which: Tensor | None = None
+    ) -> Tensor:
+        """Predict R rows about N images.
+
+        Args:
+            sample: the images (N, C, 28, 28).
+            timestep: of each row (R,), in [0, 1].
+            class_labels: of each row (R,), integers; ``num_classes`` means unconditional.
+            which: the image of each row (R,); None for R / N rounds of all images in their order.
+
+        Returns:
+            (R, C, 28, 28).
+        """
+        if which is None and len(timestep) != len(sample):
+            which = torch.arange(len(timestep), device=sample.device) % len(sample)
+        features = of_rows(self.encode(sample), which)
+        return self.decode(features, modulate(self, timestep, class_labels))
+
+
+def of_rows(features: Features, which: Tensor | None) -> Features:
+    """The features of N images -> those of R rows, each about the image ``which`` (R,) says."""
+    return features if which is None else Features(*(part[which] for part in features))
+
+
+def modulate(unet: Any, time: Tensor, labels: Tensor) -> Modulation:
+    """The scales and shifts of R rows.
+
+    Args:
+        unet: holds the blocks that make them, ``sources`` and ``num_classes``.
+        time: (R,), in [0, 1].
+        labels: (R,), integers.
+    """
+    t = time[:, None]
+    one, zero = torch.ones_like(t), torch.zeros_like(t)
+    vectors = {"one": (one, one), "zero": (zero, zero)}
+    if "time" in unet.sources:
+        vectors["time"] = unet.time1(t), unet.time2(t)
+    if "class" in unet.sources:
+        # num_classes is one class too many on purpose: its one-hot, cut, is the zero vector.
+        c = F.one_hot(labels, unet.num_classes + 1)[:, : unet.num_classes].to(t.dtype)
+        vectors["class"] = unet.class1(c), unet.class2(c)
+    return Modulation(*vectors[unet.sources.scale], *vectors[unet.sources.shift])

@@ -7,13 +7,14 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from composer import Backend
+from composer.named import Device, DType
 from composer.solvers import DPMSolverPP
 from composer_plugins.backends.diffusers_unet.loading import load_diffusers
 from composer_plugins.backends.files import require_name
 
 
 def load_nouns(
-    weights: str | Path | None = None, device: str = "cpu", dtype: str = "float32"
+    weights: str | Path | None = None, device: Device = "cpu", dtype: DType = "float32"
 ) -> Backend:
     """Nouns, 32x32 characters in colour, by v prediction; default solver DPM-Solver++(2M).
 
@@ -22,8 +23,8 @@ def load_nouns(
 
     Args:
         weights: the folder model/ that ``composer train nouns`` wrote; None for the shipped one.
-        device: "cpu", "cuda", ...
-        dtype: of the network: "float32", "bfloat16" or "float16".
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
+        dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name.
     """
     if weights is not None:
         require_name(weights, "weights")
@@ -32,7 +33,7 @@ def load_nouns(
         return _load(folder, device, dtype)
 
 
-def _load(folder: Path, device: str, dtype: str) -> Backend:
+def _load(folder: Path, device: Device, dtype: DType) -> Backend:
     backend = load_diffusers(folder, device, dtype)
     # The pipeline's own DDPM has diffusers sample as it was trained, in many steps.
     return replace(backend, default_solver=DPMSolverPP())

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from composer.authoring import generator_of
-from composer.images import MAX_PIXELS
+from composer.errors import shown
+from composer.images import read_picture, to_pixels
 
 BACKGROUNDS = ((213, 215, 225), (225, 215, 213))
 LAYERS = {"bodies": 30, "accessories": 143, "heads": 254, "glasses": 23}
@@ -31,7 +31,6 @@ HEAD = 3
 """Place of the head among the five indices of a Noun."""
 SIZE = 32
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
@@ -90,7 +89,7 @@ def _whole_numbers(indices: Any) -> Tensor:
     try:
         chosen = torch.as_tensor(indices)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{a_noun}, got {indices!r}") from error
+        raise ValueError(f"{a_noun}, got {shown(indices)}") from error
     if chosen.dtype not in _WHOLE or chosen.ndim == 0 or chosen.shape[-1] != len(COUNTS):
         raise ValueError(f"{a_noun}, got the shape {tuple(chosen.shape)} of {chosen.dtype}")
     return chosen.long()  # small ones index as masks do, or not at all
@@ -122,8 +121,8 @@ class Nouns:
 def load_images(folder: str | Path, size: int = SIZE) -> Tensor:
     """All images of a folder, in the order of their names: uint8 (N, 3, size, size).
 
-    Each is cropped to its central square and resized, small ones enlarged; what is transparent
-    becomes white. Sub-folders are not looked into.
+    Each is cropped to its central square and resized, small ones enlarged; it is turned as its EXIF
+    data say, and what is transparent becomes white. Sub-folders are not looked into.
 
     Raises:
         ValueError: no such folder, no image in it, or one that cannot be read.
@@ -141,19 +140,4 @@ def load_images(folder: str | Path, size: int = SIZE) -> Tensor:
 
 
 def _read(file: Path, size: int) -> Tensor:
-    try:
-        with Image.open(file, formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{file} of {image.size} exceeds {MAX_PIXELS} pixels; shrink it")
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(
-                    f"{file} has more than 8 bits a channel ({image.mode}), which would be cut; "
-                    "convert it to 8"
-                )
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-        raise ValueError(f"{file} cannot be read ({error}); mend or remove it") from error
-    white = Image.new("RGBA", upright.size, "white")
-    flat = Image.alpha_composite(white, upright).convert("RGB")
-    fitted = ImageOps.fit(flat, (size, size), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
+    return to_pixels(read_picture(file, (3, size, size), "crop", "load_images: image"))[0]

@@ -1,9 +1,28 @@
-"""Dynamic thresholding of clean images."""
+"""What is done to each clean image that is estimated: clipping, or dynamic thresholding."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+
 import torch
 from torch import Tensor
+
+from composer.predictions import SAMPLE
+from composer.requests import Estimate, Request
+
+Clip = Callable[[Tensor], Tensor]
+"""Clean images (B, C, H, W) -> those within bounds."""
+
+
+def clipped(
+    request: Request, clip: Clip | None
+) -> Generator[list[Request], list[Estimate], Estimate]:
+    """The estimate that answers ``request``, its clean image clipped; the noise follows from it."""
+    (estimate,) = yield [request]
+    if clip is None:
+        return estimate
+    # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
+    return estimate.replace(prediction=clip(estimate.x0), kind=SAMPLE)
 
 
 def dynamic_threshold(x0: Tensor, percentile: float, max_value: float) -> Tensor:

@@ -12,14 +12,15 @@ from composer import get_transform
 from composer_lab.cli import evaluate_anagrams
 from composer_lab.cli.evaluate import evaluate
 from composer_lab.evaluation.anagrams import PAIRS, Anagrams
-from composer_plugins.backends.mnist import ReadsAs, sample_digits
+from composer_plugins.backends.mnist import sample_digits
 from composer_plugins.backends.mnist.judge import load_chooser, load_judge
-from composer_plugins.readings import (
+from composer_plugins.steering.readings import (
     alignment,
     concealment,
     log_probabilities,
     views_correct,
 )
+from composer_plugins.steering.reads_as import ReadsAs
 
 VIEWS = {"identity": 0, "rotate_180": 1}
 

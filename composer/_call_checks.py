@@ -1,0 +1,75 @@
+"""The checks of what a caller gives to ``sample``, ``stream`` and ``denoise`` beyond condition and
+seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from composer.arguments import finite, number_of
+from composer.images import all_finite
+from composer.plugin import SETS_START, declared, with_nested
+from composer.protocols import Backend, Stack
+
+
+def checked_images(x: object, backend: Backend) -> Tensor:
+    """Images (B, C, H, W) that a caller gives in place of the loop's own, as the loop keeps x."""
+    if (
+        not isinstance(x, Tensor)
+        or x.ndim != 4
+        or len(x) == 0
+        or tuple(x.shape[1:]) != backend.shape
+        or not x.is_floating_point()
+    ):
+        what = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        sizes = ", ".join(map(str, backend.shape))
+        raise ValueError(f"x must be a tensor of shape (B, {sizes}), floating point, got {what}")
+    if not all_finite(x):
+        raise ValueError("x has NaN or Inf; mend what made it")
+    # The same object if it can be, so that estimates of two calls are about the same image.
+    return (x.detach() if x.requires_grad else x).to(backend.device, backend.dtype)
+
+
+def checked_place(stack: Stack, x: Tensor | None, t: Any) -> int:
+    """The index in the plan of the time at which a call begins; t None is the first.
+
+    Raises:
+        ValueError: a time that is not in the plan, or its last; the nearest ones are named.
+    """
+    if t is None:
+        return 0
+    if x is None:
+        raise ValueError("t is the time of x; give x too, or neither")
+    for plugin in with_nested(stack.plugins):
+        if declared(plugin, "unique") == SETS_START:
+            raise ValueError(
+                f"x at a time and {type(plugin).__name__} both {SETS_START}; keep one of them"
+            )
+    time, times = finite(number_of(t, "t"), "t"), stack.times
+    nearest = sorted(range(len(times)), key=lambda place: abs(times[place] - time))[:2]
+    if abs(times[nearest[0]] - time) > 1e-6 * (max(times) - min(times)):
+        near = " and ".join(f"{times[place]:g}" for place in sorted(nearest))
+        raise ValueError(f"t={time:g} is no time of the plan; the nearest are {near}")
+    if nearest[0] == len(times) - 1:
+        raise ValueError(f"t={time:g} is the last time of the plan, which no step leaves")
+    return nearest[0]
+
+
+def checked_times(t: Any, images: int) -> list[float]:
+    """One time, or one an image, as numbers."""
+    dims = getattr(t, "ndim", 0)
+    given = t.tolist() if dims else [number_of(t, "t")]
+    if dims > 1 or len(given) not in (1, images):
+        shape = tuple(t.shape)
+        raise ValueError(f"t must be one time, or one of each of {images} images, got {shape}")
+    return [finite(time, "t") for time in given]
+
+
+def check_returns_nothing(answer: object) -> None:
+    """What a ``callback`` returns would be lost."""
+    if answer is not None:
+        raise TypeError(
+            f"callback must return None, got {type(answer).__name__}; to change the run, set "
+            "state.x or call state.stop()"
+        )

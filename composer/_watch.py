@@ -1,0 +1,129 @@
+"""``Sampler(..., debug=True)``: the plugin is named whose hook leaves a run something wrong."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pluggy
+from torch import Tensor
+
+from composer._checks import checked_image
+from composer.driver import version
+from composer.finiteness import Finiteness
+from composer.hooks import manager
+from composer.markers import hookimpl
+from composer.protocols import Asking, State, image_shape_of
+from composer.requests import Estimate
+
+
+def watched(hooks: pluggy.PluginManager) -> pluggy.PluginManager:
+    """The hooks that act on a run, each checked for each plugin as soon as it has run.
+
+    The driver does so for ``noise_estimate``, which nests.
+    """
+    made = manager()
+    for name, plugin in hooks.list_name_plugin():
+        functions = {}
+        for hook in _CHECKS:
+            options = hooks.parse_hookimpl_opts(plugin, hook)
+            if options is not None:
+                wraps = options["wrapper"] or options["hookwrapper"]
+                function = _around(plugin, hook) if wraps else _plain(plugin, hook)
+                functions[hook] = hookimpl(**options)(function)
+        made.register(_Hooks(functions), name)
+    return made
+
+
+class _Hooks:
+    """An object that answers hooks by functions."""
+
+    def __init__(self, functions: dict[str, Callable[..., Any]]) -> None:
+        vars(self).update(functions)
+
+
+def _plain(plugin: object, hook: str) -> Callable[..., Any]:
+    """A hook that also checks what it has left."""
+    function, who = _called(plugin, hook)
+
+    def call(state: State, estimate: Estimate | None) -> Any:
+        tensors = _tensors(state, estimate)
+        before = [version(tensor) for tensor in tensors.values()]
+        result = function(state=state, estimate=estimate)
+        for (name, tensor), written in zip(tensors.items(), before, strict=True):
+            if version(tensor) != written:
+                raise ValueError(f"{who} wrote into {name}; replace it by a new tensor")
+        return _CHECKS[hook](state, result, who)
+
+    def of_state(state: State) -> Any:
+        return call(state, None)
+
+    return call if hook == "step" else of_state
+
+
+def _around(plugin: object, hook: str) -> Callable[..., Any]:
+    """A hook that runs around those of others, and checks what it has left at its end."""
+    function, who = _called(plugin, hook)
+
+    def call(state: State, estimate: Estimate | None) -> Generator[Any, Any, Any]:
+        result = yield from function(state=state, estimate=estimate)
+        return _CHECKS[hook](state, result, who)
+
+    def of_state(state: State) -> Generator[Any, Any, Any]:
+        return (yield from call(state, None))
+
+    return call if hook == "step" else of_state
+
+
+def _called(plugin: object, hook: str) -> tuple[Callable[..., Any], str]:
+    """A plugin's hook, which may leave out arguments; and its name for messages."""
+    function = getattr(plugin, hook)
+    taken = inspect.signature(function).parameters
+
+    def called(**arguments: Any) -> Any:
+        return function(**{name: arguments[name] for name in taken})
+
+    return called, f"{type(plugin).__name__}.{hook}"
+
+
+def _tensors(state: State, estimate: Estimate | None) -> dict[str, Tensor]:
+    """What a hook is given and must not write into."""
+    found = {"state.x": state.x, **{f"state.beside[{k!r}]": v for k, v in state.beside.items()}}
+    for name, given in (("estimate", estimate), ("state.estimate", state.estimate)):
+        if given is not None:
+            found[f"{name}.prediction"] = given.prediction
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def _check_x(state: State, result: Any, who: str) -> Any:
+    checked_image(state.x, state, who, Finiteness(at_once=True))
+    return result
+
+
+def _check_step(state: State, result: Any, who: str) -> Any:
+    """A step may be left to others, taken, or need further estimates first."""
+    if isinstance(result, Generator):
+        return _check_end(state, result, who)
+    return None if result is None else checked_image(result, state, who, Finiteness(at_once=True))
+
+
+def _check_end(state: State, asking: Asking[Any], who: str) -> Asking[Any]:
+    return _check_step(state, (yield from asking), who)
+
+
+def _check_finish(state: State, result: Any, who: str) -> Any:
+    """A latent backend decodes x in one of these, so that it is either of two shapes."""
+    decoded = isinstance(state.x, Tensor) and state.x.shape[1:] == image_shape_of(state.backend)
+    shape = image_shape_of(state.backend) if decoded else None
+    checked_image(state.x, state, who, Finiteness(at_once=True), shape)
+    return result
+
+
+_CHECKS: dict[str, Callable[[State, Any, str], Any]] = {
+    "start": _check_x,
+    "step": _check_step,
+    "post_step": _check_x,
+    "finish": _check_finish,
+}
+"""(state, what the hook returned, whose hook) -> what it returned."""

@@ -1,0 +1,49 @@
+"""One-step denoising of images that are noised to different times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from composer.requests import Estimate
+from composer.words import short_repr
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Denoised:
+    """Estimates at (x, t), a time an image.
+
+    Attributes:
+        prediction: the model's output (B, C, H, W), combined by the plugins.
+        variance: the learned variance (B, C, H, W) in [-1, 1], or None.
+        x: the noised images (B, C, H, W).
+        t: their times (B,), float64.
+        x0: the clean images (B, C, H, W) that the predictions imply.
+        noise: the noise (B, C, H, W) in x that the predictions imply.
+    """
+
+    prediction: Tensor
+    variance: Tensor | None
+    x: Tensor
+    t: Tensor
+    x0: Tensor
+    noise: Tensor
+
+    __repr__ = short_repr
+
+    @classmethod
+    def of(cls, estimates: Sequence[Estimate]) -> Denoised:
+        """Estimates of one or more images each, one after the other."""
+        variances = [e.variance for e in estimates if e.variance is not None]
+        times = [e.t for e in estimates for _ in e.x]
+        return cls(
+            torch.cat([e.prediction for e in estimates]),
+            torch.cat(variances) if variances else None,
+            torch.cat([e.x for e in estimates]),
+            torch.tensor(times, dtype=torch.float64),
+            torch.cat([e.x0 for e in estimates]),
+            torch.cat([e.noise for e in estimates]),
+        )

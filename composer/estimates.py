@@ -1,0 +1,283 @@
+"""What a model answers: a prediction at (x, t), and the sums that plugins make of several."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from composer.arguments import finite
+from composer.errors import shown
+from composer.predictions import EPSILON, SAMPLE, Prediction
+from composer.schedules import Schedule
+from composer.transforms import Transform
+from composer.words import short_repr
+
+
+class Keep(Enum):
+    """What a field that may become None is given for "as it was"."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
+
+
+class Views:
+    """Which tensor is which other one seen through a view.
+
+    All requests derived from one another share a table, and the estimates that answer them. So two
+    plugins that look through the same view send the same object, and an estimate carried back from
+    a view is about the very image that the view was taken of.
+    """
+
+    def __init__(self) -> None:
+        # Both tensors of a pair are kept, so that no other takes over their ids.
+        self._seen: dict[tuple[int, Transform], tuple[Tensor, Tensor]] = {}
+        self._original: dict[tuple[int, Transform], tuple[Tensor, Tensor]] = {}
+
+    def seen(self, tensor: Tensor, view: Transform) -> Tensor:
+        """The view of a tensor, the same object each time."""
+        known = self._seen.get((id(tensor), view))
+        if known is not None and known[0] is tensor:
+            return known[1]
+        seen = view(tensor)
+        self._seen[id(tensor), view] = tensor, seen
+        self._original[id(seen), view] = seen, tensor
+        return seen
+
+    def original(self, seen: Tensor, view: Transform) -> Tensor:
+        """The tensor that a view was taken of; a new one if this table does not know it."""
+        known = self._original.get((id(seen), view))
+        return known[1] if known is not None and known[0] is seen else view.inverse(seen)
+
+    def clear(self) -> None:
+        """Let go of all tensors."""
+        self._seen.clear()
+        self._original.clear()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate:
+    """A model's answer: a prediction at (x, t), and what it implies of noise and clean image.
+
+    ``request.answer(prediction, variance, kind)`` makes one. ``+``, ``-``, ``*`` and ``/`` act on
+    the prediction, in the model's own prediction space. The learned variance of a sum is the mean
+    over the terms that have one, each counted once; ``replace(variance=...)`` sets another.
+
+    Args:
+        prediction: the output (B, C, H, W), of the type ``kind``.
+        variance: the learned variance channels (B, C, H, W) in [-1, 1], or None.
+        x, t: where the model was asked.
+        schedule, kind: the path and the prediction type, with which to read ``prediction``.
+    """
+
+    prediction: Tensor
+    variance: Tensor | None
+    x: Tensor
+    t: float
+    schedule: Schedule
+    kind: Prediction
+    # Of a sum: the variances of its terms, of which ``variance`` is the mean.
+    _variances: tuple[Tensor, ...] = field(default=(), repr=False)
+    _views: Views | None = field(default=None, repr=False)
+
+    __repr__ = short_repr
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """The noise in x that the prediction implies."""
+        return self.kind.noise(self.prediction, self.x, *self.schedule.at(self.t))
+
+    @cached_property
+    def x0(self) -> Tensor:
+        """The clean image that the prediction implies: the one-step denoising of x."""
+        return self.kind.x0(self.prediction, self.x, *self.schedule.at(self.t))
+
+    def replace(
+        self,
+        *,
+        prediction: Tensor | None = None,
+        variance: Tensor | Keep | None = KEEP,
+        x: Tensor | None = None,
+        t: float | None = None,
+        kind: Prediction | None = None,
+    ) -> Estimate:
+        """A copy with the fields given changed; ``kind`` says what a new prediction means. A
+        prediction kept from an earlier step is used again at the request's ``x`` and ``t``."""
+        kept = variance is KEEP
+        return Estimate(
+            self.prediction if prediction is None else prediction,
+            self.variance if variance is KEEP else variance,
+            self.x if x is None else x,
+            self.t if t is None else t,
+            self.schedule,
+            self.kind if kind is None else kind,
+            self._variances if kept else (),
+            self._views,
+        )
+
+    def rows(self, rows: Tensor) -> Estimate:
+        """The estimate of the images ``rows``, integers (N,), in their order."""
+        variance = None if self.variance is None else self.variance[rows]
+        return self.replace(prediction=self.prediction[rows], variance=variance, x=self.x[rows])
+
+    def with_x0(self, x0: Tensor) -> Estimate:
+        """The estimate at the same x whose clean image is ``x0``; at an end of the path, where
+        not every prediction can say so, a sample. The noise of x that has none is zero."""
+        alpha, sigma = self.schedule.at(self.t)
+        if alpha == 0 or sigma == 0:
+            return self.replace(prediction=x0, kind=SAMPLE)
+        noise = (self.x - alpha * x0) / sigma
+        return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
+
+    def with_noise(self, noise: Tensor) -> Estimate:
+        """The estimate at the same x whose noise is ``noise``; at an end of the path, where not
+        every prediction can say so, an epsilon. The image in x that has no signal is zero."""
+        alpha, sigma = self.schedule.at(self.t)
+        if alpha == 0 or sigma == 0:
+            return self.replace(prediction=noise, kind=EPSILON)
+        x0 = (self.x - sigma * noise) / alpha
+        return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
+
+    def seen_back(self, view: Transform) -> Estimate:
+        """The estimate carried from a view of the image back to the image itself.
+
+        Its x is the very tensor that ``request.seen_through(view)`` was taken of.
+        """
+        return self.replace(
+            prediction=view.inverse(self.prediction),
+            variance=None if self.variance is None else view.inverse_variance(self.variance),
+            x=view.inverse(self.x) if self._views is None else self._views.original(self.x, view),
+        )
+
+    def filtered(self, part: Callable[[Tensor], Tensor]) -> Estimate:
+        """The estimate with a linear filter applied to its prediction."""
+        return self.replace(prediction=part(self.prediction))
+
+    def as_term(self) -> Estimate:
+        """The estimate as one term of further sums, whatever it is a sum of itself."""
+        return self.replace(variance=self.variance) if self._variances else self
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return self._summed(other, self.prediction + self._alike(other).prediction)
+
+    def __radd__(self, other: int) -> Estimate:
+        if other != 0:  # where sum() begins
+            raise TypeError(f"an estimate and {shown(other)} cannot be added")
+        return self
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        return self._summed(other, self.prediction - self._alike(other).prediction)
+
+    def __mul__(self, factor: float | Tensor) -> Estimate:
+        return self.replace(prediction=self.prediction * _factor(factor))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float | Tensor) -> Estimate:
+        return self.replace(prediction=self.prediction / _factor(divisor))
+
+    def __neg__(self) -> Estimate:
+        return self.replace(prediction=-self.prediction)
+
+    def _summed(self, other: Estimate, prediction: Tensor) -> Estimate:
+        variances = _distinct_variances((self, other))
+        return Estimate(
+            prediction,
+            _mean(variances),
+            self.x,
+            self.t,
+            self.schedule,
+            self.kind,
+            variances if len(variances) > 1 else (),
+            self._views,
+        )
+
+    def _alike(self, other: Estimate) -> Estimate:
+        """``other``, if it can be added to this one."""
+        if not isinstance(other, Estimate):
+            raise TypeError(
+                f"an estimate and a {type(other).__name__} cannot be added; use with_x0, "
+                "with_noise or replace(prediction=...)"
+            )
+        if other.t != self.t or other.prediction.shape != self.prediction.shape:
+            raise ValueError(
+                f"an estimate of {tuple(self.prediction.shape)} at t = {self.t:g} was combined "
+                f"with one of {tuple(other.prediction.shape)} at t = {other.t:g}"
+            )
+        if other.x is not self.x:
+            raise ValueError(
+                "estimates of two different images were combined; carry what was asked of "
+                "request.seen_through(view) back by estimate.seen_back(view), and where two "
+                "tensors are the same image say so by estimate.replace(x=request.x)"
+            )
+        if other.kind is not self.kind and other.kind != self.kind:
+            raise ValueError(
+                f"an estimate of the kind {self.kind.name!r} was combined with one of the kind "
+                f"{other.kind.name!r}; a plugin that works on x_0 or noise must stand in all "
+                "branches that are combined, or around them"
+            )
+        return other
+
+
+def combine(
+    weights: Sequence[float | Tensor],
+    estimates: Sequence[Estimate],
+    variance: Estimate | Literal["mean"] = "mean",
+) -> Estimate:
+    """sum_i w_i estimate_i, at the first one's x.
+
+    Lawful where the weights sum to one, or the estimates are parts that sum to the identity.
+
+    Args:
+        weights: a number for each estimate, or a tensor that broadcasts to (B, C, H, W).
+        estimates: at the same x and t; those of views carried back by ``seen_back``.
+        variance: the estimate whose learned variance to keep, or "mean" of all, each counted once.
+
+    Raises:
+        ValueError: another number of weights, or estimates of different images.
+    """
+    if not estimates or len(weights) != len(estimates):
+        raise ValueError(
+            "combine: weights must be a number for each estimate, at least one, got "
+            f"{len(weights)} for {len(estimates)}"
+        )
+    terms = zip(weights, estimates, strict=True)
+    weight, first = next(terms)
+    prediction = first.prediction * _factor(weight)
+    for weight, estimate in terms:
+        # Not by ``add(alpha=)``, which rounds the last few pixels of a batch otherwise.
+        prediction = prediction + first._alike(estimate).prediction * _factor(weight)
+    kept = estimates if variance == "mean" else (variance,)
+    return first.replace(prediction=prediction, variance=_mean(_distinct_variances(kept)))
+
+
+def _factor(value: float | Tensor) -> float | Tensor:
+    if not isinstance(value, Tensor | numbers.Real):
+        raise TypeError(
+            f"an estimate is multiplied or divided by a number or a tensor, not by {shown(value)}"
+        )
+    return value if isinstance(value, Tensor) else finite(value, "the factor of an estimate")
+
+
+def _distinct_variances(estimates: Iterable[Estimate]) -> tuple[Tensor, ...]:
+    """The learned variances of estimates, and of the terms of those that are sums, each once."""
+    found: dict[int, Tensor] = {}
+    for estimate in estimates:
+        for variance in estimate._variances or (estimate.variance,):
+            if variance is not None:
+                found[id(variance)] = variance
+    return tuple(found.values())
+
+
+def _mean(tensors: tuple[Tensor, ...]) -> Tensor | None:
+    if len(tensors) < 2:
+        return tensors[0] if tensors else None
+    return torch.stack(tensors).mean(0)

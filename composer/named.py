@@ -1,0 +1,161 @@
+"""Devices, dtypes and predictions, by torch's objects or by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import torch
+
+from composer.arguments import choice, integer
+from composer.errors import shown
+from composer.predictions import PREDICTIONS, Prediction
+from composer.protocols import Backend
+from composer.schedules import Schedule
+
+Device = str | torch.device
+DType = str | torch.dtype
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def device_of(device: Device) -> torch.device:
+    """The device, or that of a name: "cpu", "cuda", "cuda:1", "mps", or "auto" for the first that
+    the machine has of cuda, mps and cpu.
+
+    Raises:
+        ValueError: no such name, or a device that this machine lacks.
+    """
+    try:
+        if not isinstance(device, str | torch.device):
+            raise TypeError("torch takes a number for that of a GPU")
+        place = _best_device() if device == "auto" else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device {device!r} is none that torch knows; use 'cpu'") from error
+    present = torch.accelerator.current_accelerator(check_available=True)
+    count = 0 if present is None or present.type != place.type else torch.accelerator.device_count()
+    if place.type != "cpu" and (place.index or 0) >= count:
+        raise ValueError(f"device {str(device)!r} is not available; use 'cpu'")
+    return place
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def dtype_of(dtype: DType, known: Iterable[str] = DTYPES) -> torch.dtype:
+    """The dtype, or that of a name such as "float16" or "torch.float16".
+
+    Args:
+        dtype: the dtype or its name.
+        known: the names to choose from.
+
+    Raises:
+        ValueError: another dtype, or no such name.
+    """
+    named = str(dtype) if isinstance(dtype, torch.dtype) else dtype
+    name = named.removeprefix("torch.") if isinstance(named, str) else named
+    return cast(torch.dtype, getattr(torch, choice(name, "dtype", known)))
+
+
+def prediction_of(prediction: str | Prediction) -> Prediction:
+    """The prediction type, or that of a name: "epsilon", "sample", "v" or "flow".
+
+    Raises:
+        ValueError: no such name.
+    """
+    if isinstance(prediction, Prediction):
+        return prediction
+    return PREDICTIONS[choice(prediction, "prediction", PREDICTIONS)]
+
+
+def shape_of(shape: Any) -> tuple[int, int, int]:
+    """(C, H, W) as a tuple of integers.
+
+    Raises:
+        TypeError, ValueError: anything else.
+    """
+    try:
+        sizes = tuple(integer(size, "each of shape", least=1) for size in shape)
+    except TypeError:
+        sizes = ()
+    if len(sizes) != 3:
+        raise TypeError(f"shape must be (C, H, W), three integers, got {shape!r:.80}")
+    return shape if type(shape) is tuple and shape == sizes else sizes
+
+
+def schedule_of(schedule: Any) -> Schedule:
+    """The schedule.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if lacking := [name for name in _PATH if not callable(getattr(schedule, name, None))]:
+        raise TypeError(
+            f"schedule must be a Schedule such as FlowSchedule() or DiscreteSchedule.linear(), got "
+            f"{type(schedule).__name__}, which lacks {', '.join(lacking)}"
+        )
+    return cast(Schedule, schedule)
+
+
+def with_objects(backend: Backend) -> Backend:
+    """The backend itself; if it has names or lists in place of torch's objects, that backend with
+    the objects in their place.
+
+    Raises:
+        TypeError, ValueError: an attribute is neither what it must be nor the name of such.
+    """
+    changed: dict[str, Any] = {}
+    for name, meant in _MEANT.items():
+        given = getattr(backend, name)
+        try:
+            read = meant(given)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{type(backend).__name__}: {error}") from error
+        if read is not given:
+            changed[name] = read
+    return cast(Backend, _Read(backend, changed)) if changed else backend
+
+
+class _Read:
+    """A backend, some of its attributes replaced by the objects that they name."""
+
+    def __init__(self, backend: Backend, objects: dict[str, Any]) -> None:
+        vars(self).update(objects, _backend=backend)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_backend":  # while it is copied or unpickled
+            raise AttributeError(name)
+        return getattr(self._backend, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._backend), *vars(self)})
+
+    def __repr__(self) -> str:
+        return repr(self._backend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return with_objects, (self._backend,)
+
+
+def _device(device: Any) -> torch.device:
+    if isinstance(device, torch.device):
+        return device  # there, or the network would not be: also one that torch cannot count
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a torch.device or its name, got {shown(device)}")
+    return device_of(device)
+
+
+def _dtype(dtype: Any) -> torch.dtype:
+    return dtype if isinstance(dtype, torch.dtype) else dtype_of(dtype)
+
+
+_PATH = ("at", "times", "noise_level", "add_noise")
+_MEANT: Mapping[str, Callable[[Any], Any]] = {
+    "device": _device,
+    "dtype": _dtype,
+    "prediction": prediction_of,
+    "shape": shape_of,
+    "schedule": schedule_of,
+}

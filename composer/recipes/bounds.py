@@ -1,0 +1,122 @@
+"""The size of a recipe, checked before anything is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from composer.errors import shown
+from composer.limits import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_IMAGES,
+    MAX_LISTS,
+    MAX_OBJECTS,
+    MAX_PIXELS,
+    MAX_TEXT,
+    MAX_VALUES,
+    MAX_WHOLE,
+)
+from composer.recipes.pictures import pixels_of
+
+PAYLOADS = ("image", "tensor", "array")
+"""Keys of long texts, which are pictures and tensors."""
+_NUMBERS = frozenset({int, float, bool, type(None)})
+
+
+@dataclass
+class Size:
+    """What has been counted of a recipe.
+
+    Attributes:
+        dictionaries, lists, values: how many there are.
+        letters: of pictures and tensors.
+        pixels: of pictures, by their heads.
+    """
+
+    dictionaries: int = 0
+    lists: int = 0
+    values: int = 0
+    letters: int = 0
+    pixels: int = 0
+    waiting: list[tuple[Any, int]] = field(default_factory=list)
+
+    def count(self, value: Any, depth: int) -> None:
+        """Count one value; what is in it waits."""
+        if isinstance(value, dict):
+            self._count_dictionary(value, depth)
+        elif isinstance(value, list | tuple):
+            self.lists += 1
+            self.values += len(value)
+            self._require()
+            self._wait(value, depth)
+        else:
+            _check_scalar(value)
+
+    def _count_dictionary(self, value: dict[Any, Any], depth: int) -> None:
+        self.dictionaries += 1
+        self.values += len(value)
+        self._require()
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"Recipe: a key must be a string, got {shown(key)}.")
+            _check_scalar(key)
+        texts = [value[key] for key in PAYLOADS if isinstance(value.get(key), str)]
+        self.letters += sum(map(len, texts))
+        _limit(self.letters, MAX_BYTES, "letters of pictures and tensors")
+        if isinstance(value.get("image"), str):
+            self.pixels += pixels_of(value["image"])
+        self._wait([v for v in value.values() if not any(v is text for text in texts)], depth)
+
+    def _require(self) -> None:
+        _limit(self.dictionaries, MAX_OBJECTS, "dictionaries")
+        _limit(self.lists, MAX_LISTS, "lists")
+        _limit(self.values, MAX_VALUES, "values")
+
+    def _wait(self, values: Sequence[Any], depth: int) -> None:
+        _limit(depth, MAX_DEPTH, "levels")
+        if set(map(type, values)) <= _NUMBERS:  # of a long list, such as a permutation
+            whole = [value for value in values if type(value) is int]
+            _check_scalar(max(whole, key=abs, default=0))
+        else:
+            self.waiting.extend((value, depth + 1) for value in values)
+
+
+def size_of(recipe: Any) -> Size:
+    """The size of what is JSON and within the limits; without recursion, until the first excess.
+
+    Raises:
+        ValueError: it is larger. TypeError: it holds something that is no JSON.
+    """
+    size = Size(waiting=[(recipe, 1)])
+    while size.waiting:
+        size.count(*size.waiting.pop())
+    return size
+
+
+def check_pixels(size: Size, shape: tuple[int, ...]) -> None:
+    """Compare the pixels of a recipe's pictures with those of a model's images (C, H, W)."""
+    if size.pixels > max(MAX_PIXELS, MAX_IMAGES * shape[-2] * shape[-1]):
+        raise ValueError(
+            f"Recipe: its pictures have {size.pixels} pixels together, which is too many for a "
+            f"model of {shape[-2]}x{shape[-1]}. Make them smaller."
+        )
+
+
+def _check_scalar(value: Any) -> None:
+    if isinstance(value, str):
+        _limit(len(value), MAX_TEXT, "letters in one text")
+    elif isinstance(value, int):
+        if abs(value) >= MAX_WHOLE:
+            raise ValueError("Recipe: a whole number must be below 2**63.")
+    elif value is not None and not isinstance(value, float):
+        raise TypeError(
+            f"Recipe: it must be JSON, got {shown(value)}. Pass objects as plugins={{...}} or "
+            "backend=."
+        )
+
+
+def _limit(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise ValueError(f"Recipe: it has more than {most} {what}. Make it smaller.")

@@ -1,0 +1,283 @@
+"""A sampling call from JSON: the arguments of ``Sampler`` and of ``sample``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from composer._checks import checked_backend
+from composer.arguments import FromRecipe, checked_seeds
+from composer.errors import UnknownNameError, said, shortened, shown
+from composer.limits import MAX_SEEDS
+from composer.offers import Offer, check_options
+from composer.recipes.bounds import check_pixels, size_of
+from composer.recipes.pictures import read_picture, read_tensor
+from composer.recipes.schedulers import scheduler_of
+from composer.recipes.writing import KINDS, current_version
+from composer.registry import Registry, installed, load_from
+from composer.requests import UNCONDITIONAL
+
+Given = Mapping[int | str, object]
+Trust = bool | Collection[str]
+WHOLE = "backend"
+"""The word for all of a backend in ``trust=``."""
+
+
+def arguments_of(
+    recipe: Any,
+    registry: Registry | None = None,
+    *,
+    backend: Any = None,
+    plugins: Given | Sequence[object] | None = None,
+    trust: Trust = (),
+) -> dict[str, Any]:
+    """The arguments of ``Sampler`` that a recipe describes; see ``Sampler.from_recipe``.
+
+    Raises:
+        ValueError, TypeError: no recipe, one beyond the limits, or one that needs trust.
+        UnknownNameError, LookupError: it names what is not registered.
+    """
+    needed = {"backend", "plugins", "solver", "num_inference_steps"}
+    if not isinstance(recipe, Mapping) or not needed <= recipe.keys():
+        raise ValueError(
+            f"Recipe: it must be a dict with the keys {sorted(needed)}. Use result.recipe."
+        )
+    size = size_of(recipe)
+    _warn_of_version(recipe.get("composer"))
+    names = registry or installed()
+    if backend is None:
+        backend = _backend(recipe["backend"], names, trust)
+    check_pixels(size, checked_backend(backend).shape)
+    by_name, by_place, instead = _given(plugins)
+    reader = Reader(names, by_name)
+    chosen = reader.plugins(recipe["plugins"], by_place) if instead is None else tuple(instead)
+    solver = reader.read(recipe["solver"])
+    reader.check_all_used()
+    return {
+        "plugins": chosen,
+        "solver": solver,
+        "num_inference_steps": recipe["num_inference_steps"],
+        "max_rows": recipe.get("max_rows"),
+        "backend": backend,
+    }
+
+
+def call_of(recipe: Any, registry: Registry | None = None) -> dict[str, Any]:
+    """The arguments of ``sample`` that a recipe holds: condition, seeds, and x and t if given.
+
+    Raises:
+        ValueError, TypeError, LookupError: as ``Sampler.from_recipe``.
+    """
+    call = recipe.get("call") if isinstance(recipe, Mapping) else None
+    if not isinstance(call, Mapping) or call.keys() - {"x", "t"} != {"condition", "seeds"}:
+        raise ValueError("Recipe: it has no call with condition and seeds. Use result.recipe.")
+    seeds = call["seeds"]
+    if not isinstance(seeds, list | tuple) or len(seeds) > MAX_SEEDS:
+        raise ValueError(
+            f"Recipe: seeds must be a list of at most {MAX_SEEDS}, got {shown(seeds)}."
+        )
+    check_pixels(size_of(call), (1, 1))
+    reader = Reader(registry or installed())
+    rest = {name: reader.read(value) for name, value in call.items() if name != "seeds"}
+    return {**rest, "seeds": list(checked_seeds(seeds))}
+
+
+def decode(value: Any, registry: Registry) -> Any:
+    """The value that :func:`~composer.recipes.encode` wrote, lists as tuples.
+
+    Raises:
+        LookupError: it names what is not registered.
+    """
+    return Reader(registry).decode(value)
+
+
+@contextmanager
+def documented(what: str, *passed: type[Exception]) -> Iterator[None]:
+    """Around what a recipe makes: errors leave as the documented ones, in one sentence each.
+
+    Raises:
+        ValueError: that ``what``, in place of whatever is raised but the types ``passed``.
+    """
+    try:
+        yield
+    except (KeyError, IndexError) as error:  # LookupErrors too, but of somebody's code
+        raise ValueError(f"{what} ({said(error)}).") from error
+    except UnknownNameError:  # which shortens itself
+        raise
+    except passed as error:
+        words = str(error)
+        if (short := shortened(words)) != words:
+            raise ValueError(short) from error
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} ({said(error)}).") from error
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Makes what a recipe describes.
+
+    Args:
+        registry: of the names that it may use.
+        given: objects for those that are in no registry, by the name of their class.
+    """
+
+    registry: Registry
+    given: Mapping[str, object] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+
+    def read(self, value: Any) -> Any:
+        """:meth:`decode`, with documented errors only."""
+        with documented("Recipe: it is malformed", ValueError, LookupError):
+            return self.decode(value)
+
+    def plugins(self, listed: Any, given: Mapping[int, object]) -> tuple[object, ...]:
+        """The plugins of a list, those at some places replaced."""
+        if not isinstance(listed, list | tuple):
+            raise ValueError(f"Recipe: plugins must be a list, got {shown(listed)}.")
+        if outside := [place for place in given if not 0 <= place < len(listed)]:
+            raise ValueError(
+                f"Recipe: it has {len(listed)} plugins, counted from 0, and plugins= gives one for "
+                f"the place {outside[0]}."
+            )
+        return tuple(
+            given[place] if place in given else self.read(value)
+            for place, value in enumerate(listed)
+        )
+
+    def decode(self, value: Any) -> Any:
+        """One value, and what is in it."""
+        if isinstance(value, str):
+            return FromRecipe(value)
+        if isinstance(value, list | tuple):
+            return tuple(self.decode(v) for v in value)
+        if not isinstance(value, Mapping):
+            return value
+        for kind in KINDS:
+            if kind in value:
+                return self._made(self.registry.find(kind, value[kind]), value.get("options", {}))
+        for key, read in _READERS.items():
+            if key in value:
+                return read(value)
+        if "pairs" in value:
+            return {self.decode(k): self.decode(v) for k, v in value["pairs"]}
+        return self._unregistered(value)
+
+    def _made(self, offer: Offer, options: Any) -> Any:
+        what = f"Recipe: {offer.kind} {shown(offer.name)}"
+        if not isinstance(options, Mapping):
+            raise ValueError(f"{what} must have a dict of options, got {shown(options)}.")
+        try:
+            check_options(what, offer.factory, options)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        decoded = {name: self.decode(option) for name, option in options.items()}
+        with documented(f"{what} cannot be made", UnknownNameError):
+            return offer.factory(**decoded)
+
+    def _unregistered(self, value: Mapping[str, Any]) -> Any:
+        name = value.get("unregistered")
+        if isinstance(name, str) and name in self.given:
+            self.used.add(name)
+            return self.given[name]
+        what = shown(value if name is None else name)
+        raise LookupError(
+            f"Recipe: {what} is not registered. Install the package that offers it, or pass an "
+            f"object as plugins={{{what}: ...}}."
+        )
+
+    def check_all_used(self) -> None:
+        """Check that every object given has a place in the recipe."""
+        if unused := sorted(self.given.keys() - self.used):
+            raise ValueError(
+                f"Recipe: it has no unregistered {shown(unused[0])}, for which plugins= gives an "
+                "object. Name the class as the recipe does, or the place in its list."
+            )
+
+
+def _array(value: Mapping[str, Any]) -> Any:
+    return read_tensor(value["array"]).numpy()
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "unconditional": lambda value: UNCONDITIONAL,
+    "tensor": lambda value: read_tensor(value["tensor"]),
+    "image": lambda value: read_picture(value["image"]),
+    "array": _array,
+    "scheduler": lambda value: scheduler_of(value["scheduler"], value.get("config")),
+}
+
+
+def _given(
+    plugins: Given | Sequence[object] | None,
+) -> tuple[dict[str, object], dict[int, object], Sequence[object] | None]:
+    """What ``plugins=`` gives: objects by class, objects by place, and all of the list anew."""
+    if plugins is None:
+        return {}, {}, None
+    if isinstance(plugins, list | tuple):
+        return {}, {}, plugins
+    if not isinstance(plugins, Mapping):
+        raise TypeError(
+            f"plugins must be a dict of class names or places to objects, or a list of all of "
+            f"them, got {shown(plugins)}."
+        )
+    if wrong := [key for key in plugins if not isinstance(key, str | int)]:
+        raise TypeError(
+            f"plugins must map class names or places to objects, got {shown(wrong[0])}."
+        )
+    return (
+        {key: plugin for key, plugin in plugins.items() if isinstance(key, str)},
+        {key: plugin for key, plugin in plugins.items() if isinstance(key, int)},
+        None,
+    )
+
+
+def _backend(written: Any, registry: Registry, trust: Trust) -> Any:
+    """The backend that a recipe names, loaded with options that are safe or trusted."""
+    if not isinstance(written, Mapping) or "name" not in written:
+        named = written.get("unregistered") if isinstance(written, Mapping) else None
+        what = shown(written if named is None else named)
+        raise LookupError(f"Recipe: backend {what} is not registered. Pass your own as backend=.")
+    options = written.get("options", {})
+    if not isinstance(options, Mapping):
+        raise ValueError(f"Recipe: the backend's options must be a dict, got {shown(options)}.")
+    offer = registry.find("backend", written["name"])
+    what = f"Recipe: backend {shown(offer.name)}"
+    check_options(what, offer.factory, options)
+    _check_trusted(offer, options, trust)
+    if nested := [name for name, value in options.items() if isinstance(value, Mapping)]:
+        raise ValueError(f"{what} must have plain values as options, got a dict as {nested[0]}.")
+    with documented(f"{what} cannot be loaded", ValueError, TypeError, UnknownNameError):
+        return load_from(registry, offer.name, dict(options))
+
+
+def _check_trusted(offer: Offer, options: Mapping[str, Any], trust: Trust) -> None:
+    """Check that a recipe asks of a backend only what is declared safe, or trusted."""
+    trusted = {WHOLE} if trust is True else {trust} if isinstance(trust, str) else set(trust or ())
+    if WHOLE in trusted:
+        return
+    if offer.safe_options is None:
+        raise ValueError(
+            f"Recipe: backend {shown(offer.name)} may read files or reach the network. Pass "
+            "trust=True if you trust the recipe, or your own as backend=."
+        )
+    if asked := sorted(options.keys() - trusted - set(offer.safe_options)):
+        raise ValueError(
+            f"Recipe: it sets {' and '.join(asked)} of backend {shown(offer.name)}, which may name "
+            f"a file or a model of the hub. Pass trust={asked} if you trust it, or your own as "
+            "backend=."
+        )
+
+
+def _warn_of_version(written: Any) -> None:
+    """Warn of a recipe by another minor version."""
+    ours = current_version()
+    if isinstance(written, str) and written.split(".")[:2] != ours.split(".")[:2]:
+        warnings.warn(
+            f"Recipe: it was written by composer {shown(written)} and is read by {ours!r}. The "
+            "images may differ.",
+            stacklevel=4,
+        )

@@ -1,0 +1,104 @@
+"""Schedulers of diffusers in recipes: by name and settings.
+
+Their names are compared with a list, so that nothing of diffusers is imported for any other name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from composer.errors import UnknownNameError, shown
+from composer.limits import MAX_SETTING
+
+SCHEDULERS = frozenset(
+    [
+        "CogVideoXDDIMScheduler",
+        "DDIMInverseScheduler",
+        "DDIMParallelScheduler",
+        "DDIMScheduler",
+        "DDPMParallelScheduler",
+        "DDPMScheduler",
+        "DEISMultistepScheduler",
+        "DPMSolverMultistepInverseScheduler",
+        "DPMSolverMultistepScheduler",
+        "DPMSolverSinglestepScheduler",
+        "EDMDPMSolverMultistepScheduler",
+        "EDMEulerScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "FlowMatchEulerDiscreteScheduler",
+        "FlowMatchHeunDiscreteScheduler",
+        "FlowMatchLCMScheduler",
+        "HeunDiscreteScheduler",
+        "IPNDMScheduler",
+        "KDPM2AncestralDiscreteScheduler",
+        "KDPM2DiscreteScheduler",
+        "LCMScheduler",
+        "LMSDiscreteScheduler",
+        "PNDMScheduler",
+        "SASolverScheduler",
+        "TCDScheduler",
+        "UnCLIPScheduler",
+        "UniPCMultistepScheduler",
+    ]
+)
+"""Those that :class:`~composer.solvers.DiffusersSolver` drives."""
+
+
+def settings_of(value: object) -> dict[str, Any] | None:
+    """The settings of a scheduler of diffusers that is in the list; None of anything else."""
+    kind = type(value)
+    diffusers = sys.modules.get("diffusers")
+    if kind.__name__ not in SCHEDULERS or getattr(diffusers, kind.__name__, None) is not kind:
+        return None
+    written = json.loads(value.to_json_string())  # type: ignore[attr-defined]
+    return {name: setting for name, setting in written.items() if name in _known(kind)}
+
+
+def scheduler_of(name: Any, settings: Any) -> Any:
+    """The scheduler of this name and these settings.
+
+    Raises:
+        UnknownNameError: the name is not in the list.
+        ValueError: settings that are too large, or that the scheduler does not take.
+    """
+    if not isinstance(name, str) or name not in SCHEDULERS:
+        raise UnknownNameError("scheduler", name, SCHEDULERS)
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"Recipe: a scheduler's config must be a dict, got {shown(settings)}.")
+    for setting, value in settings.items():
+        _require_small(setting, value)
+
+    import diffusers  # noqa: PLC0415  # takes seconds, and few recipes need it
+
+    kind = getattr(diffusers, name)
+    known = _known(kind)
+    # Private words say which version and class wrote them, and have no effect.
+    if more := [key for key in settings if key not in known and not key.startswith("_")]:
+        warnings.warn(
+            f"Recipe: {name} of the installed diffusers has no settings {shown(more)}. They are "
+            "left out.",
+            stacklevel=2,
+        )
+    return kind(**{key: value for key, value in settings.items() if key in known})
+
+
+def _known(kind: type) -> frozenset[str]:
+    parameters = inspect.signature(kind).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+
+
+def _require_small(setting: str, value: Any) -> None:
+    values = value if isinstance(value, list | tuple) else [value]
+    finite = [v for v in values if isinstance(v, int | float) and math.isfinite(v)]
+    if len(values) > MAX_SETTING or any(abs(v) > MAX_SETTING for v in finite):
+        raise ValueError(
+            f"Recipe: {shown(setting)} of a scheduler must be at most {MAX_SETTING}, in number "
+            f"and in size, got {shown(value)}."
+        )

@@ -1,0 +1,88 @@
+"""Objects in a few words: tensors by their shape, networks by their class."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+MOST = 6
+"""Items of a list that are shown."""
+LONG = 80
+"""Letters of what an object says of itself."""
+
+
+@functools.singledispatch
+def short(value: Any) -> str:
+    """A value on one line: a tensor by its shape, a network by its class, an object of a dataclass
+    by its fields, a list by its first items. Without addresses, which differ between processes."""
+    kind = type(value)
+    written = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.repr  # type: ignore[attr-defined]
+    if written or vars(kind).get("__repr__") is short_repr:
+        return short_repr(value)
+    words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
+    return words if len(words) <= LONG else f"{words[: LONG - 3]}..."
+
+
+def short_repr(self: Any) -> str:
+    """The fields of a dataclass that are not as by default, each as :func:`short` has it.
+
+    For ``__repr__ = short_repr`` in a class that is declared with ``@dataclass(repr=False)``.
+    """
+    shown = [f for f in dataclasses.fields(self) if f.repr and not _by_default(self, f)]
+    listed = ", ".join(f"{f.name}={short(getattr(self, f.name))}" for f in shown)
+    return f"{type(self).__name__}({listed})"
+
+
+@short.register
+def _(value: Tensor) -> str:
+    return f"{type(value).__name__}{list(value.shape)}"
+
+
+@short.register
+def _(value: np.ndarray) -> str:
+    return f"array{list(value.shape)}"
+
+
+@short.register
+def _(value: nn.Module) -> str:
+    return type(value).__name__
+
+
+@short.register
+def _(value: float) -> str:
+    return repr(value) if len(repr(value)) <= MOST + 1 else f"{value:.4g}"
+
+
+@short.register
+def _(value: list) -> str:  # type: ignore[type-arg]
+    return f"[{_listed(map(short, value), len(value))}]"
+
+
+@short.register
+def _(value: tuple) -> str:  # type: ignore[type-arg]
+    if len(value) == 1:
+        return f"({short(value[0])},)"
+    return f"({_listed(map(short, value), len(value))})"
+
+
+@short.register
+def _(value: Mapping) -> str:  # type: ignore[type-arg]
+    pairs = (f"{short(key)}: {short(item)}" for key, item in value.items())
+    return f"{{{_listed(pairs, len(value))}}}"
+
+
+def _listed(words: Iterable[str], count: int) -> str:
+    shown = [word for word, _ in zip(words, range(MOST), strict=False)]
+    return ", ".join([*shown, "..."] if count > MOST else shown)
+
+
+def _by_default(owner: object, field: dataclasses.Field[Any]) -> bool:
+    value, default = getattr(owner, field.name), field.default
+    # Tensors and arrays compare to tensors and arrays, which is never True itself.
+    return value is default or (type(value) is type(default) and (value == default) is True)

@@ -1,0 +1,24 @@
+"""What a scheduler of diffusers does to each clean image that is estimated."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from composer.authoring import Clip, dynamic_threshold
+
+
+def clip_of(config: Any) -> Clip | None:
+    """What a scheduler of diffusers with this configuration does to x_0 in each of its steps."""
+    if config.get("thresholding", False):
+        return partial(
+            dynamic_threshold,
+            percentile=config["dynamic_thresholding_ratio"],
+            max_value=config["sample_max_value"],
+        )
+    if config.get("clip_sample", False):
+        bound = config.get("clip_sample_range", 1.0)
+        return partial(torch.clamp, min=-bound, max=bound)
+    return None

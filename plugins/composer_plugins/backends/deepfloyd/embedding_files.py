@@ -1,0 +1,175 @@
+"""The files of prompt embeddings: tensors (1, L, D) by prompt, the prompt "" being the negative.
+
+A safetensors file, which is also written, or a dictionary written by torch.save (.pt, .pth; read
+with weights_only=True).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from composer.images import all_finite
+from composer.writing import make_folder, write_atomically
+
+NEGATIVE = ""
+"""The empty prompt, which stands for no condition."""
+ALIKE = 0.9
+"""Cosine of the angle between two embeddings of one prompt by one encoder, at least."""
+KEPT = ".safetensors"
+"""The ending of files that are written; others are only read."""
+READERS: dict[str, Callable[[Path], object]] = {
+    KEPT: load_file,
+    ".pt": partial(torch.load, weights_only=True, map_location="cpu"),
+    ".pth": partial(torch.load, weights_only=True, map_location="cpu"),
+}
+RESERVED = "__metadata__"
+"""No tensor of a safetensors file may have this name: the file could not be read again."""
+
+
+def tidy(prompt: str) -> str:
+    """A prompt as diffusers hands it to T5, interned."""
+    return sys.intern(prompt.lower().strip())
+
+
+def read_embeddings(file: Path) -> dict[str, Tensor]:
+    """All embeddings of a file, by tidy prompt.
+
+    Raises:
+        ValueError: the file cannot be read, or holds something else.
+    """
+    if file.suffix not in READERS:
+        raise ValueError(f"{file}: embeddings are read from {', '.join(READERS)}")
+    with _readable(file):
+        content = READERS[file.suffix](file)
+    if not isinstance(content, Mapping) or not all(
+        isinstance(prompt, str) and isinstance(text, Tensor) and text.is_floating_point()
+        for prompt, text in content.items()
+    ):
+        raise ValueError(f"{file} must hold a dictionary of prompts and their embeddings")
+    return {tidy(prompt): text for prompt, text in content.items()}
+
+
+def read_prompts(file: Path) -> set[str]:
+    """The tidy prompts of a safetensors file, whose embeddings are not read; none of no file.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    if not file.is_file():
+        return set()
+    with _readable(file), safe_open(file, framework="pt") as content:
+        return {tidy(name) for name in content.keys()}  # noqa: SIM118  # it is no dictionary
+
+
+def add_embeddings(
+    file: Path, embeddings: Mapping[str, Tensor], model: str, negative: Tensor | None = None
+) -> None:
+    """Add to a safetensors file, which is made if need be; a crash leaves it as it was.
+
+    Args:
+        model: whose text encoder they are by, for the file to say.
+        negative: what it makes of the empty prompt, which is added too, for a file of another one
+            to be recognised by; None takes it from ``embeddings``, if it is there.
+
+    Raises:
+        ValueError: they are no numbers, or the file is of another text encoder.
+        OSError: it cannot be written.
+    """
+    given = {tidy(prompt): text for prompt, text in embeddings.items()}
+    ours = given.get(NEGATIVE) if negative is None else negative
+    added = given if ours is None else {NEGATIVE: ours, **given}
+    for prompt, text in added.items():
+        require_numbers(prompt, text, f"by the text encoder of {model}")
+    owner = require_encoder(file, ours, model)
+    stored = read_embeddings(file) if file.is_file() else {}
+    together = {_name(p): t.contiguous() for p, t in {**added, **stored, **given}.items()}
+    make_folder(file.parent)
+    write_atomically(file, lambda place: save_file(together, place, {"model": owner}))
+
+
+def require_encoder(file: Path, negative: Tensor | None, model: str) -> str:
+    """Refuse a safetensors file that is there and not by the encoder that made ``negative`` of "".
+
+    The models of IF share their encoder, whatever they are called, and a folder may come to hold
+    another: so names tell only where the file has no "".
+
+    Returns:
+        The model whose encoder it is by, as the file says.
+
+    Raises:
+        ValueError: it is by another.
+    """
+    if not file.is_file():
+        return model
+    with _readable(file), safe_open(file, framework="pt") as content:
+        owner = str((content.metadata() or {}).get("model", "an unknown model"))
+        names = {tidy(name): name for name in content.keys()}  # noqa: SIM118
+        known = content.get_tensor(names[NEGATIVE]) if NEGATIVE in names else None
+    same = not names or owner == model
+    if known is not None and negative is not None:
+        same = _alike(known, negative)
+    if not same:
+        raise ValueError(
+            f"{file} holds embeddings by another text encoder, that of {owner}, not of {model}; "
+            "name another file"
+        )
+    return owner if names else model
+
+
+def _name(prompt: str) -> str:
+    """The name of a tidy prompt's tensor, which reads as the prompt again once it is tidy."""
+    return prompt.upper() if prompt == RESERVED else prompt
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Around the reading of a file.
+
+    Raises:
+        ValueError: in one sentence, whatever the libraries raise.
+    """
+    try:
+        yield
+    except Exception as error:  # what unpickling a damaged file raises is not foreseeable
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"{file} cannot be read ({reason}); write it anew") from error
+
+
+def require_numbers(prompt: str, text: Tensor, place: str) -> None:
+    """Refuse an embedding that is empty, or not finite as those of T5 in float16 may be."""
+    if not text.numel() or not all_finite(text):
+        raise ValueError(
+            f"the embedding of {prompt!r} {place} is empty, or not finite in {text.dtype}; make it "
+            "anew, in float32 or bfloat16"
+        )
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two embeddings of a prompt are by one encoder, be it in two dtypes."""
+    if one.ndim != other.ndim or one.shape[-1] != other.shape[-1]:
+        return False
+    tokens = min(one.shape[-2], other.shape[-2])
+    a, b = (text[..., :tokens, :].float().flatten() for text in (one, other))
+    return float(torch.cosine_similarity(a, b, dim=0)) > ALIKE
+
+
+def cache_file(model: str) -> Path:
+    """Where the embeddings of a model's encoder are kept: under ``$XDG_CACHE_HOME/composer``."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(model).expanduser()
+    name = model.replace("/", "--")
+    if folder.is_dir():  # two folders may have the same name
+        place = str(folder.resolve())
+        name = f"{folder.resolve().name}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+    return cache / "composer" / "embeddings" / f"{name}.safetensors"

@@ -1,0 +1,214 @@
+"""A recipe is written when it is asked for, of what the arguments were at the call."""
+
+import copy
+import json
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from PIL import Image
+
+import composer
+from composer import Register, Sampler, hookimpl
+from composer.recipes import decode, draft, encode
+from composer.solvers import DiffusersSolver
+from composer_plugins import (
+    DDNM,
+    Anagram,
+    Conjunction,
+    Inpaint,
+    KnownPixels,
+    SDEdit,
+    Timesteps,
+)
+from composer_plugins.transforms import Flip
+
+
+@pytest.fixture(scope="module")
+def backend():
+    return composer.load_backend("mnist-ddpm")
+
+
+def draft_of(sampler, condition=None, seeds=(3,)):
+    return draft(sampler.stack, sampler.max_rows, condition, seeds)
+
+
+TENSOR = torch.linspace(-1, 1, 784).reshape(1, 28, 28)
+PICTURE = Image.new("L", (28, 28), 99)
+ARRAY = np.linspace(-1, 1, 784, dtype=np.float32).reshape(1, 28, 28)
+TIMES = [900.0, 400.0]
+SCALES = {1: 2.0, 2: -0.5}
+SCHEDULER = DDIMScheduler()
+
+
+def stack_with(kind):
+    """(the thing, the arguments of a Sampler that holds it, how to change it)."""
+    if kind == "tensor":
+        thing = TENSOR.clone()
+        return thing, {"plugins": [SDEdit(thing)]}, lambda: thing.fill_(0.5)
+    if kind == "tensor that an array shares":  # which no counter of torch's sees
+        array = ARRAY.copy()
+        thing = torch.from_numpy(array)
+        return thing, {"plugins": [SDEdit(thing)]}, lambda: array.fill(0.5)
+    if kind == "mask":
+        thing = torch.eye(28)
+        return thing, {"plugins": [DDNM(TENSOR, KnownPixels(thing))]}, thing.zero_
+    if kind == "picture":
+        plugin = Inpaint(PICTURE, torch.eye(28))
+        thing = plugin.image  # a copy
+        return thing, {"plugins": [plugin]}, lambda: thing.putpixel((3, 4), 5)
+    if kind == "list":
+        thing = list(TIMES)
+        return thing, {"solver": Timesteps(thing)}, lambda: thing.__setitem__(1, 300.0)
+    if kind == "dict":
+        thing = dict(SCALES)
+        return thing, {"plugins": [Conjunction(thing)]}, lambda: thing.update({3: 1.0})
+    if kind == "views":
+        thing = {"identity": 1, Flip(): 2}
+        return thing, {"plugins": [Anagram(thing)]}, lambda: thing.pop("identity")
+    solver = DiffusersSolver(SCHEDULER)
+    change = {"clip_sample": False, "num_train_timesteps": 7}
+    return solver, {"solver": solver}, lambda: solver.scheduler.register_to_config(**change)
+
+
+KINDS = (
+    "tensor",
+    "tensor that an array shares",
+    "mask",
+    "picture",
+    "list",
+    "dict",
+    "views",
+    "scheduler",
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_changed_after_the_call_is_not_in_the_recipe(backend, kind):
+    _, arguments, change = stack_with(kind)
+    sampler = Sampler(backend, num_inference_steps=2, **arguments)
+    expected = json.dumps(draft_of(sampler).written())
+    result = sampler.sample(seeds=[3])
+    change()
+    assert json.dumps(result.recipe) == expected
+    # The change is one that the next recipe tells of.
+    assert json.dumps(draft_of(sampler).written()) != expected
+
+
+def test_a_call_encodes_no_picture(backend, monkeypatch):
+    saved = []
+    save = Image.Image.save
+    monkeypatch.setattr(Image.Image, "save", lambda *a, **k: (saved.append(1), save(*a, **k))[1])
+    sampler = Sampler(backend, [Inpaint(PICTURE, torch.eye(28))], num_inference_steps=1)
+    result = sampler.sample(1)
+    assert not saved
+    assert result.recipe is result.recipe
+    assert saved == [1]
+
+
+def test_a_result_s_recipe_survives_copies_and_pickles(backend):
+    thing = TENSOR.clone()
+    result = Sampler(backend, [SDEdit(thing)], num_inference_steps=2).sample(1)
+    copied, pickled = copy.deepcopy(result), pickle.dumps(result)
+    thing.zero_()
+    expected = result.recipe
+    assert copied.recipe == expected
+    assert pickle.loads(pickled).recipe == expected
+
+
+@dataclass(frozen=True, eq=False)
+class Holder:
+    """Holds anything."""
+
+    thing: Any = field(default=None)
+
+    @hookimpl
+    def post_step(self, state): ...
+
+
+@pytest.fixture
+def registry():
+    register = Register("me")
+    register.plugin("holder", Holder)
+    return composer.installed().with_offers(register)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        TENSOR,
+        TENSOR.double(),
+        TENSOR.bfloat16(),
+        TENSOR[:, ::2, 3:],
+        torch.tensor(3.0),
+        torch.zeros(1, 28, 28)[:1].expand(4, 28, 28),
+        torch.tensor([[True, False]]),
+        ARRAY,
+        ARRAY[:, ::-1],
+        ARRAY.astype(">f8"),
+        (np.arange(12).reshape(3, 4) * 9).astype(np.uint8),
+        None,
+        True,
+        3,
+        -0.5,
+        "a word",
+        (1, 2.5, None, "x", True),
+        tuple(range(1000)),
+        ((1, 2), ("a", TENSOR[0, 0])),
+        {"a": 1, 2: (3,), None: {}},
+    ],
+    ids=lambda thing: f"{type(thing).__name__}",
+)
+def test_values_come_back(registry, thing):
+    back = decode(json.loads(json.dumps(encode(Holder(thing), registry))), registry).thing
+    assert_same(back, thing)
+
+
+def assert_same(back, thing):
+    if isinstance(thing, torch.Tensor):
+        assert back.dtype == thing.dtype
+        assert torch.equal(back, thing)
+    elif isinstance(thing, np.ndarray):
+        assert isinstance(back, np.ndarray)
+        assert back.dtype == thing.dtype.newbyteorder("=")
+        assert np.array_equal(back, thing)
+    elif isinstance(thing, tuple):
+        assert len(back) == len(thing)
+        for one, other in zip(back, thing, strict=True):
+            assert_same(one, other)
+    else:
+        assert back == thing
+
+
+def test_what_cannot_be_written_is_unregistered_and_stops_no_call(registry):
+    words = {"unregistered": "ndarray"}
+    assert encode(Holder(np.array(["words"])), registry)["options"]["thing"] == words
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_pictures_come_back_with_the_way_they_are_held(registry, mode):
+    picture = Image.fromarray((np.arange(30 * 20 * 3) % 256).astype("uint8").reshape(30, 20, 3))
+    picture = picture.convert("I").convert(mode) if mode == "I;16" else picture.convert(mode)
+    picture.getexif()[0x0112] = 6  # lay it on its side
+    back = decode(json.loads(json.dumps(encode(Holder(picture), registry))), registry).thing
+    assert (back.mode, back.size) == (picture.mode, picture.size)
+    assert np.array_equal(np.asarray(back), np.asarray(picture))
+    assert back.getexif()[0x0112] == 6
+
+
+def test_options_of_a_backend_are_written_by_name(tmp_path):
+    register = Register("me")
+    made = composer.load_backend("mnist")
+    register.backend("mine", lambda place, dtype, device, size: copy.copy(made))
+    registry = composer.installed().with_offers(register)
+    from composer.registry import load_from
+
+    options = {"place": tmp_path, "dtype": torch.float32, "device": torch.device("cpu")}
+    backend = load_from(registry, "mine", {**options, "size": (2, 3)})
+    written = draft(Sampler(backend).stack).written()["backend"]
+    plain = {"place": str(tmp_path), "dtype": "float32", "device": "cpu", "size": [2, 3]}
+    assert written == {"name": "mine", "options": plain}
