@@ -27,7 +27,6 @@ from composer_plugins import (
     Stage,
     TripleHybrid,
 )
-from composer_plugins.editing.operators import Operator
 from composer_plugins.transforms import DetailNegative, Orthogonal, Permutation
 
 SIZE = 16
@@ -76,16 +75,12 @@ def applied(monkeypatch):
         count(kind, "__call__", "inverse", "view_variance", "inverse_variance")
     offers = composer.installed().offers.values()
     for offer in offers:
-        if issubclass_of(offer.factory, Operator):
+        if hasattr(offer.factory, "pinv"):
             count(offer.factory, "apply", "pinv")
         elif isinstance(vars(offer.factory).get("parts"), property):
             count_parts(offer.factory)
     monkeypatch.setattr(_once, "_answers", {})
     return counts
-
-
-def issubclass_of(factory, protocol):
-    return isinstance(factory, type) and issubclass(factory, protocol)
 
 
 def mask(size=SIZE):
