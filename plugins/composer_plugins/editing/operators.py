@@ -191,11 +191,11 @@ def _probe_operator(operator: Operator, backend: Backend) -> tuple[int, ...]:
         gap = (operator.apply(back) - y).abs().max().item()
     except Exception as error:  # a third party's: whatever it raises is the reason
         raise ValueError(f"failed on images of {backend.shape}: {error}") from error
-    bent = (2 * y[0] - 3 * y[1] - y[2]).abs().max().item()
+    bent = (2 * y[0] + 3 * y[1] + y[2]).abs().max().item()
     within = max(rounding(x), rounding(y))
     if back.shape != x.shape or not (gap <= within and bent <= within):
         raise ValueError(
-            f"is not linear with a pseudoinverse (A A+ A is off A by {gap:.2g}, A(2x - 3y) off by "
+            f"is not linear with a pseudoinverse (A A+ A is off A by {gap:.2g}, A(-2x - 3y) off by "
             f"{bent:.2g}); correct apply or pinv"
         )
     return tuple(y.shape[1:])
