@@ -35,7 +35,8 @@ def check_view(view: Transform, backend: Backend, owner: str) -> None:
     """
     if not isinstance(view, Transform):
         raise TypeError(
-            f"{owner}: {shown(view)} is no Transform. Give a name such as 'flip', or a Transform object."
+            f"{owner}: {shown(view)} is no Transform. Give a name such as 'flip', or a Transform "
+            "object."
         )
     _, height, width = backend.shape
     if not view.accepts(height, width):
@@ -100,8 +101,8 @@ def _probe_view(view: Transform, backend: Backend) -> tuple[()]:
     back = _applied(view.inverse, view, torch.stack([seen[0], -2 * seen[0] - 3 * seen[1]]))
     if trouble := _stretched(seen[0], x[0]) or _not_undone(back, x[::2]):
         raise ValueError(
-            f"{shown(view)} is not orthogonal ({trouble}). Use a permutation, rotation or sign change "
-            "of pixels, so that the model sees noise as it was trained on."
+            f"{shown(view)} is not orthogonal ({trouble}). Use a permutation, rotation or sign "
+            "change of pixels, so that the model sees noise as it was trained on."
         )
     kind = type(view)
     silent = (

@@ -74,6 +74,8 @@ def resized_mask(mask: ImageLike, height: int, width: int, owner: str) -> Tensor
     """
     pixels = to_mask(mask, owner)
     _require_proportions(pixels, height, width, owner)
+    if height == pixels.shape[-2]:
+        return pixels
     return read_mask(pixels, (height, width), "stretch", owner)
 
 
