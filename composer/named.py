@@ -30,7 +30,7 @@ def device_of(device: Device) -> torch.device:
             raise TypeError("torch takes a number for that of a GPU")
         place = _best_device() if device == "auto" else torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device {device!r} is none that torch knows; use 'cpu'") from error
+        raise ValueError(f"device {shown(device)} is none that torch knows; use 'cpu'") from error
     present = torch.accelerator.current_accelerator(check_available=True)
     count = 0 if present is None or present.type != place.type else torch.accelerator.device_count()
     if place.type != "cpu" and (place.index or 0) >= count:
