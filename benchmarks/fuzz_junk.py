@@ -34,6 +34,7 @@ import composer_plugins
 from composer import Sampler, images, testing
 from composer.animation import animate
 from composer.animation.film import Timing
+from composer.authoring import resized
 from composer.contact_sheet import contact_sheet
 from composer.offers import Offer
 from composer.plugin import sets_conditions
@@ -45,7 +46,6 @@ from composer.solvers import DDIM, Euler
 from composer.testing import GaussianMixtureBackend
 from composer_plugins import Anagram, Components
 from composer_plugins.backends.with_weak import WithWeak
-from composer_plugins.resizing import resized
 
 KINDS = (ValueError, TypeError, LookupError, OSError, composer.NonFiniteError)
 PLAIN = re.compile("truth value of an array|Boolean value of Tensor|size of tensor|0-d tensor")

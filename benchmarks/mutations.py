@@ -108,7 +108,7 @@ MUTATIONS = [
     ),
     Mutation(
         "mask polarity flipped",
-        "plugins/composer_plugins/editing/known.py",
+        "composer/_known.py",
         "return self.mask * unknown + (1 - self.mask) * known",
         "return (1 - self.mask) * unknown + self.mask * known",
         "tests/plugins/editing/test_editing.py",
