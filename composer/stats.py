@@ -44,10 +44,6 @@ class Stats:
         self._events.clear()
         return self._seconds
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is copied and pickled: the time that was measured, not the device's events."""
-        return {**vars(self), "_seconds": self.model_seconds, "_events": []}
-
     @contextmanager
     def timing(self, device: torch.device) -> Iterator[None]:
         """Count the time of a block as ``model_seconds``; nothing waits for the device."""
