@@ -96,7 +96,7 @@ def test_what_the_library_hands_out_is_a_line():
     )
     views = Anagram({"identity": Hybrid(0, 1), "flip": 2})
     sampler = Sampler(mixture(), [views, CFG(2.0)], num_inference_steps=3)
-    assert repr(sampler.denoise(x, 0.5)).startswith("Estimate(prediction=Tensor[2, 1, 8, 8], x=")
+    assert repr(sampler.denoise(x, 0.5)).startswith("Estimate(prediction=Tensor[2, 1, 8, 8], var")
     assert repr(sampler.denoise(x, torch.tensor([0.5, 0.6]))).startswith("Denoised(prediction=Ten")
     words = repr(sampler)
     assert words.startswith("Sampler(GaussianMixtureBackend(means=Tensor[4, 1, 8, 8], stds=[")
