@@ -101,7 +101,7 @@ def label_of(condition: Any) -> int:
 
 def sequence(values: Any, name: str) -> list[Any]:
     """A list or tuple, or anything like them but text and mappings, as a list."""
-    if not isinstance(values, Sequence) or isinstance(values, str):
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise TypeError(f"{name} must be a list or tuple, got {shown(values)}")
     return list(values)
 
