@@ -27,7 +27,8 @@ def checked_images(x: object, backend: Backend) -> Tensor:
         raise ValueError(f"x must be a tensor of shape (B, {sizes}), floating point, got {what}")
     if not all_finite(x):
         raise ValueError("x has NaN or Inf; mend what made it")
-    return x.detach().to(backend.device, backend.dtype)
+    # The same object if it can be, so that estimates of two calls are about the same image.
+    return (x.detach() if x.requires_grad else x).to(backend.device, backend.dtype)
 
 
 def checked_place(stack: Stack, x: Tensor | None, t: Any) -> int:

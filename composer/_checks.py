@@ -107,10 +107,10 @@ def _check_plan(state: State, hook: str) -> None:
             raise ValueError(f"state.times has a step from {time:g}, where the image is clean")
 
 
-def check_plan_kept(state: State, plan: Sequence[float]) -> None:
+def check_plan_kept(state: State, plan: list[float]) -> None:
     """Raise an error if ``post_step`` hooks made of a plan one that ends elsewhere, or that x is
     not on. Otherwise the run would return noise."""
-    if state.stopped or [*state.times] == [*plan]:
+    if state.stopped or state.times == plan:
         return
     _check_plan(state, "post_step")
     here, end = plan[state.position], plan[-1]
@@ -190,11 +190,11 @@ def check_conditions(stack: Stack) -> None:
             f"{outer} and {inner} both set conditions, and those of {inner} would be ignored; put "
             f"one inside the other, as {outer}({{view: {inner}(...)}}) or in place of a condition"
         )
-    for plugin in stack.plugins:
-        _check_nested(stack, plugin)
+    for plugin in with_nested(stack.plugins):
+        _check_conditions_of(stack, plugin)
 
 
-def _check_nested(stack: Stack, plugin: object) -> None:
+def _check_conditions_of(stack: Stack, plugin: object) -> None:
     owner = type(plugin).__name__
     for condition in conditions_of(plugin):
         if isinstance(condition, type):
@@ -218,7 +218,6 @@ def _check_nested(stack: Stack, plugin: object) -> None:
         manager = hooked([condition])
         noise_estimates(manager)
         manager.hook.check(stack=stack, sampler=stack)
-        _check_nested(stack, condition)
     require_one_kind(stack, conditions_of(plugin), owner)
 
 

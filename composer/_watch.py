@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -11,51 +12,82 @@ from torch import Tensor
 from composer._checks import checked_image
 from composer.driver import version
 from composer.finiteness import Finiteness
+from composer.hooks import manager
+from composer.markers import hookimpl
 from composer.protocols import Asking, State, image_shape_of
 from composer.requests import Estimate
 
 
-def watch(hooks: pluggy.PluginManager) -> None:
-    """Check what each hook of each plugin leaves, as soon as it has run.
+def watched(hooks: pluggy.PluginManager) -> pluggy.PluginManager:
+    """The hooks that act on a run, each checked for each plugin as soon as it has run.
 
     The driver does so for ``noise_estimate``, which nests.
     """
-    for name, check in _CHECKS.items():
-        arguments = ("state", "estimate") if name == "step" else ("state",)
-        for implementation in getattr(hooks.hook, name).get_hookimpls():
-            _watch(
-                implementation, arguments, check, f"{type(implementation.plugin).__name__}.{name}"
-            )
+    made = manager()
+    for name, plugin in hooks.list_name_plugin():
+        functions = {}
+        for hook in _CHECKS:
+            options = hooks.parse_hookimpl_opts(plugin, hook)
+            if options is not None:
+                wraps = options["wrapper"] or options["hookwrapper"]
+                function = _around(plugin, hook) if wraps else _plain(plugin, hook)
+                functions[hook] = hookimpl(**options)(function)
+        made.register(_Hooks(functions), name)
+    return made
 
 
-def _watch(
-    implementation: pluggy.HookImpl,
-    arguments: tuple[str, ...],
-    check: Callable[[State, Any, str], Any],
-    who: str,
-) -> None:
-    function, taken = implementation.function, implementation.argnames
+class _Hooks:
+    """An object that answers hooks by functions."""
 
-    def plain(*values: Any) -> Any:
-        given = dict(zip(arguments, values, strict=True))
-        tensors = _tensors(**given)
+    def __init__(self, functions: dict[str, Callable[..., Any]]) -> None:
+        vars(self).update(functions)
+
+
+def _plain(plugin: object, hook: str) -> Callable[..., Any]:
+    """A hook that also checks what it has left."""
+    function, who = _called(plugin, hook)
+
+    def call(state: State, estimate: Estimate | None) -> Any:
+        tensors = _tensors(state, estimate)
         before = [version(tensor) for tensor in tensors.values()]
-        result = function(*(given[name] for name in taken))
+        result = function(state=state, estimate=estimate)
         for (name, tensor), written in zip(tensors.items(), before, strict=True):
             if version(tensor) != written:
                 raise ValueError(f"{who} wrote into {name}; replace it by a new tensor")
-        return check(given["state"], result, who)
+        return _CHECKS[hook](state, result, who)
 
-    def around(*values: Any) -> Generator[Any, Any, Any]:
-        given = dict(zip(arguments, values, strict=True))
-        result = yield from function(*(given[name] for name in taken))
-        return check(given["state"], result, who)
+    def of_state(state: State) -> Any:
+        return call(state, None)
 
-    wraps = implementation.wrapper or implementation.hookwrapper
-    implementation.function, implementation.argnames = (around if wraps else plain), arguments
+    return call if hook == "step" else of_state
 
 
-def _tensors(state: State, estimate: Estimate | None = None) -> dict[str, Tensor]:
+def _around(plugin: object, hook: str) -> Callable[..., Any]:
+    """A hook that runs around those of others, and checks what it has left at its end."""
+    function, who = _called(plugin, hook)
+
+    def call(state: State, estimate: Estimate | None) -> Generator[Any, Any, Any]:
+        result = yield from function(state=state, estimate=estimate)
+        return _CHECKS[hook](state, result, who)
+
+    def of_state(state: State) -> Generator[Any, Any, Any]:
+        return (yield from call(state, None))
+
+    return call if hook == "step" else of_state
+
+
+def _called(plugin: object, hook: str) -> tuple[Callable[..., Any], str]:
+    """A plugin's hook, which may leave out arguments; and its name for messages."""
+    function = getattr(plugin, hook)
+    taken = inspect.signature(function).parameters
+
+    def called(**arguments: Any) -> Any:
+        return function(**{name: arguments[name] for name in taken})
+
+    return called, f"{type(plugin).__name__}.{hook}"
+
+
+def _tensors(state: State, estimate: Estimate | None) -> dict[str, Tensor]:
     """What a hook is given and must not write into."""
     found = {"state.x": state.x, **{f"state.beside[{k!r}]": v for k, v in state.beside.items()}}
     for name, given in (("estimate", estimate), ("state.estimate", state.estimate)):
@@ -81,7 +113,7 @@ def _check_end(state: State, asking: Asking[Any], who: str) -> Asking[Any]:
 
 
 def _check_finish(state: State, result: Any, who: str) -> Any:
-    """A latent backend decodes x here, around which others see either."""
+    """A latent backend decodes x in one of these, so that it is either of two shapes."""
     decoded = isinstance(state.x, Tensor) and state.x.shape[1:] == image_shape_of(state.backend)
     shape = image_shape_of(state.backend) if decoded else None
     checked_image(state.x, state, who, Finiteness(at_once=True), shape)
@@ -94,3 +126,4 @@ _CHECKS: dict[str, Callable[[State, Any, str], Any]] = {
     "post_step": _check_x,
     "finish": _check_finish,
 }
+"""(state, what the hook returned, whose hook) -> what it returned."""

@@ -72,7 +72,17 @@ class Model:
                 f"(B, {', '.join(map(str, self.backend.shape))})"
             )
         condition = UNCONDITIONAL if request.condition is None else request.condition
-        return request.replace(condition=self.backend.encode(condition))
+        return Request(
+            request.x,
+            request.t,
+            self.backend.encode(condition),
+            request.step,
+            request.beside,
+            (),
+            self.backend.schedule,
+            request.model,
+            request._views,
+        )
 
     def _evaluate(self, requests: list[Request]) -> list[Output]:
         """One backend call, or as many as ``max_rows`` makes necessary: images are split first,

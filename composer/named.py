@@ -70,6 +70,35 @@ def prediction_of(prediction: str | Prediction) -> Prediction:
     return PREDICTIONS[choice(prediction, "prediction", PREDICTIONS)]
 
 
+def shape_of(shape: Any) -> tuple[int, int, int]:
+    """(C, H, W) as a tuple of integers.
+
+    Raises:
+        TypeError, ValueError: anything else.
+    """
+    try:
+        sizes = tuple(integer(size, "each of shape", least=1) for size in shape)
+    except TypeError:
+        sizes = ()
+    if len(sizes) != 3:
+        raise TypeError(f"shape must be (C, H, W), three integers, got {shape!r:.80}")
+    return shape if type(shape) is tuple and shape == sizes else sizes
+
+
+def schedule_of(schedule: Any) -> Schedule:
+    """The schedule.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if lacking := [name for name in _PATH if not callable(getattr(schedule, name, None))]:
+        raise TypeError(
+            f"schedule must be a Schedule such as FlowSchedule() or DiscreteSchedule.linear(), got "
+            f"{type(schedule).__name__}, which lacks {', '.join(lacking)}"
+        )
+    return cast(Schedule, schedule)
+
+
 def with_objects(backend: Backend) -> Backend:
     """The backend itself; if it has names or lists in place of torch's objects, that backend with
     the objects in their place.
@@ -122,30 +151,11 @@ def _dtype(dtype: Any) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) else dtype_of(dtype)
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
-    try:
-        sizes = tuple(integer(size, "each of shape", least=1) for size in shape)
-    except TypeError:
-        sizes = ()
-    if len(sizes) != 3:
-        raise TypeError(f"shape must be (C, H, W), three integers, got {shown(shape)}")
-    return shape if type(shape) is tuple and shape == sizes else sizes
-
-
-def _schedule(schedule: Any) -> Schedule:
-    if lacking := [name for name in _PATH if not callable(getattr(schedule, name, None))]:
-        raise TypeError(
-            f"schedule must be a Schedule such as FlowSchedule() or DiscreteSchedule.linear(), got "
-            f"{type(schedule).__name__}, which lacks {', '.join(lacking)}"
-        )
-    return cast(Schedule, schedule)
-
-
 _PATH = ("at", "times", "noise_level", "add_noise")
 _MEANT: Mapping[str, Callable[[Any], Any]] = {
     "device": _device,
     "dtype": _dtype,
     "prediction": prediction_of,
-    "shape": _shape,
-    "schedule": _schedule,
+    "shape": shape_of,
+    "schedule": schedule_of,
 }

@@ -53,7 +53,7 @@ def open_picture(source: PictureLike, name: str = "image") -> Image.Image:
     if _is_read(image):
         return bounded(image)
     if image.mode.startswith(_DEEP):
-        return _deep(image, name)
+        return bounded(_deep(image, name))
     flat = _on_white(image)
     flat = bounded(flat.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB"))
     flat.info.clear()  # what else a file says, such as its transparency, is applied by now
@@ -165,8 +165,8 @@ def _in_16_bits(fractions: Array) -> Array:
 def _deep(image: Image.Image, name: str) -> Image.Image:
     values = np.asarray(image)
     pixels = _scaled(values, name)
-    if "transparency" in image.info:  # one grey of a PNG file, not seen by PIL's conversions
-        pixels = np.where(values == image.info["transparency"], np.iinfo(pixels.dtype).max, pixels)
+    if "transparency" in image.info:  # one grey of a PNG file, which PIL's conversions overlook
+        pixels[values == image.info["transparency"]] = np.iinfo(pixels.dtype).max
     return Image.fromarray(pixels)
 
 

@@ -167,15 +167,21 @@ def conditions_of(plugin: object) -> tuple[Any, ...]:
 
 
 def with_nested(plugins: Iterable[object]) -> Generator[object, None, None]:
-    """Plugins, each followed by those that stand in place of its conditions."""
-    for plugin in plugins:
-        yield plugin
-        yield from with_nested(c for c in conditions_of(plugin) if is_nested(c))
+    """Plugins, each followed by those that stand in place of its conditions; each object once."""
+    seen: set[int] = set()
+    waiting = [*plugins][::-1]  # a stack
+    while waiting:
+        plugin = waiting.pop()
+        if id(plugin) not in seen:
+            seen.add(id(plugin))
+            yield plugin
+            waiting += [c for c in conditions_of(plugin) if is_nested(c)][::-1]
 
 
 def sets_conditions(plugin: object) -> bool:
     """Whether a plugin, or one nested in it, decides conditions."""
-    return any(sets_conditions(c) if is_nested(c) else True for c in conditions_of(plugin))
+    every = (c for nested in with_nested([plugin]) for c in conditions_of(nested))
+    return not all(is_nested(condition) for condition in every)
 
 
 def views_of(plugins: Iterable[object]) -> tuple[Transform, ...]:

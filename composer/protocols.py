@@ -290,4 +290,8 @@ def draw(
     rows = [
         torch.randn(size, generator=g, device=g.device, dtype=backend.dtype) for g in generators
     ]
-    return torch.cat(rows).to(backend.device)
+    noise = torch.cat(rows)
+    if backend.device.type == "cuda" and noise.device.type == "cpu":
+        # From pinned memory, or the copy would wait for all that the device has yet to do.
+        return noise.pin_memory().to(backend.device, non_blocking=True)
+    return noise.to(backend.device)

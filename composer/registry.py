@@ -110,22 +110,8 @@ def get_transform(name: str | Transform) -> Transform:
     return transform
 
 
-def load_backend(name: str, **options: Any) -> Backend:
-    """Load a registered backend.
-
-    Args:
-        name: for example "mnist" or "mnist-ddpm".
-        options: the parameters of that backend's loader, checked against its signature.
-
-    Raises:
-        UnknownNameError: no such backend is registered.
-        TypeError: an option that it does not have, or lacks.
-    """
-    return load_from(installed(), name, options)
-
-
 def load_from(registry: Registry, name: str, options: dict[str, Any]) -> Backend:
-    """:func:`load_backend` from a given registry; the backend remembers how it was loaded."""
+    """:func:`composer.load_backend` from a registry; the backend remembers how it was loaded."""
     factory = registry.find("backend", name).factory
     check_options(f"backend {name!r}", factory, options)
     backend: Backend = factory(**options)

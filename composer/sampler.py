@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from composer import _call_checks, _checks, recipes
-from composer._watch import watch
+from composer._watch import watched
 from composer.arguments import checked_seeds, integer
 from composer.denoised import Denoised
 from composer.driver import asked, converse, resolve
@@ -71,13 +71,11 @@ class Sampler:
         )
         # A backend that answers hooks, such as a thresholding its model needs, is outermost.
         own = [backend] if hooks_of(backend) else []
-        self._hooks = hooked([*own, *self.plugins, self.solver])
-        self._debug = debug
-        if debug:
-            watch(self._hooks)
-        self._noise_estimates = noise_estimates(self._hooks)
+        hooks = hooked([*own, *self.plugins, self.solver])
+        self._noise_estimates = noise_estimates(hooks)
         _checks.check_conditions(self._stack)
-        self._hooks.hook.check(stack=self._stack, sampler=self._stack)
+        hooks.hook.check(stack=self._stack, sampler=self._stack)
+        self._debug, self._hooks = debug, watched(hooks) if debug else hooks
 
     def __repr__(self) -> str:
         plugins = ", ".join(map(short, self.plugins))
@@ -89,7 +87,8 @@ class Sampler:
 
     def replace(self, **changes: Unpack[Arguments]) -> Sampler:
         """A sampler with some of the arguments changed, such as ``num_inference_steps=50``."""
-        return type(self)(**{**self._given, **changes})
+        arguments: Arguments = {**self._given, **changes}
+        return type(self)(**arguments)
 
     @property
     def stack(self) -> Stack:
@@ -292,7 +291,7 @@ class Sampler:
         state.x = _checks.checked_image(stepped, state, "step", finiteness)
         state.estimate = estimate
         state.position += 1
-        plan = tuple(state.times)
+        plan = list(state.times)
         hook.post_step(state=state)
         _checks.check_plan_kept(state, plan)
         _checks.checked_image(state.x, state, "post_step", finiteness)

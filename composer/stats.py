@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 
-@dataclass
+@dataclass(repr=False)
 class Stats:
     """The cost of one sampling call. Rows are counted per image.
 
@@ -28,10 +28,10 @@ class Stats:
     rows: int = 0
     calls: int = 0
     seconds: float = 0.0
-    _seconds: float = field(default=0.0, repr=False)
+    _seconds: float = 0.0
     # Begin and end of calls on a CUDA device whose time has not been read yet.
     _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(
-        default_factory=list, repr=False, compare=False
+        default_factory=list, compare=False
     )
 
     @property
@@ -58,6 +58,10 @@ class Stats:
             start = time.perf_counter()
             yield
             self._seconds += time.perf_counter() - start
+
+    def __repr__(self) -> str:
+        names = "requested", "evaluated", "rows", "calls", "model_seconds", "seconds"
+        return f"Stats({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles, which hold no events."""

@@ -23,7 +23,7 @@ def short(value: Any) -> str:
     by its fields, a list by its first items. Without addresses, which differ between processes."""
     kind = type(value)
     written = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.repr  # type: ignore[attr-defined]
-    if written or kind.__repr__ is short_repr:
+    if written or vars(kind).get("__repr__") is short_repr:
         return short_repr(value)
     words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
     return words if len(words) <= LONG else f"{words[: LONG - 3]}..."

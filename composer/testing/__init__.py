@@ -13,6 +13,7 @@ from typing import TypeVar
 from composer.errors import shown
 from composer.markers import answers
 from composer.plugin import declared
+from composer.testing.backend import backend_checks, check_backend
 from composer.testing.checks import Check, CheckFailed, Outcome, in_words, parametrize
 from composer.testing.decomposition import check_decomposition, decomposition_checks
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
@@ -30,6 +31,8 @@ __all__ = [
     "GaussianMixtureBackend",
     "IdentityBackend",
     "Outcome",
+    "backend_checks",
+    "check_backend",
     "check_decomposition",
     "check_stack",
     "check_transform",

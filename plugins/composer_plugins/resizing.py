@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from composer import Transform
 from composer.arguments import lacking
-from composer.fitting import covered
-from composer.images import ImageLike, hold_image, to_mask, to_pil, to_tensor
+from composer.images import ImageLike, hold_image, read_mask, to_mask, to_pil, to_tensor
 from composer_plugins.filters import GaussianBlur
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tens
     pixels = to_tensor(held)
     _require_proportions(pixels, height, width, owner)
     if height <= pixels.shape[-2]:
-        made = covered(pixels, (height, width))
+        made = F.interpolate(pixels, (height, width), mode="area")
     else:
         made = F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)
     return made if isinstance(held, Tensor) else to_pil(made)[0]
@@ -77,7 +76,7 @@ def resized_mask(mask: ImageLike, height: int, width: int, owner: str) -> Tensor
     """
     pixels = to_mask(mask, owner)
     _require_proportions(pixels, height, width, owner)
-    return covered(pixels[None, None], (height, width))[0, 0]
+    return read_mask(pixels, (height, width), "stretch", owner)
 
 
 def _require_proportions(pixels: Tensor, height: int, width: int, owner: str) -> None:

@@ -124,7 +124,7 @@ class Anagram(Plugin):
         answers = yield [request.seen_through(view).fill(cond) for view, cond, _ in asked]
         seen = [a.seen_back(view) for a, (view, _, _) in zip(answers, asked, strict=True)]
         shares = [weight for _, _, weight in asked]
-        estimate = combine(shares, seen).replace(x=request.x)
+        estimate = combine(shares, seen)
         if self.rectification == 0:
             return estimate
         return rectified(estimate, seen, shares, self.rectification)

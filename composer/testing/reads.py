@@ -1,0 +1,104 @@
+"""How often a run reads numbers back from the device, seen on a CPU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+# What needs the values of a tensor to go on: a device must then finish all that it was given.
+_WAITING = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"),
+        *("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount"),
+    )
+)
+_COPYING = frozenset((Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.cpu))
+
+
+class Reads(TorchDispatchMode):
+    """Count within a ``with`` block what would make a program wait for its device.
+
+    That is a number, a comparison or an array of Python's made of a tensor that comes of images.
+    Images are what is drawn at random in the block, what is given, and what is computed of these.
+    Tables of a schedule or scheduler, which lie on the CPU in every run, are not.
+
+    Args:
+        images: further tensors of which to see reads, such as the masks of a plugin.
+
+    Attributes:
+        counts: how often each operation read.
+    """
+
+    def __init__(self, *images: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: Counter[str] = Counter()
+        self._images = WeakIdKeyDictionary()
+        self._copies = _Copies(self)
+        for image in images:
+            self._images[image] = True
+
+    @property
+    def total(self) -> int:
+        """All reads until now."""
+        return self.counts.total()
+
+    def see(self, name: str, arguments: Any) -> None:
+        """Count an operation that reads, if one of its arguments comes of images."""
+        if self.comes_of_images(arguments):
+            self.counts[name] += 1
+
+    def comes_of_images(self, arguments: Any) -> bool:
+        """Whether one of the tensors among arguments does."""
+        leaves = tree_leaves(arguments)
+        return any(isinstance(leaf, Tensor) and leaf in self._images for leaf in leaves)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        name = func.name().split(".")[0]
+        if name in _WAITING or (name == "aten::index" and _by_mask(args)):
+            self.see(name, (args, kwargs))
+        random = torch.Tag.nondeterministic_seeded in func.tags
+        if random or self.comes_of_images((args, kwargs)):
+            for leaf in tree_leaves(made):
+                if isinstance(leaf, Tensor):
+                    self._images[leaf] = True
+        return made
+
+    def __enter__(self) -> Self:
+        self._copies.__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        self._copies.__exit__(*exception)  # type: ignore[no-untyped-call]
+
+
+class _Copies(TorchFunctionMode):
+    """Reads that are no operations of their own on a CPU."""
+
+    def __init__(self, reads: Reads) -> None:
+        super().__init__()
+        self._reads = reads
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in _COPYING:
+            self._reads.see(func.__name__, args)
+        return func(*args, **(kwargs or {}))
+
+
+def _by_mask(args: tuple[Any, ...]) -> bool:
+    """Whether a tensor is indexed by booleans, which are counted first."""
+    return any(isinstance(i, Tensor) and i.dtype == torch.bool for i in tree_leaves(args[1]))
