@@ -134,7 +134,7 @@ class Sampler:
 
         Args:
             condition: what to make, in the backend's terms; None leaves it to the plugins.
-            seeds: one image a seed, each a function of its own seed alone; at most 100,000.
+            seeds: one image a seed, each a function of its own seed alone.
             progress: show a progress bar.
             x: noised images (B, C, H, W) to begin with in place of noise; one a seed, or one.
             t: the time of the plan, see :attr:`times`, that x is noised to; the steps from there

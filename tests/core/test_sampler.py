@@ -1,4 +1,3 @@
-import itertools
 import json
 import math
 from dataclasses import dataclass
@@ -298,7 +297,6 @@ def test_a_bad_stack_is_refused_when_built(arguments, error, sentence):
     ("condition", "seeds", "error", "sentence"),
     [
         (1, [], ValueError, "seeds is empty"),
-        (1, itertools.count(), ValueError, "more than 100000, or no end; sample them in parts"),
         (1, [0.5], TypeError, "seeds must be integers, got 0.5"),
         (1, ["1"], TypeError, "seeds must be integers"),
         (1, [True], ValueError, "seeds must be integers"),
