@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor
 
 from composer.errors import shown
-from composer.limits import MAX_SEEDS
 
 _LONG = 10
 """Digits that no label has."""
@@ -101,7 +100,7 @@ def label_of(condition: Any) -> int:
 
 def sequence(values: Any, name: str) -> list[Any]:
     """A list or tuple, or anything like them but text and mappings, as a list."""
-    if not isinstance(values, Sequence) or isinstance(values, str):
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise TypeError(f"{name} must be a list or tuple, got {shown(values)}")
     return list(values)
 
@@ -135,6 +134,16 @@ def within(noise_level: float, interval: Sequence[float]) -> bool:
     return low - LEVEL_ROUNDING <= noise_level <= high + LEVEL_ROUNDING
 
 
+def intervals(values: Any, name: str, count: int) -> list[tuple[float, float]]:
+    """``count`` intervals; where None is given, all of [0, 1]."""
+    if values is None:
+        return [(0.0, 1.0)] * count
+    checked = [interval(ends, f"{name}: each") for ends in sequence(values, name)]
+    if len(checked) != count:
+        raise ValueError(f"{name} must be {count}, one for each, got {len(checked)}")
+    return checked
+
+
 def choice(value: Any, name: str, known: Iterable[str]) -> str:
     """One of the known words."""
     words = sorted(known)
@@ -162,11 +171,6 @@ def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
         )
     chosen: list[int] = []
     for seed in seeds:
-        if len(chosen) == MAX_SEEDS:
-            raise ValueError(
-                f"seeds has more than {MAX_SEEDS}, or no end; sample them in parts, such as "
-                "range(1000)"
-            )
         try:
             chosen.append(operator.index(seed))
         except TypeError:
