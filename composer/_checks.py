@@ -12,6 +12,7 @@ from composer.arguments import finite, integer, lacking
 from composer.errors import shown
 from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
+from composer.latents import check_pixels
 from composer.limits import MAX_STEPS
 from composer.markers import answers
 from composer.named import with_objects
@@ -50,6 +51,7 @@ def stack_of(
     steps = integer(num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS)
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)
+    check_pixels(stack)
     return stack
 
 

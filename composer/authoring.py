@@ -27,6 +27,7 @@ from composer._resizing import (
 )
 from composer._walks import check_walks, plan_walks, require_walks
 from composer.generators import generator_of
+from composer.latents import is_latent, require_coder, to_images, to_latents
 from composer.markers import answers
 from composer.plugin import (
     SETS_START,
@@ -73,6 +74,7 @@ __all__ = [
     "generator_of",
     "hooks_of",
     "image_shape_of",
+    "is_latent",
     "is_nested",
     "low_res_schedule_of",
     "models_of",
@@ -80,6 +82,7 @@ __all__ = [
     "parts_of",
     "plan_walks",
     "probes",
+    "require_coder",
     "require_score",
     "require_walks",
     "resized",
@@ -89,6 +92,8 @@ __all__ = [
     "scored",
     "sets_conditions",
     "short_repr",
+    "to_images",
+    "to_latents",
     "views_of",
     "with_nested",
 ]

@@ -86,6 +86,11 @@ class Plugin:
         return False
 
     @_default
+    def over_latents(self) -> str:
+        """Of a plugin that needs pixels: the name of the one that does the same over latents."""
+        return ""
+
+    @_default
     def follows_several(self) -> bool:
         """Whether it keeps several images of each seed during a run."""
         return False

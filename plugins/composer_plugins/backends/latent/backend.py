@@ -14,8 +14,8 @@ from composer.authoring import short_repr
 from composer.predictions import Prediction
 from composer.schedules import Schedule
 from composer.solvers import Solver
+from composer_plugins.backends.autoencoder import Autoencoder
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
-from composer_plugins.backends.latent.autoencoder import Autoencoder
 from composer_plugins.backends.latent.families import Family, Rows
 from composer_plugins.backends.latent.text import unpacked
 from composer_plugins.backends.memory import memory_bound

@@ -14,6 +14,7 @@ from composer.named import Device, DType
 from composer.predictions import FLOW, Prediction
 from composer.schedules import Schedule
 from composer.solvers import DDIM, DiffusersSolver, Solver
+from composer_plugins.backends.autoencoder import Autoencoder
 from composer_plugins.backends.deepfloyd.embedding_files import verbatim
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings, cache_file
 from composer_plugins.backends.deepfloyd.reading import Reader, require_config
@@ -23,7 +24,6 @@ from composer_plugins.backends.diffusers_unet.loading import (
     schedule_of,
 )
 from composer_plugins.backends.files import Source, read_json, usable
-from composer_plugins.backends.latent.autoencoder import Autoencoder
 from composer_plugins.backends.latent.backend import LatentBackend
 from composer_plugins.backends.latent.families import FAMILIES, Family
 from composer_plugins.backends.latent.flow import ScheduledFlow, shift_for

@@ -97,7 +97,7 @@ class PipelineText:
 
         folder = self.source.fetch(self._files())
         index = read_json(folder / "model_index.json")
-        absent = {part: None for part in {*NOT_FOR_TEXT, "scheduler"} & index.keys()}
+        absent = dict.fromkeys({*NOT_FOR_TEXT, "scheduler"} & index.keys())
         lighter = "read them with dtype='bfloat16', or run `composer embed` elsewhere"
         with legible(folder), room_for_weights(folder, lighter):
             pipeline = getattr(diffusers, self.family.pipeline).from_pretrained(
