@@ -157,5 +157,5 @@ class Result:
 
         if view is None:  # an identity, which returns x itself, has no way to go
             view = [v for v in self.views if v(self.x) is not self.x]
-        views = [*view] if isinstance(view, list | tuple) else [view]
+        views = view if isinstance(view, Sequence) and not isinstance(view, str) else [view]
         return animate(self.x, path, views, captions, Timing(fps, hold, move), scale)
