@@ -33,6 +33,7 @@ import composer
 import composer_plugins
 from composer import Sampler, images, testing
 from composer.animation.film import Timing
+from composer.authoring import resized
 from composer.contact_sheet import contact_sheet
 from composer.offers import Offer
 from composer.plugin import sets_conditions
@@ -44,7 +45,6 @@ from composer.solvers import DDIM, Euler
 from composer.testing import GaussianMixtureBackend
 from composer_plugins import Anagram, Components
 from composer_plugins.backends.with_weak import WithWeak
-from composer_plugins.resizing import resized
 
 KINDS = (ValueError, TypeError, LookupError, OSError, composer.NonFiniteError)
 PLAIN = re.compile(

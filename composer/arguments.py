@@ -134,6 +134,16 @@ def within(noise_level: float, interval: Sequence[float]) -> bool:
     return low - LEVEL_ROUNDING <= noise_level <= high + LEVEL_ROUNDING
 
 
+def intervals(values: Any, name: str, count: int) -> list[tuple[float, float]]:
+    """``count`` intervals; where None is given, all of [0, 1]."""
+    if values is None:
+        return [(0.0, 1.0)] * count
+    checked = [interval(ends, f"{name}: each") for ends in sequence(values, name)]
+    if len(checked) != count:
+        raise ValueError(f"{name} must be {count}, one for each, got {len(checked)}")
+    return checked
+
+
 def choice(value: Any, name: str, known: Iterable[str]) -> str:
     """One of the known words."""
     words = sorted(known)

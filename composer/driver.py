@@ -13,7 +13,8 @@ about none, and the next one inside would be asked about none by both.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
@@ -43,7 +44,6 @@ def resolve(
         debug: raise a NonFiniteError, which names the plugin, for an estimate with NaN or Inf;
             that waits for the device.
     """
-
     return converse(asked([request]), plugins, model, "the loop", debug)[0]
 
 
@@ -164,14 +164,14 @@ class _Conversation:
     def advance(self) -> None:
         """Send it the answers to what it has asked, and take what it asks next, or returns."""
         answers = None if self._asked is None else [question.answer for question in self._asked]
-        before = {id(tensor): version(tensor) for _, tensor in self._given()}
+        before = {id(tensor): version(tensor) for tensor in self._given()}
         try:
             self.value = self._asking.send(answers)  # type: ignore[arg-type]
         except StopIteration as stop:
             self.ended, self.value = True, stop.value
-        for name, tensor in self._given():  # what it has computed of an answer meanwhile is new
+        for tensor in self._given():  # what it has computed of an answer meanwhile is new
             if version(tensor) != before.get(id(tensor), 0):
-                raise ValueError(f"{self._who()} wrote into {name}; work on a copy")
+                raise ValueError(f"{self._who()} wrote into {self._name(tensor)}; work on a copy")
 
     def requests(self) -> list[Request]:
         """What it yielded, if that is a list of requests."""
@@ -221,21 +221,37 @@ class _Conversation:
             )
         return estimate.as_term()
 
-    def _given(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors it holds that are not its own, and what they are called."""
+    def _given(self) -> list[Tensor]:
+        """The tensors it holds that others hold too."""
+        given = []
         if self.about is not None:
-            yield "request.x", self.about.request.x
-            for value in self.about.request.beside.values():
-                yield "request.beside", value
+            given += [self.about.request.x, *self.about.request.beside.values()]
         for question in self._asked or ():
-            for name, value in vars(question.answer).items():  # noise and x0 too, once computed
-                if isinstance(value, Tensor):
-                    yield f"the {name} of an answer", value
+            values = vars(question.answer)  # noise and x0 among them, once they are computed
+            given += [values[name] for name in _SHARED if values.get(name) is not None]
+        return given
+
+    def _name(self, tensor: Tensor) -> str:
+        """What a tensor of those is called."""
+        if self.about is not None:
+            request = self.about.request
+            for name, value in {"x": request.x, **request.beside}.items():
+                if value is tensor:
+                    return f"request.{name}" if name == "x" else f"request.beside[{name!r}]"
+        held = (vars(question.answer).items() for question in self._asked or ())
+        return next(f"the {name} of an answer" for name, v in chain(*held) if v is tensor)
+
+
+_SHARED = "prediction", "variance", "x", "noise", "x0"
+"""Tensors of an estimate."""
 
 
 def version(x: Tensor) -> int:
     """How often x was written into; inference tensors do not count."""
-    return 0 if x.is_inference() else x._version
+    try:
+        return x._version
+    except RuntimeError:
+        return 0
 
 
 def described(function: Callable[..., Any]) -> str:

@@ -251,12 +251,18 @@ def combine(
         )
     terms = zip(weights, estimates, strict=True)
     weight, first = next(terms)
-    prediction = first.prediction * _factor(weight)
+    prediction = _scaled(first, weight)
     for weight, estimate in terms:
         # Not by ``add(alpha=)``, which rounds the last few pixels of a batch otherwise.
-        prediction = prediction + first._alike(estimate).prediction * _factor(weight)
+        prediction = prediction + _scaled(first._alike(estimate), weight)
     kept = estimates if variance == "mean" else (variance,)
     return first.replace(prediction=prediction, variance=_mean(_distinct_variances(kept)))
+
+
+def _scaled(estimate: Estimate, weight: float | Tensor) -> Tensor:
+    factor = _factor(weight)
+    plain = not isinstance(factor, Tensor) and factor == 1
+    return estimate.prediction if plain else estimate.prediction * factor
 
 
 def _factor(value: float | Tensor) -> float | Tensor:

@@ -35,23 +35,24 @@ class Model:
         self.max_rows = max_rows
         self.stats = stats
         self.finiteness = finiteness or Finiteness()
+        self._device = backend.device  # asked once: some look through a whole network for it
 
     def __call__(self, requests: list[Request]) -> list[Estimate]:
         encoded = [self._encoded(request) for request in requests]
-        unique: dict[Hashable, Request] = {}
-        for request in encoded:
-            unique.setdefault(_identity(request), request)
-        with self.stats.timing(self.backend.device):
-            outputs = dict(zip(unique, self._evaluate([*unique.values()]), strict=True))
+        keys = [_identity(request) for request in encoded]
+        distinct: dict[Hashable, Request] = {}
+        for key, request in zip(keys, encoded, strict=True):
+            distinct.setdefault(key, request)
+        asked = [*distinct.values()]
+        with self.stats.timing(self._device):
+            outputs = dict(zip(distinct, self._evaluate(asked), strict=True))
         self.stats.requested += len(requests)
-        self.stats.evaluated += len(unique)
-        self.stats.rows += sum(len(request.x) for request in unique.values())
-        for key, output in outputs.items():
-            self._note(output, unique[key])
-        return [
-            request.answer(*outputs[_identity(request)], self.backend.prediction)
-            for request in encoded
-        ]
+        self.stats.evaluated += len(asked)
+        self.stats.rows += sum(request.x.shape[0] for request in asked)
+        for key, request in distinct.items():
+            self._note(outputs[key], request)
+        kind = self.backend.prediction
+        return [r.answer(*outputs[key], kind) for key, r in zip(keys, encoded, strict=True)]
 
     def _note(self, output: Output, request: Request) -> None:
         for part in output:
@@ -87,7 +88,7 @@ class Model:
     def _evaluate(self, requests: list[Request]) -> list[Output]:
         """One backend call, or as many as ``max_rows`` makes necessary: images are split first,
         so that requests about one image stay together and share what backends share."""
-        images = len(requests[0].x)
+        images = requests[0].x.shape[0]
         bound = self.max_rows or images * len(requests)
         columns: list[list[Output]] = []
         for first in range(0, len(requests), bound):
@@ -116,7 +117,7 @@ def _identity(request: Request) -> Hashable:
 
 def _rows(requests: list[Request], start: int, stop: int) -> list[Request]:
     """Rows start to stop of each request; requests that share a tensor share its slice."""
-    if start == 0 and stop >= len(requests[0].x):
+    if start == 0 and stop >= requests[0].x.shape[0]:
         return requests
     slices: dict[int, Tensor] = {}
 
@@ -145,16 +146,19 @@ def checked_outputs(outputs: object, requests: Sequence[Request], who: str) -> l
     if len(outputs) != len(requests):
         raise ValueError(f"{mend}, got {len(outputs)} for {len(requests)}")
     for output, request in zip(outputs, requests, strict=True):
-        for name, part in output._asdict().items():
-            if part is None and name == "variance":
-                continue
-            if not isinstance(part, Tensor) or not part.is_floating_point():
-                raise TypeError(f"{who} returned a {name} that is no tensor of floating point")
-            if part.shape != request.x.shape:
-                raise ValueError(
-                    f"{who} returned a {name} of shape {tuple(part.shape)} for x of "
-                    f"{tuple(request.x.shape)}; split a learned variance off into Output.variance"
-                )
+        _check_part("prediction", output.prediction, request, who)
+        if output.variance is not None:
+            _check_part("variance", output.variance, request, who)
     if len({o.variance is None for o in outputs}) > 1:
         raise ValueError(f"{who} returned a variance with some outputs only; with all or none")
     return list(outputs)
+
+
+def _check_part(name: str, part: object, request: Request, who: str) -> None:
+    if not isinstance(part, Tensor) or not part.is_floating_point():
+        raise TypeError(f"{who} returned a {name} that is no tensor of floating point")
+    if part.shape != request.x.shape:
+        raise ValueError(
+            f"{who} returned a {name} of shape {tuple(part.shape)} for x of "
+            f"{tuple(request.x.shape)}; split a learned variance off into Output.variance"
+        )

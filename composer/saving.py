@@ -42,7 +42,7 @@ def save_images(
         OSError: a file cannot be written; those that were there are as they were.
     """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"save: path must be a string or a Path, got {shown(path)}")
+        raise TypeError(f"save: path must be a string or a Path, got {shown(path)}.")
     target = Path(path)
     sized = [at_size(image, _checked_size(size)) for image in images]
     if target.suffix and not target.is_dir():
@@ -78,13 +78,13 @@ def _save_one(
 ) -> Path:
     if target.suffix.lower() not in FORMATS:
         raise ValueError(
-            f"save: path must end in {', '.join(FORMATS)}, or be a folder, got {str(target)!r}; "
-            "make the folder first if it is to have such a name"
+            f"save: path must end in {', '.join(FORMATS)}, or be a folder, got {str(target)!r}. "
+            "Make the folder first if it is to have such a name."
         )
     if len(images) != 1:
         raise ValueError(
-            f"save: {len(images)} images need a folder, got the file {str(target)!r}; give a "
-            "folder, choose one as result[0].save(...), or save all in one as result.sheet()"
+            f"save: path must be a folder for {len(images)} images, got {str(target)!r}. Give a "
+            "folder, choose an image by result[0], or save all in one as result.sheet()."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, lambda unfinished: _write(images[0], unfinished, seeds[0], recipe))
@@ -111,7 +111,7 @@ def _text(seed: int, recipe: dict[str, Any]) -> str:
         return text
     warnings.warn(
         f"save: the recipe of {len(text):,} letters is too long for a PNG, because it holds large "
-        "pictures; write result.recipe to a JSON file",
+        "pictures. Write result.recipe to a JSON file.",
         stacklevel=2,
     )
     return ""

@@ -84,5 +84,7 @@ def _listed(words: Iterable[str], count: int) -> str:
 
 def _by_default(owner: object, field: dataclasses.Field[Any]) -> bool:
     value, default = getattr(owner, field.name), field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
     # Tensors and arrays compare to tensors and arrays, which is never True itself.
     return value is default or (type(value) is type(default) and (value == default) is True)

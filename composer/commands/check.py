@@ -78,8 +78,8 @@ def _rows(registry: Registry, name: str) -> Iterator[Row]:
     if not chosen and not packages:
         if other := next((o for o in registry.offers.values() if o.name == name), None):
             raise click.ClickException(
-                f"{name} is a {other.kind}, which has no contract; checked are transforms, "
-                "decompositions and plugins"
+                f"{name} is a {other.kind}; this command examines transforms, decompositions and "
+                "plugins, and composer.testing.check_backend a backend"
             )
         known = {o.name for o in offers} | {distribution_of(o) for o in offers}
         known |= {n for p in registry.packages for n in (p.name, p.distribution)}

@@ -13,9 +13,9 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from composer._probes import TOLERANCE
-
 T = TypeVar("T")
+TOLERANCE = 1e-8
+"""Of results in float64, for images of N(0, 1) noise."""
 Contract = Mapping[Callable[[T], str], str]
 """{law: mend}. A law says what is wrong with a thing, "" if nothing is, and raises ``SkipTest``
 where it does not apply; its name is the check's. The mend says what to do."""

@@ -159,7 +159,7 @@ def test_an_unknown_name_comes_with_the_nearest(run):
 def test_what_has_no_contract_is_said_to_have_none():
     done = CliRunner().invoke(cli_module.main, ["check", "euler"])
     assert done.exit_code == 1
-    assert "Error: euler is a solver, which has no contract" in done.output
+    assert "Error: euler is a solver; this command examines transforms" in done.output
 
 
 class Undocumented(type):

@@ -348,7 +348,7 @@ def test_a_backend_name_is_not_a_backend():
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 3, 8, 8), (2, 1, 8, 9)])
 def test_denoise_refuses_another_shape(shape):
-    with pytest.raises(ValueError, match="x must be a tensor of shape"):
+    with pytest.raises(ValueError, match="x must be a floating-point tensor of shape"):
         Sampler(mixture()).denoise(torch.zeros(shape), 0.5)
 
 
@@ -653,7 +653,7 @@ def test_a_backend_may_answer_hooks_and_is_outermost():
 @pytest.mark.parametrize(
     ("x", "t", "error", "sentence"),
     [
-        (torch.full((1, 1, 8, 8), torch.nan), 0.5, ValueError, "x has NaN or Inf"),
+        (torch.full((1, 1, 8, 8), torch.nan), 0.5, ValueError, "x must be finite, got NaN or Inf"),
         (torch.zeros(1, 1, 8, 8), float("nan"), ValueError, "t must be"),
         (torch.zeros(1, 1, 8, 8), "0.5", TypeError, "t must be"),
     ],

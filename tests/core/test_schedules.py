@@ -1,6 +1,7 @@
 import math
 import pickle
 import statistics
+from fractions import Fraction
 
 import pytest
 import torch
@@ -25,6 +26,14 @@ def test_times_are_those_of_diffusers(spacing, steps):
     reference.set_timesteps(steps)
     times = DiscreteSchedule.linear(spacing=spacing).times(steps)
     assert times == [*map(float, reference.timesteps), -1.0]
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000))
+def test_trailing_times_are_rounded_exactly(train, steps):
+    """Of fractions, halves to even; diffusers' sum of float strides is off at 48 of 1000."""
+    steps = min(steps, train)
+    exact = [round(Fraction(train * (steps - i), steps)) - 1 for i in range(steps)]
+    assert DiscreteSchedule.linear(train).times(steps) == [*exact, -1]
 
 
 @given(st.lists(st.integers(0, 999), min_size=1, max_size=5))

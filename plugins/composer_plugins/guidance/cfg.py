@@ -8,7 +8,7 @@ from typing import Any
 
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite, interval, within
-from composer.authoring import answers, check_encodable
+from composer.authoring import answers, check_encodable, combine
 from composer.errors import shown
 
 
@@ -71,7 +71,7 @@ def away(
 
 def guide(uncond: Estimate, cond: Estimate, scale: float) -> Estimate:
     """uncond + scale * (cond - uncond), with cond's learned variance."""
-    return (uncond + scale * (cond - uncond)).replace(variance=cond.variance)
+    return combine((1, scale), (uncond, cond - uncond), variance=cond)
 
 
 def require_guidance(guidance: object, owner: str) -> None:
