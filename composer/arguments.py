@@ -23,7 +23,7 @@ class FromRecipe(str):
     __slots__ = ()
 
 
-MAX_NUMBER = 1e18
+_MAX_NUMBER = 1e18
 """Beyond it no argument means anything, and torch has no integers."""
 
 
@@ -35,9 +35,9 @@ def finite(value: Any, name: str) -> float:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not abs(number) <= MAX_NUMBER:
+    if not abs(number) <= _MAX_NUMBER:
         raise ValueError(
-            f"{name} must be finite and at most {MAX_NUMBER:g} in size, got {shown(value)}"
+            f"{name} must be finite and at most {_MAX_NUMBER:g} in size, got {shown(value)}"
         )
     return number
 
@@ -120,7 +120,7 @@ def interval(values: Any, name: str) -> tuple[float, float]:
     return ends[0], ends[1]
 
 
-LEVEL_ROUNDING = 1e-9
+_LEVEL_ROUNDING = 1e-9
 """Of a noise level; neighbouring levels of a schedule of 1000 times differ by more than 1e-5."""
 
 
@@ -131,7 +131,7 @@ def within(noise_level: float, interval: Sequence[float]) -> bool:
     written, 0.3; they are compared up to rounding.
     """
     low, high = interval
-    return low - LEVEL_ROUNDING <= noise_level <= high + LEVEL_ROUNDING
+    return low - _LEVEL_ROUNDING <= noise_level <= high + _LEVEL_ROUNDING
 
 
 def intervals(values: Any, name: str, count: int) -> list[tuple[float, float]]:

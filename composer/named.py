@@ -15,7 +15,7 @@ from composer.schedules import Schedule
 
 Device = str | torch.device
 DType = str | torch.dtype
-DTYPES = ("float32", "bfloat16", "float16", "float64")
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def device_of(device: Device) -> torch.device:
@@ -46,7 +46,7 @@ def _best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def dtype_of(dtype: DType, known: Iterable[str] = DTYPES) -> torch.dtype:
+def dtype_of(dtype: DType, known: Iterable[str] = _DTYPES) -> torch.dtype:
     """The dtype, or that of a name such as "float16" or "torch.float16".
 
     Args:

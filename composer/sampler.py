@@ -61,7 +61,7 @@ class Sampler:
         self._stack = _checks.stack_of(backend, plugins, solver, num_inference_steps)
         self._max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
         # As given: a default solver is that of the backend, also of another one.
-        self._given = Arguments(
+        self._given = _Arguments(
             backend=backend,
             plugins=self.plugins,
             solver=solver,
@@ -85,9 +85,9 @@ class Sampler:
     def __reduce__(self) -> tuple[Any, ...]:  # pluggy's manager can be neither copied nor pickled
         return _made, (type(self), self._given)
 
-    def replace(self, **changes: Unpack[Arguments]) -> Sampler:
+    def replace(self, **changes: Unpack[_Arguments]) -> Sampler:
         """A sampler with some of the arguments changed, such as ``num_inference_steps=50``."""
-        arguments: Arguments = {**self._given, **changes}
+        arguments: _Arguments = {**self._given, **changes}
         return type(self)(**arguments)
 
     @property
@@ -282,7 +282,7 @@ class Sampler:
         return _checks.checked_start(state)
 
 
-class Arguments(TypedDict, total=False):
+class _Arguments(TypedDict, total=False):
     """Those of :class:`Sampler`."""
 
     backend: Backend
@@ -293,5 +293,5 @@ class Arguments(TypedDict, total=False):
     debug: bool
 
 
-def _made(kind: type[Sampler], arguments: Arguments) -> Sampler:
+def _made(kind: type[Sampler], arguments: _Arguments) -> Sampler:
     return kind(**arguments)

@@ -19,7 +19,7 @@ from composer.schedules import Schedule
 from composer.solvers import DDIM
 from composer.words import short_repr
 
-Times = Callable[[Tensor], Tensor]
+_Times = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,7 +32,7 @@ class WrappedNetwork:
     prediction: Prediction
     classes: int
     null: int | None
-    time: Times
+    time: _Times
     learns_variance: bool
     default_solver: Solver
     device: torch.device
@@ -122,7 +122,7 @@ def wrap(
     prediction: str | Prediction,
     classes: int | None = None,
     null: int | None = None,
-    time: Literal["clock", "unit"] | Times = "clock",
+    time: Literal["clock", "unit"] | _Times = "clock",
     learns_variance: bool = False,
     solver: Solver | None = None,
     device: Device | None = None,
@@ -179,7 +179,7 @@ def wrap(
     )
 
 
-def _times(time: str | Times, schedule: Schedule) -> Times:
+def _times(time: str | _Times, schedule: Schedule) -> _Times:
     named = {"clock": torch.Tensor.double, "unit": schedule.unit_time}
     if callable(time):
         return time

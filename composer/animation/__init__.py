@@ -16,7 +16,9 @@ from composer.registry import get_transform
 from composer.transforms import Transform
 from composer.writing import require_writable, write_atomically
 
-WIDTH_OF_ONE, WIDTH = 512, 1024
+__all__ = ["Timing", "animate"]
+
+_WIDTH_OF_ONE, _WIDTH = 512, 1024
 """In pixels, of an image and of a frame: what ``scale=None`` enlarges to, if it can."""
 
 
@@ -102,7 +104,7 @@ def _checked_scale(scale: int | None, x: Tensor) -> int:
     columns, rows = min(len(x), COLUMNS), -(-len(x) // COLUMNS)
     height, width = x.shape[-2:]
     if scale is None:
-        return max(1, min(WIDTH_OF_ONE // width, WIDTH // (columns * width)))
+        return max(1, min(_WIDTH_OF_ONE // width, _WIDTH // (columns * width)))
     scale = integer(scale, "animate: scale", least=1)
     if columns * width * rows * height * scale**2 > MAX_PIXELS:
         raise ValueError(
