@@ -71,8 +71,8 @@ class Autoencoder:
         return self._each(scaled, lambda z: self.vae.decode(z, return_dict=False)[0])
 
     def _each(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        place, dtype = place_of(self.vae)
-        rows = x.to(place, dtype).split(1 if self.slicing else len(x))
+        _, dtype = place_of(self.vae)  # with offload, its device is none that x could be on
+        rows = x.to(dtype).split(1 if self.slicing else len(x))
         with torch.no_grad(), memory_bound(rows[0], LIGHTER):
             return torch.cat([function(row) for row in rows]).to(x)
 

@@ -108,15 +108,15 @@ class LatentBackend:
         One forward; as many as there are lengths of prompts, for a family that takes one length.
         """
         self.embeddings.free_encoder()
-        device, dtype = place_of(self.network)
+        _, dtype = place_of(self.network)  # with offload, its device is none that x could be on
         texts = {prompt: self._text(prompt, dtype) for prompt in dict.fromkeys(prompts)}
         levels = [self.schedule.at(t)[1] if self.family.flow else t for t in times]
-        clock = torch.tensor(levels, dtype=torch.float32).to(device)
+        clock = torch.tensor(levels, dtype=torch.float32).to(self.device)
         groups: dict[int, list[int]] = {}
         for place, prompt in enumerate(prompts):
             length = 0 if self.family.ragged else len(texts[prompt][0])
             groups.setdefault(length, []).append(place)
-        latents, answers = x.to(device, dtype), torch.empty_like(x)
+        latents, answers = x.to(dtype), torch.empty_like(x)
         for places in groups.values():
             rows = slice(None) if len(groups) == 1 else places
             answers[rows] = self._forward(
@@ -125,7 +125,7 @@ class LatentBackend:
                     clock[rows],
                     [texts[prompts[place]][0] for place in places],
                     torch.stack([texts[prompts[place]][1] for place in places]),
-                    None if guidance is None else guidance[rows].to(device),
+                    None if guidance is None else guidance[rows],
                     self.size,
                 )
             ).to(answers)
