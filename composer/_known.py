@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from composer.images import Fit, ImageLike, read_mask, read_picture
-from composer.latents import to_latents
-from composer.protocols import State, image_shape_of
+from composer.latents import image_shape_of, to_latents
+from composer.protocols import State
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from composer._resizing import (
 )
 from composer._walks import check_walks, plan_walks, require_walks
 from composer.generators import generator_of
-from composer.latents import is_latent, require_coder, to_images, to_latents
+from composer.latents import image_shape_of, is_latent, require_coder, to_images, to_latents
 from composer.markers import answers
 from composer.plugin import (
     SETS_START,
@@ -40,7 +40,12 @@ from composer.plugin import (
     views_of,
     with_nested,
 )
-from composer.protocols import draw, image_shape_of, low_res_schedule_of, models_of
+from composer.protocols import (
+    draw,
+    guidance_of,
+    low_res_schedule_of,
+    models_of,
+)
 from composer.requests import combine
 from composer.words import short_repr
 
@@ -72,6 +77,7 @@ __all__ = [
     "finest_of",
     "follow_several",
     "generator_of",
+    "guidance_of",
     "hooks_of",
     "image_shape_of",
     "is_latent",

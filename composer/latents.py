@@ -8,30 +8,52 @@ way back. It decodes in its ``finish`` hook, after those of all plugins; a plugi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol, cast
 
 from torch import Tensor
 
-from composer.plugin import declared, with_nested
-from composer.protocols import Backend, Stack, image_shape_of
+Shape = tuple[int, int, int]
+"""(C, H, W)."""
 
 
-def is_latent(backend: Backend) -> bool:
+class HasShape(Protocol):
+    """A backend, as far as this page is concerned."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+
+class Coder(Protocol):
+    """What a latent backend has beyond others."""
+
+    def encode_image(self, x: Tensor, /) -> Tensor: ...
+    def decode(self, z: Tensor, /) -> Tensor: ...
+
+
+def image_shape_of(backend: HasShape) -> Shape:
+    """(C, H, W) of finished images: the optional attribute ``image_shape`` of a latent model, or
+    ``shape``."""
+    shape: Shape = getattr(backend, "image_shape", backend.shape)
+    return shape
+
+
+def is_latent(backend: HasShape) -> bool:
     """Whether the loop of a backend runs on latents: whether ``image_shape`` is not ``shape``."""
-    return image_shape_of(backend) != tuple(backend.shape)
+    return image_shape_of(backend) != backend.shape
 
 
-def to_latents(backend: Backend, images: Tensor) -> Tensor:
+def to_latents(backend: HasShape, images: Tensor) -> Tensor:
     """Images (B, C, H, W) in [-1, 1] as the loop has them: encoded, or on pixels as they are."""
-    return _coder(backend).encode_image(images) if is_latent(backend) else images
+    return cast(Coder, backend).encode_image(images) if is_latent(backend) else images
 
 
-def to_images(backend: Backend, x: Tensor) -> Tensor:
-    """What the loop has (B, *shape) as images (B, C, H, W): decoded, or on pixels as it is."""
-    return _coder(backend).decode(x) if is_latent(backend) else x
+def to_images(backend: HasShape, x: Tensor) -> Tensor:
+    """What the loop has (B, *shape) as images (B, C, H, W): decoded; on pixels, and where the end of
+    a run has decoded it, as it is."""
+    return cast(Coder, backend).decode(x) if x.shape[1:] != image_shape_of(backend) else x
 
 
-def require_coder(backend: Backend, owner: str) -> None:
+def require_coder(backend: HasShape, owner: str) -> None:
     """Require that a latent backend encodes images.
 
     Raises:
@@ -42,23 +64,3 @@ def require_coder(backend: Backend, owner: str) -> None:
             f"{owner}: {type(backend).__name__} works on latents and must have encode_image, got "
             "none. Give it one, or use a model of pixels."
         )
-
-
-def check_pixels(stack: Stack) -> None:
-    """Raise a ValueError for a plugin of pixels in a stack over latents."""
-    if not is_latent(stack.backend):
-        return
-    for plugin in with_nested(stack.plugins):
-        if declared(plugin, "needs_pixels"):
-            instead = declared(plugin, "over_latents")
-            mend = f"Use {instead} in its place" if instead else "Remove it"
-            raise ValueError(
-                f"{type(plugin).__name__} works on pixels and {type(stack.backend).__name__} on "
-                f"latents; a view or a filter does not commute with the decoder. {mend}, or in a "
-                "Cascade run this stage as Stage(..., plain=True)."
-            )
-
-
-def _coder(backend: Backend) -> Any:
-    """A latent backend, with the methods that pixel backends lack."""
-    return backend

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from composer.images import to_pil
+from composer.latents import to_images
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
 from composer.schedules import DiscreteSchedule, Schedule
@@ -88,18 +89,18 @@ def models_of(backend: Backend) -> tuple[str, ...]:
     return tuple(getattr(backend, "models", ()))
 
 
-def image_shape_of(backend: Backend) -> tuple[int, int, int]:
-    """(C, H, W) of finished images: its optional attribute ``image_shape``, of a latent model whose
-    ``finish`` decodes x; otherwise ``shape``."""
-    shape: tuple[int, int, int] = getattr(backend, "image_shape", backend.shape)
-    return shape
-
-
 def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
     """On which an enlarging model's low-resolution image is noised: its optional attribute
     ``low_res_schedule``; None for a model that enlarges nothing."""
     schedule: DiscreteSchedule | None = getattr(backend, "low_res_schedule", None)
     return schedule
+
+
+def guidance_of(backend: Backend) -> float | None:
+    """The guidance scale that a distilled model takes as an input: its optional attribute
+    ``guidance``, which ``beside["guidance"]`` (B,) replaces; None for a model that takes none."""
+    scale: float | None = getattr(backend, "guidance", None)
+    return scale
 
 
 class Solver(Protocol):
@@ -181,8 +182,8 @@ class State:
 
     @property
     def images(self) -> list[Image.Image]:
-        """``x`` as PIL images, values outside [-1, 1] clipped."""
-        return to_pil(self.x)
+        """``x`` as PIL images, that of a latent model decoded; values outside [-1, 1] clipped."""
+        return to_pil(to_images(self.backend, self.x))
 
     @property
     def finished(self) -> bool:

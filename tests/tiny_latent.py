@@ -7,6 +7,9 @@ diffusers. The autoencoders divide the sides by 2, for speed.
 
 from functools import partial
 
+import diffusers
+import tiny_if
+import tiny_upscaler
 import torch
 import transformers
 from diffusers import (
@@ -28,7 +31,7 @@ from diffusers import (
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch import nn
 
-from tests import tiny_if, tiny_upscaler
+from composer_plugins.backends.latent import load_latent
 
 WIDTH = 32  # of the text embeddings
 SIZE = 16  # of the images made
@@ -36,7 +39,7 @@ BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_line
 
 
 def build(name, folder):
-    """Write the pipeline of a family into ``folder``, and return it in evaluation mode."""
+    """The pipeline of a family in evaluation mode, and where below ``folder`` it was saved."""
     torch.manual_seed(5)
     pipeline = PIPELINES[name](folder / "words")
     for part in pipeline.components.values():
@@ -44,7 +47,54 @@ def build(name, folder):
             part.eval().requires_grad_(False)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.save_pretrained(folder / "saved")
-    return pipeline
+    return pipeline, folder / "saved"
+
+
+def load(folder, file, **options):
+    """The saved pipeline as a backend for images of the tiny size."""
+    return load_latent(folder, **{"size": SIZE, "embeddings": file, **options})
+
+
+def run(pipeline, task, prompt, steps, scale, seeds, **options):
+    """The images in [-1, 1] that a pipeline makes, and its latents (B, C, h, w).
+
+    Args:
+        task: "", "Img2Img" or "Inpaint".
+        scale: of guidance as CFG has it; 1 for none.
+    """
+    kind = type(pipeline).__name__.replace("Pipeline", f"{task}Pipeline")
+    checked = {"requires_safety_checker": False} if "safety_checker" in pipeline.components else {}
+    other = getattr(diffusers, kind)(**pipeline.components, **checked) if task else pipeline
+    other.set_progress_bar_config(disable=True)
+    sized = "StableDiffusionImg2Img", "StableDiffusionXLImg2Img"  # these ask the image
+    size = {} if kind.startswith(sized) else {"height": SIZE, "width": SIZE}
+    made = []
+    for kept in ("pt", "latent"):
+        out = other(
+            prompt=[prompt] * len(seeds),
+            num_inference_steps=steps,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type=kept,
+            **GUIDED.get(type(pipeline), lambda scale: {"guidance_scale": scale})(scale),
+            **size,
+            **options,
+        ).images
+        made.append(out)
+    image, latents = made
+    if latents.ndim == 3:  # Flux packs them
+        latents = pipeline._unpack_latents(latents, SIZE, SIZE, pipeline.vae_scale_factor)
+    return image * 2 - 1, latents
+
+
+GUIDED = {
+    FluxPipeline: lambda scale: {
+        "true_cfg_scale": scale,
+        "negative_prompt": "",
+        "guidance_scale": 3.5,
+    },
+    ZImagePipeline: lambda scale: {"guidance_scale": scale - 1},  # cond + g (cond - uncond)
+}
+"""How pipelines that do not call it guidance_scale are told the scale."""
 
 
 def stable_diffusion(words, scheduler=None):
@@ -104,18 +154,18 @@ def stable_diffusion_3(words):
             SD3Transformer2DModel(
                 sample_size=SIZE // 2,
                 patch_size=1,
-                in_channels=4,
+                in_channels=16,
                 num_layers=2,
                 attention_head_dim=8,
                 num_attention_heads=4,
                 caption_projection_dim=32,
                 joint_attention_dim=2 * WIDTH,
                 pooled_projection_dim=2 * WIDTH,
-                out_channels=4,
+                out_channels=16,
             )
         ),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=_vae(4, scaling_factor=1.5305, shift_factor=0.0609),
+        vae=_vae(16, scaling_factor=1.5305, shift_factor=0.0609),
         text_encoder=_clip(first),
         tokenizer=first,
         text_encoder_2=_clip(second),

@@ -22,6 +22,7 @@ from composer_plugins.guidance.autoguidance import Autoguidance
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.guidance.conjunction import Conjunction
+from composer_plugins.guidance.distilled import DistilledGuidance
 from composer_plugins.guidance.rescale import Rescale
 from composer_plugins.guidance.thresholding import DynamicThreshold
 from composer_plugins.illusions.anagram import Anagram
@@ -54,6 +55,7 @@ __all__ = [
     "Cascade",
     "Components",
     "Conjunction",
+    "DistilledGuidance",
     "DynamicThreshold",
     "FeynmanKac",
     "GaussianBlur",
@@ -103,6 +105,7 @@ def register_plugins(register: Register) -> None:
     register.decomposition("block_mean", BlockMean)
     register.decomposition("gray", Gray, example=lambda: Gray(3))
     register.plugin("dynamic_threshold", DynamicThreshold)
+    register.plugin("distilled_guidance", DistilledGuidance)
     register.plugin("rescale", Rescale)
     register.plugin("apg", APG)
     register.plugin("autoguidance", Autoguidance)

@@ -35,10 +35,11 @@ def embed(
     variant: str | None,
     local_files_only: bool,
 ) -> None:
-    """Encode PROMPTS, and the empty one, by DeepFloyd IF's text encoder.
+    """Encode PROMPTS, and the empty one, by the text encoders of DeepFloyd IF or a latent model.
 
-    Only the encoder is loaded, and only for what the file lacks. Afterwards
-    load_backend("deepfloyd", model=MODEL, embeddings=CACHE) needs no encoder for these prompts.
+    Only the encoders are loaded, and only for what the file lacks. Afterwards
+    load_backend("deepfloyd", model=MODEL, embeddings=CACHE), or load_backend("latent", ...), needs
+    no encoder for these prompts.
     """
     from composer_plugins.backends.deepfloyd.embedding_files import (  # noqa: PLC0415  # slow
         KEPT,
@@ -48,23 +49,34 @@ def embed(
         read_prompts,
         require_encoder,
         tidy,
+        verbatim,
     )
     from composer_plugins.backends.deepfloyd.text import TextEncoder  # noqa: PLC0415
     from composer_plugins.backends.files import Source  # noqa: PLC0415
+    from composer_plugins.backends.latent.text import PipelineText, family_in  # noqa: PLC0415
     from composer_plugins.backends.placement import placement  # noqa: PLC0415
 
     file = cache_file(model) if cache is None else cache
     if file.suffix != KEPT:
         raise ValueError(f"--cache must name a {KEPT} file, got {file}")
-    stored = read_prompts(file)
-    lacking = [p for p in dict.fromkeys(map(tidy, (*prompts, NEGATIVE))) if p not in stored]
-    source = Source(model, None, local_files_only)
-    encoder = TextEncoder(source, *placement(device, dtype), eight_bit=text_8bit, variant=variant)
+    source, place = Source(model, None, local_files_only), placement(device, dtype)
+    family = family_in(source)
+    encoder: TextEncoder | PipelineText
+    if family is None:
+        name = tidy
+        encoder = TextEncoder(source, *place, eight_bit=text_8bit, variant=variant)
+    else:
+        if text_8bit:
+            raise ValueError("--text-8bit is for DeepFloyd IF only; leave it out, or --dtype lower")
+        name = verbatim
+        encoder = PipelineText(source, family, *place, variant)
+    stored = read_prompts(file, name)
+    lacking = [p for p in dict.fromkeys(map(name, (*prompts, NEGATIVE))) if p not in stored]
     if lacking:
         require_writable(file)
         negative = encoder(NEGATIVE)
         require_encoder(file, negative, model)  # before all else is encoded
         made = {p: negative if p == NEGATIVE else encoder(p) for p in lacking}
         encoder.free()
-        add_embeddings(file, made, model, negative)
+        add_embeddings(file, made, model, negative, name)
     click.echo(f"encoded {len(lacking)} prompts, {len(stored) + len(lacking)} are now in {file}")

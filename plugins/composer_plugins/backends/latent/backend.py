@@ -21,9 +21,6 @@ from composer_plugins.backends.latent.text import unpacked
 from composer_plugins.backends.memory import memory_bound
 from composer_plugins.backends.placement import place_of
 
-GUIDANCE = "guidance"
-"""What lies beside the latents of a guidance-distilled model: its scale, a number an image."""
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LatentBackend:
@@ -147,5 +144,5 @@ class LatentBackend:
         if self.guidance is None:
             return None
         batch, own = len(requests[0].x), torch.tensor([self.guidance])
-        scales = [r.beside.get(GUIDANCE, own).expand(batch) for r in requests]
+        scales = [r.beside.get("guidance", own).expand(batch) for r in requests]
         return torch.cat([scale.to(self.device, torch.float32) for scale in scales])

@@ -77,6 +77,13 @@ class Family:
     ragged: bool = False
     limits: Mapping[str, int | None] = field(default_factory=dict)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # a constant of this module, whose functions are not
+        return _named, (self.pipeline,)
+
+
+def _named(pipeline: str) -> Family:
+    return FAMILIES[pipeline]
+
 
 def _encode_sd(pipeline: Any, prompt: str, device: torch.device) -> Encoded:
     return pipeline.encode_prompt(prompt, device, 1, False)[0], None

@@ -15,14 +15,21 @@ from torch import Tensor
 
 from composer_plugins.backends.deepfloyd.reading import legible, require_packages
 from composer_plugins.backends.files import Source, read_json
-from composer_plugins.backends.latent.families import Encoded, Family
+from composer_plugins.backends.latent.families import FAMILIES, Encoded, Family
 from composer_plugins.backends.memory import room_for_weights
 
+EXTRA = "pip install 'diffusion-composer[latent]'"
 TEXTS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 NOT_FOR_TEXT = {
     *("unet", "transformer", "vae", "safety_checker", "feature_extractor", "image_encoder"),
 }
+
+
+def family_in(source: Source) -> Family | None:
+    """The family of a model by its model_index.json; None of one that no adapter knows."""
+    file = source.fetch(["model_index.json"]) / "model_index.json"
+    return FAMILIES.get(read_json(file).get("_class_name", "")) if file.is_file() else None
 
 
 def packed(encoded: Encoded) -> Tensor:
@@ -92,7 +99,7 @@ class PipelineText:
                 )
 
     def _load(self) -> Any:
-        require_packages("encoding prompts", "transformers")
+        require_packages("encoding prompts", "transformers", mend=EXTRA)
         import diffusers  # noqa: PLC0415  # slow
 
         folder = self.source.fetch(self._files())
