@@ -48,8 +48,8 @@ def to_latents(backend: HasShape, images: Tensor) -> Tensor:
 
 
 def to_images(backend: HasShape, x: Tensor) -> Tensor:
-    """What the loop has (B, *shape) as images (B, C, H, W): decoded; on pixels, and where the end of
-    a run has decoded it, as it is."""
+    """What the loop has (B, *shape) as images (B, C, H, W): decoded; as it is on pixels, and where
+    the end of a run has decoded it."""
     return cast(Coder, backend).decode(x) if x.shape[1:] != image_shape_of(backend) else x
 
 

@@ -70,7 +70,7 @@ def test_the_tiny_models_hear_prompts_and_times(backend):
         answer(backend, level=0.5),
         answer(backend, PROMPT.lower()) if backend.family.flow else answer(backend, OTHER),
     ):
-        assert (base - other).abs().max() > 1e-3
+        assert (base - other).abs().max() > 1e-4  # ten times the tolerance below
 
 
 @pytest.mark.parametrize(("steps", "scale"), RUNS)
@@ -186,7 +186,7 @@ def test_plugins_of_pixels_raise_an_error_that_says_what_to_use(backend, plugin,
 def test_it_is_copied_and_pickled(backend):
     base, backend = answer(backend), dataclasses.replace(backend, default_solver=DDIM())
     for other in (copy.deepcopy(backend), pickle.loads(pickle.dumps(backend))):
-        assert torch.equal(answer(other), base)
+        torch.testing.assert_close(answer(other), base, **TOLERANCE)
         assert other.family is backend.family
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from composer_plugins.backends.latent.flow import Levels, from_one, from_one_rounded
+
 Encoded = tuple[Tensor, Tensor | None]
 
 
@@ -57,7 +59,7 @@ class Family:
         size: height and width of the images in latent pixels, by the network's configuration.
         patch: what the sides of the latents must be multiples of, by the network's configuration.
         flow: whether it follows a flow, with a FlowMatchEulerDiscreteScheduler.
-        from_one: see :class:`.flow.ScheduledFlow`.
+        levels: of a flow, see :class:`.flow.ScheduledFlow`.
         ragged: whether prompts may have different numbers of tokens in one call.
         limits: of tokens of a prompt, by the name of the tokenizer; None is the tokenizer's own.
     """
@@ -73,7 +75,7 @@ class Family:
     size: Callable[[Mapping[str, Any]], int] = lambda config: int(config["sample_size"])
     patch: Callable[[Mapping[str, Any]], int] = lambda config: 1
     flow: bool = False
-    from_one: bool = False
+    levels: Levels | None = None
     ragged: bool = False
     limits: Mapping[str, int | None] = field(default_factory=dict)
 
@@ -224,7 +226,7 @@ FLUX = Family(
     size=lambda config: 128,
     patch=lambda config: 2,
     flow=True,
-    from_one=True,
+    levels=from_one,
     limits={"tokenizer": None, "tokenizer_2": 512},
 )
 Z_IMAGE = Family(
@@ -237,7 +239,7 @@ Z_IMAGE = Family(
     size=lambda config: 128,
     patch=lambda config: 2,
     flow=True,
-    from_one=True,
+    levels=from_one_rounded,
     ragged=True,
     limits={"tokenizer": 512},
 )

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from composer.arguments import integer
 from composer.limits import MAX_STEPS
 from composer.schedules import FlowSchedule
+
+Levels = Callable[[int], list[float]]
+
+
+def from_one(steps: int) -> list[float]:
+    """1, 1 - 1/n, ..., 1/n."""
+    return [float(level) for level in np.linspace(1.0, 1 / steps, steps)]
+
+
+def from_one_rounded(steps: int) -> list[float]:
+    """The same in float32, as the pipeline of Z-Image computes them."""
+    return [float(level) for level in torch.linspace(1.0, 1 / steps, steps)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,20 +40,20 @@ class ScheduledFlow(FlowSchedule):
     Args:
         scheduler: a FlowMatchEulerDiscreteScheduler; it is copied, never changed.
         mu: of a shift that depends on the size of the images, or None.
-        from_one: whether the levels before the shift are 1, 1 - 1/n, ..., 1/n, as the pipeline
-            states them, in place of the scheduler's own.
+        levels: of n -> the n noise levels before the shift, as the pipeline states them; None for
+            the scheduler's own.
     """
 
     scheduler: Any
     mu: float | None = None
-    from_one: bool = False
+    levels: Levels | None = None
 
     def times(self, num_steps: int) -> list[float]:
         steps = integer(num_steps, "num_steps", 1, MAX_STEPS)
         planned = copy.deepcopy(self.scheduler)
         given: dict[str, Any] = {"num_inference_steps": steps}
-        if self.from_one:
-            given = {"sigmas": torch.linspace(1.0, 1 / steps, steps, dtype=torch.float64).tolist()}
+        if self.levels is not None:
+            given = {"sigmas": self.levels(steps)}
         planned.set_timesteps(**given, mu=self.mu)
         # Exact: one minus a float32 is a float64, so the network sees the scheduler's own levels.
         return [1.0 - level for level in planned.sigmas.double().tolist()]

@@ -227,6 +227,6 @@ def _path(folder: Path, family: Family, tokens: int) -> Path_:
         mu = None
         if scheduler.config.use_dynamic_shifting:
             mu = shift_for(scheduler.config, tokens)
-        schedule = ScheduledFlow(scheduler, mu, family.from_one)
+        schedule = ScheduledFlow(scheduler, mu, family.levels)
         schedule.times(1)
     return schedule, FLOW, DDIM()
