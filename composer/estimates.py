@@ -161,6 +161,16 @@ class Estimate:
         """The estimate with a linear filter applied to its prediction."""
         return self.replace(prediction=part(self.prediction))
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors by name; noise and x0 once they have been looked at."""
+        found = {"prediction": self.prediction, "x": self.x}
+        if self.variance is not None:
+            found["variance"] = self.variance
+        for name in ("noise", "x0"):
+            if name in self.__dict__:
+                found[name] = self.__dict__[name]
+        return found
+
     def as_term(self) -> Estimate:
         """The estimate as one term of further sums, whatever it is a sum of itself."""
         return self.replace(variance=self.variance) if self._variances else self

@@ -8,8 +8,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from composer.arguments import finite
-from composer.driver import version
 from composer.finiteness import Finiteness
+from composer.lent import version
 from composer.protocols import Backend, Output, models_of
 from composer.requests import UNCONDITIONAL, Estimate, Request
 from composer.stats import Stats
