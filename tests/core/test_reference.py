@@ -14,13 +14,13 @@ PAGE = ROOT.parent / "docs" / "reference.md"
 
 
 def listed():
-    """(module, name) in the order of the page."""
+    """(module, name) in the order of the page; the name is None of a module that is inside."""
     found, module = [], None
     for line in PAGE.read_text().splitlines():
         if heading := re.fullmatch(r"### `([\w.]+)`", line):
             module = heading[1]
-        elif row := re.match(r"\| `(\w+)` \|", line):
-            found.append((module, row[1]))
+        elif row := re.match(r"\| `([\w.]+)` \|", line):
+            found.append((row[1], None) if "." in row[1] else (module, row[1]))
     return found
 
 
@@ -51,28 +51,31 @@ def defined(path):
 
 
 def value(module, name):
-    return getattr(importlib.import_module(module), name)
+    found = importlib.import_module(module)
+    return found if name is None else getattr(found, name)
 
 
 def test_what_is_listed_is_there_and_stands_there_once():
     found = listed()
-    assert len(found) > 200
+    assert len(found) > 150
     assert len(set(found)) == len(found)
     for module, name in found:
         value(module, name)
 
 
 def test_every_public_name_is_listed():
-    """In its module, or in another from which to import the same object by the same name."""
+    """In its module, or in another from which to import the same object by the same name; but for
+    those of modules that are listed as a whole."""
     offered = [*listed(), *(("composer.authoring", name) for name in composer.authoring.__all__)]
-    by_name = {}
+    by_name, inside = {}, {module for module, name in offered if name is None}
     for module, name in offered:
         by_name.setdefault(name, []).append(value(module, name))
     missing = [
         f"{module}.{name}"
         for module, path in public_modules()
         for name in defined(path)
-        if not any(value(module, name) is known for known in by_name.get(name, ()))
+        if module not in inside
+        and not any(value(module, name) is known for known in by_name.get(name, ()))
         and not isinstance(value(module, name), TypeVar)
     ]
     assert not missing, f"list in docs/reference.md, or begin with an underscore: {missing}"
