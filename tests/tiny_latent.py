@@ -225,11 +225,8 @@ def z_image(words):
     for name, parameter in transformer.named_parameters():
         if "pad_token" in name:  # made by torch.empty
             nn.init.normal_(parameter, std=0.1)
-    _livelier(transformer)
-    with torch.no_grad():  # or guidance would drive images apart, and the last bit with them
-        transformer.all_final_layer["2-1"].linear.weight.mul_(0.3)
     return ZImagePipeline(
-        transformer=transformer,
+        transformer=_livelier(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=_vae(4, scaling_factor=0.3611, shift_factor=0.1159),
         text_encoder=transformers.Qwen3Model(

@@ -102,6 +102,7 @@ def load_latent(
     config = read_json(require_config(folder / family.part))
     scale = _guidance(config, guidance)
     decoder = read_json(require_config(folder / "vae"))
+    _require_channels(folder, family.channels(config), decoder)
     factor = 2 ** (len(decoder["block_out_channels"]) - 1)
     patch = factor * family.patch(config)
     chosen = _size(size, factor * family.size(config), patch)
@@ -168,6 +169,16 @@ def _family(folder: Path) -> Family:
             "base model, whose images SDEdit edits"
         )
     return family
+
+
+def _require_channels(folder: Path, takes: int, decoder: Mapping[str, Any]) -> None:
+    """Require a denoiser of latents alone: some take a mask and an image beside them."""
+    if takes != decoder.get("latent_channels"):
+        made = decoder.get("latent_channels")
+        raise ValueError(
+            f"{folder}: the denoiser must take the {made} channels of the latents, got {takes}. Load "
+            "a model without further inputs, and edit with Inpaint or SDEdit."
+        )
 
 
 def _guidance(config: Mapping[str, Any], given: float | None) -> float | None:

@@ -22,7 +22,8 @@ EXTRA = "pip install 'diffusion-composer[latent]'"
 TEXTS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 NOT_FOR_TEXT = {
-    *("unet", "transformer", "vae", "safety_checker", "feature_extractor", "image_encoder"),
+    *("unet", "transformer", "vae", "scheduler"),
+    *("safety_checker", "feature_extractor", "image_encoder"),
 }
 
 
@@ -104,7 +105,8 @@ class PipelineText:
 
         folder = self.source.fetch(self._files())
         index = read_json(folder / "model_index.json")
-        absent = dict.fromkeys({*NOT_FOR_TEXT, "scheduler"} & index.keys())
+        unread = {*NOT_FOR_TEXT, *(part for part, kind in index.items() if kind == [None, None])}
+        absent = dict.fromkeys(unread & index.keys())
         lighter = "read them with dtype='bfloat16', or run `composer embed` elsewhere"
         with legible(folder), room_for_weights(folder, lighter):
             pipeline = getattr(diffusers, self.family.pipeline).from_pretrained(
