@@ -178,6 +178,12 @@ def deepfloyd(repeats: int) -> None:
     deepfloyd(repeats)
 
 
+def latent(repeats: int) -> None:
+    from bench_latent import latent
+
+    latent(repeats)
+
+
 def training(repeats: int) -> None:
     from bench_training import training
 
@@ -216,7 +222,10 @@ def main() -> None:
     parser.add_argument("--per-pair", type=int, default=100)
     parser.add_argument(
         "--only",
-        choices=["imports", "rows", "speed", "memory", "deepfloyd", "training", "quality", "build"],
+        choices=[
+            *("imports", "rows", "speed", "memory", "deepfloyd", "latent", "training", "quality"),
+            "build",
+        ],
     )
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -230,6 +239,7 @@ def main() -> None:
         "memory": memory,
         "build": build,
         "deepfloyd": lambda: deepfloyd(arguments.repeats),
+        "latent": lambda: latent(arguments.repeats),
         "training": lambda: training(arguments.repeats),
         "quality": lambda: quality(arguments.per_digit, arguments.per_pair),
     }

@@ -42,7 +42,7 @@ class Rows:
         return torch.stack(self.tokens)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Family:
     """What models of one kind have in common.
 
@@ -78,6 +78,9 @@ class Family:
     levels: Levels | None = None
     ragged: bool = False
     limits: Mapping[str, int | None] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Family({self.pipeline})"
 
     def __reduce__(self) -> tuple[Any, ...]:  # a constant of this module, whose functions are not
         return _named, (self.pipeline,)

@@ -27,7 +27,7 @@ def from_one_rounded(steps: int) -> list[float]:
     return [float(level) for level in torch.linspace(1.0, 1 / steps, steps)]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ScheduledFlow(FlowSchedule):
     """The straight path, visited at the noise levels of a FlowMatchEulerDiscreteScheduler.
 
@@ -47,6 +47,9 @@ class ScheduledFlow(FlowSchedule):
     scheduler: Any
     mu: float | None = None
     levels: Levels | None = None
+
+    def __repr__(self) -> str:
+        return f"ScheduledFlow({type(self.scheduler).__name__}, mu={self.mu})"
 
     def times(self, num_steps: int) -> list[float]:
         steps = integer(num_steps, "num_steps", 1, MAX_STEPS)

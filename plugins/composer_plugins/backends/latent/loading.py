@@ -176,8 +176,8 @@ def _require_channels(folder: Path, takes: int, decoder: Mapping[str, Any]) -> N
     if takes != decoder.get("latent_channels"):
         made = decoder.get("latent_channels")
         raise ValueError(
-            f"{folder}: the denoiser must take the {made} channels of the latents, got {takes}. Load "
-            "a model without further inputs, and edit with Inpaint or SDEdit."
+            f"{folder}: the denoiser must take the {made} channels of the latents, got {takes}. "
+            "Load a model without further inputs, and edit with Inpaint or SDEdit."
         )
 
 
