@@ -146,8 +146,12 @@ class Plugin:
         """Look at x after a step, or replace it, x being at ``state.t``; or ``state.stop()``."""
 
     @hookspec
-    def finish(self, state: State) -> None:
-        """Look at x after the last step, or replace it; also of a run that was stopped."""
+    def finish(self, state: State) -> Generator[None, None, None] | None:
+        """Look at x after the last step, or replace it; also of a run that was stopped.
+
+        A generator with one bare ``yield``, marked ``@hookimpl(wrapper=True)``, goes on after the
+        other plugins' ``finish``, and after a latent backend has decoded x.
+        """
 
 
 SETS_START = "set the start"

@@ -91,7 +91,8 @@ def _named(pipeline: str) -> Family:
 
 
 def _encode_sd(pipeline: Any, prompt: str, device: torch.device) -> Encoded:
-    return pipeline.encode_prompt(prompt, device, 1, False)[0], None
+    tokens, _ = pipeline.encode_prompt(prompt, device, 1, False)
+    return tokens, None
 
 
 def _encode_sdxl(pipeline: Any, prompt: str, device: torch.device) -> Encoded:
@@ -176,8 +177,9 @@ def _answer_z_image(transformer: Any, rows: Rows) -> Tensor:
     return torch.stack([*out])[:, :, 0]
 
 
-def _first(answer: tuple[Any, ...]) -> Any:
-    return answer[0]
+def _first(answer: tuple[Any, ...]) -> Tensor:
+    output: Tensor = answer[0]
+    return output
 
 
 def _unet_pooled(config: Mapping[str, Any]) -> int:
