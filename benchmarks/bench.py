@@ -172,6 +172,12 @@ def deepfloyd(repeats: int) -> None:
     deepfloyd(repeats)
 
 
+def steps(repeats: int) -> None:
+    from bench_steps import steps
+
+    steps(repeats)
+
+
 def training(repeats: int) -> None:
     from bench_training import training
 
@@ -210,7 +216,7 @@ def main() -> None:
     parser.add_argument("--per-pair", type=int, default=100)
     parser.add_argument(
         "--only",
-        choices=["imports", "rows", "speed", "memory", "deepfloyd", "training", "quality"],
+        choices=["imports", "rows", "steps", "speed", "memory", "deepfloyd", "training", "quality"],
     )
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -220,6 +226,7 @@ def main() -> None:
     jobs = {
         "imports": lambda: imports(arguments.repeats),
         "rows": rows_and_calls,
+        "steps": lambda: steps(arguments.repeats),
         "speed": lambda: speed(arguments.repeats),
         "memory": memory,
         "deepfloyd": lambda: deepfloyd(arguments.repeats),
