@@ -165,6 +165,12 @@ def print_peak(count: int, bound: int) -> None:
     print(int(peak_kb) / 1024)
 
 
+def build() -> None:
+    from build_times import build_times
+
+    build_times()
+
+
 def deepfloyd(repeats: int) -> None:
     # Imported when asked for: it brings libraries in, whose memory is not what (e) measures.
     from bench_deepfloyd import deepfloyd
@@ -209,6 +215,12 @@ def quality(per_digit: int, per_pair: int) -> None:
         print(f"    {one}/{other}   {share:.3f}   (at least .95), {found.rows:g} rows a sample")
 
 
+PARTS = (
+    *("imports", "rows", "steps", "speed", "memory", "build"),
+    *("deepfloyd", "training", "quality"),
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
@@ -216,7 +228,7 @@ def main() -> None:
     parser.add_argument("--per-pair", type=int, default=100)
     parser.add_argument(
         "--only",
-        choices=["imports", "rows", "steps", "speed", "memory", "deepfloyd", "training", "quality"],
+        choices=PARTS,
     )
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -229,6 +241,7 @@ def main() -> None:
         "steps": lambda: steps(arguments.repeats),
         "speed": lambda: speed(arguments.repeats),
         "memory": memory,
+        "build": build,
         "deepfloyd": lambda: deepfloyd(arguments.repeats),
         "training": lambda: training(arguments.repeats),
         "quality": lambda: quality(arguments.per_digit, arguments.per_pair),

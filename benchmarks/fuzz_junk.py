@@ -2,7 +2,8 @@
 
 ``python benchmarks/fuzz_junk.py`` prints which calls raise anything else, raw errors, and how many.
 An error is the library's own if a ``raise`` of its source makes it, of a kind that docstrings name.
-A small part of it is tests/core/test_junk_calls.py.
+What torch and numpy say of shapes and of arrays in place of a truth value is as plain. A small part
+of it is tests/core/test_junk_calls.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import inspect
 import io
 import itertools
 import random
+import re
 import tempfile
 import warnings
 from collections import Counter
@@ -29,24 +31,25 @@ import torch
 
 import composer
 import composer_plugins
-from composer import Sampler, images, schedules, testing
-from composer.animation import animate
+from composer import Sampler, images, testing
 from composer.animation.film import Timing
+from composer.authoring import resized
 from composer.contact_sheet import contact_sheet
 from composer.offers import Offer
 from composer.plugin import sets_conditions
 from composer.predictions import EPSILON
 from composer.registry import installed
 from composer.reparametrised import Reparametrised
-from composer.requests import combine
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM, Euler
 from composer.testing import GaussianMixtureBackend
 from composer_plugins import Anagram, Components
 from composer_plugins.backends.with_weak import WithWeak
-from composer_plugins.resizing import resized
 
 KINDS = (ValueError, TypeError, LookupError, OSError, composer.NonFiniteError)
+PLAIN = re.compile(
+    "truth value of an array|Boolean value of Tensor|size of tensor|0-d tensor|os.PathLike"
+)
 ROOTS = tuple(str(Path(package.__file__).parent) for package in (composer, composer_plugins))
 
 
@@ -65,7 +68,7 @@ class SpeechlessError(Exception):
 
 
 _VALUES = (
-    *(None, True, "", "junk", b"junk", 0, 1, -1, 0.5, 10**30, -(10**30), 10**5000, 1e308),
+    *(None, True, "", "junk", b"junk", 0, 1, -1, 0.5, 10**30, -(10**30), 10**400, 1e308),
     *(float("nan"), float("inf"), 1j, Decimal("0.5"), np.float32(0.5), np.int64(1)),
     *([], [None], [[]], ["junk"], [1, 2, 3], (), (0.5, 0.2), {}, {"junk": 1}, {None: None}),
     *(set(), range(0), range(3), object(), Silent(), int, len, SpeechlessError()),
@@ -231,11 +234,6 @@ def calls() -> list[Call]:
             },
         ),
         (
-            "renoise",
-            schedules.renoise,
-            {"schedule": flow, "x": IMAGE, "noise": NOISE, "t": 0.5, "s": 0.2},
-        ),
-        (
             "Sampler",
             lambda **a: Sampler(**a).sample(0),
             {
@@ -280,37 +278,15 @@ def calls() -> list[Call]:
         ),
         ("Request.replace", request.replace, {"condition": 1, "through": (), "model": None}),
         ("Request.fill", request.fill, {"condition": 1}),
-        (
-            "Request.seen_through",
-            request.seen_through,
-            {"view": composer_plugins.transforms.Flip()},
-        ),
         ("Estimate +", lambda other: estimate + other, {"other": estimate}),
         ("Estimate -", lambda other: estimate - other, {"other": estimate}),
         ("Estimate *", lambda other: estimate * other, {"other": 2.0}),
         ("Estimate /", lambda other: estimate / other, {"other": 2.0}),
-        (
-            "combine",
-            combine,
-            {"weights": [0.5, 0.5], "estimates": [estimate, estimate], "variance": "mean"},
-        ),
         ("to_tensor", images.to_tensor, {"image": IMAGE}),
         ("to_mask", images.to_mask, {"mask": torch.ones(16, 16)}),
         ("to_pil", images.to_pil, {"x": IMAGE}),
-        ("contact_sheet", contact_sheet, {"rows": {"a": IMAGE}, "scale": 1, "columns": "a"}),
+        ("contact_sheet", contact_sheet, {"rows": {"a": IMAGE}, "scale": 1}),
         ("Timing", Timing, {"fps": 5.0, "hold": 0.1, "move": 0.1}),
-        (
-            "animate",
-            animate,
-            {
-                "x": IMAGE,
-                "path": path,
-                "views": [],
-                "captions": [],
-                "timing": Timing(2, 0.5, 0.5),
-                "scale": 1,
-            },
-        ),
         (
             "Result.animate",
             result.animate,
@@ -357,7 +333,7 @@ def attempt(call: Call, argument: str, junk: Any) -> Raw | None:
             warnings.simplefilter("ignore")
             call.function(**{**call.arguments, argument: junk})
     except Exception as error:
-        if is_own(error):
+        if is_own(error) or PLAIN.search(_said(error)):
             return None
         inside = [
             f"{Path(file).name}:{line}" for file, line in _frames(error) if file.startswith(ROOTS)

@@ -1,17 +1,19 @@
 """Composer: one diffusion sampling loop whose hooks stack plugins over any model."""
 
 from composer.errors import NonFiniteError, UnknownNameError
+from composer.loading import load_backend
 from composer.markers import hookimpl
 from composer.offers import Register
 from composer.plugin import Plugin
 from composer.protocols import Backend, Output, Stack, State
 from composer.recipes import call_of
-from composer.registry import Registry, get_transform, installed, load_backend
+from composer.registry import Registry, get_transform, installed
 from composer.requests import UNCONDITIONAL, Estimate, Request
 from composer.result import Result
 from composer.sampler import Sampler
 from composer.stats import Stats
 from composer.transforms import Transform
+from composer.wrapped import wrap
 
 __version__ = "0.1.0"
 
@@ -37,4 +39,5 @@ __all__ = [
     "hookimpl",
     "installed",
     "load_backend",
+    "wrap",
 ]

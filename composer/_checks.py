@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from composer._probes import require_one_kind
 from composer.arguments import finite, integer, lacking
+from composer.errors import shown
 from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
 from composer.limits import MAX_STEPS
@@ -20,6 +20,7 @@ from composer.plugin import (
     declared,
     hooks_of,
     is_nested,
+    kind_of,
     sets_conditions,
     with_nested,
 )
@@ -141,15 +142,15 @@ def checked_solver(solver: Solver) -> Solver:
 
 def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
     if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
-        raise TypeError(f"plugins must be a list of plugin objects, got {plugins!r:.80}")
+        raise TypeError(f"plugins must be a list of plugin objects, got {shown(plugins)}")
     chosen = tuple(plugins)
     for plugin in chosen:
         if isinstance(plugin, str):
             made = getattr(installed().find("plugin", plugin).factory, "__name__", plugin)
-            raise TypeError(f"plugins must be objects, got {plugin!r}; write {made}(...)")
+            raise TypeError(f"plugins must be objects, got {shown(plugin)}; write {made}(...)")
         if isinstance(plugin, Mapping):
             raise TypeError(
-                f"plugins must be objects, got {plugin!r:.80}; a recipe's are made by "
+                f"plugins must be objects, got {shown(plugin)}; a recipe's are made by "
                 "Sampler.from_recipe"
             )
         if isinstance(plugin, type):
@@ -197,7 +198,9 @@ def _check_conditions_of(stack: Stack, plugin: object) -> None:
     owner = type(plugin).__name__
     for condition in conditions_of(plugin):
         if isinstance(condition, type):
-            raise TypeError(f"{owner}: give an object in place of a condition, not {condition!r}")
+            raise TypeError(
+                f"{owner}: give an object in place of a condition, not {shown(condition)}"
+            )
         if not hooks_of(condition):
             check_encodable(stack.backend, condition, owner)
             continue
@@ -215,7 +218,13 @@ def _check_conditions_of(stack: Stack, plugin: object) -> None:
         manager = hooked([condition])
         noise_estimates(manager)
         manager.hook.check(stack=stack, sampler=stack)
-    require_one_kind(stack, conditions_of(plugin), owner)
+    kinds = {kind_of(c, stack.backend.prediction) for c in conditions_of(plugin)}
+    if len(kinds) > 1:
+        names = " and ".join(sorted(kind.name for kind in kinds))
+        raise ValueError(
+            f"{owner} would combine estimates of the kinds {names}; a plugin that works on x_0 or "
+            "noise must stand in all branches, or around them"
+        )
 
 
 def check_condition(stack: Stack, condition: Any) -> None:

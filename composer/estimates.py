@@ -12,6 +12,8 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
+from composer.arguments import finite
+from composer.errors import shown
 from composer.predictions import EPSILON, SAMPLE, Prediction
 from composer.schedules import Schedule
 from composer.transforms import Transform
@@ -178,7 +180,7 @@ class Estimate:
 
     def __radd__(self, other: int) -> Estimate:
         if other != 0:  # where sum() begins
-            raise TypeError(f"an estimate and {other!r:.50} cannot be added")
+            raise TypeError(f"an estimate and {shown(other)} cannot be added")
         return self
 
     def __sub__(self, other: Estimate) -> Estimate:
@@ -252,6 +254,11 @@ def combine(
     Raises:
         ValueError: another number of weights, or estimates of different images.
     """
+    if not estimates or len(weights) != len(estimates):
+        raise ValueError(
+            "combine: weights must be a number for each estimate, at least one, got "
+            f"{len(weights)} for {len(estimates)}"
+        )
     terms = zip(weights, estimates, strict=True)
     weight, first = next(terms)
     prediction = first.prediction if _is_one(weight) else first.prediction * weight
@@ -272,9 +279,9 @@ def _is_one(weight: float | Tensor) -> bool:
 def _factor(value: float | Tensor) -> float | Tensor:
     if not isinstance(value, Tensor | numbers.Real):
         raise TypeError(
-            f"an estimate is multiplied or divided by a number or a tensor, not by {value!r:.50}"
+            f"an estimate is multiplied or divided by a number or a tensor, not by {shown(value)}"
         )
-    return value
+    return value if isinstance(value, Tensor) else finite(value, "the factor of an estimate")
 
 
 def _distinct_variances(estimates: Iterable[Estimate]) -> tuple[Tensor, ...]:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from composer._held import (
+    Held,
+    ImageLike,
+    checked_image,
+    checked_mask,
+    mask_pixels,
+    numbers_of,
+    scaled,
+    size_of,
+    tensor_of_fractions,
+)
+from composer.arguments import floating
 from composer.fitting import Fit, Size, alike, check_fit, fit_image, fit_mask
 
 if TYPE_CHECKING:
@@ -19,6 +29,8 @@ __all__ = [
     "Fit",
     "Held",
     "ImageLike",
+    "Size",
+    "alike",
     "all_finite",
     "check_fit",
     "hold_image",
@@ -34,16 +46,7 @@ __all__ = [
     "to_tensor",
 ]
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-# Unions of typing, which hold the name of a class of PIL: composer does not load PIL.
-ImageLike: TypeAlias = Union[str, os.PathLike[str], "Image.Image", Array, Tensor]
-"""A path, a PIL image of any mode, or an array of whole numbers: a picture, which is brought to the
-model's channels. Or a tensor or array of floating point, (C, H, W) or (B, C, H, W) in [-1, 1]:
-taken as it is."""
-Held: TypeAlias = Union["Image.Image", Tensor]
-"""What plugins keep: a picture as opened (see :mod:`composer.pictures`), or a tensor as given."""
-
-Shape: TypeAlias = tuple[int, int, int]
+_Shape: TypeAlias = tuple[int, int, int]
 """(C, H, W)."""
 
 _LUMINANCE = (0.299, 0.587, 0.114)
@@ -51,7 +54,7 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def read_picture(
-    image: ImageLike, shape: Shape, fit: Fit | None = "crop", name: str = "image"
+    image: ImageLike, shape: _Shape, fit: Fit | None = "crop", name: str = "image"
 ) -> Tensor:
     """Any picture as images of a model: ``read_picture("cat.jpg", backend.shape)``.
 
@@ -70,12 +73,12 @@ def read_picture(
     Raises:
         TypeError, ValueError, FileNotFoundError: no such picture, or one that does not fit.
     """
-    held = _checked_image(image, name)
+    held = checked_image(image, name)
     require_shape(held, shape, name, fit)
-    numbers, white = _numbers(held)
+    numbers, white = numbers_of(held)
     if fit is not None:  # a photograph in its own numbers, which is ten times faster
         numbers = fit_image(numbers, shape[1:], fit, white)
-    pixels = _scaled(numbers, white)
+    pixels = scaled(numbers, white)
     if pixels.shape[1] < shape[0]:
         return pixels.expand(-1, shape[0], -1, -1)
     if pixels.shape[1] > shape[0]:
@@ -96,9 +99,9 @@ def read_mask(mask: ImageLike, size: Size, fit: Fit | None = "crop", name: str =
     Returns:
         (H, W) in [0, 1].
     """
-    checked = _checked_mask(mask, name)
+    checked = checked_mask(mask, name)
     require_mask(checked, size, name, fit)
-    pixels = _mask_pixels(checked)
+    pixels = mask_pixels(checked)
     return pixels if fit is None else fit_mask(pixels, size, fit)
 
 
@@ -109,7 +112,7 @@ def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
     Raises:
         TypeError, ValueError, FileNotFoundError: no such picture, or values that no image has.
     """
-    return _scaled(*_numbers(_checked_image(image, name)))
+    return scaled(*numbers_of(checked_image(image, name)))
 
 
 def to_mask(mask: ImageLike, name: str = "mask") -> Tensor:
@@ -118,7 +121,7 @@ def to_mask(mask: ImageLike, name: str = "mask") -> Tensor:
     Raises:
         TypeError, ValueError, FileNotFoundError: no such mask, or values outside [0, 1].
     """
-    return _mask_pixels(_checked_mask(mask, name))
+    return mask_pixels(checked_mask(mask, name))
 
 
 def hold_image(image: ImageLike, name: str = "image", fit: Fit | None = None) -> Held:
@@ -131,39 +134,36 @@ def hold_image(image: ImageLike, name: str = "image", fit: Fit | None = None) ->
     Raises:
         TypeError, ValueError, FileNotFoundError: as :func:`to_tensor`.
     """
-    return _kept(_checked_image(image, name), image, fit)
+    return _kept(checked_image(image, name), image, fit)
 
 
 def hold_mask(mask: ImageLike, name: str = "mask", fit: Fit | None = None) -> Held:
     """A mask to keep in place of the one given, as :func:`hold_image` does."""
-    return _kept(_checked_mask(mask, name), mask, fit)
+    return _kept(checked_mask(mask, name), mask, fit)
 
 
-def shape_of(image: ImageLike, name: str = "image") -> Shape:
+def shape_of(image: ImageLike, name: str = "image") -> _Shape:
     """(C, H, W) of any picture, as :func:`to_tensor` would return it."""
-    held = _checked_image(image, name)
+    held = checked_image(image, name)
     channels = held.shape[-3] if isinstance(held, Tensor) else len(held.getbands())
-    return channels, *_size(held)
+    return channels, *size_of(held)
 
 
-def require_shape(image: ImageLike, shape: Shape, owner: str, fit: Fit | None = None) -> None:
+def require_shape(image: ImageLike, shape: _Shape, owner: str, fit: Fit | None = None) -> None:
     """Require images that :func:`read_picture` can bring to the backend's (C, H, W).
 
     Raises:
         ValueError: other channels or, without ``fit``, another size; ``owner`` says whose.
     """
     (c, h, w), (channels, height, width) = shape_of(image, owner), shape
-    strict = isinstance(_tensor_of_fractions(image), Tensor) or channels not in (1, 3)
+    strict = isinstance(tensor_of_fractions(image), Tensor) or channels not in (1, 3)
     if c != channels and strict:
         raise ValueError(
             f"{owner} must have {channels} channel(s), as the backend makes, got {c}. Convert it "
             "first."
         )
-    if (h, w) != (height, width) and fit is None:
-        raise ValueError(
-            f"{owner} must be {height}x{width}, as the backend makes, got {h}x{w}. Give "
-            "fit='crop', 'pad' or 'stretch', or resize it first."
-        )
+    if fit is None:
+        _require_size((h, w), (height, width), owner)
 
 
 def require_mask(
@@ -180,12 +180,9 @@ def require_mask(
         image: to which the mask belongs. It must have the same proportions, or the mask the
             backend's size: else the two would not be cut at the same place.
     """
-    h, w = _size(_checked_mask(mask, owner))
-    if fit is None and (h, w) != size:
-        raise ValueError(
-            f"{owner} must be {size[0]}x{size[1]}, as the backend makes, got {h}x{w}. Give "
-            "fit='crop', 'pad' or 'stretch', or resize it first."
-        )
+    h, w = size_of(checked_mask(mask, owner))
+    if fit is None:
+        _require_size((h, w), size, owner)
     if image is None or (h, w) == size:
         return
     _, height, width = shape_of(image)
@@ -196,61 +193,11 @@ def require_mask(
         )
 
 
-def _checked_image(image: ImageLike, name: str) -> Held:
-    tensor = _tensor_of_fractions(image)
-    if not isinstance(tensor, Tensor):
-        from composer.pictures import open_picture  # noqa: PLC0415, loads PIL
-
-        return open_picture(tensor, name)
-    _require_fractions(tensor, name)
-    if tensor.ndim not in (3, 4) or not tensor.numel():
+def _require_size(got: Size, size: Size, owner: str) -> None:
+    if got != size:
         raise ValueError(
-            f"{name} must have the shape (C, H, W) or (B, C, H, W), got {tuple(tensor.shape)}. "
-            "Give pixels (H, W, C) as an array of uint8."
-        )
-    low, high = tensor.aminmax()
-    # A little overshoot is what a sampler returns, and such images are fed back in.
-    if not (low >= -2 and high <= 2):
-        raise ValueError(
-            f"{name} must lie in [-1, 1], got values from {low:g} to {high:g}. Scale it, for "
-            "example by x / 127.5 - 1."
-        )
-    return tensor
-
-
-def _checked_mask(mask: ImageLike, name: str) -> Held:
-    tensor = _tensor_of_fractions(mask)
-    if not isinstance(tensor, Tensor):
-        from composer.pictures import open_mask  # noqa: PLC0415, loads PIL
-
-        return open_mask(tensor, name)
-    if tensor.dtype != torch.bool:
-        _require_fractions(tensor, name)
-    if tensor.ndim != 2 or not tensor.numel():
-        raise ValueError(
-            f"{name} must have the shape (H, W), got {tuple(tensor.shape)}. Give one for all."
-        )
-    low, high = tensor.float().aminmax()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"{name} must lie in [0, 1], 1 = repaint, got values from {low:g} to {high:g}. Scale "
-            "it first."
-        )
-    return tensor
-
-
-def _tensor_of_fractions(image: ImageLike) -> ImageLike:
-    """An array of floating point as a tensor; all else as it is."""
-    if isinstance(image, np.ndarray) and image.dtype.kind == "f":
-        return torch.from_numpy(image.astype(np.float64 if image.itemsize > 4 else np.float32))
-    return image
-
-
-def _require_fractions(tensor: Tensor, name: str) -> None:
-    if not tensor.is_floating_point():
-        raise TypeError(
-            f"{name} must be a floating-point tensor, got one of {tensor.dtype}. Scale an image by "
-            "x / 127.5 - 1, a mask by x / 255."
+            f"{owner} must be {size[0]}x{size[1]}, as the backend makes, got {got[0]}x{got[1]}. "
+            "Give fit='crop', 'pad' or 'stretch', or resize it first."
         )
 
 
@@ -263,40 +210,11 @@ def _kept(held: Held, given: ImageLike, fit: Fit | None) -> Held:
     return kept.copy() if kept is given else kept
 
 
-def _numbers(held: Held) -> tuple[Tensor, float]:
-    """(B, C, H, W), and which number is white: uint8 of pictures of 8 bits, others in [-1, 1]."""
-    if isinstance(held, Tensor):
-        return held if held.ndim == 4 else held[None], 1.0
-    if held.mode == "I;16":
-        return torch.from_numpy(np.array(held, dtype=np.float32))[None, None] / 32767.5 - 1, 1.0
-    pixels = torch.from_numpy(np.array(held)).reshape(held.height, held.width, -1)
-    return pixels.permute(2, 0, 1)[None], 255.0
-
-
-def _scaled(numbers: Tensor, white: float) -> Tensor:
-    """What :func:`_numbers` returns, in [-1, 1]."""
-    return numbers / (white / 2) - 1 if numbers.dtype == torch.uint8 else numbers
-
-
-def _mask_pixels(held: Held) -> Tensor:
-    """(H, W)."""
-    if isinstance(held, Tensor):
-        return held.float()
-    pixels = torch.from_numpy(np.array(held, dtype=np.float32))
-    return pixels / (65535 if held.mode == "I;16" else 255)
-
-
-def _size(held: Held) -> Size:
-    if isinstance(held, Tensor):
-        return held.shape[-2], held.shape[-1]
-    return held.height, held.width
-
-
 def to_pil(x: Tensor) -> list[Image.Image]:
     """(B, C, H, W) in [-1, 1] -> B PIL images; C = 1 is grey, 3 is RGB. Values are clipped."""
     from PIL import Image  # noqa: PLC0415, a sixth of a second that most runs do without
 
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
+    if floating(x, "to_pil: x").ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(
             f"PIL images need 1 or 3 channels, got a tensor of shape {tuple(x.shape)}; "
             "use the tensor itself"

@@ -8,13 +8,14 @@ from typing import Any, cast
 import torch
 
 from composer.arguments import choice, integer
+from composer.errors import shown
 from composer.predictions import PREDICTIONS, Prediction
 from composer.protocols import Backend
 from composer.schedules import Schedule
 
 Device = str | torch.device
 DType = str | torch.dtype
-DTYPES = ("float32", "bfloat16", "float16", "float64")
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def device_of(device: Device) -> torch.device:
@@ -26,14 +27,16 @@ def device_of(device: Device) -> torch.device:
     """
     try:
         if not isinstance(device, str | torch.device):
-            raise TypeError("torch takes a number for that of a GPU")
+            raise TypeError("torch takes a number as that of a GPU")
         place = _best_device() if device == "auto" else torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device {device!r} is none that torch knows; use 'cpu'") from error
+        raise ValueError(
+            f"device {shown(device)} is none that torch knows. Use 'cpu' or 'auto'."
+        ) from error
     present = torch.accelerator.current_accelerator(check_available=True)
     count = 0 if present is None or present.type != place.type else torch.accelerator.device_count()
     if place.type != "cpu" and (place.index or 0) >= count:
-        raise ValueError(f"device {str(device)!r} is not available; use 'cpu'")
+        raise ValueError(f"device {str(device)!r} is not available. Use 'cpu' or 'auto'.")
     return place
 
 
@@ -43,7 +46,7 @@ def _best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def dtype_of(dtype: DType, known: Iterable[str] = DTYPES) -> torch.dtype:
+def dtype_of(dtype: DType, known: Iterable[str] = _DTYPES) -> torch.dtype:
     """The dtype, or that of a name such as "float16" or "torch.float16".
 
     Args:
@@ -67,6 +70,35 @@ def prediction_of(prediction: str | Prediction) -> Prediction:
     if isinstance(prediction, Prediction):
         return prediction
     return PREDICTIONS[choice(prediction, "prediction", PREDICTIONS)]
+
+
+def shape_of(shape: Any) -> tuple[int, int, int]:
+    """(C, H, W) as a tuple of integers.
+
+    Raises:
+        TypeError, ValueError: anything else.
+    """
+    try:
+        sizes = tuple(integer(size, "each of shape", least=1) for size in shape)
+    except TypeError:
+        sizes = ()
+    if len(sizes) != 3:
+        raise TypeError(f"shape must be (C, H, W), three integers, got {shown(shape)}.")
+    return shape if type(shape) is tuple and shape == sizes else sizes
+
+
+def schedule_of(schedule: Any) -> Schedule:
+    """The schedule.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if lacking := [name for name in _PATH if not callable(getattr(schedule, name, None))]:
+        raise TypeError(
+            f"schedule must be a Schedule, got {type(schedule).__name__}, which lacks "
+            f"{', '.join(lacking)}. Give for example FlowSchedule() or DiscreteSchedule.linear()."
+        )
+    return cast(Schedule, schedule)
 
 
 def with_objects(backend: Backend) -> Backend:
@@ -113,7 +145,7 @@ def _device(device: Any) -> torch.device:
     if isinstance(device, torch.device):
         return device  # there, or the network would not be: also one that torch cannot count
     if not isinstance(device, str):
-        raise TypeError(f"device must be a torch.device or its name, got {device!r:.80}")
+        raise TypeError(f"device must be a torch.device or its name, got {shown(device)}")
     return device_of(device)
 
 
@@ -121,30 +153,11 @@ def _dtype(dtype: Any) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) else dtype_of(dtype)
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
-    try:
-        sizes = tuple(integer(size, "each of shape", least=1) for size in shape)
-    except TypeError:
-        sizes = ()
-    if len(sizes) != 3:
-        raise TypeError(f"shape must be (C, H, W), three integers, got {shape!r:.80}")
-    return shape if type(shape) is tuple and shape == sizes else sizes
-
-
-def _schedule(schedule: Any) -> Schedule:
-    if lacking := [name for name in _PATH if not callable(getattr(schedule, name, None))]:
-        raise TypeError(
-            f"schedule must be a Schedule such as FlowSchedule() or DiscreteSchedule.linear(), got "
-            f"{type(schedule).__name__}, which lacks {', '.join(lacking)}"
-        )
-    return cast(Schedule, schedule)
-
-
 _PATH = ("at", "times", "noise_level", "add_noise")
 _MEANT: Mapping[str, Callable[[Any], Any]] = {
     "device": _device,
     "dtype": _dtype,
     "prediction": prediction_of,
-    "shape": _shape,
-    "schedule": _schedule,
+    "shape": shape_of,
+    "schedule": schedule_of,
 }

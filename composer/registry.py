@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from composer import hooks, solvers
-from composer.errors import UnknownNameError
+from composer.errors import UnknownNameError, shown
 from composer.foreign import Foreign
 from composer.markers import PROJECT
 from composer.offers import Offer, Register, check_options, required
@@ -96,34 +96,20 @@ def get_transform(name: str | Transform) -> Transform:
     if isinstance(name, Transform):
         return name
     if not isinstance(name, str):
-        raise TypeError(f"{name!r} is no Transform; give the name of one, or a Transform object")
+        raise TypeError(
+            f"{shown(name)} is no Transform; give the name of one, or a Transform object"
+        )
     offer = installed().find("transform", name)
     if needed := required(offer.factory):
         called = getattr(offer.factory, "__name__", name)
         made = f"{called}({', '.join(f'{parameter}=...' for parameter in needed)})"
         raise TypeError(f"transform {name!r} has no defaults; give the object itself, {made}")
-    transform: object = offer.factory()
-    if not isinstance(transform, Transform):
-        raise TypeError(f"the transform {name!r} of {offer.package} makes {transform!r:.80}")
+    transform: Transform = offer.factory()
     return transform
 
 
-def load_backend(name: str, **options: Any) -> Backend:
-    """Load a registered backend.
-
-    Args:
-        name: for example "mnist" or "mnist-ddpm".
-        options: the parameters of that backend's loader, checked against its signature.
-
-    Raises:
-        UnknownNameError: no such backend is registered.
-        TypeError: an option that it does not have, or lacks.
-    """
-    return load_from(installed(), name, options)
-
-
 def load_from(registry: Registry, name: str, options: dict[str, Any]) -> Backend:
-    """:func:`load_backend` from a given registry; the backend remembers how it was loaded."""
+    """:func:`composer.load_backend` from a registry; the backend remembers how it was loaded."""
     factory = registry.find("backend", name).factory
     check_options(f"backend {name!r}", factory, options)
     backend: Backend = factory(**options)

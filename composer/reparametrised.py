@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from composer._checks import checked_backend
 from composer.predictions import Prediction
 from composer.protocols import Backend, Output
 from composer.requests import Request
@@ -41,6 +42,9 @@ class Reparametrised:
     default_solver: Solver
 
     __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inner", checked_backend(self.inner))
 
     @property
     def shape(self) -> tuple[int, int, int]:

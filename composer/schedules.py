@@ -22,7 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from composer.arguments import integer
+from composer.arguments import choice, finite, floating, integer
+from composer.errors import shown
+from composer.limits import MAX_SETTING, MAX_STEPS
 
 Spacing = Literal["leading", "trailing", "linspace"]
 
@@ -71,10 +73,12 @@ class Schedule(ABC):
             x0, noise: (B, C, H, W), or (1, C, H, W) for all; x0 in [-1, 1].
             t: one time, or one an image (B,).
         """
-        if not x0.is_floating_point() or x0.shape[1:] != noise.shape[1:]:
+        floating(x0, "add_noise: x0")
+        floating(noise, "add_noise: noise")
+        if x0.ndim == 0 or x0.shape[1:] != noise.shape[1:]:
             raise ValueError(
-                f"x0 and noise must be floating point and of one (C, H, W), got {x0.dtype} "
-                f"{tuple(x0.shape)} and {noise.dtype} {tuple(noise.shape)}"
+                "add_noise: x0 and noise must be of one (C, H, W), got "
+                f"{tuple(x0.shape)} and {tuple(noise.shape)}"
             )
         each = len(t) if isinstance(t, Tensor) and t.ndim else 1
         if len({1, len(x0), len(noise), each}) > 2:
@@ -100,20 +104,20 @@ class FlowSchedule(Schedule):
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _float64(t)
-        if bool(((t < 0) | (t > 1)).any()):
+        if not bool(((t >= 0) & (t <= 1)).all()):
             raise ValueError(f"times must be in [0, 1], got {t.tolist()}")
         return t, 1 - t
 
     def at(self, t: float) -> tuple[float, float]:
-        if not 0 <= t <= 1:
-            raise ValueError(f"times must be in [0, 1], got {t}")
-        return float(t), 1 - float(t)
+        t = _checked_time(t, 0, 1)
+        return t, 1 - t
 
     def times(self, num_steps: int) -> list[float]:
+        integer(num_steps, "num_steps", 1, MAX_STEPS)
         return [i / num_steps for i in range(num_steps + 1)]
 
     def time_at(self, noise_level: float) -> float:
-        return 1.0 - noise_level
+        return 1.0 - finite(noise_level, "noise_level")
 
     def training_times(self, places: Tensor) -> Tensor:
         return places
@@ -142,7 +146,12 @@ class DiscreteSchedule(Schedule):
         spacing: Spacing = "trailing",
         steps_offset: int = 0,
     ) -> None:
-        table = _float64(alphas_cumprod)
+        try:
+            table = _float64(alphas_cumprod)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            raise TypeError(
+                f"alphas_cumprod must be a list of T numbers, got {shown(alphas_cumprod)}"
+            ) from None
         if table.ndim != 1 or len(table) < 1:
             raise ValueError(
                 f"alphas_cumprod must be a list of T numbers, got the shape {tuple(table.shape)}"
@@ -155,8 +164,7 @@ class DiscreteSchedule(Schedule):
                 "is defined; make every beta but the last less than 1"
             )
         integer(steps_offset, "steps_offset", least=0)
-        if spacing not in _SPACINGS:
-            raise ValueError(f"spacing must be one of {sorted(_SPACINGS)}, got {spacing!r}")
+        choice(spacing, "spacing", _SPACINGS)
         self.alphas_cumprod = table
         self.spacing: Spacing = spacing
         self.steps_offset = steps_offset
@@ -175,8 +183,9 @@ class DiscreteSchedule(Schedule):
         spacing: Spacing = "trailing",
     ) -> DiscreteSchedule:
         """alphas_cumprod = cumprod(1 - beta), beta linear from ``beta_start`` to ``beta_end``."""
-        integer(num_train_timesteps, "num_train_timesteps", least=1)
-        betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+        count = integer(num_train_timesteps, "num_train_timesteps", 1, MAX_SETTING)
+        ends = finite(beta_start, "beta_start"), finite(beta_end, "beta_end")
+        betas = torch.linspace(*ends, count, dtype=torch.float64)
         return cls((1 - betas).cumprod(0), spacing)
 
     def __len__(self) -> int:
@@ -186,9 +195,7 @@ class DiscreteSchedule(Schedule):
         return f"DiscreteSchedule({len(self)} times, spacing={self.spacing!r})"
 
     def at(self, t: float) -> tuple[float, float]:
-        if not -1 <= t <= len(self) - 1:
-            raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t}")
-        place = float(t) + 1  # row 0 of the table is the clean image, time -1
+        place = _checked_time(t, -1, len(self) - 1) + 1  # row 0 is the clean image, at time -1
         below = int(place)
         if place == below:
             return self._amplitudes[below]
@@ -197,7 +204,7 @@ class DiscreteSchedule(Schedule):
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _float64(t)
-        if bool(((t < -1) | (t > len(self) - 1)).any()):
+        if not bool(((t >= -1) & (t <= len(self) - 1)).all()):
             raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t.tolist()}")
         place = t + 1
         below = place.floor().long().clamp(max=len(self) - 1)
@@ -206,7 +213,7 @@ class DiscreteSchedule(Schedule):
         return (1 - level) / length, level / length
 
     def times(self, num_steps: int) -> list[float]:
-        if num_steps > len(self):
+        if integer(num_steps, "num_steps", least=1) > len(self):
             raise ValueError(
                 f"num_inference_steps={num_steps} exceeds the {len(self)} times the model was "
                 f"trained on; use at most {len(self)}"
@@ -219,7 +226,11 @@ class DiscreteSchedule(Schedule):
         return [*map(float, times), -1.0]
 
     def time_at(self, noise_level: float) -> float:
-        return float(np.interp(noise_level, self._levels.numpy(), np.arange(-1, len(self))))
+        return float(
+            np.interp(
+                finite(noise_level, "noise_level"), self._levels.numpy(), np.arange(-1, len(self))
+            )
+        )
 
     def training_times(self, places: Tensor) -> Tensor:
         return (places * len(self)).floor().clamp(max=len(self) - 1)
@@ -243,6 +254,15 @@ _SPACINGS = {
     "trailing": DiscreteSchedule._trailing,
     "linspace": DiscreteSchedule._linspace,
 }
+
+
+def _checked_time(t: float, first: int, last: int) -> float:
+    """A time in [first, last] as a float."""
+    if type(t) is not float:  # each step asks a dozen times, of floats
+        t = finite(t.item() if isinstance(t, Tensor) and t.ndim == 0 else t, "t")
+    if not first <= t <= last:
+        raise ValueError(f"times must be in [{first}, {last}], got {shown(t)}")
+    return t
 
 
 def _variance_preserving(level: float) -> tuple[float, float]:

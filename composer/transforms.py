@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from composer.arguments import sequence
+from composer.errors import shown
 
 ANY_SIZE = "any size"
 
@@ -148,7 +149,7 @@ class Inverse(Transform):
 
     def __post_init__(self) -> None:
         if not isinstance(self.of, Transform):
-            raise TypeError(f"Inverse: {self.of!r} is no Transform; give a Transform object")
+            raise TypeError(f"Inverse: {shown(self.of)} is no Transform; give a Transform object")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.of.inverse(x)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from composer.arguments import finite, positive
+from composer.errors import shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,11 +42,15 @@ class Timing:
 
     def __post_init__(self) -> None:
         if positive(self.fps, "animate: fps") > MAX_FPS:
-            raise ValueError(f"animate: fps must be at most {MAX_FPS}, got {self.fps!r}")
+            raise ValueError(f"animate: fps must be at most {MAX_FPS}, got {shown(self.fps)}")
         if positive(self.move, "animate: move") > LONGEST:
-            raise ValueError(f"animate: move must be at most {LONGEST} seconds, got {self.move!r}")
+            raise ValueError(
+                f"animate: move must be at most {LONGEST} seconds, got {shown(self.move)}"
+            )
         if not 0 <= finite(self.hold, "animate: hold") <= LONGEST:
-            raise ValueError(f"animate: hold must be 0 to {LONGEST} seconds, got {self.hold!r}")
+            raise ValueError(
+                f"animate: hold must be 0 to {LONGEST} seconds, got {shown(self.hold)}"
+            )
 
     def shares(self) -> list[float]:
         """Shares of the way of the frames between image and view, slow at both ends."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from composer.markers import answers
 from composer.plugin import declared
+from composer.testing.backend import backend_checks, check_backend
 from composer.testing.checks import Check, CheckFailed, Outcome, in_words, parametrize
 from composer.testing.decomposition import check_decomposition, decomposition_checks
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
@@ -29,6 +30,8 @@ __all__ = [
     "GaussianMixtureBackend",
     "IdentityBackend",
     "Outcome",
+    "backend_checks",
+    "check_backend",
     "check_decomposition",
     "check_stack",
     "check_transform",
@@ -56,8 +59,6 @@ def parametrize_with_checks(
         things: transforms and decompositions, at least one.
         shapes: (C, H, W) to examine all of them at; None leaves the choice to the kit.
     """
-    if not isinstance(things, Iterable) or isinstance(things, str):
-        raise TypeError(f"things must be a list of transforms and decompositions, got {things!r}")
     checks = [check for thing in things for check in _checks(thing, shapes)]
     if not checks:
         raise ValueError("nothing to check: things is empty; give at least one")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from composer.arguments import label_of, positive, sequence
+from composer.errors import shown
 from composer.named import dtype_of, prediction_of
 from composer.predictions import FLOW, Prediction
 from composer.protocols import Output
@@ -50,9 +51,10 @@ class GaussianMixtureBackend:
 
     def __post_init__(self) -> None:
         if not isinstance(self.means, Tensor):
-            raise TypeError(f"means must be a tensor (K, C, H, W), got {self.means!r}")
-        for name in ("stds", "weights"):
-            for number in sequence(getattr(self, name) or [], name):
+            raise TypeError(f"means must be a tensor (K, C, H, W), got {shown(self.means)}")
+        weights = [1.0] if self.weights is None else self.weights
+        for name, values in (("stds", self.stds), ("weights", weights)):
+            for number in sequence(values, name):
                 positive(number, name)
         if self.means.ndim != 4 or len(self.means) != len(self.stds):
             raise ValueError(
@@ -79,7 +81,8 @@ class GaussianMixtureBackend:
         component = label_of(condition)
         if component not in range(len(self.means)):
             raise ValueError(
-                f"a condition must be a component 0 to {len(self.means) - 1}, got {condition!r}"
+                f"a condition must be a component 0 to {len(self.means) - 1}, "
+                f"got {shown(condition)}"
             )
         return component
 

@@ -14,9 +14,10 @@ from composer.protocols import Output
 from composer.requests import Request
 from composer.schedules import FlowSchedule, Schedule
 from composer.solvers import Euler, Solver
+from composer.words import short_repr
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IdentityBackend:
     """f(x) = x for every condition: each lawful stack's estimate at x is x exactly.
 
@@ -34,6 +35,8 @@ class IdentityBackend:
     dtype: torch.dtype = torch.float64
     device: torch.device = torch.device("cpu")
     default_solver: Solver = Euler()
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prediction", prediction_of(self.prediction))

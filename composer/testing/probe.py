@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from composer.arguments import integer, sequence
+from composer.errors import shown
 from composer.testing.checks import in_words
 from composer.transforms import Transform
 
@@ -126,7 +127,7 @@ def checked_shape(shape: Shape) -> Shape:
     """(C, H, W), each at least 1."""
     sizes = [integer(n, "C, H and W of a shape", least=1) for n in sequence(shape, "a shape")]
     if len(sizes) != 3:
-        raise ValueError(f"a shape must be (C, H, W), got {shape!r}")
+        raise ValueError(f"a shape must be (C, H, W), got {shown(shape)}")
     channels, height, width = sizes
     return channels, height, width
 

@@ -140,7 +140,7 @@ def usable(file: Path) -> Iterator[None]:
 def require_name(value: Any, option: str) -> None:
     """Refuse, as the folder that an option names, what is none; "" would be the current one."""
     if not isinstance(value, str | Path) or value == "":
-        got = "an empty name" if value == "" else type(value).__name__
+        got = "an empty name" if isinstance(value, str) else type(value).__name__
         raise TypeError(
             f"{option} must be the name of a folder, got {got}; mend it, or leave it away"
         )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from composer import Backend, Output, Request, load_backend
-from composer.authoring import hooks_of, short_repr
+from composer.authoring import checked_backend, hooks_of, short_repr
 from composer.predictions import Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import Schedule
@@ -46,6 +46,8 @@ class WithWeak:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
+        for name in ("main", "weak"):
+            object.__setattr__(self, name, checked_backend(getattr(self, name)))
         for name in ("shape", "device", "dtype"):
             ours, theirs = getattr(self.main, name), getattr(self.weak, name)
             if ours != theirs:

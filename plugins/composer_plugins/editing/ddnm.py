@@ -11,6 +11,7 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, hookimpl
 from composer.arguments import lacking
+from composer.errors import shown
 from composer.images import ImageLike, hold_image, to_tensor
 from composer_plugins.editing.operators import Operator, ResizableOperator, check_operator
 
@@ -51,7 +52,8 @@ class DDNM(Plugin):
         object.__setattr__(self, "measurement", held)
         if lacking(self.operator, Operator):
             raise TypeError(
-                f"DDNM: operator must have apply(x) and pinv(y), got {self.operator!r}; give for "
+                f"DDNM: operator must have apply(x) and pinv(y), "
+                f"got {shown(self.operator)}; give for "
                 "example KnownPixels(mask)"
             )
 
@@ -70,7 +72,7 @@ class DDNM(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        needed = check_operator(self.operator, stack.backend.shape, "DDNM")
+        needed = check_operator(self.operator, stack.backend, "DDNM")
         if (got := tuple(self._y.shape[1:])) != needed:
             raise ValueError(
                 f"DDNM: measurement must have the shape {needed}, as {self.operator!r} measures, "

@@ -11,6 +11,15 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Stack, State, hookimpl
 from composer.arguments import finite, positive
+from composer.authoring import (
+    KnownRegion,
+    check_walks,
+    plan_walks,
+    require_walks,
+    resized_image,
+    resized_mask,
+)
+from composer.errors import shown
 from composer.images import (
     Fit,
     ImageLike,
@@ -20,9 +29,6 @@ from composer.images import (
     require_mask,
     require_shape,
 )
-from composer_plugins.editing.known import KnownRegion
-from composer_plugins.resizing import resized_image, resized_mask
-from composer_plugins.steering.walks import check_walks, plan_walks, require_walks
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +81,7 @@ class LanPaint(Plugin):
         require_walks(self.steps, self.interval, "LanPaint")
         positive(self.size, "LanPaint: size")
         if finite(self.guidance, "LanPaint: guidance") < 0:
-            raise ValueError(f"LanPaint: guidance must be at least 0, got {self.guidance!r}")
+            raise ValueError(f"LanPaint: guidance must be at least 0, got {shown(self.guidance)}")
 
     def resized(self, height: int, width: int) -> Self:
         if self.fit is not None:

@@ -7,9 +7,9 @@ from typing import Self
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
-from composer.authoring import SETS_START
+from composer.authoring import SETS_START, resized_image
+from composer.errors import shown
 from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
-from composer_plugins.resizing import resized_image
 
 DEFAULT_STRENGTH = 0.6
 
@@ -48,7 +48,7 @@ class SDEdit(Plugin):
         if self.strength is not None and self.i_start is not None:
             raise ValueError("SDEdit: give strength or i_start, not both")
         if self.strength is not None and not 0 < finite(self.strength, "SDEdit: strength") <= 1:
-            raise ValueError(f"SDEdit: strength must be in (0, 1], got {self.strength!r}")
+            raise ValueError(f"SDEdit: strength must be in (0, 1], got {shown(self.strength)}")
         if self.i_start is not None:
             integer(self.i_start, "SDEdit: i_start", least=0)
 

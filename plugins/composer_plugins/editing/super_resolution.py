@@ -9,10 +9,11 @@ from torch.nn import functional as F
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite
 from composer.authoring import image_shape_of, low_res_schedule_of
-from composer.fitting import Size, alike
 from composer.images import (
     Fit,
     ImageLike,
+    Size,
+    alike,
     check_fit,
     hold_image,
     read_picture,

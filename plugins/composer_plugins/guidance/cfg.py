@@ -9,6 +9,7 @@ from typing import Any
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite, interval, within
 from composer.authoring import answers, check_encodable, combine
+from composer.errors import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,4 +77,6 @@ def guide(uncond: Estimate, cond: Estimate, scale: float) -> Estimate:
 def require_guidance(guidance: object, owner: str) -> None:
     """Refuse what does not guide where a plugin that guides is expected."""
     if isinstance(guidance, type) or not answers(guidance, "noise_estimate"):
-        raise TypeError(f"{owner}: guidance must be a plugin such as CFG(7.5), got {guidance!r}")
+        raise TypeError(
+            f"{owner}: guidance must be a plugin such as CFG(7.5), got {shown(guidance)}"
+        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite
 from composer.authoring import answers, declared
+from composer.errors import shown
 from composer_plugins.guidance.cfg import guide
 
 
@@ -41,7 +42,7 @@ class CFGPlusPlus(Plugin):
 
     def __post_init__(self) -> None:
         if not 0 <= finite(self.scale, "CFGPlusPlus: scale") <= 1:
-            raise ValueError(f"CFGPlusPlus: scale must be in [0, 1], got {self.scale!r}")
+            raise ValueError(f"CFGPlusPlus: scale must be in [0, 1], got {shown(self.scale)}")
 
     @hookimpl
     def check(self, stack: Stack) -> None:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, hookimpl
-from composer.arguments import finite, within
-from composer.authoring import combine
-from composer_plugins.illusions.reductions import checked_intervals
-from composer_plugins.resizing import resized
+from composer.arguments import finite, intervals, within
+from composer.authoring import combine, resized
+from composer.errors import shown
 
 ROUNDING = 1e-12
 
@@ -40,14 +39,14 @@ class Conjunction(Plugin):
         if not isinstance(self.weights, Mapping) or not self.weights:
             raise TypeError(
                 "Conjunction: weights must be a dict such as {3: 4.0, 8: -1.0}, "
-                f"got {self.weights!r}"
+                f"got {shown(self.weights)}"
             )
         for condition, weight in self.weights.items():
             finite(weight, f"Conjunction: the weight of {condition!r}")
             if condition is None:
                 raise TypeError("Conjunction: None is no condition; name what to make")
 
-        checked_intervals(self.intervals, len(self.weights), "Conjunction")
+        intervals(self.intervals, "Conjunction: intervals", len(self.weights))
 
     @property
     def conditions(self) -> tuple[Any, ...]:

@@ -10,9 +10,10 @@ import torch
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
+from composer.authoring import resized
+from composer.errors import shown
 from composer.predictions import V
 from composer_plugins.guidance.cfg import require_guidance
-from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class Rescale(Plugin):
     """
 
     obeys_law = False
+    predicts = V
 
     guidance: Any
     phi: float = 0.7
@@ -47,7 +49,7 @@ class Rescale(Plugin):
     def __post_init__(self) -> None:
         require_guidance(self.guidance, "Rescale")
         if not 0 <= finite(self.phi, "Rescale: phi") <= 1:
-            raise ValueError(f"Rescale: phi must be in [0, 1], got {self.phi!r}")
+            raise ValueError(f"Rescale: phi must be in [0, 1], got {shown(self.phi)}")
 
     @property
     def conditions(self) -> tuple[Any, ...]:

@@ -8,7 +8,9 @@ from functools import partial
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
-from composer_plugins.backends.clipping import clipped, dynamic_threshold
+from composer.authoring import clipped, dynamic_threshold
+from composer.errors import shown
+from composer.predictions import SAMPLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class DynamicThreshold(Plugin):
     """
 
     obeys_law = False
+    predicts = SAMPLE
     needs_pixels = True
 
     percentile: float = 0.95
@@ -41,11 +44,11 @@ class DynamicThreshold(Plugin):
     def __post_init__(self) -> None:
         if not 0 <= finite(self.percentile, "DynamicThreshold: percentile") <= 1:
             raise ValueError(
-                f"DynamicThreshold: percentile must be in [0, 1], got {self.percentile!r}"
+                f"DynamicThreshold: percentile must be in [0, 1], got {shown(self.percentile)}"
             )
         if finite(self.max_value, "DynamicThreshold: max_value") < 1:
             raise ValueError(
-                f"DynamicThreshold: max_value must be at least 1, got {self.max_value!r}"
+                f"DynamicThreshold: max_value must be at least 1, got {shown(self.max_value)}"
             )
 
     @hookimpl

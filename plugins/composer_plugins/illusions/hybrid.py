@@ -8,9 +8,10 @@ from typing import Any, Self
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite_list, positive
+from composer.authoring import Part, resized
+from composer.errors import shown
 from composer_plugins.illusions.components import decompose
-from composer_plugins.illusions.decompositions import Bands, Part
-from composer_plugins.resizing import resized
+from composer_plugins.illusions.decompositions import Bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ class TripleHybrid(Plugin):
 
     def __post_init__(self) -> None:
         if len(finite_list(self.sigmas, "TripleHybrid: sigmas")) != 2:
-            raise ValueError(f"TripleHybrid: sigmas must be two numbers, got {self.sigmas!r}")
+            raise ValueError(f"TripleHybrid: sigmas must be two numbers, got {shown(self.sigmas)}")
         for sigma in self.sigmas:
             positive(sigma, "TripleHybrid: sigmas")
 

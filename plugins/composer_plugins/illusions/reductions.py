@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from composer import Estimate
-from composer.arguments import finite_list, interval, sequence
+from composer.arguments import finite_list
+from composer.errors import shown
 
 Rows = Sequence[Sequence[float]]
 
@@ -42,7 +43,9 @@ REDUCTIONS: dict[str, Callable[[Sequence[int], int, Sequence[float]], list[float
 def weight_rows(weights: Sequence[float] | Rows, count: int, owner: str) -> Rows:
     """Weights as rows over the run: one row if they are constant. Each row sums to one."""
     if not isinstance(weights, Sequence) or isinstance(weights, str):
-        raise TypeError(f"{owner}: weights must be a list or tuple of numbers, got {weights!r}")
+        raise TypeError(
+            f"{owner}: weights must be a list or tuple of numbers, got {shown(weights)}"
+        )
     varying = bool(weights) and all(isinstance(row, Sequence) for row in weights)
     rows = weights if varying else [weights]
     checked = [finite_list(row, f"{owner}: weights") for row in rows]
@@ -50,16 +53,6 @@ def weight_rows(weights: Sequence[float] | Rows, count: int, owner: str) -> Rows
         if len(row) != count or not math.isclose(math.fsum(row), 1.0):
             raise ValueError(f"{owner}: weights must be {count} numbers that sum to 1, got {row}")
     return checked
-
-
-def checked_intervals(intervals: Sequence[Sequence[float]] | None, count: int, owner: str) -> None:
-    """Refuse what is not one interval of noise levels for each of ``count`` branches."""
-    if intervals is None:
-        return
-    for ends in sequence(intervals, f"{owner}: intervals"):
-        interval(ends, f"{owner}: each of intervals")
-    if len(intervals) != count:
-        raise ValueError(f"{owner}: intervals must be {count}, one for each, got {len(intervals)}")
 
 
 def interpolate(rows: Rows, place: float) -> list[float]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from composer import Transform, get_transform
 from composer.arguments import integer, positive
+from composer.errors import shown
 from composer.images import all_finite
 
 Classifier = Callable[[Tensor], Tensor]
@@ -37,11 +38,11 @@ def views_correct(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
 def _logits(classifier: Classifier, x: Tensor, views: Readings) -> list[Tensor]:
     """What the classifier says of each view; checked."""
     if not isinstance(views, Mapping) or not views:
-        raise TypeError(f"views must be a dict such as {{'identity': 6}}, got {views!r}")
+        raise TypeError(f"views must be a dict such as {{'identity': 6}}, got {shown(views)}")
     if not isinstance(x, Tensor) or x.ndim != 4:
         raise TypeError(f"images must be a tensor (B, C, H, W), got {_kind(x)}")
     if not callable(classifier):
-        raise TypeError(f"the classifier must be a function of images, got {classifier!r:.80}")
+        raise TypeError(f"the classifier must be a function of images, got {shown(classifier)}")
     classes = [integer(intended, "a class", least=0) for intended in views.values()]
     logits = [classifier(get_transform(view)(x)) for view in views]
     for one in logits:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from composer import Transform, get_transform
 from composer.arguments import integer
+from composer.errors import shown
 from composer_plugins.backends.mnist.judge import load_chooser
 from composer_plugins.steering.readings import log_probabilities
 
@@ -35,7 +36,7 @@ class ReadsAs:
     def __post_init__(self) -> None:
         if not isinstance(self.views, Mapping) or not self.views:
             raise TypeError(
-                f"ReadsAs: views must be a dict such as {{'identity': 3}}, got {self.views!r}"
+                f"ReadsAs: views must be a dict such as {{'identity': 3}}, got {shown(self.views)}"
             )
         for view, digit in self.views.items():
             get_transform(view)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from composer import Transform
 from composer.arguments import integer
+from composer.errors import shown
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,9 @@ class ChannelPermutation(Transform):
 
     def __post_init__(self) -> None:
         if not isinstance(self.order, Sequence) or isinstance(self.order, str):
-            raise TypeError(f"ChannelPermutation: order must be a tuple, got {self.order!r}")
+            raise TypeError(f"ChannelPermutation: order must be a tuple, got {shown(self.order)}")
         order = tuple(integer(i, "ChannelPermutation: a channel", least=0) for i in self.order)
         object.__setattr__(self, "order", order)
-        if not order:
-            raise ValueError("ChannelPermutation: order is empty; name each channel once")
         if sorted(order) != list(range(len(order))):
             raise ValueError(
                 f"ChannelPermutation: order must hold each number from 0 to {len(order) - 1} once, "

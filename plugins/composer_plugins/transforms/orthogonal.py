@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from composer import Transform
-from composer._probes import TOLERANCE
 from composer.arguments import choice, finite
 from composer_plugins.transforms.motion import Moving, wide
+
+TOLERANCE = 1e-8
+"""Of Q Q^T = I, entry by entry, in float64."""
 
 # What is mixed goes to the last dimension, and back to the shape of the image.
 _OVER: dict[str, tuple[str, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
@@ -51,7 +53,7 @@ class Orthogonal(Transform):
             if given.imag.any():
                 raise TypeError("it has complex ones")
             q = given.real.clone()
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise TypeError(f"Orthogonal: matrix must be rows of numbers ({error})") from None
         if q.ndim != 2 or q.shape[0] != q.shape[1] or not len(q):
             raise ValueError(f"Orthogonal: matrix must be square, got the shape {tuple(q.shape)}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from composer.arguments import integer
+from composer.errors import shown
 from composer_plugins.transforms.motion import Moving, scattered
 
 
@@ -51,12 +52,10 @@ class Permutation(PixelPermutation):
     def __post_init__(self) -> None:
         listed = self.indices.tolist() if hasattr(self.indices, "tolist") else self.indices
         if not isinstance(listed, Sequence) or isinstance(listed, str):
-            raise TypeError(f"Permutation: indices must be a list of integers, got {listed!r}")
+            raise TypeError(f"Permutation: indices must be a list of integers, got {shown(listed)}")
         # A tuple, so that the view can be hashed and written into a recipe.
         indices = tuple(integer(i, "Permutation: an index", least=0) for i in listed)
         object.__setattr__(self, "indices", indices)
-        if not indices:
-            raise ValueError("Permutation: indices is empty; give one for each pixel")
         if sorted(indices) != list(range(len(indices))):
             raise ValueError(
                 f"Permutation: indices must hold each number from 0 to {len(indices) - 1} once"

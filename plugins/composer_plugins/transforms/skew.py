@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from composer.arguments import choice, finite
-from composer_plugins.filters import REFERENCE_SIZE
+from composer.authoring import REFERENCE_SIZE
+from composer.errors import shown
 from composer_plugins.transforms.motion import Moving
 from composer_plugins.transforms.permutation import PixelPermutation
 
@@ -53,7 +54,7 @@ class Roll(Moving):
 def _reach(value: float, name: str) -> None:
     """Refuse what whole numbers of pixels could not hold."""
     if abs(finite(value, name)) > FURTHEST:
-        raise ValueError(f"{name} must be from -{FURTHEST} to {FURTHEST}, got {value!r}")
+        raise ValueError(f"{name} must be from -{FURTHEST} to {FURTHEST}, got {shown(value)}")
 
 
 class _Skewed(PixelPermutation):

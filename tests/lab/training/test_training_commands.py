@@ -37,6 +37,7 @@ def idx(tmp_path, monkeypatch):
     monkeypatch.setattr(mnist_data, "CHECKSUMS", sums)
     monkeypatch.setenv("COMPOSER_MNIST", str(tmp_path))
     monkeypatch.setattr(snapshots, "STEPS", 2)
+    monkeypatch.setattr(snapshots, "KEPT", 1.0)  # also of the course's DDPM: not all of its 300
     return tmp_path
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from composer import UNCONDITIONAL
+from composer.errors import shown
 from composer.writing import require_file, require_writable
 from composer_plugins.backends.deepfloyd.embedding_files import (
     KEPT,
@@ -86,7 +87,7 @@ class Embeddings:
         """
         prompt = NEGATIVE if condition is UNCONDITIONAL else condition
         if not isinstance(prompt, str):
-            raise ValueError(f"a condition must be a prompt, a string, got {condition!r}")
+            raise ValueError(f"a condition must be a prompt, a string, got {shown(condition)}")
         try:
             prompt.encode()
         except UnicodeEncodeError as error:  # half of a surrogate pair

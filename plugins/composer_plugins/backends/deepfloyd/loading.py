@@ -9,9 +9,11 @@ from typing import Any
 
 from composer import Backend
 from composer.arguments import switch
+from composer.authoring import Clip
+from composer.errors import shown
 from composer.named import Device, DType
 from composer.schedules import DiscreteSchedule
-from composer_plugins.backends.clipping import Clip, clip_of
+from composer_plugins.backends.clipping import clip_of
 from composer_plugins.backends.deepfloyd.backend import DeepFloydBackend
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings, cache_file
 from composer_plugins.backends.deepfloyd.reading import (
@@ -94,7 +96,8 @@ def load_deepfloyd(
         switch(value, name)
     if isinstance(stage, bool) or not isinstance(stage, int) or stage not in MODELS:
         raise ValueError(
-            f"stage must be 1 (text to 64 pixels), 2 (64 to 256) or 3 (256 to 1024), got {stage!r}"
+            f"stage must be 1 (text to 64 pixels), 2 (64 to 256) or 3 (256 to 1024), "
+            f"got {shown(stage)}"
         )
     if not isinstance(embeddings, str | Path | None):
         raise TypeError(f"embeddings must be a file, got {type(embeddings).__name__}")

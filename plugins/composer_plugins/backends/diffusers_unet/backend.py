@@ -11,11 +11,11 @@ from torch import Tensor
 
 from composer import UNCONDITIONAL, Estimate, Output, Request, UnknownNameError, hookimpl
 from composer.arguments import label_of
-from composer.authoring import short_repr
+from composer.authoring import Clip, clipped, short_repr
+from composer.errors import shown
 from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
-from composer_plugins.backends.clipping import Clip, clipped
 from composer_plugins.backends.memory import memory_bound
 from composer_plugins.backends.placement import place_of
 
@@ -100,7 +100,7 @@ class DiffusersBackend:
         if 0 <= number == self.unconditional_label:
             raise ValueError(f"label {number} means no label; leave the condition away")
         known = last - 1 if last == self.unconditional_label else last
-        raise ValueError(f"a condition must be a label from 0 to {known}, got {condition!r}")
+        raise ValueError(f"a condition must be a label from 0 to {known}, got {shown(condition)}")
 
     def evaluate(self, requests: Sequence[Request]) -> list[Output]:
         batch = len(requests[0].x)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from composer.arguments import choice, finite, integer, positive, switch
+from composer.errors import shown
 
 _VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
 _BETAS = ("linear", "scaled_linear")
@@ -34,12 +35,12 @@ def _matters(name: str, config: Mapping[str, Any]) -> bool:
 
 def _fraction(value: Any, name: str) -> None:
     if not 0 <= finite(value, name) <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, got {value!r}")
+        raise ValueError(f"{name} must be from 0 to 1, got {shown(value)}")
 
 
 def _at_least_one(value: Any, name: str) -> None:
     if finite(value, name) < 1:
-        raise ValueError(f"{name} must be at least 1, got {value!r}")
+        raise ValueError(f"{name} must be at least 1, got {shown(value)}")
 
 
 _CHECKS: dict[str, Callable[[Any, str], object]] = {

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from composer.arguments import choice, integer, sequence
+from composer.errors import shown
 from composer_plugins.backends.checksum import require_checksum
 from composer_plugins.backends.files import first_line, read_json, require_all, usable
 
@@ -84,7 +85,7 @@ def require_unet(folder: Path) -> dict[str, Any]:
     ):
         raise ValueError(
             f"{file}: sample_size must be one number or [height, width], multiples of {factor}, "
-            f"got {size!r}"
+            f"got {shown(size)}"
         )
     if (kind := config.get("class_embed_type")) is not None:
         raise ValueError(f"{file}: class_embed_type {kind!r} is not supported, only labels are")

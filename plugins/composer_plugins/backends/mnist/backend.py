@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from composer import UNCONDITIONAL, Backend, Output, Request
 from composer.arguments import label_of
 from composer.authoring import short_repr
+from composer.errors import shown
 from composer.named import Device, DType
 from composer.predictions import PREDICTIONS, Prediction
 from composer.reparametrised import Reparametrised
@@ -91,7 +92,7 @@ class MnistBackend:
         if digit not in range(self.unet.num_classes):
             raise ValueError(
                 f"a condition must be a digit from 0 to {self.unet.num_classes - 1}, "
-                f"got {condition!r}"
+                f"got {shown(condition)}"
             )
         return digit
 

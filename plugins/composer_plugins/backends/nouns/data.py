@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from composer.authoring import generator_of
+from composer.errors import shown
 from composer.images import read_picture, to_pixels
 
 BACKGROUNDS = ((213, 215, 225), (225, 215, 213))
@@ -88,7 +89,7 @@ def _whole_numbers(indices: Any) -> Tensor:
     try:
         chosen = torch.as_tensor(indices)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{a_noun}, got {indices!r}") from error
+        raise ValueError(f"{a_noun}, got {shown(indices)}") from error
     if chosen.dtype not in _WHOLE or chosen.ndim == 0 or chosen.shape[-1] != len(COUNTS):
         raise ValueError(f"{a_noun}, got the shape {tuple(chosen.shape)} of {chosen.dtype}")
     return chosen.long()  # small ones index as masks do, or not at all

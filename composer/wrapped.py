@@ -1,0 +1,188 @@
+"""``composer.wrap``: a backend around a network, without a class of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from composer.arguments import integer, label_of, switch
+from composer.errors import said, shown
+from composer.named import Device, DType, device_of, dtype_of, prediction_of, schedule_of, shape_of
+from composer.predictions import Prediction
+from composer.protocols import Output, Solver
+from composer.requests import UNCONDITIONAL, Request
+from composer.schedules import Schedule
+from composer.solvers import DDIM
+from composer.words import short_repr
+
+_Times = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class WrappedNetwork:
+    """The backend that :func:`wrap` makes."""
+
+    net: Callable[..., Any]
+    shape: tuple[int, int, int]
+    schedule: Schedule
+    prediction: Prediction
+    classes: int
+    null: int | None
+    time: _Times
+    learns_variance: bool
+    default_solver: Solver
+    device: torch.device
+    network_dtype: torch.dtype
+
+    __repr__ = short_repr
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the loop keeps x: float32, unless the network computes in float64."""
+        return torch.promote_types(self.network_dtype, torch.float32)
+
+    def encode(self, condition: Any) -> Hashable:
+        if condition is UNCONDITIONAL:
+            return UNCONDITIONAL  # type: ignore[no-any-return]
+        if not self.classes:
+            raise ValueError(
+                f"the network has no classes and cannot make {shown(condition)}. Leave conditions "
+                "away, or say how many classes there are, wrap(..., classes=10)."
+            )
+        number = label_of(condition)
+        if number not in range(self.classes) or number == self.null:
+            other = f" other than {self.null}" if self.null in range(self.classes) else ""
+            raise ValueError(
+                f"a condition must be a label from 0 to {self.classes - 1}{other}, got "
+                f"{shown(condition)}"
+            )
+        return number
+
+    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
+        # One call, but for rows without a label if the network takes None for that.
+        apart = [self.classes > 0 and self._label(r) is None for r in requests]
+        answers: dict[int, Output] = {}
+        for labelled in (True, False):
+            places = [k for k, free in enumerate(apart) if free != labelled]
+            if places:
+                answered = self._answers([requests[k] for k in places], labelled)
+                answers.update(zip(places, answered, strict=True))
+        return [answers[k] for k in range(len(requests))]
+
+    def _label(self, request: Request) -> Any:
+        return self.null if request.condition is UNCONDITIONAL else request.condition
+
+    def _answers(self, requests: Sequence[Request], labelled: bool) -> list[Output]:
+        batch = len(requests[0].x)
+        x = torch.cat([r.x for r in requests])
+        times = self.time(torch.tensor([r.t for r in requests], dtype=torch.float64))
+        times = times.to(self.dtype) if times.dtype == torch.float64 else times
+        arguments: list[Tensor | None] = [times.to(x.device).repeat_interleave(batch)]
+        if self.classes:
+            labels = [self._label(r) for r in requests]
+            numbers = torch.tensor(labels, device=x.device) if labelled else None
+            arguments.append(None if numbers is None else numbers.repeat_interleave(batch))
+        out = self._called(x.to(self.network_dtype), *arguments).to(self.dtype)
+        return [self._output(part) for part in out.split(batch)]
+
+    def _called(self, x: Tensor, *arguments: Tensor | None) -> Tensor:
+        try:
+            out = self.net(x, *arguments)
+        except Exception as error:
+            if None not in arguments:
+                raise
+            raise ValueError(
+                f"the network failed with the label None ({said(error)}). Say which label was "
+                f"trained as none, for example wrap(..., null={self.classes})."
+            ) from error
+        out = getattr(out, "sample", out)  # as the networks of diffusers answer
+        channels = self.shape[0] * (1 + self.learns_variance)
+        expected = (len(x), channels, *self.shape[1:])
+        if not isinstance(out, Tensor) or out.shape != expected:
+            got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(
+                f"the network must return a tensor of shape {expected}, got {got}. If it has 2C "
+                "channels, the second half a learned variance, wrap(..., learns_variance=True)."
+            )
+        return out
+
+    def _output(self, out: Tensor) -> Output:
+        return Output(*out.split(self.shape[0], 1))
+
+
+def wrap(
+    net: Callable[..., Any],
+    *,
+    shape: tuple[int, int, int],
+    schedule: Schedule,
+    prediction: str | Prediction,
+    classes: int | None = None,
+    null: int | None = None,
+    time: Literal["clock", "unit"] | _Times = "clock",
+    learns_variance: bool = False,
+    solver: Solver | None = None,
+    device: Device | None = None,
+    dtype: DType | None = None,
+) -> WrappedNetwork:
+    """A backend of a network that is called ``net(x, t, label)``, or without classes ``net(x, t)``.
+
+    x is (N, C, H, W), t (N,) and label (N,) int64; it returns (N, C, H, W), or an object with that
+    as ``sample``. All that a step asks of it is one call.
+
+    Args:
+        net: the network, in evaluation mode, or any function.
+        shape: (C, H, W) of its images.
+        schedule: the path that it was trained on, such as ``FlowSchedule()`` or
+            ``DiscreteSchedule.linear(1000)``.
+        prediction: what its output means: "epsilon", "sample", "v", "flow", or a
+            :class:`~composer.predictions.Prediction` of your own.
+        classes: how many labels it knows: conditions are 0 to classes - 1. None if it takes none.
+        null: the label that was trained as "no label", often ``classes``. None: the network is
+            called with the label None for that, in a call of its own.
+        time: what the network takes for t: "clock", the schedule's own times (999 to 0 on 1000 of
+            them, or 0, noise, to 1 on a flow), "unit", these mapped onto [0, 1], or a function of
+            the clock's times (N,), such as ``lambda t: 1 - t`` or ``torch.Tensor.long``.
+        learns_variance: whether it returns 2C channels, the second half being a variance in
+            [-1, 1].
+        solver: the default one; None for DDIM, which on a flow is Euler's method.
+        device: where x is; None: where the network's parameters are.
+        dtype: what the network computes in; None: what its parameters are in.
+
+    Raises:
+        TypeError, ValueError: an argument is none of these.
+    """
+    if not callable(net) or isinstance(net, type):
+        raise TypeError(f"wrap: net must be a network or a function, got {shown(net)}.")
+    if isinstance(net, nn.Module) and net.training:
+        raise ValueError(
+            "wrap: net must be in evaluation mode, got one in training mode. Call net.eval()."
+        )
+    parameters = net.parameters() if isinstance(net, nn.Module) else iter(())
+    first = next(iter(parameters), torch.zeros(0, dtype=torch.float32))
+    known = 0 if classes is None else integer(classes, "wrap: classes", least=1)
+    return WrappedNetwork(
+        net,
+        shape_of(shape),
+        schedule_of(schedule),
+        prediction_of(prediction),
+        known,
+        None if null is None else integer(null, "wrap: null", least=0),
+        _times(time, schedule),
+        switch(learns_variance, "wrap: learns_variance"),
+        DDIM() if solver is None else solver,
+        first.device if device is None else device_of(device),
+        first.dtype if dtype is None else dtype_of(dtype),
+    )
+
+
+def _times(time: str | _Times, schedule: Schedule) -> _Times:
+    named = {"clock": torch.Tensor.double, "unit": schedule.unit_time}
+    if callable(time):
+        return time
+    if time not in named:
+        raise ValueError(f"wrap: time must be 'clock', 'unit' or a function, got {shown(time)}.")
+    return named[time]

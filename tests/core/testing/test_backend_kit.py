@@ -1,0 +1,255 @@
+"""The contract of backends: what the library has keeps it, and each way to break it is found."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from conftest import mixture
+
+import composer
+from composer import UNCONDITIONAL, Output
+from composer.predictions import PREDICTIONS
+from composer.schedules import DiscreteSchedule, FlowSchedule
+from composer.testing import CheckFailed, IdentityBackend, backend_checks, check_backend
+
+SCHEDULES = {"flow": FlowSchedule(), "discrete": DiscreteSchedule.linear()}
+KINDS = sorted(PREDICTIONS)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_exact_backends_keep_it(schedule, kind):
+    check_backend(mixture(SCHEDULES[schedule], kind), [0, 3, "2"])
+    identity = IdentityBackend((3, 4, 6), SCHEDULES[schedule], PREDICTIONS[kind])
+    check_backend(identity, ["anything", 7], trained=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "condition", "options"),
+    [
+        ("mnist", 3, {}),
+        ("mnist", 3, {"share": False}),
+        ("mnist-ddpm", 3, {}),
+        ("nouns", "tuba", {}),
+        ("with_weak", 3, {}),
+    ],
+)
+def test_the_shipped_backends_keep_it(name, condition, options):
+    check_backend(composer.load_backend(name, **options), [condition])
+
+
+def test_a_rounding_network_keeps_it_within_what_is_allowed():
+    backend = composer.load_backend("mnist", dtype=torch.bfloat16)
+    check_backend(backend, [3], tolerance=0.05)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("true", "said"), [*itertools.permutations(KINDS, 2)])
+def test_a_model_that_predicts_something_else_than_it_says_is_found(schedule, true, said):
+    right = mixture(SCHEDULES[schedule], true)
+
+    class Mislabelled(type(right)):
+        def evaluate(self, requests):
+            return right.evaluate(requests)
+
+    wrong = Mislabelled(right.means, right.stds, None, right.schedule, PREDICTIONS[said])
+    assert failed(wrong, [1]) == {"predicts_what_it_says"}
+
+
+def failed(backend, conditions, **options):
+    checks = backend_checks(backend, conditions, **options)
+    return {check.name for check in checks if check.outcome().status == "failed"}
+
+
+class Spoilt(type(mixture())):
+    """An exact backend, to be spoilt in one way."""
+
+    @classmethod
+    def make(cls, **fields):
+        return cls(mixture().means, mixture().stds, **fields)
+
+
+class Noisy(Spoilt):
+    """Each call has another answer."""
+
+    calls = itertools.count()
+
+    def evaluate(self, requests):
+        shift = 0.1 * next(self.calls)
+        return [Output(o.prediction + shift) for o in super().evaluate(requests)]
+
+
+class Draws(Spoilt):
+    def evaluate(self, requests):
+        torch.randn(1)
+        return super().evaluate(requests)
+
+
+class MeansOverTheBatch(Spoilt):
+    def evaluate(self, requests):
+        outputs = super().evaluate(requests)
+        return [Output(o.prediction - 0.1 * o.prediction.mean(0)) for o in outputs]
+
+
+class OneTimeForAll(Spoilt):
+    def evaluate(self, requests):
+        return super().evaluate([dataclasses.replace(r, t=requests[0].t) for r in requests])
+
+
+class OneConditionForAll(Spoilt):
+    def evaluate(self, requests):
+        first = requests[0].condition
+        return super().evaluate([r.replace(condition=first) for r in requests])
+
+
+class OtherClock(Spoilt):
+    def evaluate(self, requests):
+        return super().evaluate([dataclasses.replace(r, t=1 - r.t) for r in requests])
+
+
+class OtherSign(Spoilt):
+    def evaluate(self, requests):
+        return [Output(-o.prediction) for o in super().evaluate(requests)]
+
+
+class Sorted(Spoilt):
+    def evaluate(self, requests):
+        return super().evaluate(sorted(requests, key=lambda r: r.t))
+
+
+class ByIdentity(Spoilt):
+    """Takes requests about different tensors for requests about different images."""
+
+    def evaluate(self, requests):
+        outputs, first = super().evaluate(requests), requests[0].x
+        return [
+            o if r.x is first else Output(o.prediction * 1.1)
+            for o, r in zip(outputs, requests, strict=True)
+        ]
+
+
+class Writes(Spoilt):
+    def evaluate(self, requests):
+        outputs = super().evaluate(requests)
+        for request in requests:
+            request.x.mul_(0.999)
+        return outputs
+
+
+class Rounds(Spoilt):
+    def evaluate(self, requests):
+        return [Output(o.prediction.float()) for o in super().evaluate(requests)]
+
+
+class Breaks(Spoilt):
+    def evaluate(self, requests):
+        return [Output(o.prediction / 0) for o in super().evaluate(requests)]
+
+
+class Flat(Spoilt):
+    def evaluate(self, requests):
+        return [Output(o.prediction.flatten(1)) for o in super().evaluate(requests)]
+
+
+class Bare(Spoilt):
+    def evaluate(self, requests):
+        return [o.prediction for o in super().evaluate(requests)]
+
+
+class Lists(Spoilt):
+    def encode(self, condition):
+        return {super().encode(condition)}  # a set
+
+
+class Fresh(Spoilt):
+    def encode(self, condition):
+        super().encode(condition)
+        return object()
+
+
+class NotAgain(Spoilt):
+    def encode(self, condition):
+        code = super().encode(condition)
+        return code if code is UNCONDITIONAL else (code + 1) % 4
+
+
+class RawErrors(Spoilt):
+    def encode(self, condition):
+        return condition if condition is UNCONDITIONAL else {1: 1}[condition]
+
+
+class NoSolver(Spoilt):
+    @classmethod
+    def make(cls):
+        return super().make(default_solver=None)
+
+
+ANSWERS = {
+    *("answers_each_request", "is_deterministic", "answers_alone_and_together"),
+    *("answers_image_by_image", "answers_equal_tensors_equally", "predicts_what_it_says"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "others"),
+    [
+        (Noisy, "is_deterministic", ANSWERS),
+        (Draws, "is_deterministic", set()),
+        (MeansOverTheBatch, "answers_image_by_image", set()),
+        (OneTimeForAll, "answers_alone_and_together", set()),
+        (OneConditionForAll, "answers_alone_and_together", set()),
+        (OtherClock, "predicts_what_it_says", set()),
+        (OtherSign, "predicts_what_it_says", set()),
+        (Sorted, "answers_alone_and_together", set()),
+        (ByIdentity, "answers_equal_tensors_equally", set()),
+        (Writes, "leaves_x_alone", {"answers_alone_and_together", "samples"}),
+        (Rounds, "answers_each_request", {"samples"}),
+        (Breaks, "answers_each_request", {*ANSWERS, "samples"}),
+        (Flat, "answers_each_request", {*ANSWERS, "samples"}),
+        (Bare, "answers_each_request", {*ANSWERS, "leaves_x_alone", "samples"}),
+        (Lists, "encodes_conditions", {*ANSWERS, "leaves_x_alone", "samples"}),
+        (Fresh, "encodes_conditions", {*ANSWERS, "leaves_x_alone", "samples"}),
+        (NotAgain, "encodes_conditions", set()),
+        (RawErrors, "refuses_in_a_sentence", set()),
+        (NoSolver, "has_its_attributes", {"samples"}),
+    ],
+)
+def test_each_way_to_break_it_is_found(kind, check, others):
+    found = failed(kind.make(), [1])
+    assert check in found
+    assert found <= {check, *others}
+
+
+def test_a_failure_says_what_to_do():
+    with pytest.raises(CheckFailed, match=r"Writes fails\n[^$]*leaves_x_alone .*; work on a copy"):
+        check_backend(Writes.make(), [1])
+
+
+def test_what_lies_beside_the_images_is_handed_over():
+    class Enlarging(IdentityBackend):
+        def evaluate(self, requests):
+            return [Output(r.x + r.beside["low"]) for r in requests]
+
+    backend = Enlarging((1, 4, 4))
+    low = torch.ones(1, 1, 4, 4).double()
+    assert "answers_each_request" in failed(backend, [1], trained=False)
+    assert failed(backend, [1], trained=False, beside={"low": low}) == set()
+
+
+def test_junk_is_one_sentence():
+    class Conditional(Spoilt):
+        def encode(self, condition):
+            if condition is UNCONDITIONAL:
+                raise ValueError("no")
+            return super().encode(condition)
+
+    with pytest.raises(ValueError, match="check_backend: Conditional does not encode UNCOND"):
+        check_backend(Conditional.make())
+    check_backend(Conditional.make(), [1])
+    with pytest.raises(TypeError, match="int is no backend"):
+        check_backend(3)
+    with pytest.raises(TypeError, match="conditions must be a list or tuple, got 3"):
+        check_backend(mixture(), 3)
+    with pytest.raises(ValueError, match="check_backend: tolerance must be a positive number"):
+        check_backend(mixture(), tolerance=0)
