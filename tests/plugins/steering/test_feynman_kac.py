@@ -125,9 +125,10 @@ def test_after_resampling_the_weights_are_even_and_the_scores_those_of_the_ances
 
 
 def test_weights_that_overflow_are_refused():
-    steering = FeynmanKac(lambda x: 1e300 * brightness(x), 1e18, 3)
     with pytest.raises(ValueError, match="lower it"):
-        Sampler(mixture(), [steering], DDPM(), 3).sample(1)
+        Sampler(
+            mixture(), [FeynmanKac(lambda x: 1e300 * brightness(x), 1e18, 3)], DDPM(), 3
+        ).sample(1)
 
 
 def test_a_copy_keeps_its_own_draws():
