@@ -60,7 +60,7 @@ MUTATIONS = [
     Mutation(
         "a scheduler keeps its history over walks and jumps",
         "composer/solvers/diffusers.py",
-        "            and where == (state.position, state.selections)\n",
+        "where == (state.position, state.selections) and",
         "",
         "tests/core/test_diffusers_solver_places.py",
     ),
@@ -74,8 +74,8 @@ MUTATIONS = [
     Mutation(
         "a corrector goes back behind a change",
         "composer/solvers/diffusers.py",
-        "run.scheduler.last_sample = None",
-        "pass",
+        'torch.where(same, correct(**given), given["this_sample"])',
+        "correct(**given)",
         "tests/core/test_diffusers_solver_places.py",
     ),
     Mutation(
