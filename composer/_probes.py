@@ -15,7 +15,6 @@ from torch import Tensor
 
 from composer._once import once
 from composer._parts import Decomposition, Part, parts_of
-from composer.lent import version
 from composer.errors import said, shown
 from composer.lent import version
 from composer.protocols import Backend
