@@ -154,7 +154,9 @@ def _answer_flux(transformer: Any, rows: Rows) -> Tensor:
     height, width = (side // 2 for side in rows.x.shape[2:])
     packed = F.pixel_unshuffle(rows.x, 2)  # each square of 2 x 2 is a token
     text = rows.text
-    places = torch.cartesian_prod(*(torch.arange(n) for n in (1, height, width)))
+    places = torch.cartesian_prod(
+        *(torch.arange(n, device=text.device) for n in (1, height, width))
+    )
     out = _first(
         transformer(
             hidden_states=packed.flatten(2).mT,
