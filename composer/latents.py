@@ -12,48 +12,48 @@ from typing import Protocol, cast
 
 from torch import Tensor
 
-Shape = tuple[int, int, int]
+_Shape = tuple[int, int, int]
 """(C, H, W)."""
 
 
-class HasShape(Protocol):
+class _HasShape(Protocol):
     """A backend, as far as this page is concerned."""
 
     @property
-    def shape(self) -> Shape: ...
+    def shape(self) -> _Shape: ...
 
 
-class Coder(Protocol):
+class _Coder(Protocol):
     """What a latent backend has beyond others."""
 
     def encode_image(self, x: Tensor, /) -> Tensor: ...
     def decode(self, z: Tensor, /) -> Tensor: ...
 
 
-def image_shape_of(backend: HasShape) -> Shape:
+def image_shape_of(backend: _HasShape) -> _Shape:
     """(C, H, W) of finished images: the optional attribute ``image_shape`` of a latent model, or
     ``shape``."""
-    shape: Shape = getattr(backend, "image_shape", backend.shape)
+    shape: _Shape = getattr(backend, "image_shape", backend.shape)
     return shape
 
 
-def is_latent(backend: HasShape) -> bool:
+def is_latent(backend: _HasShape) -> bool:
     """Whether the loop of a backend runs on latents: whether ``image_shape`` is not ``shape``."""
     return image_shape_of(backend) != backend.shape
 
 
-def to_latents(backend: HasShape, images: Tensor) -> Tensor:
+def to_latents(backend: _HasShape, images: Tensor) -> Tensor:
     """Images (B, C, H, W) in [-1, 1] as the loop has them: encoded, or on pixels as they are."""
-    return cast(Coder, backend).encode_image(images) if is_latent(backend) else images
+    return cast(_Coder, backend).encode_image(images) if is_latent(backend) else images
 
 
-def to_images(backend: HasShape, x: Tensor) -> Tensor:
+def to_images(backend: _HasShape, x: Tensor) -> Tensor:
     """What the loop has (B, *shape) as images (B, C, H, W): decoded; as it is on pixels, and where
     the end of a run has decoded it."""
-    return cast(Coder, backend).decode(x) if x.shape[1:] != image_shape_of(backend) else x
+    return cast(_Coder, backend).decode(x) if x.shape[1:] != image_shape_of(backend) else x
 
 
-def require_coder(backend: HasShape, owner: str) -> None:
+def require_coder(backend: _HasShape, owner: str) -> None:
     """Require that a latent backend encodes images.
 
     Raises:
