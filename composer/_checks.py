@@ -107,10 +107,10 @@ def _check_plan(state: State, hook: str) -> None:
             raise ValueError(f"state.times has a step from {time:g}, where the image is clean")
 
 
-def check_plan_kept(state: State, plan: Sequence[float]) -> None:
+def check_plan_kept(state: State, plan: list[float]) -> None:
     """Raise an error if ``post_step`` hooks made of a plan one that ends elsewhere, or that x is
     not on. Otherwise the run would return noise."""
-    if state.stopped or [*state.times] == [*plan]:
+    if state.stopped or state.times == plan:
         return
     _check_plan(state, "post_step")
     here, end = plan[state.position], plan[-1]

@@ -291,7 +291,7 @@ class Sampler:
         state.x = _checks.checked_image(stepped, state, "step", finiteness)
         state.estimate = estimate
         state.position += 1
-        plan = tuple(state.times)
+        plan = list(state.times)
         hook.post_step(state=state)
         _checks.check_plan_kept(state, plan)
         _checks.checked_image(state.x, state, "post_step", finiteness)

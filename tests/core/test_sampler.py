@@ -531,11 +531,66 @@ class Starts:
         (lambda s: setattr(s, "x", None), "start made x a NoneType; it must be a tensor"),
         (lambda s: s.times.__setitem__(-2, s.times[-1]), "a step from 1, where the image is clean"),
         (lambda s: s.times.__setitem__(2, 7.0), r"times must be in \[0, 1\]"),
+        (lambda s: setattr(s, "times", None), "start made state.times a NoneType; it must be a li"),
+        (lambda s: setattr(s, "times", 0.5), "start made state.times a float; it must be a list"),
+        (lambda s: setattr(s, "generators", ()), r"start made state.generators \(\); it must be"),
+        (lambda s: setattr(s, "generators", None), "state.generators None; it must be a tuple of"),
+        (lambda s: setattr(s, "generators", s.generators[:1]), "which there are 2"),
     ],
 )
 def test_what_start_leaves_is_checked(change, sentence):
     with pytest.raises((ValueError, TypeError), match=sentence):
         Sampler(mixture(), [Starts(change)]).sample(1, seeds=[0, 1])
+
+
+class Replans:
+    """Changes the plan after the third step."""
+
+    def __init__(self, change):
+        self.change = change
+
+    @hookimpl
+    def post_step(self, state):
+        if state.step == 2:
+            self.change(state)
+
+
+def cut(state):
+    del state.times[state.position + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (cut, r"post_step changed state.times; .* the last one 1\. Call state.stop\(\) to end"),
+        (lambda s: setattr(s, "times", s.times[:-1]), "post_step changed state.times"),
+        (lambda s: setattr(s, "times", s.times[2:]), r"must remain t = 0\.3, where x is"),
+        (lambda s: s.times.clear(), "no step is left after post_step"),
+        (lambda s: setattr(s, "times", None), "post_step made state.times a NoneType"),
+        (lambda s: s.times.insert(-1, 2.0), r"times must be in \[0, 1\]"),
+        (lambda s: s.times.insert(-1, math.nan), "after post_step, a time in state.times must be"),
+        (lambda s: s.times.append(1.0), "a step from 1, where the image is clean"),
+        (lambda s: s.times.append(0.5), "ends in a jump back to noise"),
+    ],
+)
+def test_a_plan_that_post_step_spoils_is_no_image(change, sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        Sampler(mixture(), [Replans(change)], num_inference_steps=10).sample(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "calls"),
+    [
+        (lambda s: s.times.insert(s.position + 1, (s.t + s.t_next) / 2), 11),
+        (lambda s: s.times.pop(-2), 9),
+        (lambda s: setattr(s, "times", [*s.times[:4], *s.times[2:]]), 11),  # back to .2, once
+        (lambda s: (cut(s), s.stop()), 3),
+    ],
+)
+def test_post_step_may_change_how_the_run_goes_on(change, calls):
+    plugin = Replans(change)
+    stats = Sampler(mixture(), [plugin], num_inference_steps=10).sample(1).stats
+    assert stats.calls == calls
 
 
 class Steps:
