@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import composer
 from composer import Sampler
+from composer.model import evaluated
 from composer.solvers import DDPM
 from composer_lab.evaluation.anagrams import anagrams, conditional_accuracy
 from composer_plugins import CFG, Anagram, Hybrid, Spaced, TripleHybrid
@@ -113,7 +114,7 @@ def speed(repeats: int) -> None:
         largest(ours.prediction, theirs.prediction) / theirs.prediction.abs().max().item()
         for requests in asked
         for ours, theirs in zip(
-            backend.evaluate(requests), unshared.evaluate(requests), strict=True
+            evaluated(backend, requests), evaluated(unshared, requests), strict=True
         )
     ]
     exact = naive(nn.Module.double(copy.deepcopy(unet)))

@@ -4,8 +4,15 @@ Checks of plain arguments are in :mod:`composer.arguments`, devices and dtypes b
 :mod:`composer.named`, pictures and masks in :mod:`composer.images`.
 """
 
-from composer._checks import check_condition, check_encodable, checked_backend, checked_solver
+from composer._checks import (
+    check_condition,
+    check_encodable,
+    checked_backend,
+    checked_condition,
+    checked_solver,
+)
 from composer._probes import check_parts, check_view
+from composer.batch import grouped
 from composer.generators import generator_of
 from composer.markers import answers
 from composer.plugin import (
@@ -31,6 +38,7 @@ __all__ = [
     "check_parts",
     "check_view",
     "checked_backend",
+    "checked_condition",
     "checked_solver",
     "combine",
     "conditions_of",
@@ -38,6 +46,7 @@ __all__ = [
     "draw",
     "finest_of",
     "generator_of",
+    "grouped",
     "hooks_of",
     "image_shape_of",
     "is_nested",

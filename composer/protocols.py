@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from composer.batch import Batch, Output
 from composer.images import to_pil
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
@@ -25,22 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Asking = Generator[list[Request], list[Estimate], T]
 """A generator that yields lists of requests, receives their estimates, and returns a T."""
-
-
-class Output(NamedTuple):
-    """A network's output (B, C, H, W), learned variance split off where there is one."""
-
-    prediction: Tensor
-    variance: Tensor | None = None
-
-    @staticmethod
-    def cat(outputs: Sequence[Output]) -> Output:
-        """Outputs of consecutive images as one."""
-        variances = [o.variance for o in outputs if o.variance is not None]
-        return Output(
-            torch.cat([o.prediction for o in outputs]),
-            torch.cat(variances) if variances else None,
-        )
 
 
 class Backend(Protocol):
@@ -78,8 +63,8 @@ class Backend(Protocol):
         """
         ...
 
-    def evaluate(self, requests: Sequence[Request]) -> Sequence[Output]:
-        """Answer distinct requests, conditions encoded, each about the same B images."""
+    def evaluate(self, batch: Batch) -> Output:
+        """Answer N rows, conditions encoded: one Output (N, C, H, W), in the order of the rows."""
         ...
 
 
@@ -132,7 +117,8 @@ class State:
         position: index in ``times`` of the time that x is at.
         step: 0-based number of the current sampling step.
         estimate: the last combined estimate, None before the first and after a jump.
-        condition, seeds, backend, num_inference_steps: as given to the sampler and the call.
+        condition, seeds, backend, num_inference_steps: as given to the sampler and the call; a list
+            of one condition a seed is an Each.
         origin: for each image of now, the index in ``seeds`` of the seed it belongs to; one image
             a seed unless a plugin follows several.
         stopped: set by :meth:`stop`.
@@ -238,7 +224,9 @@ class State:
     def request(self, x: Tensor, t: float) -> Request:
         """The question this run asks at (x, t)."""
         schedule = self.backend.schedule
-        return Request(x, t, self.condition, self.step, self.beside, schedule=schedule)
+        return Request(
+            x, t, self.condition, self.step, self.beside, schedule=schedule, origin=self.origin
+        )
 
     def snapshot(self) -> State:
         """A copy that later steps leave as it is, and that leaves them alone."""

@@ -15,8 +15,8 @@ from composer import Backend, Result, Sampler
 from composer._checks import checked_plugins
 from composer.arguments import checked_seeds
 from composer.authoring import (
-    check_condition,
     checked_backend,
+    checked_condition,
     finest_of,
     hooks_of,
     image_shape_of,
@@ -185,12 +185,9 @@ class Cascade:
         self._check_condition(result.condition)
         # Run in the result's order, which is that of plugins that hold an image a seed.
         order = sorted(places)
+        kept = result[order]
         made = self._enlarged(
-            self.shapes.index(shape),
-            result.x[order],
-            result.condition,
-            tuple(result.seeds[place] for place in order),
-            progress,
+            self.shapes.index(shape), kept.x, kept.condition, kept.seeds, progress
         )
         return tuple(_rows(larger, [order.index(place) for place in places]) for larger in made)
 
@@ -243,7 +240,7 @@ class Cascade:
     def _check_condition(self, condition: Any) -> None:
         for stage, sampler in enumerate(self._samplers):
             try:
-                check_condition(sampler.stack, self._condition(stage, condition))
+                checked_condition(sampler.stack, self._condition(stage, condition))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"stage {stage + 1}: {error}") from error
 
