@@ -115,6 +115,16 @@ class Sorted(Spoilt):
         return super().evaluate(batch.take(sorted(range(len(batch)), key=batch.times.__getitem__)))
 
 
+class ByRequest(Spoilt):
+    """Takes each two rows, which it is mostly asked, to share time and condition."""
+
+    def evaluate(self, batch):
+        firsts = [row - row % 2 for row in range(len(batch))]
+        times = [batch.times[row] for row in firsts]
+        conditions = [batch.conditions[row] for row in firsts]
+        return super().evaluate(batch.replace(times=times, conditions=conditions))
+
+
 class ByIdentity(Spoilt):
     """Takes rows of different numbers for rows about different images."""
 
@@ -181,7 +191,9 @@ class NoSolver(Spoilt):
 ANSWERS = {
     *("answers_each_row", "is_deterministic", "answers_alone_and_together"),
     *("answers_image_by_image", "answers_equal_tensors_equally", "predicts_what_it_says"),
+    "answers_rows_of_any_condition",
 }
+MIXED = {"answers_alone_and_together", "answers_rows_of_any_condition"}
 
 
 @pytest.mark.parametrize(
@@ -189,13 +201,14 @@ ANSWERS = {
     [
         (Noisy, "is_deterministic", ANSWERS),
         (Draws, "is_deterministic", set()),
-        (MeansOverTheBatch, "answers_image_by_image", set()),
+        (MeansOverTheBatch, "answers_image_by_image", MIXED),
         (OneTimeForAll, "answers_alone_and_together", set()),
         (OneConditionForAll, "answers_alone_and_together", set()),
         (OtherClock, "predicts_what_it_says", set()),
         (OtherSign, "predicts_what_it_says", set()),
-        (Sorted, "answers_alone_and_together", set()),
-        (ByIdentity, "answers_equal_tensors_equally", set()),
+        (Sorted, "answers_alone_and_together", {"answers_rows_of_any_condition"}),
+        (ByRequest, "answers_rows_of_any_condition", {*MIXED, "answers_image_by_image"}),
+        (ByIdentity, "answers_equal_tensors_equally", MIXED),
         (Writes, "leaves_x_alone", {"answers_alone_and_together", "samples"}),
         (Rounds, "answers_each_row", {"samples"}),
         (Breaks, "answers_each_row", {*ANSWERS, "samples"}),
