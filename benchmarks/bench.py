@@ -166,6 +166,12 @@ def print_peak(count: int, bound: int) -> None:
     print(int(peak_kb) / 1024)
 
 
+def build() -> None:
+    from build_times import build_times
+
+    build_times()
+
+
 def deepfloyd(repeats: int) -> None:
     # Imported when asked for: it brings libraries in, whose memory is not what (e) measures.
     from bench_deepfloyd import deepfloyd
@@ -211,7 +217,7 @@ def main() -> None:
     parser.add_argument("--per-pair", type=int, default=100)
     parser.add_argument(
         "--only",
-        choices=["imports", "rows", "speed", "memory", "deepfloyd", "training", "quality"],
+        choices=["imports", "rows", "speed", "memory", "deepfloyd", "training", "quality", "build"],
     )
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -223,6 +229,7 @@ def main() -> None:
         "rows": rows_and_calls,
         "speed": lambda: speed(arguments.repeats),
         "memory": memory,
+        "build": build,
         "deepfloyd": lambda: deepfloyd(arguments.repeats),
         "training": lambda: training(arguments.repeats),
         "quality": lambda: quality(arguments.per_digit, arguments.per_pair),

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from composer._probes import require_one_kind
 from composer.arguments import finite, integer, lacking
 from composer.errors import shown
 from composer.finiteness import Finiteness
@@ -21,6 +20,7 @@ from composer.plugin import (
     declared,
     hooks_of,
     is_nested,
+    kind_of,
     sets_conditions,
     with_nested,
 )
@@ -218,7 +218,13 @@ def _check_conditions_of(stack: Stack, plugin: object) -> None:
         manager = hooked([condition])
         noise_estimates(manager)
         manager.hook.check(stack=stack, sampler=stack)
-    require_one_kind(stack, conditions_of(plugin), owner)
+    kinds = {kind_of(c, stack.backend.prediction) for c in conditions_of(plugin)}
+    if len(kinds) > 1:
+        names = " and ".join(sorted(kind.name for kind in kinds))
+        raise ValueError(
+            f"{owner} would combine estimates of the kinds {names}; a plugin that works on x_0 or "
+            "noise must stand in all branches, or around them"
+        )
 
 
 def check_condition(stack: Stack, condition: Any) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from composer.arguments import finite
 from composer.batch import Batch, Output
-from composer.driver import version
 from composer.finiteness import Finiteness
+from composer.lent import version
 from composer.protocols import Backend, models_of
 from composer.requests import UNCONDITIONAL, Each, Estimate, Request
 from composer.stats import Stats
@@ -37,25 +37,25 @@ class Model:
         self.max_rows = max_rows
         self.stats = stats
         self.finiteness = finiteness or Finiteness()
+        self._device = backend.device  # asked once: some look through a whole network for it
 
     def __call__(self, requests: list[Request]) -> list[Estimate]:
         encoded = [self._encoded(request) for request in requests]
-        unique: dict[Hashable, Request] = {}
-        for request in encoded:
-            unique.setdefault(_identity(request), request)
-        asked = [*unique.values()]
-        with self.stats.timing(self.backend.device):
+        keys = [_identity(request) for request in encoded]
+        distinct: dict[Hashable, Request] = {}
+        for key, request in zip(keys, encoded, strict=True):
+            distinct.setdefault(key, request)
+        asked = [*distinct.values()]
+        with self.stats.timing(self._device):
             output = self._evaluate(batch_of(asked))
         self.stats.requested += len(requests)
         self.stats.evaluated += len(asked)
-        self.stats.rows += len(output.prediction)
-        outputs = dict(zip(unique, _split(output, asked), strict=True))
-        for key, output in outputs.items():
-            self._note(output, unique[key])
-        return [
-            request.answer(*outputs[_identity(request)], self.backend.prediction)
-            for request in encoded
-        ]
+        self.stats.rows += output.prediction.shape[0]
+        outputs = dict(zip(distinct, _split(output, asked), strict=True))
+        for key, request in distinct.items():
+            self._note(outputs[key], request)
+        kind = self.backend.prediction
+        return [r.answer(*outputs[key], kind) for key, r in zip(keys, encoded, strict=True)]
 
     def _note(self, output: Output, request: Request) -> None:
         for part in output:
@@ -187,14 +187,17 @@ def checked_output(output: object, shape: Sequence[int], who: str) -> Output:
             f"{who} must return one composer.Output(prediction, variance) of all rows, got "
             f"{type(output).__name__}"
         )
-    for name, part in output._asdict().items():
-        if part is None and name == "variance":
-            continue
-        if not isinstance(part, Tensor) or not part.is_floating_point():
-            raise TypeError(f"{who} returned a {name} that is no tensor of floating point")
-        if part.shape != shape:
-            raise ValueError(
-                f"{who} returned a {name} of shape {tuple(part.shape)} for x of "
-                f"{tuple(shape)}; split a learned variance off into Output.variance"
-            )
+    _check_part("prediction", output.prediction, shape, who)
+    if output.variance is not None:
+        _check_part("variance", output.variance, shape, who)
     return output
+
+
+def _check_part(name: str, part: object, shape: Sequence[int], who: str) -> None:
+    if not isinstance(part, Tensor) or not part.is_floating_point():
+        raise TypeError(f"{who} returned a {name} that is no tensor of floating point")
+    if part.shape != shape:
+        raise ValueError(
+            f"{who} returned a {name} of shape {tuple(part.shape)} for x of {tuple(shape)}; split "
+            "a learned variance off into Output.variance"
+        )

@@ -19,13 +19,13 @@ from composer.arguments import FromRecipe
 from composer.errors import shown
 from composer.limits import MAX_PIXELS
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | Array
+_Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | _Array
 
 MAX_FITTED = MAX_PIXELS // 4
 """Pixels of a picture that will be fitted to a model: twice the sides of the largest model's, and a
 recipe holds four of them."""
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """The files that are read: pixels only, no page descriptions."""
 _DEEP = ("I", "F")
 """Modes of more than 8 bits start so; PIL's own conversions clip them at 255."""
@@ -113,16 +113,16 @@ def _opened(path: Path, name: str) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError(f"{name} must be a picture, got {str(path)!r}, which is no file.")
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             return ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise ValueError(
             f"{name} must be a picture, got {str(path)!r}, which cannot be read ({error}). Save "
-            f"it as one of {', '.join(FORMATS)}."
+            f"it as one of {', '.join(_FORMATS)}."
         ) from error
 
 
-def _of_array(values: Array, name: str) -> Image.Image:
+def _of_array(values: _Array, name: str) -> Image.Image:
     """(H, W) or (H, W, C) of bool or whole numbers, C = 1 grey, 2 with alpha, 3 RGB, 4 RGBA."""
     if values.dtype.kind not in "biu":
         raise TypeError(f"{name} must be an array of numbers, got one of {values.dtype}.")
@@ -140,7 +140,7 @@ def _of_array(values: Array, name: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _scaled(values: Array, name: str) -> Array:
+def _scaled(values: _Array, name: str) -> _Array:
     """Numbers as uint8 or uint16, the largest of which is white."""
     if values.dtype == bool:
         return values.astype(np.uint8) * 255
@@ -158,7 +158,7 @@ def _scaled(values: Array, name: str) -> Array:
     )
 
 
-def _in_16_bits(fractions: Array) -> Array:
+def _in_16_bits(fractions: _Array) -> _Array:
     return np.rint(fractions.astype(np.float64) * 65535).astype(np.uint16)
 
 

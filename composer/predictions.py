@@ -51,6 +51,8 @@ class Prediction:
     def noise(self, out: Tensor, x: Tensor, alpha: float, sigma: float) -> Tensor:
         """The noise that an output ``out`` at ``x`` implies; shapes (B, C, H, W)."""
         a, b, d = self._solve(alpha, sigma)
+        if a == 0:
+            return out if b == 1 else out / b
         if d == 0:
             return out / b if b else out * 0
         return (alpha / d) * out - (a / d) * x
@@ -58,6 +60,8 @@ class Prediction:
     def x0(self, out: Tensor, x: Tensor, alpha: float, sigma: float) -> Tensor:
         """The clean image that an output ``out`` at ``x`` implies; shapes (B, C, H, W)."""
         a, b, d = self._solve(alpha, sigma)
+        if b == 0:
+            return out if a == 1 else out / a
         if d == 0:
             return out / a if a else out * 0
         if sigma == 0:

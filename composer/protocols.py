@@ -274,12 +274,10 @@ def draw(
     Args:
         shape: (C, H, W), in place of the backend's.
     """
-    size = (1, *(shape or backend.shape))
-    rows = [
-        torch.randn(size, generator=g, device=g.device, dtype=backend.dtype) for g in generators
-    ]
-    noise = torch.cat(rows)
-    if backend.device.type == "cuda" and noise.device.type == "cpu":
+    size, dtype, device = (1, *(shape or backend.shape)), backend.dtype, backend.device
+    rows = [torch.randn(size, generator=g, device=g.device, dtype=dtype) for g in generators]
+    noise = rows[0] if len(rows) == 1 else torch.cat(rows)
+    if device.type == "cuda" and noise.device.type == "cpu":
         # From pinned memory, or the copy would wait for all that the device has yet to do.
-        return noise.pin_memory().to(backend.device, non_blocking=True)
-    return noise.to(backend.device)
+        return noise.pin_memory().to(device, non_blocking=True)
+    return noise.to(device)

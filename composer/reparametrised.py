@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from composer._checks import checked_backend
 from composer.batch import Batch, Output, grouped
 from composer.predictions import Prediction
 from composer.protocols import Backend
@@ -40,6 +41,9 @@ class Reparametrised:
     default_solver: Solver
 
     __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inner", checked_backend(self.inner))
 
     @property
     def shape(self) -> tuple[int, int, int]:

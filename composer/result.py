@@ -25,7 +25,7 @@ from composer.words import short_repr
 if TYPE_CHECKING:
     from PIL import Image
 
-SHOWN, WIDE = 112, 1024
+_SHOWN, _WIDE = 112, 1024
 """Pixels of an image in a sheet, and of a sheet that a notebook shows."""
 
 
@@ -116,7 +116,7 @@ class Result:
         from composer.contact_sheet import contact_sheet  # noqa: PLC0415  # few are drawn
 
         columns, x = integer(columns, "sheet: columns", least=1), get_transform(view)(self.x)
-        enlarged = max(1, SHOWN // max(x.shape[-2:])) if scale is None else scale
+        enlarged = max(1, _SHOWN // max(x.shape[-2:])) if scale is None else scale
         firsts = range(0, len(x), columns)
         labels = [str(k) if len(firsts) > 1 else "" for k in firsts]
         rows = {label: x[k : k + columns] for label, k in zip(labels, firsts, strict=True)}
@@ -127,7 +127,7 @@ class Result:
         if self.x.shape[1] not in (1, 3):
             return None
         picture, written = self[:64].sheet(), io.BytesIO()
-        picture.thumbnail((WIDE, 8 * WIDE))
+        picture.thumbnail((_WIDE, 8 * _WIDE))
         picture.save(written, "PNG")
         return written.getvalue()
 
@@ -162,5 +162,5 @@ class Result:
 
         if view is None:  # an identity, which returns x itself, has no way to go
             view = [v for v in self.views if v(self.x) is not self.x]
-        views = [view] if isinstance(view, str | Transform) else [*view]
+        views = view if isinstance(view, Sequence) and not isinstance(view, str) else [view]
         return animate(self.x, path, views, captions, Timing(fps, hold, move), scale)

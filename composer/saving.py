@@ -18,14 +18,14 @@ from composer.writing import write_atomically, write_folder
 if TYPE_CHECKING:
     from PIL import Image
 
-KEY = "composer"
+_KEY = "composer"
 """Of the text in a PNG: JSON, {"composer": version, "seed": of this image, "recipe": of the call}.
 """
-LONGEST = 8_000_000
+_LONGEST = 8_000_000
 """Letters of it that every reader of PNG files takes."""
-PHOTOGRAPH = 64
+_PHOTOGRAPH = 64
 """Pixels of the longer side from which on an image is enlarged smoothly."""
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def save_images(
@@ -42,7 +42,7 @@ def save_images(
         OSError: a file cannot be written; those that were there are as they were.
     """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"save: path must be a string or a Path, got {shown(path)}")
+        raise TypeError(f"save: path must be a string or a Path, got {shown(path)}.")
     target = Path(path)
     sized = [at_size(image, _checked_size(size)) for image in images]
     if target.suffix and not target.is_dir():
@@ -60,7 +60,7 @@ def save_images(
 def at_size(image: Image.Image, size: int | None) -> Image.Image:
     """An image whose longer side is ``size`` pixels, None for as it is.
 
-    Smoothly (Lanczos), but for an image of less than :data:`PHOTOGRAPH` pixels that is enlarged:
+    Smoothly (Lanczos), but for an image of less than :data:`_PHOTOGRAPH` pixels that is enlarged:
     each of its pixels becomes a square.
     """
     from PIL.Image import Resampling  # noqa: PLC0415, loads PIL
@@ -69,22 +69,22 @@ def at_size(image: Image.Image, size: int | None) -> Image.Image:
     if size is None or size == longest:
         return image
     width, height = (max(1, round(side * size / longest)) for side in image.size)
-    squares = longest < min(size, PHOTOGRAPH)
+    squares = longest < min(size, _PHOTOGRAPH)
     return image.resize((width, height), Resampling.NEAREST if squares else Resampling.LANCZOS)
 
 
 def _save_one(
     images: Sequence[Image.Image], seeds: Sequence[int], recipe: dict[str, Any], target: Path
 ) -> Path:
-    if target.suffix.lower() not in FORMATS:
+    if target.suffix.lower() not in _FORMATS:
         raise ValueError(
-            f"save: path must end in {', '.join(FORMATS)}, or be a folder, got {str(target)!r}; "
-            "make the folder first if it is to have such a name"
+            f"save: path must end in {', '.join(_FORMATS)}, or be a folder, got {str(target)!r}. "
+            "Make the folder first if it is to have such a name."
         )
     if len(images) != 1:
         raise ValueError(
-            f"save: {len(images)} images need a folder, got the file {str(target)!r}; give a "
-            "folder, choose one as result[0].save(...), or save all in one as result.sheet()"
+            f"save: path must be a folder for {len(images)} images, got {str(target)!r}. Give a "
+            "folder, choose an image by result[0], or save all in one as result.sheet()."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, lambda unfinished: _write(images[0], unfinished, seeds[0], recipe))
@@ -92,7 +92,7 @@ def _save_one(
 
 
 def _write(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
-    form = FORMATS[file.suffix.lower()]
+    form = _FORMATS[file.suffix.lower()]
     if form != "PNG":
         image.save(file, form)
         return
@@ -100,18 +100,18 @@ def _write(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) ->
 
     info, text = PngInfo(), _text(seed, recipe)
     if text:
-        info.add_text(KEY, text)
+        info.add_text(_KEY, text)
     image.save(file, form, pnginfo=info)
 
 
 def _text(seed: int, recipe: dict[str, Any]) -> str:
     """What a PNG says of itself; nothing if that is more than readers take."""
     text = json.dumps({"composer": recipe["composer"], "seed": seed, "recipe": recipe})
-    if len(text) <= LONGEST:
+    if len(text) <= _LONGEST:
         return text
     warnings.warn(
         f"save: the recipe of {len(text):,} letters is too long for a PNG, because it holds large "
-        "pictures; write result.recipe to a JSON file",
+        "pictures. Write result.recipe to a JSON file.",
         stacklevel=2,
     )
     return ""

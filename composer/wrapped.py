@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from composer.arguments import integer, label_of, switch
 from composer.batch import Batch, Output, grouped
+from composer.errors import said, shown
 from composer.named import Device, DType, device_of, dtype_of, prediction_of, schedule_of, shape_of
 from composer.predictions import Prediction
 from composer.protocols import Solver
@@ -19,7 +20,7 @@ from composer.schedules import Schedule
 from composer.solvers import DDIM
 from composer.words import short_repr
 
-Times = Callable[[Tensor], Tensor]
+_Times = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,7 +33,7 @@ class WrappedNetwork:
     prediction: Prediction
     classes: int
     null: int | None
-    time: Times
+    time: _Times
     learns_variance: bool
     default_solver: Solver
     device: torch.device
@@ -50,15 +51,15 @@ class WrappedNetwork:
             return UNCONDITIONAL  # type: ignore[no-any-return]
         if not self.classes:
             raise ValueError(
-                f"the network has no classes and cannot make {condition!r:.80}; leave conditions "
-                "away, or say how many there are: wrap(..., classes=10)"
+                f"the network has no classes and cannot make {shown(condition)}. Leave conditions "
+                "away, or say how many classes there are, wrap(..., classes=10)."
             )
         number = label_of(condition)
         if number not in range(self.classes) or number == self.null:
+            other = f" other than {self.null}" if self.null in range(self.classes) else ""
             raise ValueError(
-                f"a condition must be a label from 0 to {self.classes - 1}"
-                f"{f' other than {self.null}' if self.null in range(self.classes) else ''}, got "
-                f"{condition!r:.80}"
+                f"a condition must be a label from 0 to {self.classes - 1}{other}, got "
+                f"{shown(condition)}"
             )
         return number
 
@@ -89,8 +90,8 @@ class WrappedNetwork:
             if None not in arguments:
                 raise
             raise ValueError(
-                f"the network failed with the label None ({type(error).__name__}: {error}); say "
-                f"which label was trained as none, for example wrap(..., null={self.classes})"
+                f"the network failed with the label None ({said(error)}). Say which label was "
+                f"trained as none, for example wrap(..., null={self.classes})."
             ) from error
         out = getattr(out, "sample", out)  # as the networks of diffusers answer
         channels = self.shape[0] * (1 + self.learns_variance)
@@ -98,8 +99,8 @@ class WrappedNetwork:
         if not isinstance(out, Tensor) or out.shape != expected:
             got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ValueError(
-                f"the network must return a tensor of shape {expected}, got {got}; 2C channels are "
-                "a learned variance, wrap(..., learns_variance=True)"
+                f"the network must return a tensor of shape {expected}, got {got}. If it has 2C "
+                "channels, the second half a learned variance, wrap(..., learns_variance=True)."
             )
         return out
 
@@ -112,7 +113,7 @@ def wrap(
     prediction: str | Prediction,
     classes: int | None = None,
     null: int | None = None,
-    time: Literal["clock", "unit"] | Times = "clock",
+    time: Literal["clock", "unit"] | _Times = "clock",
     learns_variance: bool = False,
     solver: Solver | None = None,
     device: Device | None = None,
@@ -146,10 +147,10 @@ def wrap(
         TypeError, ValueError: an argument is none of these.
     """
     if not callable(net) or isinstance(net, type):
-        raise TypeError(f"wrap: net must be a network or a function, got {net!r:.80}")
+        raise TypeError(f"wrap: net must be a network or a function, got {shown(net)}.")
     if isinstance(net, nn.Module) and net.training:
         raise ValueError(
-            "wrap: net must be in evaluation mode, got one in training mode; call net.eval()"
+            "wrap: net must be in evaluation mode, got one in training mode. Call net.eval()."
         )
     parameters = net.parameters() if isinstance(net, nn.Module) else iter(())
     first = next(iter(parameters), torch.zeros(0, dtype=torch.float32))
@@ -169,10 +170,10 @@ def wrap(
     )
 
 
-def _times(time: str | Times, schedule: Schedule) -> Times:
+def _times(time: str | _Times, schedule: Schedule) -> _Times:
     named = {"clock": torch.Tensor.double, "unit": schedule.unit_time}
     if callable(time):
         return time
     if time not in named:
-        raise ValueError(f"wrap: time must be 'clock', 'unit' or a function, got {time!r:.80}")
+        raise ValueError(f"wrap: time must be 'clock', 'unit' or a function, got {shown(time)}.")
     return named[time]

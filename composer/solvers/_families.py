@@ -17,9 +17,6 @@ _KINDS = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
 _EDM_SIGNS = {"epsilon": 1.0, "v_prediction": -1.0}
 # It integrates noise - x_0, from noise to data.
 _REVERSED_FLOW = Prediction("reversed flow", lambda alpha, sigma: (-1.0, 1.0))
-_REACH = 0.01
-"""How far from a noise level the time may be that a scheduler gives its network, as a share of all:
-some round the times of Karras' levels, and some put 2^-24 in place of a signal of 0."""
 
 
 class Place(NamedTuple):
@@ -62,13 +59,14 @@ class Family:
         network is shown what diffusers shows it; else the times of equal noise level.
         """
         own = self.own_times(scheduler, schedule) or [math.nan] * len(levels)
-        reach = 1 + _REACH * abs(schedule.time_at(1.0) - schedule.time_at(0.0))
+        noisiest = schedule.time_at(1.0)
 
         def place(level: float, label: float) -> Place:
             time = schedule.time_at(level)
             if level > schedule.noise_level(time) + 1e-7:
                 return Place(time, level, beyond=True)
-            if abs(label - time) <= reach:
+            # Karras' times are whole or nearly so, and the last signal may be 2^-24 in place of 0.
+            if abs(label - time) < 1.001 or label == noisiest:
                 return Place(label, schedule.noise_level(label), beyond=False)
             return Place(time, level, beyond=False)
 

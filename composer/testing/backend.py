@@ -245,8 +245,8 @@ def backend_checks(
     chosen = (*_unconditional(backend), *sequence(conditions, "conditions"))
     if not chosen:
         raise ValueError(
-            f"check_backend: {type(backend).__name__} does not encode UNCONDITIONAL; give "
-            "conditions that it knows"
+            f"check_backend: {type(backend).__name__} does not encode UNCONDITIONAL. Give "
+            "conditions that it knows."
         )
     allowed = positive(tolerance, "check_backend: tolerance")
     examined = Examined(backend, chosen, beside or {}, allowed, trained)

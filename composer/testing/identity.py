@@ -13,9 +13,10 @@ from composer.named import device_of, dtype_of, prediction_of
 from composer.predictions import FLOW, Prediction
 from composer.schedules import FlowSchedule, Schedule
 from composer.solvers import Euler, Solver
+from composer.words import short_repr
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IdentityBackend:
     """f(x) = x for every condition: each lawful stack's estimate at x is x exactly.
 
@@ -33,6 +34,8 @@ class IdentityBackend:
     dtype: torch.dtype = torch.float64
     device: torch.device = torch.device("cpu")
     default_solver: Solver = Euler()
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prediction", prediction_of(self.prediction))

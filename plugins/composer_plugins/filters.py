@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from composer.arguments import positive
-
-REFERENCE_SIZE = 64
-"""The image height in pixels to which sigmas refer."""
+from composer.authoring import REFERENCE_SIZE
 
 
 @dataclass(frozen=True)

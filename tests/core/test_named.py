@@ -88,7 +88,7 @@ def test_what_stands_for_a_backend_is_copied_and_pickled(again):
         ({"shape": 28}, TypeError, r"Own: shape must be \(C, H, W\), three integers, got 28"),
         ({"shape": (28, 28)}, TypeError, r"Own: shape must be \(C, H, W\), three integers"),
         ({"shape": (1, 0, 4)}, ValueError, "Own: each of shape must be an integer of at least 1"),
-        ({"schedule": "flow"}, TypeError, r"Own: schedule must be a Schedule such as Flow.* got s"),
+        ({"schedule": "flow"}, TypeError, "Own: schedule must be a Schedule, got str, which lacks"),
         ({"default_solver": None}, TypeError, "solver must be a solver object"),
     ],
 )

@@ -1,4 +1,3 @@
-import itertools
 import json
 import math
 from dataclasses import dataclass
@@ -298,7 +297,6 @@ def test_a_bad_stack_is_refused_when_built(arguments, error, sentence):
     ("condition", "seeds", "error", "sentence"),
     [
         (1, [], ValueError, "seeds is empty"),
-        (1, itertools.count(), ValueError, "more than 100000, or no end; sample them in parts"),
         (1, [0.5], TypeError, "seeds must be integers, got 0.5"),
         (1, ["1"], TypeError, "seeds must be integers"),
         (1, [True], ValueError, "seeds must be integers"),
@@ -355,7 +353,7 @@ def test_a_backend_name_is_not_a_backend():
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 3, 8, 8), (2, 1, 8, 9)])
 def test_denoise_refuses_another_shape(shape):
-    with pytest.raises(ValueError, match="x must be a tensor of shape"):
+    with pytest.raises(ValueError, match="x must be a floating-point tensor of shape"):
         Sampler(mixture()).denoise(torch.zeros(shape), 0.5)
 
 
@@ -660,7 +658,7 @@ def test_a_backend_may_answer_hooks_and_is_outermost():
 @pytest.mark.parametrize(
     ("x", "t", "error", "sentence"),
     [
-        (torch.full((1, 1, 8, 8), torch.nan), 0.5, ValueError, "x has NaN or Inf"),
+        (torch.full((1, 1, 8, 8), torch.nan), 0.5, ValueError, "x must be finite, got NaN or Inf"),
         (torch.zeros(1, 1, 8, 8), float("nan"), ValueError, "t must be"),
         (torch.zeros(1, 1, 8, 8), "0.5", TypeError, "t must be"),
     ],

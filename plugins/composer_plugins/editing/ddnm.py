@@ -72,7 +72,7 @@ class DDNM(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        needed = check_operator(self.operator, stack.backend.shape, "DDNM")
+        needed = check_operator(self.operator, stack.backend, "DDNM")
         if (got := tuple(self._y.shape[1:])) != needed:
             raise ValueError(
                 f"DDNM: measurement must have the shape {needed}, as {self.operator!r} measures, "

@@ -11,11 +11,9 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import integer
-from composer.authoring import check_parts
+from composer.authoring import Decomposition, Part, check_parts, parts_of, resized, resized_image
 from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
-from composer_plugins.illusions.components import parts_of
-from composer_plugins.illusions.decompositions import Bands, Decomposition, Part
-from composer_plugins.resizing import resized, resized_image
+from composer_plugins.illusions.decompositions import Bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +46,7 @@ class Reference(Plugin):
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", hold_image(self.image, "Reference: image", self.fit))
         check_fit(self.fit, "Reference")
-        count = len(parts_of(self.decomposition))
+        count = len(parts_of(self.decomposition, "Reference"))
         if integer(self.part, "Reference: part", least=0) >= count:
             raise ValueError(f"Reference: part must be below {count}, got {self.part}")
 
@@ -61,7 +59,7 @@ class Reference(Plugin):
     @hookimpl
     def check(self, stack: Stack) -> None:
         require_shape(self.image, stack.backend.shape, "Reference: image", self.fit)
-        check_parts(parts_of(self.decomposition), stack.backend.shape, "Reference")
+        check_parts(self.decomposition, stack.backend, "Reference", may_vanish=True)
         others = [p for p in stack.plugins if isinstance(p, Reference) and p is not self]
         if any((p.decomposition, p.part) == (self.decomposition, self.part) for p in others):
             raise ValueError("two Reference give the same part of the image; leave one out")
@@ -82,7 +80,7 @@ class Reference(Plugin):
 
         Elsewhere doing it once more would change the rest of the sample too.
         """
-        part = parts_of(self.decomposition)[self.part]
+        part = parts_of(self.decomposition, "Reference")[self.part]
         gap = part(self._given(state) - state.x)
         if state.position + 1 == len(state.times) and torch.allclose(part(gap), gap, atol=1e-6):
             state.x = state.x + gap
@@ -94,4 +92,4 @@ class Reference(Plugin):
         known = self._given(state)
         if state.backend.schedule.noise_level(state.t) > 0:
             known = state.backend.schedule.add_noise(known, state.randn(), state.t)
-        state.x = state.x + parts_of(self.decomposition)[self.part](known - state.x)
+        state.x = state.x + parts_of(self.decomposition, "Reference")[self.part](known - state.x)

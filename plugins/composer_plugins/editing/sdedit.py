@@ -7,10 +7,9 @@ from typing import Self
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
-from composer.authoring import SETS_START
+from composer.authoring import SETS_START, resized_image
 from composer.errors import shown
 from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
-from composer_plugins.resizing import resized_image
 
 DEFAULT_STRENGTH = 0.6
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite, positive
+from composer.authoring import resized
 from composer.predictions import SAMPLE
 from composer_plugins.guidance.cfg import require_guidance
-from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,7 @@ class APG(Plugin):
     """
 
     obeys_law = False
+    predicts = SAMPLE
 
     guidance: Any
     eta: float = 0.0

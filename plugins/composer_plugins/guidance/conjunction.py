@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, hookimpl
-from composer.arguments import finite, within
-from composer.authoring import combine
+from composer.arguments import finite, intervals, within
+from composer.authoring import combine, resized
 from composer.errors import shown
-from composer_plugins.illusions.reductions import checked_intervals
-from composer_plugins.resizing import resized
 
 ROUNDING = 1e-12
 
@@ -48,7 +46,7 @@ class Conjunction(Plugin):
             if condition is None:
                 raise TypeError("Conjunction: None is no condition; name what to make")
 
-        checked_intervals(self.intervals, len(self.weights), "Conjunction")
+        intervals(self.intervals, "Conjunction: intervals", len(self.weights))
 
     @property
     def conditions(self) -> tuple[Any, ...]:

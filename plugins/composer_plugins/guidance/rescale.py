@@ -10,10 +10,10 @@ import torch
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
+from composer.authoring import resized
 from composer.errors import shown
 from composer.predictions import V
 from composer_plugins.guidance.cfg import require_guidance
-from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,7 @@ class Rescale(Plugin):
     """
 
     obeys_law = False
+    predicts = V
 
     guidance: Any
     phi: float = 0.7

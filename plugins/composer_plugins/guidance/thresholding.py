@@ -8,8 +8,9 @@ from functools import partial
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
+from composer.authoring import clipped, dynamic_threshold
 from composer.errors import shown
-from composer_plugins.backends.clipping import clipped, dynamic_threshold
+from composer.predictions import SAMPLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,7 @@ class DynamicThreshold(Plugin):
     """
 
     obeys_law = False
+    predicts = SAMPLE
     needs_pixels = True
 
     percentile: float = 0.95

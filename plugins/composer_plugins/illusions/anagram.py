@@ -8,18 +8,16 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from composer import Estimate, Plugin, Request, Stack, Transform, get_transform, hookimpl
-from composer.arguments import choice, finite, within
-from composer.authoring import answers, check_view, combine
+from composer.arguments import choice, finite, intervals, within
+from composer.authoring import answers, check_view, combine, resized
 from composer.errors import shown
 from composer_plugins.illusions.reductions import (
     REDUCTIONS,
     Rows,
-    checked_intervals,
     interpolate,
     rectified,
     weight_rows,
 )
-from composer_plugins.resizing import resized
 
 Reduction = Literal["mean", "weighted", "alternate"]
 
@@ -73,7 +71,7 @@ class Anagram(Plugin):
         if (self.weights is None) == (self.reduction == "weighted"):
             raise ValueError("Anagram: weights go with reduction='weighted', and only with it")
         _ = self.rows  # looking at them refuses what is wrong with them
-        checked_intervals(self.intervals, len(self.views), "Anagram")
+        intervals(self.intervals, "Anagram: intervals", len(self.views))
 
     @property
     def conditions(self) -> tuple[Any, ...]:
@@ -103,7 +101,7 @@ class Anagram(Plugin):
     @hookimpl
     def check(self, stack: Stack) -> None:
         for view in self.transforms:
-            check_view(view, stack.backend.shape, "Anagram")
+            check_view(view, stack.backend, "Anagram")
         if any(answers(plugin, "start") for plugin in stack.plugins):
             return  # the plan is not known yet; noise_estimate looks too
         for step, time in enumerate(stack.times[:-1]):

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, cast
-
-import torch
+from typing import Any, Self
 
 from composer import Estimate, Plugin, Request, Stack, hookimpl
-from composer.arguments import lacking, sequence
-from composer.authoring import check_parts, combine
-from composer.errors import shown
-from composer_plugins.illusions.decompositions import Decomposition, Part
-from composer_plugins.resizing import resized
+from composer.arguments import sequence
+from composer.authoring import Decomposition, Part, check_parts, combine, parts_of, resized
 
 
 def decompose(
@@ -23,16 +18,6 @@ def decompose(
     answers = yield [request.fill(condition) for condition in conditions]
     filtered = [answer.filtered(part) for answer, part in zip(answers, parts, strict=True)]
     return combine([1.0] * len(filtered), filtered)
-
-
-def parts_of(decomposition: Decomposition | Sequence[Part]) -> tuple[Part, ...]:
-    """The parts of a decomposition, or the functions given as such."""
-    if not lacking(decomposition, Decomposition):
-        return cast(Decomposition, decomposition).parts
-    parts = sequence(decomposition, "a decomposition must have parts, or be functions; it")
-    if not all(callable(part) for part in parts):
-        raise TypeError(f"the parts of a decomposition must be functions, got {shown(parts)}")
-    return tuple(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +41,7 @@ class Components(Plugin):
     conditions: Sequence[Any]
 
     def __post_init__(self) -> None:
-        count = len(parts_of(self.parts))
+        count = len(parts_of(self.parts, "Components"))
         conditions = sequence(self.conditions, "Components: conditions")
         if not count or count != len(conditions):
             raise ValueError(
@@ -70,18 +55,10 @@ class Components(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        shape = stack.backend.shape
-        check_parts(parts_of(self.parts), shape, "Components")
-        probe = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-        for part, condition in zip(parts_of(self.parts), self.conditions, strict=True):
-            if not bool(part(probe).any()):
-                raise ValueError(
-                    f"Components: the part for {condition!r} is zero on images of {shape}; leave "
-                    "it out, or use a decomposition that has one (gray has no colour to add to)"
-                )
+        check_parts(self.parts, stack.backend, "Components")
 
     @hookimpl
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        return (yield from decompose(request, parts_of(self.parts), self.conditions))
+        return (yield from decompose(request, parts_of(self.parts, "Components"), self.conditions))

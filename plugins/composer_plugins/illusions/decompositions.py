@@ -8,34 +8,26 @@ arXiv 2404.11615).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from composer.arguments import choice, finite, finite_list, integer, positive, sequence
+from composer.authoring import REFERENCE_SIZE, Part
 from composer.images import ImageLike, hold_mask, to_mask
 from composer.limits import MAX_BANDS
-from composer_plugins.filters import REFERENCE_SIZE, GaussianBlur
+from composer_plugins.filters import GaussianBlur
 
-Part = Callable[[Tensor], Tensor]
 Padding = Literal["zeros", "reflect"]
 _PADDINGS = {"zeros": "constant", "reflect": "reflect"}
 """torch's word for each."""
 MAX_DEPTH = 10
 """Octaves: a thousand pixels."""
-
-
-class Decomposition(Protocol):
-    """Anything with ``parts``: linear maps (B, C, H, W) -> the same shape that sum to the
-    identity."""
-
-    @property
-    def parts(self) -> tuple[Part, ...]: ...
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite_list, positive
+from composer.authoring import Part, resized
 from composer.errors import shown
 from composer_plugins.illusions.components import decompose
-from composer_plugins.illusions.decompositions import Bands, Part
-from composer_plugins.resizing import resized
+from composer_plugins.illusions.decompositions import Bands
 
 
 @dataclass(frozen=True, eq=False)

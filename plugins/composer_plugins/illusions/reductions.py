@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from composer import Estimate
-from composer.arguments import finite_list, interval, sequence
+from composer.arguments import finite_list
 from composer.errors import shown
 
 Rows = Sequence[Sequence[float]]
@@ -53,16 +53,6 @@ def weight_rows(weights: Sequence[float] | Rows, count: int, owner: str) -> Rows
         if len(row) != count or not math.isclose(math.fsum(row), 1.0):
             raise ValueError(f"{owner}: weights must be {count} numbers that sum to 1, got {row}")
     return checked
-
-
-def checked_intervals(intervals: Sequence[Sequence[float]] | None, count: int, owner: str) -> None:
-    """Refuse what is not one interval of noise levels for each of ``count`` branches."""
-    if intervals is None:
-        return
-    for ends in sequence(intervals, f"{owner}: intervals"):
-        interval(ends, f"{owner}: each of intervals")
-    if len(intervals) != count:
-        raise ValueError(f"{owner}: intervals must be {count}, one for each, got {len(intervals)}")
 
 
 def interpolate(rows: Rows, place: float) -> list[float]:

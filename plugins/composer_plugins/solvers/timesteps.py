@@ -49,8 +49,8 @@ class Timesteps(Plugin):
         if isinstance(self.timesteps, str):
             if self.timesteps not in presets():
                 raise UnknownNameError("timesteps", self.timesteps, presets())
-        elif not finite_list(self.timesteps, "Timesteps: timesteps"):
-            raise ValueError("Timesteps: timesteps is empty; give at least one time")
+        else:
+            finite_list(self.timesteps, "Timesteps: timesteps")
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         chosen = presets()[self.timesteps] if isinstance(self.timesteps, str) else self.timesteps

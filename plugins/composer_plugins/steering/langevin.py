@@ -10,7 +10,7 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Stack, State, hookimpl
 from composer.arguments import positive
-from composer_plugins.steering.walks import check_walks, plan_walks, require_walks
+from composer.authoring import check_walks, plan_walks, require_walks
 
 
 @dataclass(frozen=True, eq=False)

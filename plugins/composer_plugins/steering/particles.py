@@ -11,14 +11,8 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer, sequence, within
+from composer.authoring import Score, check_score, follow_several, require_score, scored
 from composer.limits import MAX_PARTICLES
-from composer_plugins.steering.candidates import (
-    Score,
-    check_followers,
-    follow_several,
-    require_score,
-    scored,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +60,7 @@ class Particles(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        check_followers(self, self.score, stack)
+        check_score(self.score, stack.backend, "Particles")
 
     @hookimpl(wrapper=True)  # around all others, which then lay things out for each candidate
     def start(self, state: State) -> Generator[None, None, None]:

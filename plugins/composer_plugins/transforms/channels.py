@@ -28,8 +28,6 @@ class ChannelPermutation(Transform):
             raise TypeError(f"ChannelPermutation: order must be a tuple, got {shown(self.order)}")
         order = tuple(integer(i, "ChannelPermutation: a channel", least=0) for i in self.order)
         object.__setattr__(self, "order", order)
-        if not order:
-            raise ValueError("ChannelPermutation: order is empty; name each channel once")
         if sorted(order) != list(range(len(order))):
             raise ValueError(
                 f"ChannelPermutation: order must hold each number from 0 to {len(order) - 1} once, "

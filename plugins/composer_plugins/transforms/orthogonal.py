@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from composer import Transform
-from composer._probes import TOLERANCE
 from composer.arguments import choice, finite
 from composer_plugins.transforms.motion import Moving, wide
+
+TOLERANCE = 1e-8
+"""Of Q Q^T = I, entry by entry, in float64."""
 
 # What is mixed goes to the last dimension, and back to the shape of the image.
 _OVER: dict[str, tuple[str, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {

@@ -56,8 +56,6 @@ class Permutation(PixelPermutation):
         # A tuple, so that the view can be hashed and written into a recipe.
         indices = tuple(integer(i, "Permutation: an index", least=0) for i in listed)
         object.__setattr__(self, "indices", indices)
-        if not indices:
-            raise ValueError("Permutation: indices is empty; give one for each pixel")
         if sorted(indices) != list(range(len(indices))):
             raise ValueError(
                 f"Permutation: indices must hold each number from 0 to {len(indices) - 1} once"

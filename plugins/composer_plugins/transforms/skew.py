@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from composer.arguments import choice, finite
+from composer.authoring import REFERENCE_SIZE
 from composer.errors import shown
-from composer_plugins.filters import REFERENCE_SIZE
 from composer_plugins.transforms.motion import Moving
 from composer_plugins.transforms.permutation import PixelPermutation
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from composer.arguments import positive
-from composer_plugins.filters import REFERENCE_SIZE
+from composer.authoring import REFERENCE_SIZE
 from composer_plugins.transforms.motion import ground, moved, paste, turn
 from composer_plugins.transforms.permutation import PixelPermutation
 

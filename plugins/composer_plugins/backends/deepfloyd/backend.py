@@ -9,11 +9,10 @@ from typing import Any
 import torch
 
 from composer import Batch, Estimate, Output, Request, Stack, hookimpl
-from composer.authoring import short_repr
+from composer.authoring import Clip, clipped, short_repr
 from composer.predictions import EPSILON, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, Solver
-from composer_plugins.backends.clipping import Clip, clipped
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.network import asked, require_image
 

@@ -10,12 +10,11 @@ import torch
 
 from composer import UNCONDITIONAL, Batch, Estimate, Output, Request, UnknownNameError, hookimpl
 from composer.arguments import label_of
-from composer.authoring import short_repr
+from composer.authoring import Clip, clipped, short_repr
 from composer.errors import shown
 from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
-from composer_plugins.backends.clipping import Clip, clipped
 from composer_plugins.backends.memory import memory_bound
 from composer_plugins.backends.placement import place_of
 

@@ -1,9 +1,10 @@
-"""A cascade: models of growing size, one after the other, under one stack of plugins."""
+"""The stages of a cascade, run one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -11,77 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer import Backend, Result, Sampler
-from composer._checks import checked_plugins
+from composer import Result, Sampler
 from composer.arguments import checked_seeds
 from composer.authoring import (
-    checked_backend,
     checked_condition,
+    checked_plugins,
     finest_of,
-    hooks_of,
-    image_shape_of,
+    resized,
     sets_conditions,
     short_repr,
     views_of,
 )
-from composer.solvers import Solver
-from composer_plugins.editing.super_resolution import SuperResolution
-from composer_plugins.resizing import check_same_view, resized
-
-Shape = tuple[int, int, int]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Stage:
-    """One model of a cascade, and how it is run.
-
-    Args:
-        backend: the model.
-        plugins: of this stage alone, inside those of the cascade: often ``[CFG(scale)]``.
-        solver, num_inference_steps, max_rows: as of a Sampler.
-        enlarge: called with the images of the stage before, (B, C, h, w) in [-1, 1], one a seed;
-            returns the plugin that shows them to the model, such as ``SuperResolution``, or
-            ``partial(SuperResolution, noise_level=100)``. Of no use in the first stage.
-        plain: run without the plugins of the cascade, as a last stage that only sharpens.
-        condition: of a plain stage, in place of the call's, or of the finest of the plugins'.
-    """
-
-    backend: Backend
-    plugins: Sequence[object] = ()
-    solver: Solver | None = None
-    num_inference_steps: int = 20
-    max_rows: int | None = None
-    enlarge: Callable[[Tensor], object] = SuperResolution
-    plain: bool = False
-    condition: Any = None
-
-    __repr__ = short_repr
-
-    def __post_init__(self) -> None:
-        checked_backend(self.backend)
-        checked_plugins(self.plugins)
-        if not callable(self.enlarge):
-            raise TypeError(
-                f"Stage: enlarge must make a plugin of an image, as SuperResolution does, got "
-                f"{self.enlarge!r}"
-            )
-        if self.condition is not None and not self.plain:
-            raise ValueError(
-                "Stage: condition is of a plain stage; set plain=True, or give it to the call"
-            )
-
-    def link(self, before: Tensor) -> object:
-        """The plugin that shows the model what to enlarge."""
-        # Clipped as an image file would be: an overshoot is none that a model was trained on.
-        plugin = self.enlarge(before.clamp(-1, 1))
-        if not hooks_of(plugin):
-            raise TypeError(f"Stage: enlarge returned {type(plugin).__name__}, which is no plugin")
-        return plugin
-
-    @property
-    def image_shape(self) -> Shape:
-        """(C, H, W) of what it makes; a latent model makes larger images than it denoises."""
-        return image_shape_of(self.backend)
+from composer_plugins.cascade.choosing import places_of, rows_of
+from composer_plugins.cascade.same_view import check_same_view
+from composer_plugins.cascade.stage import Shape, Stage
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,7 +33,7 @@ class Cascade:
     """Each stage enlarges what the one before it made, and all follow the same plugins.
 
     The plugins are scaled to each stage: views and sigmas by themselves, images and masks by their
-    method ``resized`` (see :mod:`composer_plugins.resizing`); give images as large as the last
+    method ``resized`` (see :mod:`composer.authoring`); give images as large as the last
     stage that uses them. Image k of every stage is a function of ``seeds[k]`` alone: each stage
     draws from a new generator of that seed, as ``Sampler.sample`` by hand would.
 
@@ -181,7 +125,7 @@ class Cascade:
                 f"enlarge: the result's images are {shape}; give one of a stage before the last, "
                 f"whose images are {self.shapes[:-1]}"
             )
-        places = _places(result.seeds, result.seeds if seeds is None else checked_seeds(seeds))
+        places = places_of(result.seeds, result.seeds if seeds is None else checked_seeds(seeds))
         self._check_condition(result.condition)
         # Run in the result's order, which is that of plugins that hold an image a seed.
         order = sorted(places)
@@ -189,18 +133,29 @@ class Cascade:
         made = self._enlarged(
             self.shapes.index(shape), kept.x, kept.condition, kept.seeds, progress
         )
-        return tuple(_rows(larger, [order.index(place) for place in places]) for larger in made)
+        return tuple(rows_of(larger, [order.index(place) for place in places]) for larger in made)
 
     def _enlarged(
-        self, stage: int, x: Tensor, condition: Any, seeds: tuple[int, ...], progress: bool
+        self, place: int, x: Tensor, condition: Any, seeds: tuple[int, ...], progress: bool
     ) -> tuple[Result, ...]:
-        """The results of the stages after ``stage``, which made x."""
+        """The results of the stages after the one at ``place``, which made x."""
         results: list[Result] = []
-        for later in range(stage + 1, len(self.stages)):
+        for later in range(place + 1, len(self.stages)):
             sampler = self._sampler(later, x)
             results.append(sampler.sample(self._condition(later, condition), seeds, progress))
             x = results[-1].x
         return tuple(results)
+
+    @cached_property
+    def _shared(self) -> tuple[tuple[object, ...], ...]:
+        """The plugins of the cascade at the size of each stage."""
+        return tuple(self._resized(place) for place in range(len(self.stages)))
+
+    def _resized(self, place: int) -> tuple[object, ...]:
+        stage = self.stages[place]
+        with _named(place):
+            size = stage.backend.shape[1:]
+            return () if stage.plain else tuple(resized(p, *size) for p in self.plugins)
 
     @cached_property
     def _samplers(self) -> tuple[Sampler, ...]:
@@ -208,45 +163,36 @@ class Cascade:
         blanks = [torch.zeros(1, *shape) for shape in self.shapes]
         return tuple(self._sampler(i, blanks[max(i - 1, 0)]) for i in range(len(blanks)))
 
-    def _sampler(self, stage: int, before: Tensor) -> Sampler:
+    def _sampler(self, place: int, before: Tensor) -> Sampler:
         """The sampler of one stage, counted from 0, that enlarges what the one before made."""
-        chosen = self.stages[stage]
-        _, height, width = chosen.backend.shape
-        try:
-            shared = () if chosen.plain else self._resized(height, width)
-            link = [chosen.link(before)] if stage else []
+        stage = self.stages[place]
+        with _named(place):
+            link = [stage.link(before)] if place else []
             return Sampler(
-                chosen.backend,
-                [*shared, *link, *chosen.plugins],
-                chosen.solver,
-                chosen.num_inference_steps,
-                chosen.max_rows,
+                stage.backend,
+                [*self._shared[place], *link, *stage.plugins],
+                stage.solver,
+                stage.num_inference_steps,
+                stage.max_rows,
             )
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"stage {stage + 1}: {error}") from error
 
-    def _resized(self, height: int, width: int) -> list[object]:
-        return [resized(plugin, height, width) for plugin in self.plugins]
-
-    def _condition(self, stage: int, given: Any) -> Any:
-        """What a stage is asked for: the call's condition, unless it is plain and others say."""
-        chosen = self.stages[stage]
-        if not chosen.plain:
+    def _condition(self, place: int, given: Any) -> Any:
+        """The condition of a stage: the call's, unless the stage is plain and others say."""
+        stage = self.stages[place]
+        if not stage.plain:
             return given
-        if chosen.condition is not None:
-            return chosen.condition
+        if stage.condition is not None:
+            return stage.condition
         return finest_of(self.plugins) if given is None else given
 
     def _check_condition(self, condition: Any) -> None:
-        for stage, sampler in enumerate(self._samplers):
-            try:
-                checked_condition(sampler.stack, self._condition(stage, condition))
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"stage {stage + 1}: {error}") from error
+        for place, sampler in enumerate(self._samplers):
+            with _named(place):
+                checked_condition(sampler.stack, self._condition(place, condition))
 
     def _check_views(self) -> None:
         shapes = [stage.backend.shape for stage in self.stages if not stage.plain]
-        seen = [views_of(self._resized(*shape[1:])) for shape in shapes]
+        seen = [views_of(plugins) for plugins in self._shared]
         for place, (small, large) in enumerate(pairwise(shapes)):
             for view, larger in zip(seen[place], seen[place + 1], strict=True):
                 check_same_view(view, small, larger, large)
@@ -262,6 +208,15 @@ class Cascade:
             )
 
 
+@contextmanager
+def _named(place: int) -> Generator[None, None, None]:
+    """Begin errors with the number of the stage."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"stage {place + 1}: {error}") from error
+
+
 def _require_stages(stages: Any) -> None:
     listed = isinstance(stages, Sequence)
     found = list(stages) if listed else [stages]
@@ -269,21 +224,3 @@ def _require_stages(stages: Any) -> None:
         # Not by repr: that of a network has all of its layers.
         what = " and ".join(type(stage).__name__ for stage in found) or "none"
         raise TypeError(f"Cascade: stages must be a list of Stage(backend, ...), got {what}")
-
-
-def _places(made: tuple[int, ...], chosen: tuple[int, ...]) -> list[int]:
-    """Where each chosen seed is among those of a result; one that is there twice may be twice."""
-    places: list[int] = []
-    for seed in chosen:
-        left = (i for i, other in enumerate(made) if other == seed and i not in places)
-        place = next(left, None)
-        if place is None:
-            often = "is not" if seed not in chosen[: len(places)] else "is not so often"
-            raise ValueError(f"enlarge: seed {seed} {often} in the result, which has {made}")
-        places.append(place)
-    return places
-
-
-def _rows(result: Result, rows: list[int]) -> Result:
-    """Some images of a result, in an order."""
-    return replace(result, x=result.x[rows], seeds=tuple(result.seeds[row] for row in rows))
