@@ -15,8 +15,8 @@ from torch import Tensor
 
 from composer._once import once
 from composer._parts import Decomposition, Part, parts_of
-from composer.driver import version
 from composer.errors import said, shown
+from composer.lent import version
 from composer.protocols import Backend
 from composer.transforms import Transform
 
