@@ -41,7 +41,14 @@ from composer.plugin import (
     views_of,
     with_nested,
 )
-from composer.protocols import draw, image_shape_of, low_res_schedule_of, models_of
+from composer.protocols import (
+    draw,
+    image_shape_of,
+    initial_noise,
+    low_res_schedule_of,
+    models_of,
+    noise_scale_of,
+)
 from composer.requests import combine
 from composer.words import short_repr
 
@@ -77,9 +84,11 @@ __all__ = [
     "grouped",
     "hooks_of",
     "image_shape_of",
+    "initial_noise",
     "is_nested",
     "low_res_schedule_of",
     "models_of",
+    "noise_scale_of",
     "once",
     "parts_of",
     "plan_walks",

@@ -80,6 +80,12 @@ def image_shape_of(backend: Backend) -> tuple[int, int, int]:
     return shape
 
 
+def noise_scale_of(backend: Backend) -> float:
+    """How wide the noise is that a run begins with: its schedule's optional ``noise_scale``, 1 for
+    most paths."""
+    return float(getattr(backend.schedule, "noise_scale", 1.0))
+
+
 def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
     """On which an enlarging model's low-resolution image is noised: its optional attribute
     ``low_res_schedule``; None for a model that enlarges nothing."""
@@ -111,7 +117,8 @@ class State:
     rest is for reading.
 
     Attributes:
-        x: the current image (B, C, H, W); replace it, never write into it.
+        x: the current image (B, C, H, W); replace it, never write into it. In ``start`` it is the
+            initial noise, as wide as ``noise_scale`` of the schedule.
         times: the whole plan, from noise to clean; ``start`` hooks may change it. A time noisier
             than the one before it is a RePaint jump.
         position: index in ``times`` of the time that x is at.
@@ -214,7 +221,7 @@ class State:
         self.selections += 1
 
     def randn(self, shape: tuple[int, ...] | None = None) -> Tensor:
-        """Fresh noise (B, C, H, W), row k from the generator of image k alone.
+        """Fresh noise ~ N(0, I) (B, C, H, W), row k from the generator of image k alone.
 
         Args:
             shape: (C, H, W), in place of the backend's.
@@ -267,7 +274,7 @@ def draw(
     backend: Backend,
     shape: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """Noise (B, C, H, W) on the backend's device, one image from each generator.
+    """Noise ~ N(0, I) (B, C, H, W) on the backend's device, one image from each generator.
 
     It is drawn on the generators' device, so that a seed gives the same image everywhere.
 
@@ -281,3 +288,10 @@ def draw(
         # From pinned memory, or the copy would wait for all that the device has yet to do.
         return noise.pin_memory().to(device, non_blocking=True)
     return noise.to(device)
+
+
+def initial_noise(generators: Sequence[torch.Generator], backend: Backend) -> Tensor:
+    """The noise (B, C, H, W) that runs begin with, one image from each generator: as wide as the
+    backend's schedule says."""
+    noise, scale = draw(generators, backend), noise_scale_of(backend)
+    return noise if scale == 1 else scale * noise

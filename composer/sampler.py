@@ -21,7 +21,7 @@ from composer.hooks import hooked, noise_estimates
 from composer.loop import Loop
 from composer.model import Model
 from composer.plugin import hooks_of, views_of
-from composer.protocols import Backend, Solver, Stack, State, draw
+from composer.protocols import Backend, Solver, Stack, State, initial_noise
 from composer.registry import Registry
 from composer.requests import Estimate, Request
 from composer.result import Result
@@ -272,7 +272,7 @@ class Sampler:
         _checks.check_one_a_seed(self._stack, condition, len(chosen))
         generators = tuple(torch.Generator().manual_seed(seed) for seed in chosen)
         state = State(
-            x=draw(generators, self.backend),
+            x=initial_noise(generators, self.backend),
             times=self.times[place:],
             condition=condition,
             seeds=chosen,
