@@ -172,6 +172,12 @@ def build() -> None:
     build_times()
 
 
+def prx(repeats: int) -> None:
+    from bench_prx import prx
+
+    prx(repeats)
+
+
 def deepfloyd(repeats: int) -> None:
     # Imported when asked for: it brings libraries in, whose memory is not what (e) measures.
     from bench_deepfloyd import deepfloyd
@@ -217,7 +223,17 @@ def main() -> None:
     parser.add_argument("--per-pair", type=int, default=100)
     parser.add_argument(
         "--only",
-        choices=["imports", "rows", "speed", "memory", "deepfloyd", "training", "quality", "build"],
+        choices=[
+            "imports",
+            "rows",
+            "speed",
+            "memory",
+            "deepfloyd",
+            "prx",
+            "training",
+            "quality",
+            "build",
+        ],
     )
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -231,9 +247,12 @@ def main() -> None:
         "memory": memory,
         "build": build,
         "deepfloyd": lambda: deepfloyd(arguments.repeats),
+        "prx": lambda: prx(arguments.repeats),
         "training": lambda: training(arguments.repeats),
         "quality": lambda: quality(arguments.per_digit, arguments.per_pair),
     }
+    if arguments.only not in (None, *jobs):
+        parser.error(f"--only must be one of {', '.join(jobs)}, got {arguments.only}")
     for name, job in jobs.items():
         if arguments.only in (None, name):
             job()

@@ -160,11 +160,15 @@ def _readable(file: Path) -> Iterator[None]:
         raise ValueError(f"{file} cannot be read ({reason}); write it anew") from error
 
 
-def require_numbers(prompt: str, text: Tensor, place: str) -> None:
-    """Refuse an embedding that is empty, or not finite as those of T5 in float16 may be. The empty
-    prompt may be no token, of encoders that add none."""
-    empty = not text.numel() and (prompt != NEGATIVE or text.ndim != 3)
-    if empty or (text.numel() and not all_finite(text)):
+def require_numbers(prompt: str, text: Tensor, place: str, fewest: int = 0) -> None:
+    """Refuse an embedding that is empty, or not finite as those of T5 in float16 may be.
+
+    Args:
+        fewest: tokens of the empty prompt; of encoders that add none it has 0.
+    """
+    tokens = fewest if prompt == NEGATIVE else 1
+    short = text.shape[-1] == 0 or (text.ndim == 3 and text.shape[1] < tokens)
+    if short or not all_finite(text):
         raise ValueError(
             f"the embedding of {prompt!r} {place} is empty, or not finite in {text.dtype}; make it "
             "anew, in float32 or bfloat16"

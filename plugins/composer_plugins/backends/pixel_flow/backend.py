@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -17,8 +17,9 @@ from composer.solvers import Euler, Solver
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.memory import memory_bound
 
-Ask = Callable[[Any, Tensor, Tensor, Sequence[Tensor]], Tensor]
-"""(network, x (N, C, H, W), s (N,), N texts (L, D)) -> clean images (N, C, H, W)."""
+Ask = Callable[[Any, Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""(network, x (N, C, H, W), s (N,), text (N, L, D), which of its tokens are no padding (N, L) or
+None for all) -> clean images (N, C, H, W)."""
 LIGHTER = "load it with dtype='bfloat16' or offload=True, or at a smaller size"
 
 
@@ -56,6 +57,7 @@ class PixelFlowBackend:
     prediction: Prediction = SAMPLE
     dtype: torch.dtype = torch.float32
     default_solver: Solver = Euler()
+    _kept: dict[Any, tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False)
 
     __repr__ = short_repr
 
@@ -67,14 +69,23 @@ class PixelFlowBackend:
         dtype = next(self.network.parameters()).dtype
         x, noise = batch.x.to(dtype), [1 - t for t in batch.times]
         s = torch.tensor(noise, dtype=torch.float32, device=x.device)
-        prompts = cast("tuple[str, ...]", batch.conditions)
-        texts = [self.embeddings[prompt][0].to(x) for prompt in prompts]
+        text, mask = self._text(batch.conditions, dtype)
         with memory_bound(x, LIGHTER):
-            x0 = self.ask(self.network, x, s, texts).to(self.dtype)
+            x0 = self.ask(self.network, x, s, text, mask).to(self.dtype)
         if min(noise) < self.least:
             share = (s / self.least).clamp(max=1).to(self.dtype)
             x0 = batch.x + share[:, None, None, None] * (x0 - batch.x)
         return Output(x0)
+
+    def _text(
+        self, prompts: tuple[Hashable, ...], dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor | None]:
+        """The texts of rows, padded; kept, for the next step asks for the same."""
+        if (prompts, dtype) not in self._kept:
+            self._kept.clear()
+            texts = [self.embeddings[cast(str, prompt)][0].to(dtype) for prompt in prompts]
+            self._kept[prompts, dtype] = padded(texts)
+        return self._kept[prompts, dtype]
 
 
 def padded(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:

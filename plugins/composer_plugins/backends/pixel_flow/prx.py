@@ -19,7 +19,7 @@ from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.reading import Reader
 from composer_plugins.backends.deepfloyd.text import TextEncoder
 from composer_plugins.backends.files import Source, read_json
-from composer_plugins.backends.pixel_flow.backend import PixelFlowBackend, padded
+from composer_plugins.backends.pixel_flow.backend import PixelFlowBackend
 from composer_plugins.backends.placement import placement
 
 MODEL = "Photoroom/prxpixel-t2i"
@@ -100,15 +100,15 @@ def load_prx(
         place,
         called,
         verbatim,
+        fewest=0,
     )
     folder = source.fetch([*_CONFIGS, *reader.files("transformer")])
     network = reader.network(folder / "transformer", NETWORK)
     return PixelFlowBackend(network, asked, store, schedule, shape, LEAST, place)
 
 
-def asked(network: Any, x: Tensor, s: Tensor, texts: Sequence[Tensor]) -> Tensor:
+def asked(network: Any, x: Tensor, s: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
     """The clean images that PRX predicts; see ``Ask``."""
-    text, mask = padded(texts)
     out: Tensor = network(x, s, text, attention_mask=mask, return_dict=False)[0]
     return out
 
