@@ -185,6 +185,12 @@ def deepfloyd(repeats: int) -> None:
     deepfloyd(repeats)
 
 
+def steps(repeats: int) -> None:
+    from bench_steps import steps
+
+    steps(repeats)
+
+
 def training(repeats: int) -> None:
     from bench_training import training
 
@@ -216,6 +222,12 @@ def quality(per_digit: int, per_pair: int) -> None:
         print(f"    {one}/{other}   {share:.3f}   (at least .95), {found.rows:g} rows a sample")
 
 
+PARTS = (
+    *("imports", "rows", "steps", "speed", "memory", "build"),
+    *("deepfloyd", "prx", "training", "quality"),
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
@@ -223,17 +235,7 @@ def main() -> None:
     parser.add_argument("--per-pair", type=int, default=100)
     parser.add_argument(
         "--only",
-        choices=[
-            "imports",
-            "rows",
-            "speed",
-            "memory",
-            "deepfloyd",
-            "prx",
-            "training",
-            "quality",
-            "build",
-        ],
+        choices=PARTS,
     )
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -243,6 +245,7 @@ def main() -> None:
     jobs = {
         "imports": lambda: imports(arguments.repeats),
         "rows": rows_and_calls,
+        "steps": lambda: steps(arguments.repeats),
         "speed": lambda: speed(arguments.repeats),
         "memory": memory,
         "build": build,

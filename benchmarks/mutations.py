@@ -60,7 +60,7 @@ MUTATIONS = [
     Mutation(
         "a scheduler keeps its history over walks and jumps",
         "composer/solvers/diffusers.py",
-        "            and where == (state.position, state.selections)\n",
+        "where == (state.position, state.selections) and",
         "",
         "tests/core/test_diffusers_solver_places.py",
     ),
@@ -74,8 +74,8 @@ MUTATIONS = [
     Mutation(
         "a corrector goes back behind a change",
         "composer/solvers/diffusers.py",
-        "run.scheduler.last_sample = None",
-        "pass",
+        'torch.where(same, correct(**given), given["this_sample"])',
+        "correct(**given)",
         "tests/core/test_diffusers_solver_places.py",
     ),
     Mutation(
@@ -94,7 +94,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the quantile below in place of that between",
-        "plugins/composer_plugins/guidance/thresholding.py",
+        "composer/_clipping.py",
         "float(rank - below)",
         "0.0",
         "tests/plugins/guidance/test_thresholding.py",
@@ -137,8 +137,8 @@ MUTATIONS = [
     Mutation(
         "guidance from the wrong branch",
         "plugins/composer_plugins/guidance/cfg.py",
-        "uncond + scale * (cond - uncond)).replace",
-        "cond + scale * (cond - uncond)).replace",
+        "(1, scale), (uncond, cond - uncond)",
+        "(1, scale), (cond, cond - uncond)",
         "tests/plugins/guidance/test_cfg.py",
     ),
     Mutation(
@@ -156,6 +156,34 @@ MUTATIONS = [
         "tests/core/test_solvers.py",
     ),
     Mutation(
+        "the probe of a view forgets lengths",
+        "composer/_probes.py",
+        "_stretched(seen[0], x[0]) or ",
+        "",
+        "tests/core/testing/test_at_build.py",
+    ),
+    Mutation(
+        "the probe of a view forgets the way back",
+        "composer/_probes.py",
+        " or _not_undone(back, x[::2])",
+        "",
+        "tests/core/testing/test_at_build.py",
+    ),
+    Mutation(
+        "what is examined is known by its place in memory",
+        "composer/_once.py",
+        "isinstance(other, _Itself) and mine is not None and mine is other._thing()",
+        "isinstance(other, _Itself)",
+        "tests/core/test_once.py",
+    ),
+    Mutation(
+        "a cascade resizes its plugins at every call",
+        "plugins/composer_plugins/cascade/cascade.py",
+        "*self._shared[place]",
+        "*self._resized(place)",
+        "tests/plugins/test_building.py",
+    ),
+    Mutation(
         "deduplication by time and condition alone",
         "composer/model.py",
         "return id(request.x), request.t,",
@@ -169,7 +197,7 @@ def passes(tests: str, mutation: Mutation | None = None) -> bool:
     """Whether the tests pass on a copy of the sources, with a mutation or as they are."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("composer", "plugins", "tests"):
+        for name in ("composer", "plugins", "tests", "benchmarks"):
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, copy / name, ignore=ignore)
         shutil.copy(ROOT / "pyproject.toml", copy)

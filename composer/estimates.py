@@ -261,18 +261,19 @@ def combine(
         )
     terms = zip(weights, estimates, strict=True)
     weight, first = next(terms)
-    prediction = _scaled(first, weight)
+    prediction = first.prediction if _is_one(weight) else first.prediction * weight
     for weight, estimate in terms:
-        # Not by ``add(alpha=)``, which rounds the last few pixels of a batch otherwise.
-        prediction = prediction + _scaled(first._alike(estimate), weight)
+        part = first._alike(estimate).prediction
+        if isinstance(_factor(weight), Tensor):
+            prediction = prediction + weight * part
+        else:
+            prediction = torch.add(prediction, part, alpha=float(weight))
     kept = estimates if variance == "mean" else (variance,)
     return first.replace(prediction=prediction, variance=_mean(_distinct_variances(kept)))
 
 
-def _scaled(estimate: Estimate, weight: float | Tensor) -> Tensor:
-    factor = _factor(weight)
-    plain = not isinstance(factor, Tensor) and factor == 1
-    return estimate.prediction if plain else estimate.prediction * factor
+def _is_one(weight: float | Tensor) -> bool:
+    return not isinstance(_factor(weight), Tensor) and bool(weight == 1)
 
 
 def _factor(value: float | Tensor) -> float | Tensor:

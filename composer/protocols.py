@@ -281,9 +281,11 @@ def draw(
     Args:
         shape: (C, H, W), in place of the backend's.
     """
-    size, dtype, device = (1, *(shape or backend.shape)), backend.dtype, backend.device
-    rows = [torch.randn(size, generator=g, device=g.device, dtype=dtype) for g in generators]
-    noise = rows[0] if len(rows) == 1 else torch.cat(rows)
+    images, device = shape or backend.shape, backend.device
+    first = generators[0].device
+    noise = torch.empty((len(generators), *images), dtype=backend.dtype, device=first)
+    for row, generator in zip(noise.split(1), generators, strict=True):
+        torch.randn(row.shape, generator=generator, out=row)
     if device.type == "cuda" and noise.device.type == "cpu":
         # From pinned memory, or the copy would wait for all that the device has yet to do.
         return noise.pin_memory().to(device, non_blocking=True)

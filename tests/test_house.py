@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from mutations import MUTATIONS
 
 import composer.authoring
 import composer_plugins
@@ -160,6 +161,12 @@ def test_backends_import_no_plugins():
         if any(within(source, folder) for folder in folders)
     ]
     assert found == []
+
+
+def test_what_mutations_replace_stands_in_its_file():
+    for mutation in MUTATIONS:
+        assert (ROOT / mutation.file).read_text().count(mutation.before) == 1, mutation.name
+        assert (ROOT / mutation.tests).is_file(), mutation.name
 
 
 def test_every_name_for_authors_has_its_line_in_the_documentation():
