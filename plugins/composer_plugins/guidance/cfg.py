@@ -59,7 +59,7 @@ def away(
 ) -> Generator[list[Request], list[Estimate], Estimate]:
     """Guide ``request`` away from ``other``, within an interval of noise levels.
 
-    Outside the interval the scale is 1; what has no weight is not asked.
+    Outside the interval the scale is 1. A branch of weight 0 costs no row.
     """
     if scale == 1 or not within(request.noise_level, interval):
         return (yield [request])[0]
@@ -75,8 +75,8 @@ def guide(uncond: Estimate, cond: Estimate, scale: float) -> Estimate:
 
 
 def require_guidance(guidance: object, owner: str) -> None:
-    """Refuse what does not guide where a plugin that guides is expected."""
+    """Raise a TypeError unless ``guidance`` is a plugin that guides."""
     if isinstance(guidance, type) or not answers(guidance, "noise_estimate"):
         raise TypeError(
-            f"{owner}: guidance must be a plugin such as CFG(7.5), got {shown(guidance)}"
+            f"{owner}: guidance must be a plugin such as CFG(7.5), got {shown(guidance)}."
         )
