@@ -23,9 +23,9 @@ class DDNM(Plugin):
 
         x_0 <- A+ y + (I - A+ A) x_0,
 
-    the nearest image to x_0 that has A x_0 = y; the noise is the rest of x. So the result has A x =
-    y, for pixels exactly. It is outermost wherever it stands in the list: it projects the combined
-    estimate of views and guidance, in the image's own frame.
+    the nearest image to x_0 that has A x_0 = y; the noise is the rest of x. So the result has
+    A x = y, for pixels exactly. It is outermost wherever it stands in the list: it projects the
+    combined estimate of views and guidance, in the image's own frame.
 
     It leaves the law on purpose: the projection adds A+ y, and works on x_0. A Reference replaces a
     part of x after each step; DDNM replaces a part of x_0 within the step.
@@ -84,7 +84,7 @@ class DDNM(Plugin):
         state.memory[self] = y
         if len(state.each(y, "DDNM")) > 1 and len(state.x) != len(state.seeds):
             raise ValueError(
-                "DDNM: there must be one measurement in all with several candidates per seed, got "
+                "DDNM: measurement must be one for all seeds with several candidates per seed, got "
                 "one per seed."
             )
 

@@ -76,7 +76,7 @@ def require_falling(times: Sequence[float], schedule: Schedule, mend: str) -> No
     levels = [schedule.noise_level(t) for t in times]
     for (t, s), (level, cleaner) in zip(pairwise(times), pairwise(levels), strict=True):
         if cleaner >= level:
-            raise ValueError(f"{mend}; from {t:g} to {s:g} the noise does not fall")
+            raise ValueError(f"{mend}. The noise must fall at every step, got {t:g} to {s:g}.")
 
 
 def require_no_plan(solver: Solver, owner: str) -> None:
