@@ -1,4 +1,4 @@
-"""The built-in plugins; registered by the same entry point as anybody's."""
+"""The built-in plugins; registered by an entry point, as third-party plugins are."""
 
 from composer import Register, hookimpl
 from composer_plugins import transforms
@@ -136,7 +136,7 @@ def register_plugins(register: Register) -> None:
     register.transform("colour_rotation", transforms.ColourRotation)
     register.transform("orthogonal", transforms.Orthogonal)
     # A recipe may set these options; others name files or models of the hub. DeepFloyd and PRX
-    # have none: they read the hub, and write the user's cache, whatever their options.
+    # have none, because they always read the hub and write the user's cache.
     placement = "device", "dtype"
     register.backend("mnist", load_mnist_flow, safe_options=(*placement, "share"))
     register.backend("mnist-ddpm", load_mnist_ddpm, safe_options=(*placement, "share"))

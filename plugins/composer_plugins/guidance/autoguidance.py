@@ -1,4 +1,4 @@
-"""Autoguidance: away from a worse version of the model itself."""
+"""Autoguidance: guidance away from a weaker version of the model."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Autoguidance(Plugin):
     def check(self, stack: Stack) -> None:
         if self.model not in models_of(stack.backend):
             raise ValueError(
-                f"Autoguidance: {type(stack.backend).__name__} holds no model {self.model!r}; "
-                "pass Sampler a backend that does, such as WithWeak(backend, weak)"
+                f"Autoguidance: {type(stack.backend).__name__} holds no model {self.model!r}. "
+                "Use a backend that does, such as WithWeak(backend, weak)."
             )
 
     @hookimpl

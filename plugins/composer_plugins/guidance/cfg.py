@@ -67,7 +67,7 @@ def away(
 ) -> Generator[list[Request], list[Estimate], Estimate]:
     """Guide ``request`` away from ``other``, within an interval of noise levels.
 
-    Outside the interval the scale is 1; what has no weight is not asked.
+    Outside the interval the scale is 1. A branch of weight 0 costs no row.
     """
     scale = request.each(scale)
     plain = not isinstance(scale, Tensor)  # to compare a tensor would wait for the device
@@ -85,8 +85,8 @@ def guide(uncond: Estimate, cond: Estimate, scale: float | Tensor) -> Estimate:
 
 
 def require_guidance(guidance: object, owner: str) -> None:
-    """Refuse what does not guide where a plugin that guides is expected."""
+    """Raise a TypeError unless ``guidance`` is a plugin that guides."""
     if isinstance(guidance, type) or not answers(guidance, "noise_estimate"):
         raise TypeError(
-            f"{owner}: guidance must be a plugin such as CFG(7.5), got {shown(guidance)}"
+            f"{owner}: guidance must be a plugin such as CFG(7.5), got {shown(guidance)}."
         )
