@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer.words import short_repr
 
-Rows = Sequence[int]
+_Rows = Sequence[int]
 """Indices of rows, in ascending or any other order."""
 
 
@@ -44,7 +44,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.times)
 
-    def take(self, rows: Rows) -> Batch:
+    def take(self, rows: _Rows) -> Batch:
         """Some of the rows, in the order given; itself for all of them in theirs."""
         if len(rows) == len(self) and _contiguous(rows):
             return self
@@ -82,7 +82,7 @@ class Output(NamedTuple):
     prediction: Tensor
     variance: Tensor | None = None
 
-    def take(self, rows: Rows) -> Output:
+    def take(self, rows: _Rows) -> Output:
         """The output of some rows, in the order given."""
         variance = None if self.variance is None else _taken(self.variance, rows)
         return Output(_taken(self.prediction, rows), variance)
@@ -97,7 +97,7 @@ class Output(NamedTuple):
         )
 
     @staticmethod
-    def gathered(outputs: Sequence[Output], groups: Sequence[Rows]) -> Output:
+    def gathered(outputs: Sequence[Output], groups: Sequence[_Rows]) -> Output:
         """Outputs of groups of rows as one of all rows in their order; the inverse of
         ``Batch.take`` of each group."""
         together = outputs[0] if len(outputs) == 1 else Output.cat(outputs)
@@ -115,11 +115,11 @@ def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
     return [*rows.values()]
 
 
-def _contiguous(rows: Rows) -> bool:
+def _contiguous(rows: _Rows) -> bool:
     return list(rows) == [*range(rows[0], rows[0] + len(rows))]
 
 
-def _taken(tensor: Tensor, rows: Rows) -> Tensor:
+def _taken(tensor: Tensor, rows: _Rows) -> Tensor:
     """Rows of a tensor; a view if they lie together."""
     if _contiguous(rows):
         return tensor[rows[0] : rows[0] + len(rows)]
