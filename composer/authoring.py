@@ -10,6 +10,7 @@ from composer._checks import (
     check_condition,
     check_encodable,
     checked_backend,
+    checked_condition,
     checked_plugins,
     checked_solver,
 )
@@ -26,6 +27,7 @@ from composer._resizing import (
     resized_mask,
 )
 from composer._walks import check_walks, plan_walks, require_walks
+from composer.batch import grouped
 from composer.generators import generator_of
 from composer.latents import image_shape_of, is_latent, require_coder, to_images, to_latents
 from composer.markers import answers
@@ -43,8 +45,10 @@ from composer.plugin import (
 from composer.protocols import (
     draw,
     guidance_of,
+    initial_noise,
     low_res_schedule_of,
     models_of,
+    noise_scale_of,
 )
 from composer.requests import combine
 from composer.words import short_repr
@@ -66,6 +70,7 @@ __all__ = [
     "check_view",
     "check_walks",
     "checked_backend",
+    "checked_condition",
     "checked_plugins",
     "checked_solver",
     "clipped",
@@ -77,13 +82,16 @@ __all__ = [
     "finest_of",
     "follow_several",
     "generator_of",
+    "grouped",
     "guidance_of",
     "hooks_of",
     "image_shape_of",
+    "initial_noise",
     "is_latent",
     "is_nested",
     "low_res_schedule_of",
     "models_of",
+    "noise_scale_of",
     "once",
     "parts_of",
     "plan_walks",

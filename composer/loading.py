@@ -11,7 +11,9 @@ from composer.protocols import Backend
 from composer.registry import installed, load_from
 
 Place = str | Path
-Known = Literal["mnist", "mnist-ddpm", "nouns", "with_weak", "diffusers", "deepfloyd", "latent"]
+Known = Literal[
+    "mnist", "mnist-ddpm", "nouns", "with_weak", "diffusers", "deepfloyd", "latent", "prx"
+]
 
 
 class NoSuchOption:
@@ -19,7 +21,7 @@ class NoSuchOption:
     has no such option, or not with such a value. It raises."""
 
 
-# The overloads overlap on purpose: what none of the first six takes is the seventh's.
+# The overloads overlap on purpose: what none of the first seven takes is the eighth's.
 @overload
 def load_backend(  # type: ignore[overload-overlap]
     name: Literal["mnist", "mnist-ddpm"],
@@ -90,6 +92,21 @@ def load_backend(
     vae_tiling: bool = False,
     revision: str | None = None,
     local_files_only: bool = False,
+) -> Backend: ...
+@overload
+def load_backend(  # type: ignore[overload-overlap]
+    name: Literal["prx"],
+    *,
+    model: Place = "Photoroom/prxpixel-t2i",
+    size: int | Sequence[int] | None = None,
+    embeddings: Place | None = None,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    offload: bool = False,
+    variant: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    text_8bit: bool = False,
 ) -> Backend: ...
 @overload
 def load_backend(name: Known, **options: Any) -> NoSuchOption: ...

@@ -17,6 +17,7 @@ from composer.arguments import integer
 from composer.images import to_pil
 from composer.recipes import Draft
 from composer.registry import get_transform
+from composer.requests import Each
 from composer.stats import Stats
 from composer.transforms import Transform
 from composer.words import short_repr
@@ -41,7 +42,7 @@ class Result:
         stats: what it cost.
         draft: the recipe before it is written.
         views: the transforms that the plugins showed the images through.
-        condition: as given to the call.
+        condition: as given to the call; a list of one a seed is an Each.
     """
 
     x: Tensor
@@ -60,7 +61,11 @@ class Result:
         """Some of the images, by index, slice, list of indices, or mask (B,)."""
         chosen = which.cpu().numpy() if isinstance(which, Tensor) else which
         rows = np.arange(len(self))[chosen].reshape(-1).tolist()  # torch knows no slice backwards
-        return replace(self, x=self.x[rows], seeds=tuple(self.seeds[row] for row in rows))
+        condition = self.condition
+        if isinstance(condition, Each):
+            condition = Each([condition.conditions[row] for row in rows]) if rows else None
+        seeds = tuple(self.seeds[row] for row in rows)
+        return replace(self, x=self.x[rows], seeds=seeds, condition=condition)
 
     def __iter__(self) -> Iterator[Result]:
         """Image by image."""

@@ -322,9 +322,9 @@ def test_a_time_an_image_is_one_call():
     evaluate = type(backend).evaluate
 
     class Counting(type(backend)):
-        def evaluate(self, requests):
-            calls.append(len(requests))
-            return evaluate(self, requests)
+        def evaluate(self, batch):
+            calls.append(len(batch))
+            return evaluate(self, batch)
 
     counting = Counting(backend.means, backend.stds)
     Sampler(counting, [CFG(3.0)]).denoise(torch.zeros(3, 1, 8, 8), torch.tensor([0.1, 0.2, 0.3]), 1)

@@ -10,6 +10,7 @@ from composer.arguments import finite, integer
 from composer.authoring import (
     SETS_START,
     image_shape_of,
+    noise_scale_of,
     require_coder,
     resized_image,
     to_latents,
@@ -84,7 +85,8 @@ class SDEdit(Plugin):
         image = read_picture(self.image, image_shape_of(state.backend), self.fit)
         image = state.each(to_latents(state.backend, image.to(state.x)), "SDEdit")
         state.times = state.times[self._start(len(state.times) - 1) :]
-        state.x = state.backend.schedule.add_noise(image, state.x, state.t)
+        noise = state.x / noise_scale_of(state.backend)
+        state.x = state.backend.schedule.add_noise(image, noise, state.t)
 
     def _start(self, steps: int) -> int:
         if self.i_start is not None:

@@ -11,6 +11,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from tiny_latent import PIPELINES, SIZE, load, run
 
 from composer import UNCONDITIONAL, Request, Sampler
+from composer.model import evaluated
 from composer.solvers import DDIM, DiffusersSolver, DPMSolverPP, Heun
 from composer_plugins import CFG, Anagram, Components, GrayColour, Hybrid, Inpaint, LanPaint, SDEdit
 
@@ -54,7 +55,7 @@ def answer(backend, prompt=PROMPT, level=0.6, x=None, **beside):
         x = torch.randn(1, *backend.shape, generator=torch.Generator().manual_seed(0))
     request = Request(x, schedule.time_at(level), backend.encode(prompt), beside=beside)
     with torch.no_grad():
-        return backend.evaluate([request])[0].prediction
+        return evaluated(backend, [request])[0].prediction
 
 
 def guidance(scale):

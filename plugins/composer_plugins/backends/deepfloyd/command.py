@@ -17,7 +17,7 @@ from composer.writing import require_writable
     "--cache",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The .safetensors file to add to; without it, one in the user's cache, where "
-    "load_backend('deepfloyd') looks too.",
+    "load_backend looks too.",
 )
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True)
@@ -35,11 +35,11 @@ def embed(
     variant: str | None,
     local_files_only: bool,
 ) -> None:
-    """Encode PROMPTS, and the empty one, by the text encoders of DeepFloyd IF or a latent model.
+    """Encode PROMPTS, and the empty one, by the text encoders of a model.
 
-    Only the encoders are loaded, and only for what the file lacks. Afterwards
-    load_backend("deepfloyd", model=MODEL, embeddings=CACHE), or load_backend("latent", ...), needs
-    no encoder for these prompts.
+    Only the encoder is loaded, and only for what the file lacks. Afterwards
+    load_backend("deepfloyd", "prx" or "latent", model=MODEL, embeddings=CACHE) needs no encoder for
+    these prompts.
     """
     from composer_plugins.backends.deepfloyd.embedding_files import (  # noqa: PLC0415  # slow
         KEPT,
@@ -48,28 +48,18 @@ def embed(
         cache_file,
         read_prompts,
         require_encoder,
-        tidy,
-        verbatim,
     )
-    from composer_plugins.backends.deepfloyd.text import TextEncoder  # noqa: PLC0415
     from composer_plugins.backends.files import Source  # noqa: PLC0415
-    from composer_plugins.backends.latent.text import PipelineText, family_in  # noqa: PLC0415
     from composer_plugins.backends.placement import placement  # noqa: PLC0415
+    from composer_plugins.backends.text_encoders import text_encoder  # noqa: PLC0415
 
     file = cache_file(model) if cache is None else cache
     if file.suffix != KEPT:
         raise ValueError(f"--cache must name a {KEPT} file, got {file}")
-    source, place = Source(model, None, local_files_only), placement(device, dtype)
-    family = family_in(source)
-    encoder: TextEncoder | PipelineText
-    if family is None:
-        name = tidy
-        encoder = TextEncoder(source, *place, eight_bit=text_8bit, variant=variant)
-    else:
-        if text_8bit:
-            raise ValueError("--text-8bit is for DeepFloyd IF only; leave it out, or --dtype lower")
-        name = verbatim
-        encoder = PipelineText(source, family, *place, variant)
+    source = Source(model, None, local_files_only)
+    encoder, name = text_encoder(source, *placement(device, dtype), text_8bit, variant)
+    if encoder is None:
+        raise ValueError(f"{model} was saved without its text encoder; name one that has it")
     stored = read_prompts(file, name)
     lacking = [p for p in dict.fromkeys(map(name, (*prompts, NEGATIVE))) if p not in stored]
     if lacking:

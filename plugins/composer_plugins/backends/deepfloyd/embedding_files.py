@@ -160,9 +160,15 @@ def _readable(file: Path) -> Iterator[None]:
         raise ValueError(f"{file} cannot be read ({reason}); write it anew") from error
 
 
-def require_numbers(prompt: str, text: Tensor, place: str) -> None:
-    """Refuse an embedding that is empty, or not finite as those of T5 in float16 may be."""
-    if not text.numel() or not all_finite(text):
+def require_numbers(prompt: str, text: Tensor, place: str, fewest: int = 0) -> None:
+    """Refuse an embedding that is empty, or not finite as those of T5 in float16 may be.
+
+    Args:
+        fewest: tokens of the empty prompt; of encoders that add none it has 0.
+    """
+    tokens = fewest if prompt == NEGATIVE else 1
+    short = text.shape[-1] == 0 or (text.ndim == 3 and text.shape[1] < tokens)
+    if short or not all_finite(text):
         raise ValueError(
             f"the embedding of {prompt!r} {place} is empty, or not finite in {text.dtype}; make it "
             "anew, in float32 or bfloat16"
@@ -174,6 +180,8 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     if one.ndim != other.ndim or one.shape[-1] != other.shape[-1]:
         return False
     tokens = min(one.shape[-2], other.shape[-2])
+    if tokens == 0:
+        return one.shape == other.shape
     a, b = (text[..., :tokens, :].float().flatten() for text in (one, other))
     return float(torch.cosine_similarity(a, b, dim=0)) > ALIKE
 

@@ -56,6 +56,7 @@ class Embeddings:
         device: of the embeddings given out.
         model: whose encoder it is, for the file to say.
         name: under which a prompt is kept; ``tidy`` makes one of capitals and small letters.
+        fewest: tokens of the empty prompt, 0 or 1.
 
     Raises:
         ValueError, OSError: a file that cannot be read, or that holds something else.
@@ -69,6 +70,7 @@ class Embeddings:
         device: torch.device | None = None,
         model: str = "",
         name: Tidy = tidy,
+        fewest: int = 1,
     ) -> None:
         require_file(file)
         if not file.is_file():
@@ -87,6 +89,7 @@ class Embeddings:
         self.encoder = encoder
         self.model = model
         self.name = name
+        self.fewest = fewest
         self.device = device or torch.device("cpu")
         self._known: dict[str, Tensor] = {}
         self._negative: Tensor | None = None
@@ -170,7 +173,7 @@ class Embeddings:
         if text.ndim != 3 or len(text) != 1 or text.shape[2] != self.width:
             raise ValueError(
                 f"the embedding of {prompt!r} {place} has the shape {tuple(text.shape)} and the "
-                f"UNet takes (1, L, {self.width}); it was made by another text encoder"
+                f"model takes (1, L, {self.width}); it was made by another text encoder"
             )
-        require_numbers(prompt, text, place)
+        require_numbers(prompt, text, place, self.fewest)
         return text.to(self.device)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from composer import Output, Request, State, hookimpl
-from composer.authoring import short_repr
+from composer import Batch, Output, State, hookimpl
+from composer.authoring import grouped, short_repr
 from composer.predictions import Prediction
 from composer.schedules import Schedule
 from composer.solvers import Solver
@@ -89,46 +89,32 @@ class LatentBackend:
     def finish(self, state: State) -> None:
         state.x = self.decode(state.x)
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        batch = len(requests[0].x)
-        x = torch.cat([r.x for r in requests])
-        times = [r.t for r in requests for _ in range(batch)]
-        prompts = [str(r.condition) for r in requests for _ in range(batch)]
-        out = self._answers(x, times, prompts, self._guidance(requests))
-        return [Output(part) for part in out.split(batch)]
-
-    def _answers(
-        self, x: Tensor, times: list[float], prompts: list[str], guidance: Tensor | None
-    ) -> Tensor:
-        """The predictions (N, C, h, w) of rows: latents, their times, prompts and scales.
-
-        One forward; as many as there are lengths of prompts, for a family that takes one length.
-        """
+    def evaluate(self, batch: Batch) -> Output:
+        """One forward; as many as there are lengths of prompts, for a family that takes one."""
         self.embeddings.free_encoder()
         _, dtype = place_of(self.network)  # with offload, its device is none that x could be on
+        prompts = cast("tuple[str, ...]", batch.conditions)
         texts = {prompt: self._text(prompt, dtype) for prompt in dict.fromkeys(prompts)}
-        levels = [self.schedule.at(t)[1] if self.family.flow else t for t in times]
-        clock = torch.tensor(levels, dtype=torch.float32).to(self.device)
-        groups: dict[int, list[int]] = {}
-        for place, prompt in enumerate(prompts):
-            length = 0 if self.family.ragged else len(texts[prompt][0])
-            groups.setdefault(length, []).append(place)
-        latents, answers = x.to(dtype), torch.empty_like(x)
-        for places in groups.values():
-            rows = slice(None) if len(groups) == 1 else places
-            answers[rows] = self._forward(
-                Rows(
-                    latents[rows],
-                    clock[rows],
-                    [texts[prompts[place]][0] for place in places],
-                    torch.stack([texts[prompts[place]][1] for place in places]),
-                    None if guidance is None else guidance[rows],
-                    self.size,
-                )
-            ).to(answers)
-        return answers
+        lengths = [0 if self.family.ragged else len(texts[prompt][0]) for prompt in prompts]
+        groups = grouped(lengths)
+        answers = [
+            self._forward(batch.take(rows), [texts[prompts[row]] for row in rows], dtype)
+            for rows in groups
+        ]
+        return Output.gathered([Output(answer.to(self.dtype)) for answer in answers], groups)
 
-    def _forward(self, rows: Rows) -> Tensor:
+    def _forward(
+        self, batch: Batch, texts: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype
+    ) -> Tensor:
+        times = [self.schedule.at(t)[1] for t in batch.times] if self.family.flow else batch.times
+        rows = Rows(
+            batch.x.to(dtype),
+            torch.tensor(times, dtype=torch.float32).to(self.device),
+            [tokens for tokens, _ in texts],
+            torch.stack([pooled for _, pooled in texts]),
+            self._guidance(batch),
+            self.size,
+        )
         with memory_bound(rows.x):
             return self.family.answer(self.network, rows)
 
@@ -139,10 +125,10 @@ class LatentBackend:
             text = torch.zeros_like(text)
         return unpacked(text, self.family.pooled(self.network.config))
 
-    def _guidance(self, requests: Sequence[Request]) -> Tensor | None:
+    def _guidance(self, batch: Batch) -> Tensor | None:
         """The scale of each row, for a network that takes one."""
         if self.guidance is None:
             return None
-        batch, own = len(requests[0].x), torch.tensor([self.guidance])
-        scales = [r.beside.get("guidance", own).expand(batch) for r in requests]
-        return torch.cat([scale.to(self.device, torch.float32) for scale in scales])
+        given = batch.beside.get("guidance")
+        own = torch.full((len(batch),), self.guidance, device=self.device)
+        return own if given is None else given.to(own)

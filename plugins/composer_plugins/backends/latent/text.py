@@ -15,7 +15,7 @@ from torch import Tensor
 
 from composer_plugins.backends.deepfloyd.reading import legible, require_packages
 from composer_plugins.backends.files import Source, read_json
-from composer_plugins.backends.latent.families import FAMILIES, Encoded, Family
+from composer_plugins.backends.latent.families import Encoded, Family
 from composer_plugins.backends.memory import room_for_weights
 
 EXTRA = "pip install 'diffusion-composer[latent]'"
@@ -25,12 +25,6 @@ NOT_FOR_TEXT = {
     *("unet", "transformer", "vae", "scheduler"),
     *("safety_checker", "feature_extractor", "image_encoder"),
 }
-
-
-def family_in(source: Source) -> Family | None:
-    """The family of a model by its model_index.json; None of one that no adapter knows."""
-    file = source.fetch(["model_index.json"]) / "model_index.json"
-    return FAMILIES.get(read_json(file).get("_class_name", "")) if file.is_file() else None
 
 
 def packed(encoded: Encoded) -> Tensor:
