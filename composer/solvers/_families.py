@@ -101,7 +101,7 @@ def family_of(scheduler: Any) -> Family:
         raise ValueError(
             f"{name} in this configuration divides by zero in its last step. Configure it with "
             "final_sigmas_type='sigma_min', or with predict_x0=True, solver_type='bh2' and "
-            "lower_order_final=True"
+            "lower_order_final=True."
         )
     return family
 

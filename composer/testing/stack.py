@@ -30,8 +30,8 @@ def stack_checks(
         shape: (C, H, W) of the images.
 
     Raises:
-        TypeError, ValueError: there are no plugins, a Sampler does not accept them, or the condition
-            or the shape is wrong.
+        TypeError, ValueError: there are no plugins, a Sampler does not accept them, or condition or
+            shape is wrong.
     """
     plugins = checked_plugins(plugins)
     if not plugins:

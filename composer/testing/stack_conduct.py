@@ -79,7 +79,7 @@ def predicts(stack: Stack) -> str:
     def trouble(plugin: object) -> str:
         alone = replace(stack, plugins=(plugin,))
         [request, *_] = stack.requests(SCHEDULES["flow"]())
-        model = _Told(stack)
+        model = _WithVariance(stack)
         made, said = alone.estimate(request, model).kind, kind_of(plugin, model.prediction)
         who = type(plugin).__name__
         return "" if made == said else f"{who} declares {said.name!r} and returns {made.name!r}"
@@ -99,7 +99,7 @@ CONDUCT: Contract[Stack] = {
 """The laws of a stack's conduct, and what to do where one is broken."""
 
 
-class _Told:
+class _WithVariance:
     """The model f(x) = x, whose variance is one number per condition, plus share * x^2."""
 
     def __init__(self, stack: Stack, share: float = 0.0) -> None:
@@ -125,7 +125,7 @@ class _Told:
 
 
 def _extrapolated(stack: Stack, request: Request) -> str:
-    model = _Told(stack)
+    model = _WithVariance(stack)
     seen = stack.estimate(request, model).variance
     if seen is None:
         return "the variance that the model learned is dropped"
@@ -133,12 +133,12 @@ def _extrapolated(stack: Stack, request: Request) -> str:
         return f"the variance has the shape {tuple(seen.shape)}, not {tuple(request.x.shape)}"
     if model.holds(seen):
         return ""
-    told = ", ".join(f"{level:g}" for level in model.levels.values())
-    return f"from the model's variances {told} it makes {seen.min():.3g} to {seen.max():.3g}"
+    given = ", ".join(f"{level:g}" for level in model.levels.values())
+    return f"from the model's variances {given} it makes {seen.min():.3g} to {seen.max():.3g}"
 
 
 def _left_in_a_view(stack: Stack, request: Request) -> str:
-    model = _Told(stack, share=1.0)
+    model = _WithVariance(stack, share=1.0)
     seen = stack.estimate(request, model).variance
     if seen is None or not all(_rearranged(r.x, request.x) for r in model.asked):
         return ""
@@ -172,7 +172,7 @@ def _overruled(stack: Stack) -> str:
 
 def _asked(stack: Stack, condition: Any) -> dict[Hashable, None]:
     """The conditions that reach the model if the request has one."""
-    model = _Told(stack)
+    model = _WithVariance(stack)
     for request in stack.requests(SCHEDULES["flow"]()):
         stack.estimate(request.replace(condition=condition), model)
     return dict.fromkeys(request.condition for request in model.asked)

@@ -27,7 +27,8 @@ def transform_checks(transform: Transform, *, shapes: Sequence[Shape] | None = N
     """
     if not isinstance(transform, Transform):
         raise TypeError(
-            f"transform must be a Transform, got {in_words(transform)}. Subclass composer.Transform."
+            f"transform must be a Transform, got {in_words(transform)}. Subclass "
+            "composer.Transform."
         )
     given = checked_shapes(shapes)
     for _, height, width in given:
