@@ -1,4 +1,4 @@
-"""What plugins ask a model, or each other."""
+"""Requests that plugins send to a model, or to each other."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class _Unconditional:
 
 
 UNCONDITIONAL: Final = _Unconditional()
-"""Ask the model for no condition at all, as opposed to None: "not yet decided"."""
+"""The condition "no condition"; None means "not yet set"."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Request:
-    """A question to the model, or to the plugins between here and the model.
+    """A request to the model, or to the plugins between here and the model.
 
     Args:
         x: the noised image (B, C, H, W).
         t: its time on the backend's schedule.
         condition: a hashable condition, UNCONDITIONAL, or None for unspecified.
         step: 0-based number of the sampling step.
-        beside: further tensors for the model: (B, ., H, W) laid out like the image, such as a
-            low-resolution conditioning, on which views act too; (B,), a number an image, on which
-            they do not.
-        through: plugins that answer this request before those further in do.
+        beside: further tensors for the model: (B, ., H, W) with the image's layout, such as a
+            low-resolution image, on which views act too; or (B,), one number per image, which
+            views leave unchanged.
+        through: plugins that answer this request before the next ones of the stack.
         schedule: the backend's schedule; the loop fills it in.
-        model: which of the backend's ``models`` to ask, by name; None for the backend's own.
+        model: the name of one of the backend's ``models``; None for the backend's own model.
     """
 
     x: Tensor
@@ -77,8 +77,8 @@ class Request:
         through: tuple[Any, ...] | None = None,
         model: str | Keep | None = KEEP,
     ) -> Request:
-        """A copy with the fields given changed; condition None makes it unspecified, and model
-        None asks the backend's own."""
+        """A copy with the given fields changed; condition None makes it unspecified, and model
+        None means the backend's own."""
         return Request(
             self.x if x is None else x,
             self.t if t is None else t,
@@ -92,7 +92,7 @@ class Request:
         )
 
     def answer(self, prediction: Tensor, variance: Tensor | None, kind: Prediction) -> Estimate:
-        """The estimate that answers this request; for models, and what stands in for one.
+        """Make the estimate that answers this request, in a model or a replacement for one.
 
         Args:
             prediction: (B, C, H, W), of the type ``kind``.
@@ -105,23 +105,23 @@ class Request:
 
     @property
     def identity(self) -> Hashable:
-        """Equal for requests that ask the same; tensors are the same if they are one object."""
+        """A key that is equal for equal requests; tensors are equal only as one object."""
         beside = tuple((name, id(value)) for name, value in self.beside.items())
         asked = self.t, type(self.condition), self.condition, self.step, self.model
         return id(self.x), *asked, beside, id(self.schedule), id(self._views)
 
     def fill(self, condition: Any) -> Request:
-        """Ask for ``condition``, unless this request already says what it asks for.
+        """Set the condition, unless this request already has one.
 
-        A plugin may stand where a condition does: it then answers this request, whatever
-        the condition, and decides the conditions of what it asks in turn.
+        A plugin may stand in place of a condition. It then answers this request, even if the
+        request has a condition, and sets the conditions of its own requests.
         """
         if answers(condition, "noise_estimate"):
             return self.replace(through=(condition, *self.through))
         return self if self.condition is not None else self.replace(condition=condition)
 
     def seen_through(self, view: Transform) -> Request:
-        """The same question about the image seen through a view."""
+        """The same request for the image seen through a view."""
         beside = {
             name: self._views.seen(value, view) if value.ndim == 4 else value
             for name, value in self.beside.items()
@@ -139,5 +139,5 @@ class Request:
         )
 
     def forget_views(self) -> None:
-        """Let go of the views taken of this request and of all that are derived from it."""
+        """Release the cached views of this request and of all requests derived from it."""
         self._views.clear()
