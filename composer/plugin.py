@@ -138,7 +138,7 @@ class Plugin:
 
     @hookspec
     def post_step(self, state: State) -> None:
-        """After a step, read or replace ``state.x``, now at ``state.t``, or call ``state.stop()``."""
+        """After a step, read or replace ``state.x``, now at ``state.t``; or ``state.stop()``."""
 
     @hookspec
     def finish(self, state: State) -> None:

@@ -283,7 +283,7 @@ def test_a_cascade_keeps_the_measurement_in_every_stage():
             "neither of 16x8 pixels and 4x4 blocks",
         ),
         (DDNM(torch.zeros(1, 4, 4), BlockMean(2)), (2, 1), "stretched to 2x1; crop it"),
-        (DDNM(IMAGE, KnownPixels(HALF)), (4, 8), "KnownPixels: mask of 8x8 would be stretched"),
+        (DDNM(IMAGE, KnownPixels(HALF)), (4, 8), "KnownPixels: mask must have the proportions"),
         (DDNM(IMAGE, Halved()), (4, 4), "at 4x4; give it at_size"),
     ],
 )
