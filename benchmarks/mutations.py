@@ -32,8 +32,8 @@ MUTATIONS = [
     Mutation(
         "beta in place of sqrt(beta)",
         "composer/solvers/ancestral.py",
-        "return math.sqrt(fixed)",
-        "return fixed",
+        "alpha=math.sqrt(fixed))",
+        "alpha=fixed)",
         "tests/core/test_solvers.py",
     ),
     Mutation(

@@ -10,7 +10,7 @@ from torch import Tensor
 from composer._once import once
 from composer.errors import shown
 from composer.generators import generator_of
-from composer.protocols import Backend, State, draw
+from composer.protocols import Backend, State, initial_noise
 from composer.transforms import Transform
 
 Score = Callable[[Tensor], Tensor]
@@ -68,7 +68,7 @@ def follow_several(state: State, count: int) -> None:
     if count == 1:
         return
     derived = [[generator_of(seed, k) for k in range(1, count)] for seed in state.seeds]
-    further = draw(tuple(g for group in derived for g in group), state.backend)
+    further = initial_noise([g for group in derived for g in group], state.backend)
     further = further.reshape(len(derived), count - 1, *state.x.shape[1:])
     state.x = torch.cat([state.x[:, None], further], 1).flatten(0, 1)
     state.origin = tuple(i for i in state.origin for _ in range(count))

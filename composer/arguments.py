@@ -112,6 +112,21 @@ def finite_list(values: Any, name: str) -> list[float]:
     return [finite(value, name) for value in sequence(values, name)]
 
 
+def finite_each(values: Any, name: str) -> Any:
+    """A finite number; or one a seed, a list of them or a tensor (S,), as they are."""
+    if isinstance(values, Tensor) and values.ndim == 1:
+        chosen = values.tolist()
+    elif isinstance(values, list | tuple):
+        chosen = list(values)
+    else:
+        return finite(values, name)
+    if not chosen:
+        raise ValueError(f"{name} must be a number or a list of one a seed, got {shown(values)}")
+    for value in chosen:
+        finite(value, name)
+    return values
+
+
 def interval(values: Any, name: str) -> tuple[float, float]:
     """(low, high) with 0 <= low <= high <= 1."""
     ends = finite_list(values, name)

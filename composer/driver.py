@@ -170,10 +170,11 @@ class _Conversation:
 
     def advance(self) -> None:
         """Send it the answers to what it has asked, and take what it asks next, or returns."""
-        answers = [question.answer for question in self._asked or ()]
-        lent = Lent(self.about and self.about.request, answers)
+        answers: list[Any] = [question.answer for question in self._asked or ()]
+        lent = Lent(None if self.about is None else self.about.request, answers)
+        begun: Any = None if self._asked is None else answers
         try:
-            self.value = self._asking.send(None if self._asked is None else answers)
+            self.value = self._asking.send(begun)
         except StopIteration as stop:
             self.ended, self.value = True, stop.value
         lent.check(self)

@@ -273,7 +273,7 @@ def combine(
 
 
 def _is_one(weight: float | Tensor) -> bool:
-    return not isinstance(_factor(weight), Tensor) and weight == 1
+    return not isinstance(_factor(weight), Tensor) and bool(weight == 1)
 
 
 def _factor(value: float | Tensor) -> float | Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from composer import _checks
 from composer.driver import NoiseEstimate, converse, resolve
+from composer.lent import version
 from composer.model import Model
 from composer.protocols import State
 from composer.requests import Estimate, Request
@@ -51,17 +52,22 @@ class Loop:
     def streamed(self, state: State) -> Iterator[State]:
         """Yield snapshots of a run; the reader may change their x or call ``stop()``."""
         for _ in self.steps(state):
-            shown = state.snapshot()
+            with torch.inference_mode(False):  # in which tensors do not count what writes into them
+                shown = state.snapshot()
+            given, written = shown.x, version(shown.x)
             yield shown
-            if not state.finished:
+            if state.finished:
+                return
+            # Otherwise the same object: a solver of several steps asks whether x was replaced.
+            if shown.x is not given or version(given) != written:
                 state.x = _checks.checked_image(
                     shown.x, state, "the reader of the stream", self.model.finiteness
                 ).clone()
-                if shown.stopped:
-                    state.stop()
-                    self._finish(state)
-                    self.model.finiteness.require()
-                    vars(shown).update(vars(state.snapshot()))
+            if shown.stopped:
+                state.stop()
+                self._finish(state)
+                self.model.finiteness.require()
+                vars(shown).update(vars(state.snapshot()))
 
     @torch.no_grad()
     def _advance(self, state: State) -> None:

@@ -91,6 +91,12 @@ class Plugin:
         return False
 
     @_default
+    def one_a_seed(self) -> Sequence[str]:
+        """The names of its attributes that may hold one value a seed, as ``request.each`` takes
+        them; a call checks their lengths before it asks the model."""
+        return ()
+
+    @_default
     def walks(self) -> bool:
         """Whether it takes steps from a time to the same time, at a fixed noise level."""
         return False

@@ -17,6 +17,7 @@ from composer.arguments import integer
 from composer.images import to_pil
 from composer.recipes import Draft
 from composer.registry import get_transform
+from composer.requests import Each
 from composer.stats import Stats
 from composer.transforms import Transform
 from composer.words import short_repr
@@ -40,8 +41,8 @@ class Result:
         seeds: one per image; image k depends on seeds[k] alone.
         stats: the cost of the call.
         draft: the recipe before it is written.
-        views: the transforms of the stack's plugins.
-        condition: as given to the call.
+        views: the transforms that the plugins showed the images through.
+        condition: as given to the call; a list of one a seed is an Each.
     """
 
     x: Tensor
@@ -59,8 +60,12 @@ class Result:
     def __getitem__(self, which: int | slice | Sequence[int] | Tensor) -> Result:
         """Select images by index, slice, list of indices, or mask (B,)."""
         chosen = which.cpu().numpy() if isinstance(which, Tensor) else which
-        rows = np.arange(len(self))[chosen].reshape(-1).tolist()  # torch has no backward slices
-        return replace(self, x=self.x[rows], seeds=tuple(self.seeds[row] for row in rows))
+        rows = np.arange(len(self))[chosen].reshape(-1).tolist()  # torch knows no slice backwards
+        condition = self.condition
+        if isinstance(condition, Each):
+            condition = Each([condition.conditions[row] for row in rows]) if rows else None
+        seeds = tuple(self.seeds[row] for row in rows)
+        return replace(self, x=self.x[rows], seeds=seeds, condition=condition)
 
     def __iter__(self) -> Iterator[Result]:
         """Iterate over the images, each as a Result."""

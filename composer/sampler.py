@@ -21,7 +21,7 @@ from composer.hooks import hooked, noise_estimates
 from composer.loop import Loop
 from composer.model import Model
 from composer.plugin import hooks_of, views_of
-from composer.protocols import Backend, Solver, Stack, State, draw
+from composer.protocols import Backend, Solver, Stack, State, initial_noise
 from composer.registry import Registry
 from composer.requests import Estimate, Request
 from composer.result import Result
@@ -133,8 +133,9 @@ class Sampler:
         """Run the loop to its end.
 
         Args:
-            condition: what to make, in the backend's terms; None leaves it to the plugins.
-            seeds: one per image; each image depends on its own seed alone.
+            condition: what to make, in the backend's terms, or a list of one a seed; None leaves
+                it to the plugins.
+            seeds: one image a seed, each a function of its own seed alone.
             progress: show a progress bar.
             x: noised images (B, C, H, W) to begin with in place of noise; one per seed, or one.
             t: the time of x, one of :attr:`times`; the run takes the steps from there on. None for
@@ -145,7 +146,7 @@ class Sampler:
         state = self._begin(condition, seeds, model.finiteness, x, t)
         # Copy the arguments now: the caller may change them later.
         begun = {} if x is None else {"x": x, "t": None if t is None else state.t}
-        draft = recipes.draft(self._stack, self._max_rows, condition, state.seeds, begun)
+        draft = recipes.draft(self._stack, self._max_rows, state.condition, state.seeds, begun)
         loop = self._loop(model)
         states = loop.steps(state) if callback is None else loop.streamed(state)
         for shown in self._bar(states, state, progress):
@@ -153,7 +154,7 @@ class Sampler:
                 _call_checks.check_returns_nothing(callback(shown))
         model.stats.seconds = time.perf_counter() - began
         views = views_of(self.plugins)
-        return Result(state.x, state.seeds, model.stats, draft, views, condition)
+        return Result(state.x, state.seeds, model.stats, draft, views, state.condition)
 
     def stream(
         self,
@@ -184,17 +185,22 @@ class Sampler:
 
         Args:
             x: noised images (B, C, H, W), for example ``backend.schedule.add_noise(x0, noise, t)``.
-            t: their time on the backend's schedule, a number or a tensor of one number; or (B,),
-                one time per image, in one call of the backend.
-            condition: as for :meth:`sample`.
+            t: their time on the backend's schedule, a number or a tensor of one; or (B,), one an
+                image, all of them in one call of the backend.
+            condition: as for :meth:`sample`; a list is one an image.
         """
-        _checks.check_condition(self._stack, condition)
+        condition = _checks.checked_condition(self._stack, condition)
         x, schedule = _call_checks.checked_images(x, self.backend), self.backend.schedule
         times = _call_checks.checked_times(t, len(x))
-        one_time = not getattr(t, "ndim", 0)
+        _checks.check_one_a_seed(self._stack, condition, len(x))
+        one_time, seeds = not getattr(t, "ndim", 0), tuple(range(len(x)))
         requests = [
-            Request(image, time, condition, schedule=schedule)
-            for image, time in zip([x] if one_time else x.split(1), times, strict=True)
+            Request(
+                image, time, condition, schedule=schedule, origin=seeds if one_time else (place,)
+            )
+            for place, (image, time) in enumerate(
+                zip([x] if one_time else x.split(1), times, strict=True)
+            )
         ]
         model = self._model()
         estimates = converse(asked(requests), self._noise_estimates, model, "denoise", self._debug)
@@ -258,11 +264,12 @@ class Sampler:
         x: Tensor | None,
         t: float | Tensor | None,
     ) -> State:
-        _checks.check_condition(self._stack, condition)
+        condition = _checks.checked_condition(self._stack, condition)
         chosen, place = checked_seeds(seeds), _call_checks.checked_place(self._stack, x, t)
+        _checks.check_one_a_seed(self._stack, condition, len(chosen))
         generators = tuple(torch.Generator().manual_seed(seed) for seed in chosen)
         state = State(
-            x=draw(generators, self.backend),
+            x=initial_noise(generators, self.backend),
             times=self.times[place:],
             condition=condition,
             seeds=chosen,

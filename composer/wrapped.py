@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from composer.arguments import integer, label_of, switch
+from composer.batch import Batch, Output, grouped
 from composer.errors import said, shown
 from composer.named import Device, DType, device_of, dtype_of, prediction_of, schedule_of, shape_of
 from composer.predictions import Prediction
-from composer.protocols import Output, Solver
-from composer.requests import UNCONDITIONAL, Request
+from composer.protocols import Solver
+from composer.requests import UNCONDITIONAL
 from composer.schedules import Schedule
 from composer.solvers import DDIM
 from composer.words import short_repr
@@ -62,32 +63,25 @@ class WrappedNetwork:
             )
         return number
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        # One call; one more for rows without a label if the network takes None for them.
-        apart = [self.classes > 0 and self._label(r) is None for r in requests]
-        answers: dict[int, Output] = {}
-        for labelled in (True, False):
-            places = [k for k, free in enumerate(apart) if free != labelled]
-            if places:
-                answered = self._answers([requests[k] for k in places], labelled)
-                answers.update(zip(places, answered, strict=True))
-        return [answers[k] for k in range(len(requests))]
+    def evaluate(self, batch: Batch) -> Output:
+        # One call, but for rows without a label if the network takes None for that.
+        groups = grouped([self.classes > 0 and self._label(c) is None for c in batch.conditions])
+        return Output.gathered([self._answer(batch.take(rows)) for rows in groups], groups)
 
-    def _label(self, request: Request) -> Any:
-        return self.null if request.condition is UNCONDITIONAL else request.condition
+    def _label(self, condition: Hashable) -> Any:
+        return self.null if condition is UNCONDITIONAL else condition
 
-    def _answers(self, requests: Sequence[Request], labelled: bool) -> list[Output]:
-        batch = len(requests[0].x)
-        x = torch.cat([r.x for r in requests])
-        times = self.time(torch.tensor([r.t for r in requests], dtype=torch.float64))
+    def _answer(self, batch: Batch) -> Output:
+        """The output of rows that all have a label, or none."""
+        times = self.time(torch.tensor(batch.times, dtype=torch.float64))
         times = times.to(self.dtype) if times.dtype == torch.float64 else times
-        arguments: list[Tensor | None] = [times.to(x.device).repeat_interleave(batch)]
+        arguments: list[Tensor | None] = [times.to(batch.x.device)]
         if self.classes:
-            labels = [self._label(r) for r in requests]
-            numbers = torch.tensor(labels, device=x.device) if labelled else None
-            arguments.append(None if numbers is None else numbers.repeat_interleave(batch))
-        out = self._called(x.to(self.network_dtype), *arguments).to(self.dtype)
-        return [self._output(part) for part in out.split(batch)]
+            labels = [self._label(condition) for condition in batch.conditions]
+            numbers = None if None in labels else torch.tensor(labels, device=batch.x.device)
+            arguments.append(numbers)
+        out = self._called(batch.x.to(self.network_dtype), *arguments).to(self.dtype)
+        return Output(*out.split(self.shape[0], 1))
 
     def _called(self, x: Tensor, *arguments: Tensor | None) -> Tensor:
         try:
@@ -109,9 +103,6 @@ class WrappedNetwork:
                 "half of 2C channels is a learned variance, write wrap(..., learns_variance=True)."
             )
         return out
-
-    def _output(self, out: Tensor) -> Output:
-        return Output(*out.split(self.shape[0], 1))
 
 
 def wrap(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from composer.markers import hookimpl
-from composer.protocols import State
+from composer.protocols import State, noise_scale_of
 from composer.requests import Estimate
 from composer.schedules import Schedule
 from composer.solvers._families import clips, family_of
@@ -114,8 +114,9 @@ class DiffusersSolver:
         noise = state.x
         yield
         plan = self._plan(state.backend.schedule, state.num_inference_steps)
-        if state.x is noise:  # scale it to the first time: on a flow, below 1 after the start
-            state.x = noise * plan.width * math.hypot(*state.backend.schedule.at(state.t))
+        if state.x is noise:  # as wide as it is there: on a flow, less than 1 after the start
+            path = math.hypot(*state.backend.schedule.at(state.t))
+            state.x = noise * (plan.width * path / noise_scale_of(state.backend))
         for time in set(state.times):
             plan.index(time)
         if state.times != plan.times:

@@ -1,4 +1,4 @@
-"""Where these once were; they are in :mod:`composer.authoring`."""
+"""Old import path of names that are now in :mod:`composer.authoring`."""
 
 from composer.authoring import Resizable, resized, resized_image, resized_mask
 

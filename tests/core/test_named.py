@@ -36,9 +36,10 @@ class Own:
     def encode(self, condition):
         return condition
 
-    def evaluate(self, requests):
+    def evaluate(self, batch):
         self.calls += 1
-        return [Output(r.x - float(r.condition == 1)) for r in requests]
+        ones = torch.tensor([condition == 1 for condition in batch.conditions])
+        return Output(batch.x - ones.to(batch.x)[:, None, None, None])
 
 
 class Halving(Own):

@@ -310,8 +310,13 @@ def test_a_bad_stack_is_refused_when_built(arguments, error, sentence):
         (1, 3, TypeError, "must be a sequence of integers, got 3. Give"),
         (99, [0], ValueError, "condition: a condition must be a component from 0 to 3, got 99"),
         ("six", [0], ValueError, "got 'six'"),
-        ([1], [0], TypeError, "must be hashable"),
-        (CFG(2.0), [0], TypeError, "got the plugin CFG"),
+        ({1}, [0], TypeError, "must be hashable, got set; one a seed"),
+        ([1, 2], [0], ValueError, "condition must be one for all or one a seed, of which there"),
+        ([1, 99], [0, 1], ValueError, "condition: a condition must be a component 0 to 3, got 99"),
+        ([1, None], [0, 1], TypeError, "condition: each of several conditions must be a condition"),
+        ([1, CFG(2.0)], [0, 1], TypeError, "each of several conditions must be a condition, got C"),
+        ([], [0], TypeError, "conditions must be a list of one condition a seed"),
+        (CFG(2.0), [0], TypeError, "not the plugin CFG"),
     ],
 )
 def test_a_bad_call_is_refused_before_any_model_call(
@@ -673,9 +678,9 @@ class Clipping(IdentityBackend):
         (estimate,) = yield [request]
         return estimate.with_x0(estimate.x0.clamp(-1, 1))
 
-    def evaluate(self, requests):
-        self.seen = [float(r.beside["low"].mean()) for r in requests]
-        return super().evaluate(requests)
+    def evaluate(self, batch):
+        self.seen = batch.beside["low"].mean((1, 2, 3)).tolist()
+        return super().evaluate(batch)
 
 
 def test_a_backend_may_answer_hooks_and_is_outermost():

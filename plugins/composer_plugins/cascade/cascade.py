@@ -15,7 +15,7 @@ from torch import Tensor
 from composer import Result, Sampler
 from composer.arguments import checked_seeds
 from composer.authoring import (
-    check_condition,
+    checked_condition,
     checked_plugins,
     finest_of,
     resized,
@@ -30,18 +30,18 @@ from composer_plugins.cascade.stage import Shape, Stage
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cascade:
-    """Each stage enlarges what the one before it made, and all follow the same plugins.
+    """Run stages of growing size under the same plugins; each enlarges the result before.
 
-    The plugins are scaled to each stage: views and sigmas by themselves, images and masks by their
-    method ``resized`` (see :mod:`composer.authoring`); give images as large as the last
-    stage that uses them. Image k of every stage is a function of ``seeds[k]`` alone: each stage
-    draws from a new generator of that seed, as ``Sampler.sample`` by hand would.
+    The cascade scales the plugins to each stage: views and sigmas scale themselves, images and
+    masks by the method ``resized`` (see :mod:`composer.authoring`). Give images as large as the
+    last stage that uses them. Image k of every stage is a function of ``seeds[k]`` alone: each
+    stage draws from a new generator of that seed, as a call of ``Sampler.sample`` does.
 
     Ho et al. 2022, "Cascaded Diffusion Models", arXiv 2106.15282.
 
     Args:
         stages: from the smallest to the largest images. Only the last may be plain.
-        plugins: of all stages but a plain one, outermost first.
+        plugins: the plugins of all stages but a plain one, outermost first.
 
     Raises:
         ValueError, TypeError: a stack that some stage cannot run, or a view that is not the same
@@ -56,15 +56,15 @@ class Cascade:
     def __post_init__(self) -> None:
         _require_stages(self.stages)
         if any(stage.plain for stage in self.stages[:-1]):
-            raise ValueError("Cascade: only the last stage may be plain; reorder the stages")
+            raise ValueError("Cascade: only the last stage may be plain. Reorder the stages.")
         for small, large in pairwise(self.shapes):
             if not small[1] < large[1]:
                 raise ValueError(
-                    f"Cascade: a stage makes {large[1]}x{large[2]} of {small[1]}x{small[2]}; list "
-                    "the stages from the smallest to the largest images"
+                    f"Cascade: stages must grow in size, got {small[1]}x{small[2]} before "
+                    f"{large[1]}x{large[2]}. List the stages from the smallest to the largest."
                 )
         checked_plugins(self.plugins)
-        _ = self._samplers  # building them refuses what does not fit
+        _ = self._samplers  # raises if a stage does not fit
         self._check_views()
         self._check_finest()
 
@@ -87,7 +87,7 @@ class Cascade:
             condition, seeds, progress: as of ``Sampler.sample``.
 
         Returns:
-            A result a stage, the largest images last.
+            One result per stage, the largest images last.
         """
         self._check_condition(condition)
         own = self._condition(0, condition)
@@ -101,40 +101,38 @@ class Cascade:
 
         Args:
             result: of any stage but the last.
-            seeds: those of the result's to go on with, in the order wanted; None for all. A plugin
-                of the cascade that holds an image a seed needs all of them. Recipes are in the
-                order of ``result``, in which they were made.
+            seeds: seeds of the result to enlarge, in the order wanted; None for all. A plugin of
+                the cascade that holds one image per seed needs all of them. Recipes keep the order
+                of ``result``.
             progress: show a progress bar.
 
         Returns:
-            A result for each further stage.
+            One result per further stage.
 
         Raises:
-            TypeError, ValueError: no such result, or a seed that is not in it.
+            TypeError, ValueError: ``result`` is not of a stage before the last, or a seed is not in
+                it.
         """
         if not isinstance(result, Result):
             raise TypeError(
-                f"enlarge: give the result of a stage, as cascade.first.sample returns, got "
-                f"{type(result).__name__}"
+                f"enlarge: result must be a stage's Result, got {type(result).__name__}. Use for "
+                "example cascade.first.sample(...)."
             )
         if len(self.stages) == 1:
-            raise ValueError("enlarge: the cascade has one stage, which nothing follows; add one")
+            raise ValueError("enlarge: the cascade must have at least two stages, got one.")
         shape = tuple(result.x.shape[1:])
         if shape not in self.shapes[:-1]:
             raise ValueError(
-                f"enlarge: the result's images are {shape}; give one of a stage before the last, "
-                f"whose images are {self.shapes[:-1]}"
+                f"enlarge: result must be of a stage before the last, with images of "
+                f"{self.shapes[:-1]}, got images of {shape}."
             )
         places = places_of(result.seeds, result.seeds if seeds is None else checked_seeds(seeds))
         self._check_condition(result.condition)
-        # Run in the result's order, which is that of plugins that hold an image a seed.
+        # Run in the result's order, which plugins with one image per seed expect.
         order = sorted(places)
+        kept = result[order]
         made = self._enlarged(
-            self.shapes.index(shape),
-            result.x[order],
-            result.condition,
-            tuple(result.seeds[place] for place in order),
-            progress,
+            self.shapes.index(shape), kept.x, kept.condition, kept.seeds, progress
         )
         return tuple(rows_of(larger, [order.index(place) for place in places]) for larger in made)
 
@@ -162,12 +160,12 @@ class Cascade:
 
     @cached_property
     def _samplers(self) -> tuple[Sampler, ...]:
-        """Of all stages, a blank image standing for what will be enlarged."""
+        """The samplers of all stages, with a blank image in place of the one to enlarge."""
         blanks = [torch.zeros(1, *shape) for shape in self.shapes]
         return tuple(self._sampler(i, blanks[max(i - 1, 0)]) for i in range(len(blanks)))
 
     def _sampler(self, place: int, before: Tensor) -> Sampler:
-        """The sampler of one stage, counted from 0, that enlarges what the one before made."""
+        """The sampler of one stage, counted from 0, that enlarges ``before``."""
         stage = self.stages[place]
         with _named(place):
             link = [stage.link(before)] if place else []
@@ -180,7 +178,7 @@ class Cascade:
             )
 
     def _condition(self, place: int, given: Any) -> Any:
-        """The condition of a stage: the call's, unless the stage is plain and others say."""
+        """The condition of a stage: the call's, unless a plain stage or its plugins decide one."""
         stage = self.stages[place]
         if not stage.plain:
             return given
@@ -191,7 +189,7 @@ class Cascade:
     def _check_condition(self, condition: Any) -> None:
         for place, sampler in enumerate(self._samplers):
             with _named(place):
-                check_condition(sampler.stack, self._condition(place, condition))
+                checked_condition(sampler.stack, self._condition(place, condition))
 
     def _check_views(self) -> None:
         shapes = [stage.backend.shape for stage in self.stages if not stage.plain]
@@ -206,14 +204,14 @@ class Cascade:
         asks = last.plain and last.condition is None
         if asks and deciders and finest_of(self.plugins) is None:
             raise ValueError(
-                f"stage {len(self.stages)} is plain, and {deciders[0]} has no one condition for "
-                "the finest details; give it one, as Stage(..., plain=True, condition=...)"
+                f"stage {len(self.stages)} is plain and {deciders[0]} has several conditions for "
+                "the finest details. Give the stage one: Stage(..., plain=True, condition=...)."
             )
 
 
 @contextmanager
 def _named(place: int) -> Generator[None, None, None]:
-    """Begin errors with the number of the stage."""
+    """Put the number of the stage in front of errors."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -224,6 +222,6 @@ def _require_stages(stages: Any) -> None:
     listed = isinstance(stages, Sequence)
     found = list(stages) if listed else [stages]
     if not listed or not found or not all(isinstance(stage, Stage) for stage in found):
-        # Not by repr: that of a network has all of its layers.
+        # Type names, because the repr of a network lists all of its layers.
         what = " and ".join(type(stage).__name__ for stage in found) or "none"
-        raise TypeError(f"Cascade: stages must be a list of Stage(backend, ...), got {what}")
+        raise TypeError(f"Cascade: stages must be a list of Stage(backend, ...), got {what}.")

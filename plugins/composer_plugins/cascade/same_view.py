@@ -12,17 +12,17 @@ from composer import Transform
 from composer.authoring import once
 
 ALIKE = 0.5
-"""Correlation of two views' pictures above which they are one view. Rounding to pixels leaves a
-skew at .9 and more, other permutations come to about 0."""
+"""Correlation of two views' pictures above which they count as one view. A skew, rounded to
+pixels, reaches at least .9; different permutations reach about 0."""
 BLOBS = 8
-"""Along each side of the picture that is looked at."""
+"""Size of the test picture in pixels per side."""
 
 
 def check_same_view(
     view: Transform, shape: tuple[int, ...], larger: Transform, larger_shape: tuple[int, ...]
 ) -> None:
-    """Raise a ValueError if a view is another one on larger images: what one stage has laid out for
-    it, the next would see shuffled.
+    """Raise a ValueError if a view is a different one on larger images, because the next stage
+    would see a shuffled image.
 
     Args:
         view, larger: at the two sizes.
@@ -35,8 +35,8 @@ def check_same_view(
     if not alike >= ALIKE:
         height, width = larger_shape[1:]
         raise ValueError(
-            f"{larger!r} at {height}x{width} is not the view that it is at {shape[1]}x{shape[2]}; "
-            "choose parameters that both sizes allow, such as a grid that divides both"
+            f"{larger!r} must be the same view at {height}x{width} as at {shape[1]}x{shape[2]}. "
+            "Choose parameters that fit both sizes, such as a grid that divides both."
         )
 
 

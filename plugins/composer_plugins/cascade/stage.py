@@ -28,13 +28,13 @@ class Stage:
 
     Args:
         backend: the model.
-        plugins: of this stage alone, inside those of the cascade: often ``[CFG(scale)]``.
+        plugins: plugins of this stage alone, inside those of the cascade; often ``[CFG(scale)]``.
         solver, num_inference_steps, max_rows: as of a Sampler.
-        enlarge: called with the images of the stage before, (B, C, h, w) in [-1, 1], one a seed;
+        enlarge: called with the images of the stage before, (B, C, h, w) in [-1, 1], one per seed;
             returns the plugin that shows them to the model, such as ``SuperResolution``, or
-            ``partial(SuperResolution, noise_level=100)``. Of no use in the first stage.
+            ``partial(SuperResolution, noise_level=100)``. Not used in the first stage.
         plain: run without the plugins of the cascade, as a last stage that only sharpens.
-        condition: of a plain stage, in place of the call's, or of the finest of the plugins'.
+        condition: condition of a plain stage, in place of the call's or of the plugins' finest one.
     """
 
     backend: Backend
@@ -53,23 +53,24 @@ class Stage:
         checked_plugins(self.plugins)
         if not callable(self.enlarge):
             raise TypeError(
-                f"Stage: enlarge must make a plugin of an image, as SuperResolution does, got "
-                f"{self.enlarge!r}"
+                f"Stage: enlarge must be a function from images to a plugin, got {self.enlarge!r}. "
+                "Use for example SuperResolution."
             )
         if self.condition is not None and not self.plain:
             raise ValueError(
-                "Stage: condition is of a plain stage; set plain=True, or give it to the call"
+                "Stage: condition must be None unless the stage is plain. Set plain=True, or give "
+                "the condition to the call."
             )
 
     def link(self, before: Tensor) -> object:
-        """The plugin that shows the model what to enlarge."""
-        # Clipped as an image file would be: an overshoot is none that a model was trained on.
+        """The plugin that gives the model the images to enlarge."""
+        # Clipped as an image file is, because models are trained on images within the range.
         plugin = self.enlarge(before.clamp(-1, 1))
         if not hooks_of(plugin):
-            raise TypeError(f"Stage: enlarge returned {type(plugin).__name__}, which is no plugin")
+            raise TypeError(f"Stage: enlarge must return a plugin, got {type(plugin).__name__}.")
         return plugin
 
     @property
     def image_shape(self) -> Shape:
-        """(C, H, W) of what it makes; a latent model makes larger images than it denoises."""
+        """(C, H, W) of the images it makes; a latent model makes larger images than it denoises."""
         return image_shape_of(self.backend)

@@ -14,7 +14,7 @@ from composer.authoring import Decomposition, Part, check_parts, combine, parts_
 def decompose(
     request: Request, parts: Sequence[Part], conditions: Sequence[Any]
 ) -> Generator[list[Request], list[Estimate], Estimate]:
-    """sum_i P_i f(x, condition_i); lawful because the parts P_i sum to the identity."""
+    """sum_i P_i f(x, condition_i); the parts P_i sum to the identity, so the law holds."""
     answers = yield [request.fill(condition) for condition in conditions]
     filtered = [answer.filtered(part) for answer, part in zip(answers, parts, strict=True)]
     return combine([1.0] * len(filtered), filtered)
@@ -22,7 +22,7 @@ def decompose(
 
 @dataclass(frozen=True, eq=False)
 class Components(Plugin):
-    """A condition for each part of a decomposition: regions, gray and colour, bands, your own.
+    """One condition per part of a decomposition, such as regions, gray and colour, or bands.
 
     The estimate is sum_i P_i f(x, condition_i).
 
@@ -32,7 +32,7 @@ class Components(Plugin):
         parts: a decomposition such as ``GrayColour()`` or ``Masks([mask, 1 - mask])``, or linear
             maps (B, C, H, W) -> (B, C, H, W) whose sum is the identity; checked when the Sampler
             is built.
-        conditions: one a part; a condition may be a plugin, such as an Anagram.
+        conditions: one per part; a condition may be a plugin, such as an Anagram.
     """
 
     needs_pixels = True
@@ -45,8 +45,7 @@ class Components(Plugin):
         conditions = sequence(self.conditions, "Components: conditions")
         if not count or count != len(conditions):
             raise ValueError(
-                f"Components: {count} parts and {len(conditions)} conditions; give one "
-                "condition a part"
+                f"Components: conditions must be {count}, one per part, got {len(conditions)}."
             )
 
     def resized(self, height: int, width: int) -> Self:

@@ -210,11 +210,11 @@ def test_what_is_no_decomposition_is_refused():
         (lambda: MotionBlur(1), "at least 2"),
         (lambda: MotionBlur(7, "mirror"), "padding must be one of .*'reflect', 'zeros'"),
         (lambda: Masks(()), "at least one"),
-        (lambda: Masks((HALF, HALF)), "do not sum to one"),
+        (lambda: Masks((HALF, HALF)), "must sum to one"),
         (lambda: Masks((HALF, 1 - HALF[:8])), "one size"),
         (lambda: Scales((0.5, 0.6)), "sum to 1"),
         (lambda: Reference(torch.zeros(1, 8, 8), GrayColour(), 2), "below 2"),
-        (lambda: Components(GrayColour(), (1, 2, 3)), "2 parts and 3 conditions"),
+        (lambda: Components(GrayColour(), (1, 2, 3)), "must be 2, one per part, got 3"),
     ):
         with pytest.raises(ValueError, match=words):
             make()
