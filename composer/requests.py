@@ -80,7 +80,7 @@ class Request:
             views leave unchanged.
         through: plugins that answer this request before the next ones of the stack.
         schedule: the backend's schedule; the loop fills it in.
-        model: which of the backend's ``models`` to ask, by name; None for the backend's own.
+        model: the name of one of the backend's ``models``; None for the backend's own model.
         origin: for each image the index of the seed that it belongs to, as ``State.origin``; ()
             for images that are seeds themselves, one after the other.
     """

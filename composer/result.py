@@ -60,7 +60,7 @@ class Result:
     def __getitem__(self, which: int | slice | Sequence[int] | Tensor) -> Result:
         """Select images by index, slice, list of indices, or mask (B,)."""
         chosen = which.cpu().numpy() if isinstance(which, Tensor) else which
-        rows = np.arange(len(self))[chosen].reshape(-1).tolist()  # torch knows no slice backwards
+        rows = np.arange(len(self))[chosen].reshape(-1).tolist()  # torch has no backward slices
         condition = self.condition
         if isinstance(condition, Each):
             condition = Each([condition.conditions[row] for row in rows]) if rows else None

@@ -185,8 +185,8 @@ class Sampler:
 
         Args:
             x: noised images (B, C, H, W), for example ``backend.schedule.add_noise(x0, noise, t)``.
-            t: their time on the backend's schedule, a number or a tensor of one; or (B,), one an
-                image, all of them in one call of the backend.
+            t: their time on the backend's schedule, a number or a tensor of one number; or (B,),
+                one time per image, in one call of the backend.
             condition: as for :meth:`sample`; a list is one an image.
         """
         condition = _checks.checked_condition(self._stack, condition)

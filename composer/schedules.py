@@ -129,7 +129,7 @@ class FlowSchedule(Schedule):
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _float64(t)
         if not bool(((t >= 0) & (t <= 1)).all()):
-            raise ValueError(f"times must be in [0, 1], got {t.tolist()}")
+            raise ValueError(f"FlowSchedule: times must be in [0, 1], got {t.tolist()}.")
         return t, self.noise_scale * (1 - t)
 
     def at(self, t: float) -> tuple[float, float]:

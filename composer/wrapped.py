@@ -64,7 +64,7 @@ class WrappedNetwork:
         return number
 
     def evaluate(self, batch: Batch) -> Output:
-        # One call, but for rows without a label if the network takes None for that.
+        # One call; one more for rows without a label if the network takes None for them.
         groups = grouped([self.classes > 0 and self._label(c) is None for c in batch.conditions])
         return Output.gathered([self._answer(batch.take(rows)) for rows in groups], groups)
 

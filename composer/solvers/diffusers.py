@@ -114,7 +114,7 @@ class DiffusersSolver:
         noise = state.x
         yield
         plan = self._plan(state.backend.schedule, state.num_inference_steps)
-        if state.x is noise:  # as wide as it is there: on a flow, less than 1 after the start
+        if state.x is noise:  # scale it to the first time: on a flow, below 1 after the start
             path = math.hypot(*state.backend.schedule.at(state.t))
             state.x = noise * (plan.width * path / noise_scale_of(state.backend))
         for time in set(state.times):
