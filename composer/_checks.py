@@ -261,15 +261,15 @@ def check_encodable(backend: Backend, condition: Any, owner: str) -> None:
         hash(condition)
     except TypeError:
         raise TypeError(
-            f"{owner}: a condition must be hashable, got {type(condition).__name__}; one a seed "
-            "is a list in sample(condition=[...]), and Each([...]) in a plugin"
+            f"{owner}: a condition must be hashable, got {type(condition).__name__}. Give one per "
+            "seed as sample(condition=[...]), or as Each([...]) in a plugin."
         ) from None
     try:
         for one in condition.conditions if isinstance(condition, Each) else (condition,):
             if one is None or isinstance(one, Each) or is_nested(one):
                 raise TypeError(
-                    f"each of several conditions must be a condition, got {shown(one)}; "
-                    "UNCONDITIONAL asks for none"
+                    f"each of several conditions must be a condition, got {shown(one)}. "
+                    "UNCONDITIONAL means no condition."
                 )
             backend.encode(one)
     except (TypeError, ValueError) as error:
@@ -277,7 +277,7 @@ def check_encodable(backend: Backend, condition: Any, owner: str) -> None:
 
 
 def checked_condition(stack: Stack, condition: Any) -> Any:
-    """The condition of a call; a list of one a seed as an Each.
+    """The condition of a call, with a list of one per seed as an Each.
 
     Raises:
         TypeError, ValueError: see :func:`check_condition`.
@@ -289,7 +289,7 @@ def checked_condition(stack: Stack, condition: Any) -> Any:
 
 
 def check_one_a_seed(stack: Stack, condition: Any, seeds: int) -> None:
-    """Raise an error if what the call or a plugin has one a seed is not one for each of them."""
+    """Raise a ValueError if the call or a plugin has values per seed of another number."""
     named = [("condition", condition)]
     for plugin in with_nested(stack.plugins):
         owner = type(plugin).__name__
@@ -298,17 +298,16 @@ def check_one_a_seed(stack: Stack, condition: Any, seeds: int) -> None:
             values = getattr(plugin, name)
             if count_of(values) not in (1, seeds):
                 raise ValueError(
-                    f"{owner}: {name} must be one number or one a seed, of which there are "
-                    f"{seeds}, got {count_of(values)}"
+                    f"{owner}: {name} must be one number, or one per seed, {seeds} in all, got "
+                    f"{count_of(values)}."
                 )
     for owner, given in named:
         if isinstance(given, Each) and len(given) != seeds:
             raise ValueError(
-                f"{owner} must be one for all or one a seed, of which there are {seeds}, got "
-                f"{len(given)}"
+                f"{owner} must be one for all, or one per seed, {seeds} in all, got {len(given)}."
             )
 
 
 def count_of(values: Any) -> int:
-    """How many values there are: 1 of a number."""
+    """The number of values; 1 for a number."""
     return len(values) if getattr(values, "ndim", None) != 0 and hasattr(values, "__len__") else 1

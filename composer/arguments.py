@@ -113,7 +113,7 @@ def finite_list(values: Any, name: str) -> list[float]:
 
 
 def finite_each(values: Any, name: str) -> Any:
-    """A finite number; or one a seed, a list of them or a tensor (S,), as they are."""
+    """Return a finite number, or a list or tensor (S,) of one per seed, unchanged."""
     if isinstance(values, Tensor) and values.ndim == 1:
         chosen = values.tolist()
     elif isinstance(values, list | tuple):
@@ -121,7 +121,9 @@ def finite_each(values: Any, name: str) -> Any:
     else:
         return finite(values, name)
     if not chosen:
-        raise ValueError(f"{name} must be a number or a list of one a seed, got {shown(values)}")
+        raise ValueError(
+            f"{name} must be a number, or a list of one per seed, got {shown(values)}."
+        )
     for value in chosen:
         finite(value, name)
     return values

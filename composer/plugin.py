@@ -92,8 +92,8 @@ class Plugin:
 
     @_default
     def one_a_seed(self) -> Sequence[str]:
-        """The names of its attributes that may hold one value a seed, as ``request.each`` takes
-        them; a call checks their lengths before it asks the model."""
+        """The names of its attributes that may hold one value per seed, for ``request.each``. A
+        call checks their lengths before any model call."""
         return ()
 
     @_default

@@ -37,16 +37,16 @@ UNCONDITIONAL: Final = _Unconditional()
 
 @dataclass(frozen=True, init=False)
 class Each:
-    """One condition a seed, in place of a condition: image k follows that of its own seed.
+    """One condition per seed: each image follows the condition of its own seed.
 
-    ``sampler.sample(condition=["a cat", "a dog"], seeds=[0, 1])`` makes one of a list; a plugin
-    takes one wherever it takes a condition, as in ``Anagram({"identity": Each([6, 7]), ...})``.
+    ``sampler.sample(condition=["a cat", "a dog"], seeds=[0, 1])`` turns its list into an Each. A
+    plugin takes an Each in place of any condition: ``Anagram({"identity": Each([6, 7]), ...})``.
 
     Args:
-        conditions: one a seed of the call.
+        conditions: one per seed of the call.
 
     Raises:
-        TypeError: no list, or one that is empty.
+        TypeError: conditions is not a list, or is empty.
     """
 
     conditions: tuple[Any, ...]
@@ -55,7 +55,7 @@ class Each:
         chosen = tuple(conditions) if isinstance(conditions, list | tuple | range) else ()
         if not chosen:
             raise TypeError(
-                f"Each: conditions must be a list of one condition a seed, got {shown(conditions)}"
+                f"Each: conditions must be a list of one per seed, got {shown(conditions)}."
             )
         object.__setattr__(self, "conditions", chosen)
 
@@ -73,7 +73,7 @@ class Request:
     Args:
         x: the noised image (B, C, H, W).
         t: its time on the backend's schedule.
-        condition: a hashable condition, UNCONDITIONAL, one a seed as Each, or None for unspecified.
+        condition: a hashable condition, UNCONDITIONAL, an Each, or None for unspecified.
         step: 0-based number of the sampling step.
         beside: further tensors for the model: (B, ., H, W) with the image's layout, such as a
             low-resolution image, on which views act too; or (B,), one number per image, which
@@ -81,8 +81,8 @@ class Request:
         through: plugins that answer this request before the next ones of the stack.
         schedule: the backend's schedule; the loop fills it in.
         model: the name of one of the backend's ``models``; None for the backend's own model.
-        origin: for each image the index of the seed that it belongs to, as ``State.origin``; ()
-            for images that are seeds themselves, one after the other.
+        origin: for each image the index of its seed, as ``State.origin``; () if image k belongs to
+            seed k.
     """
 
     x: Tensor
@@ -130,8 +130,8 @@ class Request:
         )
 
     def rows(self, rows: Tensor) -> Request:
-        """The same question about the images ``rows``, integers (N,) on the CPU, in their order:
-        each with what lies beside it, and as an image of its own seed."""
+        """The same request for the images ``rows``, integers (N,) on the CPU, in their order, each
+        with its further tensors and its seed."""
         origin = self.origin or range(len(self.x))
         beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
         return dataclasses.replace(
@@ -139,11 +139,12 @@ class Request:
         )
 
     def each(self, value: float | Sequence[float] | Tensor) -> float | Tensor:
-        """A number given for all seeds as it is; numbers given one a seed, (S,), as those of the
-        images of this request, (B, 1, 1, 1).
+        """Numbers for the images of this request (B, 1, 1, 1), from one number per seed (S,).
+
+        A single number is returned unchanged.
 
         Raises:
-            ValueError: too few were given.
+            ValueError: there are fewer numbers than seeds.
         """
         if isinstance(value, int | float) or not getattr(value, "ndim", 1):
             return value  # type: ignore[return-value]
@@ -153,8 +154,8 @@ class Request:
             return numbers
         if len(numbers) <= max(origin):
             raise ValueError(
-                f"a value a seed must be one for all or one for each, got {len(numbers)} for seed "
-                f"number {max(origin)}, counted from 0"
+                f"values must be one for all seeds, or one per seed, got {len(numbers)} for seed "
+                f"number {max(origin)}, counted from 0."
             )
         return numbers[origin]
 

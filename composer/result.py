@@ -42,7 +42,7 @@ class Result:
         stats: the cost of the call.
         draft: the recipe before it is written.
         views: the transforms that the plugins showed the images through.
-        condition: as given to the call; a list of one a seed is an Each.
+        condition: as given to the call, with a list of one per seed as an Each.
     """
 
     x: Tensor

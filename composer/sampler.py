@@ -133,9 +133,9 @@ class Sampler:
         """Run the loop to its end.
 
         Args:
-            condition: what to make, in the backend's terms, or a list of one a seed; None leaves
+            condition: what to make, in the backend's terms, or a list of one per seed; None leaves
                 it to the plugins.
-            seeds: one image a seed, each a function of its own seed alone.
+            seeds: one per image; each image depends on its own seed alone.
             progress: show a progress bar.
             x: noised images (B, C, H, W) to begin with in place of noise; one per seed, or one.
             t: the time of x, one of :attr:`times`; the run takes the steps from there on. None for
@@ -187,7 +187,7 @@ class Sampler:
             x: noised images (B, C, H, W), for example ``backend.schedule.add_noise(x0, noise, t)``.
             t: their time on the backend's schedule, a number or a tensor of one number; or (B,),
                 one time per image, in one call of the backend.
-            condition: as for :meth:`sample`; a list is one an image.
+            condition: as for :meth:`sample`; a list has one per image.
         """
         condition = _checks.checked_condition(self._stack, condition)
         x, schedule = _call_checks.checked_images(x, self.backend), self.backend.schedule

@@ -109,11 +109,11 @@ class FlowSchedule(Schedule):
     2024, "Scaling Rectified Flow Transformers", arXiv 2403.03206, section 5.3.2.
 
     Args:
-        noise_scale: k, above 0; pixel flows of 1024 pixels are trained with 2 or 8.
-        shift: of the times visited towards noise: with s = 1 - t, s becomes
-            shift s / (1 + (shift - 1) s). 1 leaves them even.
-        last: s of the last step before its shift, in (0, 1); the steps are even from 1 to it. None
-            for 1 / n, where the step to the image is as long as the others.
+        noise_scale: k, above 0; pixel flows at 1024 pixels are trained with 2 or 8.
+        shift: shifts the visited times towards noise: with s = 1 - t, s becomes
+            shift s / (1 + (shift - 1) s). 1 keeps them even.
+        last: s before the last step and the shift, in (0, 1); steps are even from 1 to it. None for
+            1 / n, where the step to the image is as long as the others.
     """
 
     noise_scale: float = 1.0
@@ -124,7 +124,7 @@ class FlowSchedule(Schedule):
         positive(self.noise_scale, "FlowSchedule: noise_scale")
         positive(self.shift, "FlowSchedule: shift")
         if self.last is not None and not 0 < finite(self.last, "FlowSchedule: last") < 1:
-            raise ValueError(f"FlowSchedule: last must be in (0, 1), got {shown(self.last)}")
+            raise ValueError(f"FlowSchedule: last must be in (0, 1), got {shown(self.last)}.")
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _float64(t)

@@ -79,7 +79,7 @@ class Examined:
 
     @torch.no_grad()
     def answers(self, requests: Sequence[Request]) -> list[Tensor]:
-        """The predictions; see ``answers_each_row`` for what is checked of them."""
+        """The predictions for requests; ``answers_each_row`` checks their form."""
         return [output.prediction for output in evaluated(self.backend, requests)]
 
     def apart(self, seen: Sequence[Tensor], expected: Sequence[Tensor], what: str) -> str:
@@ -200,18 +200,18 @@ def samples(examined: Examined) -> str:
 
 
 CONTRACT: Contract[Examined] = {
-    has_its_attributes: "give the attribute as docs/write-a-backend.md says",
-    encodes_conditions: "return something hashable, the same for the same condition, and return it "
-    "again when it is given back",
-    refuses_in_a_sentence: "raise a ValueError that says what the backend can make",
+    has_its_attributes: "give the attribute the type that docs/write-a-backend.md states",
+    encodes_conditions: "return a hashable, the same for the same condition, and return an encoded "
+    "condition unchanged",
+    refuses_in_a_sentence: "raise a ValueError that lists the known conditions",
     answers_each_row: "return one Output(prediction, variance) of all rows, in the dtype and "
     "on the device of the backend",
     is_deterministic: "call net.eval(), and draw nothing in evaluate",
     answers_alone_and_together: "give each row its own time and condition, and return the answers "
     "in the order of the rows",
-    answers_image_by_image: "call net.eval(), and take no means over the batch",
+    answers_image_by_image: "call net.eval(), and compute no means over the batch",
     answers_rows_of_any_condition: "give each row its own time and condition",
-    answers_equal_tensors_equally: "tell images apart by batch.images only to share work",
+    answers_equal_tensors_equally: "use batch.images only to share work",
     leaves_x_alone: "work on a copy",
     predicts_what_it_says: "declare the prediction and schedule of the training, and give the "
     "network its training times; trained=False skips this check",
