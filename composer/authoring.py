@@ -1,4 +1,4 @@
-"""What authors of plugins need beyond the hooks; the built-in plugins use nothing else.
+"""Functions and types for authors of plugins. The built-in plugins use nothing else.
 
 Checks of plain arguments are in :mod:`composer.arguments`, devices and dtypes by name in
 :mod:`composer.named`, pictures and masks in :mod:`composer.images`. docs/authoring.md has a line

@@ -247,7 +247,7 @@ class WritesIn:
 def test_debug_names_a_hook_that_writes_into_the_image(hook):
     plugins = [Innocent(), WritesIn(hook), Innocent()]
     what = "estimate.prediction" if hook == "step" else "state.x"
-    with pytest.raises(ValueError, match=rf"WritesIn\.{hook} wrote into {what}; replace it"):
+    with pytest.raises(ValueError, match=rf"WritesIn\.{hook} wrote into {what}. Replace it"):
         Sampler(mixture(), plugins, num_inference_steps=2, debug=True).sample(1)
 
 

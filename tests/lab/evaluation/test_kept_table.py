@@ -68,7 +68,7 @@ def test_a_file_of_something_else_is_left_as_it_is(tmp_path, content, words):
 
 
 def test_a_table_needs_a_file_in_a_folder_that_is_there(tmp_path):
-    with pytest.raises(IsADirectoryError, match="is a folder; name a file"):
+    with pytest.raises(IsADirectoryError, match="is a folder. Name a file"):
         KeptTable.read(tmp_path)
     with pytest.raises(ValueError, match="must be a folder. Make it first"):
         KeptTable.read(tmp_path / "none" / "table.json")

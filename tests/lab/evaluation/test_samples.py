@@ -117,7 +117,7 @@ def test_a_damaged_block_is_named(model, tmp_path, monkeypatch):
             sampled(model, SETTING, range(10), tmp_path)
     (file,) = tmp_path.rglob("*.safetensors")
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(ValueError, match=f"{file.name} must be a file of samples .*\. Remove it"):
+    with pytest.raises(ValueError, match=rf"{file.name} must be a file of samples .*\. Remove it"):
         sampled(model, SETTING, range(10), tmp_path)
 
 
@@ -277,8 +277,8 @@ def test_what_is_done_is_not_done_again_until_the_data_can_say_more(command, mod
         (["--json", "no/folder/x.json"], "must be a folder. Make it first"),
         (["--json", "{damaged}"], "must be JSON"),
         (["--json", "{other}"], "must hold a table. Name another file"),
-        (["--json", "."], "is a folder; name a file"),
-        (["--keep", "{other}"], "is a file; name a folder"),
+        (["--json", "."], "is a folder. Name a file"),
+        (["--keep", "{other}"], "is a file. Name a folder"),
         (["--first-seed", "4294967290"], "leaves no 500 seeds below 2**32; take a smaller one"),
         (
             ["--scale", "20", "--guidance", "cfg++"],

@@ -124,7 +124,7 @@ def test_the_folder_may_name_its_labels(labelled):
     assert (backend.encode("dog"), backend.encode(3), backend.unconditional_label) == (1, 3, 4)
     assert backend.encode("3") == 3
     assert backend.encode("DOG") == 1
-    with pytest.raises(LookupError, match="unknown label 'cats'; did you mean cat"):
+    with pytest.raises(LookupError, match="Unknown label 'cats'. Did you mean cat"):
         Sampler(backend).sample("cats")
 
 
@@ -162,7 +162,7 @@ def test_names_in_capitals_are_themselves_first(labelled):
     (labelled / "labels.json").write_text('{"labels": ["cat", "CAT", "Dog"]}')
     backend = load(labelled)
     assert [backend.encode(name) for name in ("cat", "CAT", "Cat", "Dog")] == [0, 1, 0, 2]
-    with pytest.raises(LookupError, match=r"unknown label 'dog'; did you mean Dog\?"):
+    with pytest.raises(LookupError, match=r"Unknown label 'dog'. Did you mean Dog\?"):
         backend.encode("DOG")
 
 

@@ -213,7 +213,7 @@ def test_a_scheduler_without_betas(tmp_path):
     ("options", "sentence"),
     [
         ({"dtype": "float8"}, "dtype must be one of"),
-        ({"device": "toaster"}, "device 'toaster' is none that torch knows"),
+        ({"device": "toaster"}, "device must be a name that torch knows, got 'toaster'"),
         ({"unconditional_label": 0}, "unconditional_label is 0, but .* are none"),
         ({"revision": "main"}, "is a folder and has no revision"),
     ],

@@ -55,16 +55,16 @@ def test_heads_by_name_and_by_index(backend):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("shrimp", "did you mean shrimp-tempura"),
-        ("Sharkk", "did you mean shark"),
+        ("shrimp", "Did you mean shrimp-tempura"),
+        ("Sharkk", "Did you mean shark"),
         ("???", "known: aardvark, .* and 214 more$"),
     ],
 )
 def test_an_unknown_head_is_refused_with_the_nearest(backend, name, hint):
-    sentence = f"unknown label {name.lower()!r}; {hint}".replace("?", ".")
+    sentence = f"Unknown label {name.lower()!r}. {hint}".replace("?", ".")
     with pytest.raises(UnknownNameError, match=sentence):
         sampled(backend, CFG(2.0), condition=name)
-    with pytest.raises(UnknownNameError, match="unknown label"):
+    with pytest.raises(UnknownNameError, match="Unknown label"):
         Sampler(backend, [Anagram({"identity": SHARK, "flip": name})])
 
 
