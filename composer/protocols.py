@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from composer.images import to_pil
+from composer.placing import to_device
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
 from composer.schedules import DiscreteSchedule, Schedule
@@ -286,12 +287,8 @@ def draw(
     Args:
         shape: (C, H, W), in place of the backend's.
     """
-    images, device = shape or backend.shape, backend.device
-    first = generators[0].device
-    noise = torch.empty((len(generators), *images), dtype=backend.dtype, device=first)
+    size = len(generators), *(shape or backend.shape)
+    noise = torch.empty(size, dtype=backend.dtype, device=generators[0].device)
     for row, generator in zip(noise.split(1), generators, strict=True):
         torch.randn(row.shape, generator=generator, out=row)
-    if device.type == "cuda" and noise.device.type == "cpu":
-        # From pinned memory, or the copy would wait for all that the device has yet to do.
-        return noise.pin_memory().to(device, non_blocking=True)
-    return noise.to(device)
+    return to_device(noise, backend.device)
