@@ -30,6 +30,7 @@ from composer._walks import check_walks, plan_walks, require_walks
 from composer.batch import grouped
 from composer.generators import generator_of
 from composer.markers import answers
+from composer.placing import to_device
 from composer.plugin import (
     SETS_START,
     conditions_of,
@@ -102,6 +103,7 @@ __all__ = [
     "scored",
     "sets_conditions",
     "short_repr",
+    "to_device",
     "views_of",
     "with_nested",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from composer.batch import Batch, Output
 from composer.images import to_pil
+from composer.placing import to_device
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
 from composer.schedules import DiscreteSchedule, Schedule
@@ -288,15 +289,11 @@ def draw(
     Args:
         shape: (C, H, W), in place of the backend's.
     """
-    images, device = shape or backend.shape, backend.device
-    first = generators[0].device
-    noise = torch.empty((len(generators), *images), dtype=backend.dtype, device=first)
+    size = len(generators), *(shape or backend.shape)
+    noise = torch.empty(size, dtype=backend.dtype, device=generators[0].device)
     for row, generator in zip(noise.split(1), generators, strict=True):
         torch.randn(row.shape, generator=generator, out=row)
-    if device.type == "cuda" and noise.device.type == "cpu":
-        # From pinned memory; otherwise the copy waits for all queued work of the device.
-        return noise.pin_memory().to(device, non_blocking=True)
-    return noise.to(device)
+    return to_device(noise, backend.device)
 
 
 def initial_noise(generators: Sequence[torch.Generator], backend: Backend) -> Tensor:

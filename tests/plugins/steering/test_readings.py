@@ -164,19 +164,13 @@ def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (["--best-of", "3"], "at least as many"),
+        (["--best-of", "3"], "must be at least the 3"),
         (["--transform", "flop"], "Did you mean flip"),
-        (["--transform", "identity"], "cannot read as two digits"),
+        (["--transform", "identity"], "must be another view than the identity"),
         (["--transform", "orthogonal"], "Orthogonal"),
-<<<<<<< HEAD
         (["--gallery", "no/x"], "must be a folder"),
-        (["--json", "."], "is a folder; name a file"),
-        (["--json", "no/x.json"], "must be a folder"),
-=======
-        (["--gallery", "no/x"], "is no folder"),
         (["--json", "."], "is a folder. Name a file"),
-        (["--json", "no/x.json"], "is no folder"),
->>>>>>> w-english
+        (["--json", "no/x.json"], "must be a folder"),
         (["--model", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
         (
             ["--backend", "nouns"],
