@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import composer
 from composer import Sampler
+from composer.model import evaluated
 from composer.solvers import DDPM
 from composer_lab.evaluation.anagrams import anagrams, conditional_accuracy
 from composer_plugins import CFG, Anagram, Hybrid, Spaced, TripleHybrid
@@ -113,7 +114,7 @@ def speed(repeats: int) -> None:
         largest(ours.prediction, theirs.prediction) / theirs.prediction.abs().max().item()
         for requests in asked
         for ours, theirs in zip(
-            backend.evaluate(requests), unshared.evaluate(requests), strict=True
+            evaluated(backend, requests), evaluated(unshared, requests), strict=True
         )
     ]
     exact = naive(nn.Module.double(copy.deepcopy(unet)))
@@ -171,6 +172,12 @@ def build() -> None:
     build_times()
 
 
+def prx(repeats: int) -> None:
+    from bench_prx import prx
+
+    prx(repeats)
+
+
 def deepfloyd(repeats: int) -> None:
     # Imported when asked for: it brings libraries in, whose memory is not what (e) measures.
     from bench_deepfloyd import deepfloyd
@@ -217,7 +224,7 @@ def quality(per_digit: int, per_pair: int) -> None:
 
 PARTS = (
     *("imports", "rows", "steps", "speed", "memory", "build"),
-    *("deepfloyd", "training", "quality"),
+    *("deepfloyd", "prx", "training", "quality"),
 )
 
 
@@ -243,9 +250,12 @@ def main() -> None:
         "memory": memory,
         "build": build,
         "deepfloyd": lambda: deepfloyd(arguments.repeats),
+        "prx": lambda: prx(arguments.repeats),
         "training": lambda: training(arguments.repeats),
         "quality": lambda: quality(arguments.per_digit, arguments.per_pair),
     }
+    if arguments.only not in (None, *jobs):
+        parser.error(f"--only must be one of {', '.join(jobs)}, got {arguments.only}")
     for name, job in jobs.items():
         if arguments.only in (None, name):
             job()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from composer import Output, Request, Sampler
+from composer import Batch, Output, Sampler
 from composer.predictions import EPSILON, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, Solver
@@ -42,8 +42,8 @@ class NullBackend:
     def encode(self, condition: Any) -> Hashable:
         return condition  # type: ignore[no-any-return]
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        return [Output(request.x) for request in requests]
+    def evaluate(self, batch: Batch) -> Output:
+        return Output(batch.x)
 
 
 def halves(size: int) -> Inpaint:

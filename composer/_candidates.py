@@ -1,4 +1,4 @@
-"""Several candidates a seed, and the scores by which one is chosen."""
+"""Several candidates per seed, and the scores that choose one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from composer._once import once
 from composer.errors import shown
 from composer.generators import generator_of
-from composer.protocols import Backend, State, draw
+from composer.protocols import Backend, State, initial_noise
 from composer.transforms import Transform
 
 Score = Callable[[Tensor], Tensor]
@@ -18,10 +18,10 @@ Score = Callable[[Tensor], Tensor]
 
 
 def require_score(score: object, owner: str) -> None:
-    """Refuse what cannot be called on images, and views, which return images."""
+    """Raise a TypeError unless ``score`` can be called; a view returns images, not scores."""
     if not callable(score) or isinstance(score, type | Transform):
         raise TypeError(
-            f"{owner}: score must be a function of images that returns numbers, got {shown(score)}"
+            f"{owner}: score must be a function from images to numbers, got {shown(score)}."
         )
 
 
@@ -32,7 +32,7 @@ def check_score(score: Score, backend: Backend, owner: str) -> None:
         grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
         try:
             scores = score(grey)
-        except Exception as error:  # a function of somebody's: whatever it raises is the reason
+        except Exception as error:  # the caller's function may raise anything
             raise ValueError(
                 f"{owner}: score failed on images of {backend.shape}: {error}"
             ) from error
@@ -47,27 +47,28 @@ def scored(score: Score, x: Tensor, owner: str) -> Tensor:
 
 
 def checked_scores(scores: object, count: int, owner: str) -> Tensor:
-    """What a score returned for ``count`` images, if it is as many finite numbers."""
+    """Return the scores of ``count`` images; raise a ValueError unless they are finite (B,)."""
     if not isinstance(scores, Tensor) or tuple(scores.shape) != (count,):
         what = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(
-            f"{owner}: score returned {what}; it must return a tensor of one number an image, "
-            f"({count},)"
+            f"{owner}: score must return a tensor of one number per image, of shape ({count},), "
+            f"got {what}."
         )
     if not bool(torch.isfinite(scores).all()):
-        raise ValueError(f"{owner}: score returned NaN or Inf: {scores.tolist()}")
+        raise ValueError(f"{owner}: score must return finite numbers, got {scores.tolist()}.")
     return scores
 
 
 def follow_several(state: State, count: int) -> None:
     """Make ``count`` images of each seed at the start of a run.
 
-    The first is the image that the seed has alone; the others' generators derive from the seed.
+    The first image is the one that the seed gives alone. The generators of the others derive from
+    the seed.
     """
     if count == 1:
         return
     derived = [[generator_of(seed, k) for k in range(1, count)] for seed in state.seeds]
-    further = draw(tuple(g for group in derived for g in group), state.backend)
+    further = initial_noise([g for group in derived for g in group], state.backend)
     further = further.reshape(len(derived), count - 1, *state.x.shape[1:])
     state.x = torch.cat([state.x[:, None], further], 1).flatten(0, 1)
     state.origin = tuple(i for i in state.origin for _ in range(count))

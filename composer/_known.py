@@ -13,12 +13,12 @@ from composer.protocols import State
 
 @dataclass(frozen=True, eq=False)
 class KnownRegion:
-    """An image and a mask for the length of a run, where and in what the run is.
+    """An image and a mask in the device and dtype of a run.
 
     Attributes:
-        given: (1, C, H, W), or one a seed.
+        given: (1, C, H, W), or one image per seed.
         mask: (H, W) in [0, 1], 1 = repaint.
-        owner: whose it is, for messages.
+        owner: the plugin that messages name.
     """
 
     given: Tensor
@@ -35,12 +35,12 @@ class KnownRegion:
         return cls(given.to(state.x), chosen.to(state.x), owner)
 
     def image(self, state: State) -> Tensor:
-        """The image of each of the run's images: (1, C, H, W) or (B, C, H, W)."""
+        """The known image for each row of the run: (1, C, H, W) or (B, C, H, W)."""
         return state.each(self.given, self.owner)
 
     def blended(self, unknown: Tensor, known: Tensor) -> Tensor:
         return self.mask * unknown + (1 - self.mask) * known
 
     def restored(self, state: State) -> Tensor:
-        """x, exact where nothing was to be repainted, also where a run was stopped in noise."""
+        """x with the known pixels set exactly, also after a run that stopped in noise."""
         return torch.where(self.mask == 0, self.image(state), state.x)

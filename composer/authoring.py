@@ -1,4 +1,4 @@
-"""What authors of plugins need beyond the hooks; the built-in plugins use nothing else.
+"""Functions and types for authors of plugins. The built-in plugins use nothing else.
 
 Checks of plain arguments are in :mod:`composer.arguments`, devices and dtypes by name in
 :mod:`composer.named`, pictures and masks in :mod:`composer.images`. docs/authoring.md has a line
@@ -10,6 +10,7 @@ from composer._checks import (
     check_condition,
     check_encodable,
     checked_backend,
+    checked_condition,
     checked_plugins,
     checked_solver,
 )
@@ -26,6 +27,7 @@ from composer._resizing import (
     resized_mask,
 )
 from composer._walks import check_walks, plan_walks, require_walks
+from composer.batch import grouped
 from composer.generators import generator_of
 from composer.markers import answers
 from composer.plugin import (
@@ -39,7 +41,14 @@ from composer.plugin import (
     views_of,
     with_nested,
 )
-from composer.protocols import draw, image_shape_of, low_res_schedule_of, models_of
+from composer.protocols import (
+    draw,
+    image_shape_of,
+    initial_noise,
+    low_res_schedule_of,
+    models_of,
+    noise_scale_of,
+)
 from composer.requests import combine
 from composer.words import short_repr
 
@@ -60,6 +69,7 @@ __all__ = [
     "check_view",
     "check_walks",
     "checked_backend",
+    "checked_condition",
     "checked_plugins",
     "checked_solver",
     "clipped",
@@ -71,11 +81,14 @@ __all__ = [
     "finest_of",
     "follow_several",
     "generator_of",
+    "grouped",
     "hooks_of",
     "image_shape_of",
+    "initial_noise",
     "is_nested",
     "low_res_schedule_of",
     "models_of",
+    "noise_scale_of",
     "once",
     "parts_of",
     "plan_walks",

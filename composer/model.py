@@ -1,27 +1,29 @@
-"""The model at the centre of the stack: requests answered by one batched call of the backend."""
+"""The model at the centre of the stack: it answers requests with one batched backend call."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from composer.arguments import finite
+from composer.batch import Batch, Output
 from composer.finiteness import Finiteness
 from composer.lent import version
-from composer.protocols import Backend, Output, models_of
-from composer.requests import UNCONDITIONAL, Estimate, Request
+from composer.protocols import Backend, models_of
+from composer.requests import UNCONDITIONAL, Each, Estimate, Request
 from composer.stats import Stats
 
 
 class Model:
-    """Answers requests by a backend: deduplicated, in one call, chunked to a memory bound.
+    """Answer requests with a backend: without duplicates, in one call, within a memory bound.
 
     Args:
-        max_rows: most images that the network sees at a time; None for no bound.
-        stats: counted into; rows are per image.
-        finiteness: notes whether the outputs are finite; None for one that nobody reads.
+        max_rows: most rows in one call; None for no bound.
+        stats: the counts to add to.
+        finiteness: notes whether the outputs are finite; None to ignore that.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class Model:
         self.max_rows = max_rows
         self.stats = stats
         self.finiteness = finiteness or Finiteness()
-        self._device = backend.device  # asked once: some look through a whole network for it
+        self._device = backend.device  # read once: some backends search their whole network for it
 
     def __call__(self, requests: list[Request]) -> list[Estimate]:
         encoded = [self._encoded(request) for request in requests]
@@ -45,10 +47,11 @@ class Model:
             distinct.setdefault(key, request)
         asked = [*distinct.values()]
         with self.stats.timing(self._device):
-            outputs = dict(zip(distinct, self._evaluate(asked), strict=True))
+            output = self._evaluate(batch_of(asked))
         self.stats.requested += len(requests)
         self.stats.evaluated += len(asked)
-        self.stats.rows += sum(request.x.shape[0] for request in asked)
+        self.stats.rows += output.prediction.shape[0]
+        outputs = dict(zip(distinct, _split(output, asked), strict=True))
         for key, request in distinct.items():
             self._note(outputs[key], request)
         kind = self.backend.prediction
@@ -63,51 +66,108 @@ class Model:
     def _encoded(self, request: Request) -> Request:
         if request.model is not None and request.model not in models_of(self.backend):
             raise ValueError(
-                f"a plugin asks for the model {request.model!r} and {type(self.backend).__name__} "
-                f"has {sorted(models_of(self.backend)) or 'one only'}"
+                f"Request: model must be one of {type(self.backend).__name__}'s, "
+                f"{sorted(models_of(self.backend)) or 'which has one only'}, got {request.model!r}."
             )
-        finite(request.t, "the t that a plugin's request asks at")
+        finite(request.t, "Request: t")
         if request.x.shape[1:] != self.backend.shape:
             raise ValueError(
-                f"a plugin asks about an x of shape {tuple(request.x.shape)} and the backend makes "
-                f"(B, {', '.join(map(str, self.backend.shape))})"
+                f"Request: x must have the backend's shape "
+                f"(B, {', '.join(map(str, self.backend.shape))}), got {tuple(request.x.shape)}."
             )
         condition = UNCONDITIONAL if request.condition is None else request.condition
         return Request(
             request.x,
             request.t,
-            self.backend.encode(condition),
+            encoded(self.backend, condition),
             request.step,
             request.beside,
             (),
             self.backend.schedule,
             request.model,
+            request.origin,
             request._views,
         )
 
-    def _evaluate(self, requests: list[Request]) -> list[Output]:
-        """One backend call, or as many as ``max_rows`` makes necessary: images are split first,
-        so that requests about one image stay together and share what backends share."""
-        images = requests[0].x.shape[0]
-        bound = self.max_rows or images * len(requests)
-        columns: list[list[Output]] = []
-        for first in range(0, len(requests), bound):
-            group = requests[first : first + bound]
-            stride = max(1, bound // len(group))
-            rows = [
-                self._call(_rows(group, start, start + stride))
-                for start in range(0, images, stride)
-            ]
-            columns += [list(parts) for parts in zip(*rows, strict=True)]
-        return [parts[0] if len(parts) == 1 else Output.cat(parts) for parts in columns]
+    def _evaluate(self, batch: Batch) -> Output:
+        """Evaluate a batch in one backend call, or in several within ``max_rows``."""
+        bound = self.max_rows or len(batch)
+        if bound >= len(batch):
+            return self._call(batch)
+        # Keep the rows of one image together, so that backends can share work between them.
+        order = sorted(range(len(batch)), key=batch.images.__getitem__)
+        parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
+        return Output.gathered([self._call(batch.take(rows)) for rows in parts], parts)
 
-    def _call(self, requests: list[Request]) -> Sequence[Output]:
+    def _call(self, batch: Batch) -> Output:
         self.stats.calls += 1
-        who, written = f"{type(self.backend).__name__}.evaluate", [version(r.x) for r in requests]
-        outputs = checked_outputs(self.backend.evaluate(requests), requests, who)
-        if [version(r.x) for r in requests] != written:
-            raise ValueError(f"{who} wrote into a request's x; work on a copy")
-        return outputs
+        who, written = f"{type(self.backend).__name__}.evaluate", version(batch.x)
+        output = checked_output(self.backend.evaluate(batch), batch.x.shape, who)
+        if version(batch.x) != written:
+            raise ValueError(f"{who} wrote into the batch's x. Work on a copy.")
+        return output
+
+
+def encoded(backend: Backend, condition: Any) -> Hashable:
+    """Encode a condition, or each of several, for ``evaluate``."""
+    if isinstance(condition, Each):
+        return Each([backend.encode(one) for one in condition.conditions])
+    return backend.encode(condition)
+
+
+def batch_of(requests: Sequence[Request]) -> Batch:
+    """The rows of requests, conditions encoded: request by request, image by image."""
+    names = {frozenset(request.beside) for request in requests}
+    if len(names) > 1:
+        raise ValueError(
+            "Request: beside must have the same names in all requests of a round, got "
+            f"{' and '.join(str(sorted(name)) for name in names)}. Derive requests from the one "
+            "that the plugin received."
+        )
+    counts = [len(request.x) for request in requests]
+    numbers: dict[int, range] = {}  # of the images, by the tensor that holds them
+    total = 0
+    for request, count in zip(requests, counts, strict=True):
+        if id(request.x) not in numbers:
+            numbers[id(request.x)] = range(total, total + count)
+            total += count
+    return Batch(
+        _joined([request.x for request in requests]),
+        tuple(t for r, n in zip(requests, counts, strict=True) for t in (r.t,) * n),
+        tuple(condition for request in requests for condition in request.conditions),
+        tuple(number for request in requests for number in numbers[id(request.x)]),
+        tuple(m for r, n in zip(requests, counts, strict=True) for m in (r.model,) * n),
+        {
+            name: _joined(
+                [
+                    request.beside[name].expand(count, *request.beside[name].shape[1:])
+                    for request, count in zip(requests, counts, strict=True)
+                ]
+            )
+            for name in requests[0].beside
+        },
+    )
+
+
+def evaluated(backend: Backend, requests: Sequence[Request]) -> list[Output]:
+    """The output of each request with encoded condition, from one call of a backend.
+
+    This is :class:`Model` without its checks.
+    """
+    return _split(backend.evaluate(batch_of(requests)), requests)
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _split(output: Output, requests: Sequence[Request]) -> list[Output]:
+    """The output of each request's rows."""
+    counts = [len(request.x) for request in requests]
+    predictions = output.prediction.split(counts)
+    if output.variance is None:
+        return [Output(prediction) for prediction in predictions]
+    return [*map(Output, predictions, output.variance.split(counts))]
 
 
 def _identity(request: Request) -> Hashable:
@@ -115,50 +175,32 @@ def _identity(request: Request) -> Hashable:
     return id(request.x), request.t, request.condition, request.model, beside
 
 
-def _rows(requests: list[Request], start: int, stop: int) -> list[Request]:
-    """Rows start to stop of each request; requests that share a tensor share its slice."""
-    if start == 0 and stop >= requests[0].x.shape[0]:
-        return requests
-    slices: dict[int, Tensor] = {}
-
-    def cut(tensor: Tensor) -> Tensor:
-        # What lies beside all images alike, one row, is not cut.
-        return slices.setdefault(id(tensor), tensor if len(tensor) == 1 else tensor[start:stop])
-
-    return [
-        replace(r, x=cut(r.x), beside={name: cut(v) for name, v in r.beside.items()})
-        for r in requests
-    ]
-
-
 def _not_finite(step: int, t: float, condition: Hashable) -> str:
     return (
         f"the model returned NaN or Inf at step {step} (t = {t:g}) for the condition "
-        f"{condition!r}; check the weights, or use a wider dtype"
+        f"{condition!r}. Check the weights, or use a wider dtype."
     )
 
 
-def checked_outputs(outputs: object, requests: Sequence[Request], who: str) -> list[Output]:
-    """What ``evaluate`` returned, if it is one Output a request, each of its request's shape."""
-    mend = f"{who} must return a list of one composer.Output(prediction, variance) a request"
-    if not isinstance(outputs, list | tuple) or not all(isinstance(o, Output) for o in outputs):
-        raise TypeError(f"{mend}, got {type(outputs).__name__}")
-    if len(outputs) != len(requests):
-        raise ValueError(f"{mend}, got {len(outputs)} for {len(requests)}")
-    for output, request in zip(outputs, requests, strict=True):
-        _check_part("prediction", output.prediction, request, who)
-        if output.variance is not None:
-            _check_part("variance", output.variance, request, who)
-    if len({o.variance is None for o in outputs}) > 1:
-        raise ValueError(f"{who} returned a variance with some outputs only; with all or none")
-    return list(outputs)
+def checked_output(output: object, shape: Sequence[int], who: str) -> Output:
+    """Return the result of ``evaluate``; raise an error unless it is one Output of x's shape."""
+    if not isinstance(output, Output):
+        raise TypeError(
+            f"{who} must return one composer.Output(prediction, variance) of all rows, got "
+            f"{type(output).__name__}."
+        )
+    _check_part("prediction", output.prediction, shape, who)
+    if output.variance is not None:
+        _check_part("variance", output.variance, shape, who)
+    return output
 
 
-def _check_part(name: str, part: object, request: Request, who: str) -> None:
+def _check_part(name: str, part: object, shape: Sequence[int], who: str) -> None:
     if not isinstance(part, Tensor) or not part.is_floating_point():
-        raise TypeError(f"{who} returned a {name} that is no tensor of floating point")
-    if part.shape != request.x.shape:
+        got = f"a tensor of {part.dtype}" if isinstance(part, Tensor) else type(part).__name__
+        raise TypeError(f"{who}: {name} must be a floating-point tensor, got {got}.")
+    if part.shape != shape:
         raise ValueError(
-            f"{who} returned a {name} of shape {tuple(part.shape)} for x of "
-            f"{tuple(request.x.shape)}; split a learned variance off into Output.variance"
+            f"{who}: {name} must have the shape {tuple(shape)} of x, got {tuple(part.shape)}. Put "
+            "a learned variance into Output.variance."
         )

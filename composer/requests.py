@@ -1,13 +1,16 @@
-"""What plugins ask a model, or each other."""
+"""Requests that plugins send to a model, or to each other."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import dataclasses
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 
+from composer.errors import shown
 from composer.estimates import KEEP, Estimate, Keep, Views, combine
 from composer.markers import answers
 from composer.predictions import Prediction
@@ -15,7 +18,7 @@ from composer.schedules import Schedule
 from composer.transforms import Transform
 from composer.words import short_repr
 
-__all__ = ["UNCONDITIONAL", "Estimate", "Request", "combine"]
+__all__ = ["UNCONDITIONAL", "Each", "Estimate", "Request", "combine"]
 
 
 class _Unconditional:
@@ -29,24 +32,57 @@ class _Unconditional:
 
 
 UNCONDITIONAL: Final = _Unconditional()
-"""Ask the model for no condition at all, as opposed to None: "not yet decided"."""
+"""The condition "no condition"; None means "not yet set"."""
+
+
+@dataclass(frozen=True, init=False)
+class Each:
+    """One condition per seed: each image follows the condition of its own seed.
+
+    ``sampler.sample(condition=["a cat", "a dog"], seeds=[0, 1])`` turns its list into an Each. A
+    plugin takes an Each in place of any condition: ``Anagram({"identity": Each([6, 7]), ...})``.
+
+    Args:
+        conditions: one per seed of the call.
+
+    Raises:
+        TypeError: conditions is not a list, or is empty.
+    """
+
+    conditions: tuple[Any, ...]
+
+    def __init__(self, conditions: Iterable[Any]) -> None:
+        chosen = tuple(conditions) if isinstance(conditions, list | tuple | range) else ()
+        if not chosen:
+            raise TypeError(
+                f"Each: conditions must be a list of one per seed, got {shown(conditions)}."
+            )
+        object.__setattr__(self, "conditions", chosen)
+
+    def __len__(self) -> int:
+        return len(self.conditions)
+
+    def __repr__(self) -> str:
+        return f"Each({[*self.conditions]!r})"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Request:
-    """A question to the model, or to the plugins between here and the model.
+    """A request to the model, or to the plugins between here and the model.
 
     Args:
         x: the noised image (B, C, H, W).
         t: its time on the backend's schedule.
-        condition: a hashable condition, UNCONDITIONAL, or None for unspecified.
+        condition: a hashable condition, UNCONDITIONAL, an Each, or None for unspecified.
         step: 0-based number of the sampling step.
-        beside: further tensors for the model: (B, ., H, W) laid out like the image, such as a
-            low-resolution conditioning, on which views act too; (B,), a number an image, on which
-            they do not.
-        through: plugins that answer this request before those further in do.
+        beside: further tensors for the model: (B, ., H, W) with the image's layout, such as a
+            low-resolution image, on which views act too; or (B,), one number per image, which
+            views leave unchanged.
+        through: plugins that answer this request before the next ones of the stack.
         schedule: the backend's schedule; the loop fills it in.
-        model: which of the backend's ``models`` to ask, by name; None for the backend's own.
+        model: the name of one of the backend's ``models``; None for the backend's own model.
+        origin: for each image the index of its seed, as ``State.origin``; () if image k belongs to
+            seed k.
     """
 
     x: Tensor
@@ -57,6 +93,7 @@ class Request:
     through: tuple[Any, ...] = ()
     schedule: Schedule | None = None
     model: str | None = None
+    origin: tuple[int, ...] = ()
     _views: Views = field(default_factory=Views, repr=False)
 
     __repr__ = short_repr
@@ -77,8 +114,8 @@ class Request:
         through: tuple[Any, ...] | None = None,
         model: str | Keep | None = KEEP,
     ) -> Request:
-        """A copy with the fields given changed; condition None makes it unspecified, and model
-        None asks the backend's own."""
+        """A copy with the given fields changed; condition None makes it unspecified, and model
+        None means the backend's own."""
         return Request(
             self.x if x is None else x,
             self.t if t is None else t,
@@ -88,11 +125,49 @@ class Request:
             self.through if through is None else through,
             self.schedule,
             self.model if model is KEEP else model,
+            self.origin,
             self._views,
         )
 
+    def rows(self, rows: Tensor) -> Request:
+        """The same request for the images ``rows``, integers (N,) on the CPU, in their order, each
+        with its further tensors and its seed."""
+        origin = self.origin or range(len(self.x))
+        beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
+        return dataclasses.replace(
+            self, x=self.x[rows], beside=beside, origin=tuple(origin[k] for k in rows.tolist())
+        )
+
+    def each(self, value: float | Sequence[float] | Tensor) -> float | Tensor:
+        """Numbers for the images of this request (B, 1, 1, 1), from one number per seed (S,).
+
+        A single number is returned unchanged.
+
+        Raises:
+            ValueError: there are fewer numbers than seeds.
+        """
+        if isinstance(value, int | float) or not getattr(value, "ndim", 1):
+            return value  # type: ignore[return-value]
+        numbers = torch.as_tensor(value).to(self.x.device, self.x.dtype)[:, None, None, None]
+        origin = [*(self.origin or range(len(self.x)))]
+        if len(numbers) == 1 or origin == [*range(len(numbers))]:
+            return numbers
+        if len(numbers) <= max(origin):
+            raise ValueError(
+                f"values must be one for all seeds, or one per seed, got {len(numbers)} for seed "
+                f"number {max(origin)}, counted from 0."
+            )
+        return numbers[origin]
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """The condition of each image (B,)."""
+        if not isinstance(self.condition, Each):
+            return (self.condition,) * len(self.x)
+        return tuple(self.condition.conditions[k] for k in self.origin or range(len(self.x)))
+
     def answer(self, prediction: Tensor, variance: Tensor | None, kind: Prediction) -> Estimate:
-        """The estimate that answers this request; for models, and what stands in for one.
+        """Make the estimate that answers this request, in a model or a replacement for one.
 
         Args:
             prediction: (B, C, H, W), of the type ``kind``.
@@ -105,23 +180,23 @@ class Request:
 
     @property
     def identity(self) -> Hashable:
-        """Equal for requests that ask the same; tensors are the same if they are one object."""
+        """A key that is equal for equal requests; tensors are equal only as one object."""
         beside = tuple((name, id(value)) for name, value in self.beside.items())
         asked = self.t, type(self.condition), self.condition, self.step, self.model
-        return id(self.x), *asked, beside, id(self.schedule), id(self._views)
+        return id(self.x), self.origin, *asked, beside, id(self.schedule), id(self._views)
 
     def fill(self, condition: Any) -> Request:
-        """Ask for ``condition``, unless this request already says what it asks for.
+        """Set the condition, unless this request already has one.
 
-        A plugin may stand where a condition does: it then answers this request, whatever
-        the condition, and decides the conditions of what it asks in turn.
+        A plugin may stand in place of a condition. It then answers this request, even if the
+        request has a condition, and sets the conditions of its own requests.
         """
         if answers(condition, "noise_estimate"):
             return self.replace(through=(condition, *self.through))
         return self if self.condition is not None else self.replace(condition=condition)
 
     def seen_through(self, view: Transform) -> Request:
-        """The same question about the image seen through a view."""
+        """The same request for the image seen through a view."""
         beside = {
             name: self._views.seen(value, view) if value.ndim == 4 else value
             for name, value in self.beside.items()
@@ -135,9 +210,10 @@ class Request:
             self.through,
             self.schedule,
             self.model,
+            self.origin,
             self._views,
         )
 
     def forget_views(self) -> None:
-        """Let go of the views taken of this request and of all that are derived from it."""
+        """Release the cached views of this request and of all requests derived from it."""
         self._views.clear()

@@ -40,9 +40,13 @@ def flow_mixture():
     return mixture()
 
 
-@pytest.fixture(params=["flow", "discrete"])
+@pytest.fixture(params=["flow", "wide flow", "discrete"])
 def schedule(request):
-    return {"flow": FlowSchedule(), "discrete": DiscreteSchedule.linear()}[request.param]
+    return {
+        "flow": FlowSchedule(),
+        "wide flow": FlowSchedule(noise_scale=2.0, shift=3.0, last=0.001),
+        "discrete": DiscreteSchedule.linear(),
+    }[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from composer.batch import Batch, Output
 from composer.named import device_of, dtype_of, prediction_of
 from composer.predictions import FLOW, Prediction
-from composer.protocols import Output
-from composer.requests import Request
 from composer.schedules import FlowSchedule, Schedule
 from composer.solvers import Euler, Solver
 from composer.words import short_repr
@@ -19,10 +18,10 @@ from composer.words import short_repr
 
 @dataclass(frozen=True, eq=False, repr=False)
 class IdentityBackend:
-    """f(x) = x for every condition: each lawful stack's estimate at x is x exactly.
+    """f(x) = x for every condition: the estimate of each lawful stack at x is x exactly.
 
-    A plugin asks about views V_i x and combines the answers with linear maps A_i; it is lawful if
-    sum_i A_i V_i = I, and then its sample does not depend on the model's prediction type.
+    A plugin sends views V_i x and combines the answers with linear maps A_i. It is lawful if
+    sum_i A_i V_i = I; its sample then does not depend on the model's prediction type.
 
     Args:
         shape: (C, H, W) of the images.
@@ -46,5 +45,5 @@ class IdentityBackend:
     def encode(self, condition: Any) -> Hashable:
         return condition  # type: ignore[no-any-return]
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        return [Output(request.x) for request in requests]
+    def evaluate(self, batch: Batch) -> Output:
+        return Output(batch.x)

@@ -192,8 +192,9 @@ def test_a_stopped_stream_keeps_one_image_a_seed():
     assert len(state.x) == len(state.origin) == 2
 
 
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("in_place", [False, True])
-def test_a_run_goes_on_from_what_x_is_made_on_the_way(in_place):
+def test_a_run_goes_on_from_what_x_is_made_on_the_way(in_place, mode):
     sampler = Sampler(mixture(), solver=DDIM(0.5), num_inference_steps=6)
 
     class Halves:
@@ -203,21 +204,26 @@ def test_a_run_goes_on_from_what_x_is_made_on_the_way(in_place):
 
     expected = [s.x for s in sampler.replace(plugins=[Halves()]).stream(1)]
     seen = []
-    for state in sampler.stream(1):
-        if in_place:
-            state.x.div_(2)
-        else:
-            state.x = state.x / 2
-        seen.append(state)
+    with mode():
+        for state in sampler.stream(1):
+            if in_place:
+                state.x.div_(2)
+            else:
+                state.x = state.x / 2
+            seen.append(state)
     assert all(torch.equal(s.x, x) for s, x in zip(seen, expected, strict=True))
 
 
 @pytest.mark.parametrize(
     ("x", "error", "sentence"),
     [
-        (X, TypeError, "the reader of the stream made x a torch.float32"),
-        (X.double()[..., :4], TypeError, r"the reader of the stream made x a .* \(1, 1, 8, 4\)"),
-        (None, TypeError, "the reader of the stream made x a NoneType"),
+        (X, TypeError, "the reader of the stream: x must be a tensor .*, got torch.float32"),
+        (
+            X.double()[..., :4],
+            TypeError,
+            r"the reader of the stream: x must be .* got .* \(1, 1, 8, 4\)",
+        ),
+        (None, TypeError, "the reader of the stream: x must be a tensor .*, got NoneType"),
     ],
 )
 def test_what_a_reader_makes_of_x_is_checked(x, error, sentence):
@@ -320,9 +326,9 @@ def test_a_time_an_image_is_one_call():
     evaluate = type(backend).evaluate
 
     class Counting(type(backend)):
-        def evaluate(self, requests):
-            calls.append(len(requests))
-            return evaluate(self, requests)
+        def evaluate(self, batch):
+            calls.append(len(batch))
+            return evaluate(self, batch)
 
     counting = Counting(backend.means, backend.stds)
     Sampler(counting, [CFG(3.0)]).denoise(torch.zeros(3, 1, 8, 8), torch.tensor([0.1, 0.2, 0.3]), 1)

@@ -132,7 +132,7 @@ def test_check_of_a_package_takes_all_it_offers(run, name):
     assert rows["right", "norm"]["status"] == rows["gray", "scales"]["status"] == "passed"
     assert rows["free", "all"]["why"].startswith("needs indices; examine it in a test")
     assert rows["paint", "all"]["why"].startswith("needs image, mask")
-    assert rows["meant", "all"]["why"].endswith("leaves the law of composition on purpose")
+    assert rows["meant", "all"]["why"].endswith("it declares that it leaves the law of composition")
     assert rows["guidance", "same_sample_flow"]["status"] == "passed"
 
 
@@ -152,7 +152,7 @@ def test_an_unknown_name_comes_with_the_nearest(run):
     assert done.exit_code == 1
     assert done.output == (
         "Error: unknown transform, decomposition, plugin or package 'rolledd'; "
-        "did you mean rolled or doubled?\n"
+        "Did you mean rolled or doubled?\n"
     )
 
 
@@ -252,8 +252,8 @@ def leaving():
     [
         (leaving, "SystemExit: 9"),
         (lambda: Unhelpful("lost"), "SystemExit: 9"),
-        (lambda: None, "TypeError: lost:go is no command of click, but None"),
-        (lambda: print, "TypeError: lost:go is no command of click, but <built-in"),
+        (lambda: None, "TypeError: lost:go must be a click command, got None"),
+        (lambda: print, "TypeError: lost:go must be a click command, got <built-in"),
     ],
 )
 def test_a_command_that_misbehaves_while_it_loads_is_a_row_of_help(monkeypatch, load, words):

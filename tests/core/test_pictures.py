@@ -302,7 +302,7 @@ CUT_OUT = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 4, 4), n
 @pytest.mark.parametrize(
     ("mask", "sentence"),
     [
-        (Image.new("RGB", (4, 4), "red"), "mask must be grey, white where to repaint"),
+        (Image.new("RGB", (4, 4), "red"), "mask must be grey, got a picture in colours"),
         (layer(0, 0, 0, 255), "opaque, or white paint on a transparent layer, got RGBA"),
         (CUT_OUT, "opaque, or white paint"),
         (with_info(Image.fromarray(np.eye(4, dtype=np.uint8)), transparency=0), "opaque, or white"),

@@ -95,7 +95,7 @@ def test_kinds_are_known_before_any_estimate(stack, kinds):
     if not kinds:
         Sampler(mixture(), [stack]).denoise(X, 0.3)
         return
-    with pytest.raises(ValueError, match=f"would combine estimates of the kinds {kinds};"):
+    with pytest.raises(ValueError, match=f"would combine estimates of the kinds {kinds}"):
         Sampler(mixture(), [stack])
 
 

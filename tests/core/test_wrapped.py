@@ -13,6 +13,7 @@ from torch import nn
 
 import composer
 from composer import UNCONDITIONAL, Request, Sampler, wrap
+from composer.model import evaluated
 from composer.predictions import PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDPM, Euler
@@ -38,7 +39,7 @@ class Exact:
             Request(row, time, UNCONDITIONAL if number == self.null else number)
             for row, time, number in zip(x.split(1), t.tolist(), labels, strict=True)
         ]
-        return torch.cat([o.prediction for o in self.backend.evaluate(rows)])
+        return torch.cat([o.prediction for o in evaluated(self.backend, rows)])
 
 
 def wrapped(backend, net=None, **options):
@@ -160,7 +161,7 @@ def test_a_learned_variance_is_split_off():
     backend = module(learns_variance=True, solver=DDPM())
     request = Request(torch.randn(2, 1, 8, 8), 0.4, 1)
     with torch.no_grad():
-        (output,) = backend.evaluate([request])
+        (output,) = evaluated(backend, [request])
         whole = backend.net(request.x, torch.full((2,), 0.4), torch.tensor([1, 1]))
     torch.testing.assert_close(torch.cat(output, 1), whole)
     assert Sampler(backend, num_inference_steps=2).sample(1).x.isfinite().all()
@@ -178,7 +179,7 @@ def test_a_network_of_diffusers_is_wrapped_as_it_is(tmp_path):
     )
     x, t = torch.randn(2, *own.shape), 300.0
     seen, right = (
-        b.evaluate([Request(x, t, c) for c in (3, UNCONDITIONAL)]) for b in (backend, own)
+        evaluated(b, [Request(x, t, c) for c in (3, UNCONDITIONAL)]) for b in (backend, own)
     )
     for a, b in zip(seen, right, strict=True):
         torch.testing.assert_close(a.prediction, b.prediction)
@@ -217,7 +218,12 @@ GIVEN = {"shape": (1, 8, 8), "schedule": FlowSchedule(), "prediction": "flow"}
         (len, {"null": -1}, ValueError, "wrap: null must be an integer of at least 0"),
         (len, {"time": "seconds"}, ValueError, "wrap: time must be 'clock', 'unit' or a function"),
         (len, {"learns_variance": 1}, TypeError, "wrap: learns_variance must be True or False"),
-        (len, {"device": "abacus"}, ValueError, "device 'abacus' is none that torch knows"),
+        (
+            len,
+            {"device": "abacus"},
+            ValueError,
+            "device must be a name that torch knows, got 'abacus'",
+        ),
         (len, {"dtype": "int8"}, ValueError, "dtype must be one of"),
     ],
 )

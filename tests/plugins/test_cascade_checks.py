@@ -88,7 +88,7 @@ class Unasked:
 @pytest.mark.parametrize(
     ("condition", "plugins", "sentence"),
     [
-        (3, [], r"stage 2: condition: a condition must be a component 0 to 1, got 3"),
+        (3, [], r"stage 2: condition: a condition must be a component from 0 to 1, got 3"),
         (1, [Anagram({"identity": 0, "flip": 1})], r"stage 1: condition=1 would replace"),
     ],
 )
@@ -113,8 +113,8 @@ def plain(backend, **options):
     [
         (lambda s, m: Cascade([]), TypeError, r"stages must be a list of Stage"),
         (lambda s, m: Cascade([Sampler(s)]), TypeError, r"stages must be a list of Stage"),
-        (lambda s, m: Cascade([Stage(m), Stage(s)]), ValueError, "makes 8x8 of 16x16; list"),
-        (lambda s, m: Cascade([Stage(s), Stage(s)]), ValueError, "makes 8x8 of 8x8; list"),
+        (lambda s, m: Cascade([Stage(m), Stage(s)]), ValueError, "got 16x16 before 8x8. List"),
+        (lambda s, m: Cascade([Stage(s), Stage(s)]), ValueError, "got 8x8 before 8x8. List"),
         (lambda s, m: Cascade([plain(s), Stage(m)]), ValueError, "only the last stage may be"),
         (
             lambda s, m: Stage(s, condition=1),
@@ -142,7 +142,7 @@ def plain(backend, **options):
         (
             lambda s, m: Cascade([Stage(s)], [SDEdit(torch.zeros(1, 16, 8))]),
             ValueError,
-            "stage 1: SDEdit: image of 16x8 would be stretched to 8x8; crop it",
+            "stage 1: SDEdit: image must have the proportions of 8x8, got 16x8. Crop it",
         ),
         (
             lambda s, m: Cascade([Stage(s), Stage(m, enlarge=lambda x: x)]),

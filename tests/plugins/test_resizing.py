@@ -67,7 +67,9 @@ def test_proportions_are_kept(resize):
     picture = Image.new("L", (12, 8))  # width, height
     made = resize(picture, 16, 24, "it")  # a mask's numbers, but a picture remains one
     assert made.size == (24, 16) if resize is resized_image else made.shape == (16, 24)
-    with pytest.raises(ValueError, match="it of 8x12 would be stretched to 16x16; crop it"):
+    with pytest.raises(
+        ValueError, match="it must have the proportions of 16x16, got 8x12. Crop it"
+    ):
         resize(picture, 16, 16, "it")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from composer import Result, Sampler
 from composer.arguments import checked_seeds
 from composer.authoring import (
-    check_condition,
+    checked_condition,
     checked_plugins,
     finest_of,
     resized,
@@ -130,12 +130,9 @@ class Cascade:
         self._check_condition(result.condition)
         # Run in the result's order, which plugins with one image per seed expect.
         order = sorted(places)
+        kept = result[order]
         made = self._enlarged(
-            self.shapes.index(shape),
-            result.x[order],
-            result.condition,
-            tuple(result.seeds[place] for place in order),
-            progress,
+            self.shapes.index(shape), kept.x, kept.condition, kept.seeds, progress
         )
         return tuple(rows_of(larger, [order.index(place) for place in places]) for larger in made)
 
@@ -192,7 +189,7 @@ class Cascade:
     def _check_condition(self, condition: Any) -> None:
         for place, sampler in enumerate(self._samplers):
             with _named(place):
-                check_condition(sampler.stack, self._condition(place, condition))
+                checked_condition(sampler.stack, self._condition(place, condition))
 
     def _check_views(self) -> None:
         shapes = [stage.backend.shape for stage in self.stages if not stage.plain]

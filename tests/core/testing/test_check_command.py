@@ -35,11 +35,11 @@ def run(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("nothing", "TypeError: None is no Transform"),
+        ("nothing", "TypeError: transform must be a Transform, got None"),
         ("number", "TypeError: int answers no hook"),
         ("view", "TypeError: Flip answers no hook"),
         ("misspelt", "ValueError: Misspelt does not fit the hooks"),
-        ("whole", "TypeError: 3 is no decomposition"),
+        ("whole", "TypeError: decomposition must be a sequence of functions .* got 3"),
     ],
 )
 def test_what_is_not_what_it_is_offered_as_fails(run, name, why):

@@ -211,13 +211,13 @@ def test_what_is_in_the_way_is_found_before_training(tmp_path, place):
     run = trainer(tmp_path, epochs=1, snapshots=(1,))
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).touch()
-    with pytest.raises(NotADirectoryError, match=f"{place} is a file; name a folder"):
+    with pytest.raises(NotADirectoryError, match=f"{place} is a file. Name a folder"):
         run.run(progress=False)
     assert run.step == 0
 
 
 def test_an_unknown_schedule_names_the_nearest():
-    with pytest.raises(LookupError, match="lr_schedule 'exponentail'; did you mean exponential"):
+    with pytest.raises(LookupError, match="lr_schedule 'exponentail'. Did you mean exponential"):
         TrainingConfig(lr_schedule="exponentail")
 
 

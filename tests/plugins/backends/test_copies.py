@@ -13,6 +13,7 @@ from tiny_unet import load, write
 
 import composer
 from composer import UNCONDITIONAL, Request
+from composer.model import evaluated
 from composer.predictions import EPSILON, FLOW, PREDICTIONS, V
 from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule
@@ -81,8 +82,8 @@ def answer(backend, *conditions):
     beside = enlarged(backend, x)
     t = backend.schedule.times(4)[1]
     with torch.no_grad():
-        outputs = backend.evaluate(
-            [Request(x, t, backend.encode(c), beside=beside) for c in conditions]
+        outputs = evaluated(
+            backend, [Request(x, t, backend.encode(c), beside=beside) for c in conditions]
         )
     return torch.stack([output.prediction for output in outputs])
 

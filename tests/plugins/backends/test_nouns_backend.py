@@ -9,6 +9,7 @@ from tiny_nouns import TINY
 
 import composer
 from composer import UNCONDITIONAL, Request, Sampler, UnknownNameError
+from composer.model import evaluated
 from composer.solvers import DPMSolverPP
 from composer_lab.training import nouns as train
 from composer_lab.training.config import TrainingConfig
@@ -54,16 +55,16 @@ def test_heads_by_name_and_by_index(backend):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("shrimp", "did you mean shrimp-tempura"),
-        ("Sharkk", "did you mean shark"),
+        ("shrimp", "Did you mean shrimp-tempura"),
+        ("Sharkk", "Did you mean shark"),
         ("???", "known: aardvark, .* and 214 more$"),
     ],
 )
 def test_an_unknown_head_is_refused_with_the_nearest(backend, name, hint):
-    sentence = f"unknown label {name.lower()!r}; {hint}".replace("?", ".")
+    sentence = f"Unknown label {name.lower()!r}. {hint}".replace("?", ".")
     with pytest.raises(UnknownNameError, match=sentence):
         sampled(backend, CFG(2.0), condition=name)
-    with pytest.raises(UnknownNameError, match="unknown label"):
+    with pytest.raises(UnknownNameError, match="Unknown label"):
         Sampler(backend, [Anagram({"identity": SHARK, "flip": name})])
 
 
@@ -74,13 +75,15 @@ def test_what_is_no_head(backend, bad):
 
 
 def test_no_head_is_no_condition(backend):
-    with pytest.raises(ValueError, match="label 254 means no label; leave the condition away"):
+    with pytest.raises(ValueError, match="label 254 means no label. Omit the condition"):
         sampled(backend, condition=HEADS)
 
 
 @pytest.mark.parametrize(("weights", "got"), [(3, "int"), (b"x", "bytes"), ("", "an empty name")])
 def test_weights_are_named(weights, got):
-    with pytest.raises(TypeError, match=f"weights must be the name of a folder, got {got}; mend"):
+    with pytest.raises(
+        TypeError, match=f"weights must be the name of a folder, got {got}. Correct"
+    ):
         composer.load_backend("nouns", weights=weights)
 
 
@@ -117,7 +120,7 @@ def test_lawful_stacks_change_nothing_that_is_asked_alike(backend):
 
 def test_a_name_reaches_the_network_as_its_label(backend):
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    (answer,) = backend.evaluate([Request(x, 500.0, backend.encode(SHARK))])
+    (answer,) = evaluated(backend, [Request(x, 500.0, backend.encode(SHARK))])
     label = torch.full((2,), head_names().index(SHARK))
     with torch.no_grad():
         expected = backend.unet(x, 500, class_labels=label).sample

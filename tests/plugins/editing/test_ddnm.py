@@ -291,7 +291,7 @@ def test_a_cascade_keeps_the_measurement_in_every_stage():
             "multiple or a divisor of 4x4 blocks, got 16x8",
         ),
         (DDNM(torch.zeros(1, 4, 4), BlockMean(2)), (2, 1), "stretched to 2x1; crop it"),
-        (DDNM(IMAGE, KnownPixels(HALF)), (4, 8), "KnownPixels: mask of 8x8 would be stretched"),
+        (DDNM(IMAGE, KnownPixels(HALF)), (4, 8), "KnownPixels: mask must have the proportions"),
         (DDNM(IMAGE, Halved()), (4, 4), "at_size to measure at 4x4, got .*Define at_size"),
     ],
 )

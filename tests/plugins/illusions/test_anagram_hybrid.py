@@ -133,7 +133,7 @@ def test_an_anagram_inside_a_band_and_a_band_inside_a_view():
     [
         (lambda: Anagram({}), TypeError, "views must be a dict"),
         (lambda: Anagram([("flip", 1)]), TypeError, "views must be a dict"),
-        (lambda: Anagram({"flp": 1}), LookupError, "unknown transform 'flp'; did you mean flip"),
+        (lambda: Anagram({"flp": 1}), LookupError, "Unknown transform 'flp'. Did you mean flip"),
         (lambda: Anagram({"flip": 1}, "median"), ValueError, "reduction must be one of"),
         (
             lambda: Anagram({"flip": 1}, "weighted"),

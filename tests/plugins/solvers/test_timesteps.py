@@ -55,7 +55,7 @@ def test_a_recipe_keeps_them(times):
 @pytest.mark.parametrize(
     ("make", "error", "sentence"),
     [
-        (lambda: Timesteps("smart26"), UnknownNameError, "did you mean smart27"),
+        (lambda: Timesteps("smart26"), UnknownNameError, "Did you mean smart27"),
         (lambda: Timesteps([1, "2"]), TypeError, "must be a number"),
         (lambda: Timesteps(3), TypeError, "must be a list or tuple"),
         (lambda: Timesteps([1], "ddim"), TypeError, "solver must be a solver object"),

@@ -170,7 +170,7 @@ def test_what_does_not_fit_the_image_is_said():
 
 
 def test_a_transform_without_defaults_is_not_made_by_name():
-    with pytest.raises(TypeError, match=r"give the object itself, Permutation\(indices=\.\.\.\)"):
+    with pytest.raises(TypeError, match=r"Give the object itself, Permutation\(indices=\.\.\.\)"):
         get_transform("permutation")
     with pytest.raises(TypeError, match=r"Orthogonal\(matrix=\.\.\.\)"):
         get_transform("orthogonal")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from composer import UNCONDITIONAL, Backend, Output, Request
+from composer import UNCONDITIONAL, Backend, Batch, Output
 from composer.arguments import label_of
-from composer.authoring import short_repr
+from composer.authoring import grouped, short_repr
 from composer.errors import shown
 from composer.named import Device, DType
 from composer.predictions import PREDICTIONS, Prediction
@@ -35,7 +35,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": DiscreteSchedule.linear,
 }
 COMMANDS = {"path.json": "mnist", "denoiser.json": "denoiser"}
-"""Of ``composer train``, by the file that each writes beside the weights."""
+"""{file beside the weights: the ``composer train`` command that writes it}."""
 AGAIN = "start its training again, which writes it anew"
 SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
 
@@ -45,12 +45,12 @@ class MnistBackend:
     """A network on its path. Conditions are the digits 0 to 9.
 
     Args:
-        unet: the network that runs, where and in what it is: as trained, or folded, which is
-            faster. In evaluation mode.
-        schedule, prediction: what it was trained on.
-        share: answer requests about one image with one pass of the encoder. False encodes an image
-            once a request, for comparison.
-        dtype: in which the loop keeps x, whatever the network computes in.
+        unet: the network, as trained or folded, which is faster; in evaluation mode, on its device
+            and in its dtype.
+        schedule, prediction: the path and prediction type of its training.
+        share: encode each image once for all of its rows. False encodes it once per row, for
+            comparison.
+        dtype: dtype of x in the loop, whatever the network computes in.
     """
 
     unet: MnistUNet | FoldedUNet
@@ -64,8 +64,8 @@ class MnistBackend:
     def __post_init__(self) -> None:
         if self.unet.training:
             raise ValueError(
-                "MnistBackend: unet must be in evaluation mode, got one in training mode; call "
-                "unet.eval()"
+                "MnistBackend: unet must be in evaluation mode, got training mode. Call "
+                "unet.eval()."
             )
 
     @property
@@ -85,50 +85,43 @@ class MnistBackend:
             return UNCONDITIONAL  # type: ignore[no-any-return]
         if not self.unet.num_classes:
             raise ValueError(
-                f"the model was trained without classes and cannot make {condition!r}; leave "
-                "conditions away, or load one trained with --conditioning class"
+                f"a condition must be None for a model trained without classes, got {condition!r}. "
+                "Load a model trained with --conditioning class."
             )
         digit = label_of(condition)
         if digit not in range(self.unet.num_classes):
             raise ValueError(
                 f"a condition must be a digit from 0 to {self.unet.num_classes - 1}, "
-                f"got {shown(condition)}"
+                f"got {shown(condition)}."
             )
         return digit
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        batch = len(requests[0].x)
+    def evaluate(self, batch: Batch) -> Output:
         device, dtype = place_of(self.unet)
-        times = torch.tensor([r.t for r in requests], dtype=torch.float64)
-        times = self.schedule.unit_time(times).to(device, dtype)
-        labels = torch.tensor([self._label(r.condition) for r in requests], device=device)
-        images, which = self._images(requests)
-        out: Tensor = self.unet(
-            images.to(dtype),
-            times.repeat_interleave(batch),
-            labels.repeat_interleave(batch),
-            which,
-        )
-        return [Output(part) for part in out.float().contiguous().split(batch)]
+        times = self.schedule.unit_time(torch.tensor(batch.times, dtype=torch.float64))
+        labels = torch.tensor([self._label(c) for c in batch.conditions], device=device)
+        images, which = self._images(batch)
+        out: Tensor = self.unet(images.to(dtype), times.to(device, dtype), labels, which)
+        return Output(out.float().contiguous())
 
     def _label(self, condition: Hashable) -> int:
         """The label of an encoded condition."""
         return self.unet.num_classes if condition is UNCONDITIONAL else cast(int, condition)
 
-    def _images(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor | None]:
+    def _images(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The images (N, C, 28, 28) to encode, and the image of each row (R,).
 
-        None for the latter where the rows are rounds of all images in their order.
+        The latter is None if the rows are rounds of all images in their order.
         """
-        images = {id(r.x): r.x for r in requests}
-        if not self.share or len(images) == len(requests):
-            return torch.cat([r.x for r in requests]), None
-        together = torch.cat([*images.values()])
-        if len(images) == 1:
-            return together, None
-        rows = torch.arange(len(together), device=together.device)
-        rows_of = dict(zip(images, rows.split(len(requests[0].x)), strict=True))
-        return together, torch.cat([rows_of[id(r.x)] for r in requests])
+        firsts = [rows[0] for rows in grouped(batch.images)] if self.share else ()
+        if not firsts or len(firsts) == len(batch):
+            return batch.x, None
+        images = batch.take(firsts)
+        rounds, rest = divmod(len(batch), len(images))
+        if not rest and batch.images == images.images * rounds:
+            return images.x, None
+        places = {image: place for place, image in enumerate(images.images)}
+        return images.x, torch.tensor([places[image] for image in batch.images]).to(batch.x.device)
 
 
 def load_mnist_flow(
@@ -140,8 +133,8 @@ def load_mnist_flow(
         weights: a folder written by the training command; None for the shipped weights.
         device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
         dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name.
-        share: fold the batch norms and encode each image once, whatever is asked about it. False
-            runs the network as trained, once a request, for comparison.
+        share: fold the batch norms and encode each image once for all of its rows. False runs the
+            network as trained, once per row, for comparison.
     """
     return _load(weights, "flow", device, dtype, share)
 
@@ -196,8 +189,8 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
 
     if not folder.is_dir():
         raise ValueError(
-            f"there is no folder {str(folder)!r}; name a folder model/ that `composer train "
-            f"{command}` wrote"
+            f"there is no folder {str(folder)!r}. Name a folder model/ that `composer train "
+            f"{command}` wrote."
         )
     if not (folder / description).is_file():
         others = (other for file, other in COMMANDS.items() if (folder / file).is_file())
@@ -212,20 +205,20 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
         )
     try:
         unet: MnistUNet = MnistUNet.from_config(MnistUNet.load_config(folder))
-        # Strictly: diffusers' own loading makes up the weights that it does not find.
+        # Strict, because diffusers' loading draws missing weights at random.
         weights = folder / "diffusion_pytorch_model.safetensors"
         require_checksum(weights)
         unet.load_state_dict(load_file(weights))
-    except Exception as error:  # reading junk raises whatever the junk looks like
+    except Exception as error:  # reading a damaged file may raise anything
         raise ValueError(
             f"{folder} is damaged, or its weights are of another model than its config.json "
             f"({_reason(error)}); {AGAIN}"
         ) from error
-    return nn.Module.float(unet)  # diffusers hides the signature of its own
+    return nn.Module.float(unet)  # diffusers' own float() has no signature
 
 
 def _reason(error: Exception) -> str:
-    """The line that says what is wrong: of weights that do not fit, the first that does not."""
+    """The line that says what is wrong: the first weight that does not fit, if any."""
     lines = str(error).strip().split("\n")
     misfits = [line for line in lines if "size mismatch" in line or "key(s)" in line]
     return (misfits or lines)[0].strip().rstrip(".:")
