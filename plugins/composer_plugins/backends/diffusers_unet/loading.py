@@ -129,9 +129,7 @@ def schedule_of(scheduler: Any) -> DiscreteSchedule:
     """The path and the times of a scheduler of diffusers."""
     config = scheduler.config
     return DiscreteSchedule(
-        scheduler.alphas_cumprod.cummin(
-            0
-        ).values,  # some end in 2^-24 instead of 0, which is a rise
+        scheduler.alphas_cumprod.cummin(0).values,  # some end in 2^-24, not 0, which rises
         config.get("timestep_spacing", "leading"),
         config.get("steps_offset", 0),
     )
@@ -187,9 +185,7 @@ def _label_names(said: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...
 
 def _clip(scheduler: Any) -> Clip | None:
     """The function that the scheduler applies to x_0 in each step, or None."""
-    acts = clips(scheduler) or thresholds(
-        scheduler
-    )  # some schedulers have the setting and ignore it
+    acts = clips(scheduler) or thresholds(scheduler)  # some have the setting and ignore it
     return clip_of(scheduler.config) if acts else None
 
 

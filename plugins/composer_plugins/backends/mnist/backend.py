@@ -36,7 +36,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 }
 COMMANDS = {"path.json": "mnist", "denoiser.json": "denoiser"}
 """{file beside the weights: the ``composer train`` command that writes it}."""
-AGAIN = "start its training again, which writes it anew"
+AGAIN = "Start its training again to write it again."
 SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
 
 
@@ -170,7 +170,7 @@ def _read(folder: Path, place: tuple[torch.device, torch.dtype], share: bool) ->
         network = PREDICTIONS[path.get("network", path["prediction"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{folder / 'path.json'} is damaged ({type(error).__name__}); {AGAIN}"
+            f"{folder / 'path.json'} is damaged ({type(error).__name__}). {AGAIN}"
         ) from error
     unet = nn.Module.to(FoldedUNet(trained) if share else trained, *place)
     if network == prediction:
@@ -196,12 +196,12 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
         others = (other for file, other in COMMANDS.items() if (folder / file).is_file())
         found = next(others, None)
         mend = (
-            "name the folder model/ that it wrote"
+            "Name the folder model/ that it wrote"
             if found is None
-            else f"it is of `composer train {found}`, so name another"
+            else f"It is of `composer train {found}`; name another"
         )
         raise ValueError(
-            f"{folder} holds no model of `composer train {command}` (no {description}); {mend}"
+            f"{folder} holds no model of `composer train {command}` (no {description}). {mend}."
         )
     try:
         unet: MnistUNet = MnistUNet.from_config(MnistUNet.load_config(folder))
@@ -212,7 +212,7 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
     except Exception as error:  # reading a damaged file may raise anything
         raise ValueError(
             f"{folder} is damaged, or its weights are of another model than its config.json "
-            f"({_reason(error)}); {AGAIN}"
+            f"({_reason(error)}). {AGAIN}"
         ) from error
     return nn.Module.float(unet)  # diffusers' own float() has no signature
 
