@@ -15,6 +15,7 @@ from torch import Tensor
 
 from composer.batch import Batch, Output
 from composer.images import to_pil
+from composer.latents import to_images
 from composer.placing import to_device
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
@@ -74,16 +75,6 @@ def models_of(backend: Backend) -> tuple[str, ...]:
     return tuple(getattr(backend, "models", ()))
 
 
-def image_shape_of(backend: Backend) -> tuple[int, int, int]:
-    """(C, H, W) of finished images.
-
-    It is the optional attribute ``image_shape`` of a latent model, whose ``finish`` decodes x;
-    otherwise ``shape``.
-    """
-    shape: tuple[int, int, int] = getattr(backend, "image_shape", backend.shape)
-    return shape
-
-
 def noise_scale_of(backend: Backend) -> float:
     """The standard deviation of the initial noise: the schedule's ``noise_scale``, if any, or 1."""
     return float(getattr(backend.schedule, "noise_scale", 1.0))
@@ -94,6 +85,13 @@ def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
     attribute ``low_res_schedule``; None for other models."""
     schedule: DiscreteSchedule | None = getattr(backend, "low_res_schedule", None)
     return schedule
+
+
+def guidance_of(backend: Backend) -> float | None:
+    """The guidance scale that a distilled model takes as an input: its optional attribute
+    ``guidance``, which ``beside["guidance"]`` (B,) replaces; None for a model that takes none."""
+    scale: float | None = getattr(backend, "guidance", None)
+    return scale
 
 
 class Solver(Protocol):
@@ -177,8 +175,8 @@ class State:
 
     @property
     def images(self) -> list[Image.Image]:
-        """``x`` as PIL images, values outside [-1, 1] clipped."""
-        return to_pil(self.x)
+        """``x`` as PIL images, that of a latent model decoded; values outside [-1, 1] clipped."""
+        return to_pil(to_images(self.backend, self.x))
 
     @property
     def finished(self) -> bool:
