@@ -1,0 +1,1 @@
+"""Composer without Python: recipes in files, pictures that remember, sweeps, choosing."""
