@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer.predictions import Prediction
 from composer.protocols import Backend, Output
 from composer.requests import Request
 from composer.schedules import Schedule
 from composer.solvers import Solver
+from composer.weights import networks_of
 from composer.words import short_repr
 
 
@@ -53,6 +54,10 @@ class Reparametrised:
     @property
     def dtype(self) -> torch.dtype:
         return self.inner.dtype
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return networks_of(self.inner)
 
     def encode(self, condition: Any) -> Hashable:
         return self.inner.encode(condition)

@@ -1,4 +1,4 @@
-"""Samples as files of pictures; a PNG carries the recipe that it was made by."""
+"""Samples as files of pictures; a PNG or WebP carries the recipe that it was made by."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 KEY = "composer"
-"""Of the text in a PNG: JSON, {"composer": version, "seed": of this image, "recipe": of the call}.
-"""
+"""Of the text in a PNG, which a WebP has as the ImageDescription of its EXIF: JSON, {"composer":
+version, "seed": of this image, "recipe": of the call}, the hash of the weights in the recipe."""
+DESCRIPTION = 0x010E
+"""The tag of that ImageDescription."""
 LONGEST = 8_000_000
 """Letters of it that every reader of PNG files takes."""
 PHOTOGRAPH = 64
@@ -93,15 +95,33 @@ def _save_one(
 
 def _write(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
     form = FORMATS[file.suffix.lower()]
-    if form != "PNG":
-        image.save(file, form)
-        return
+    _SAVERS[form](image, file, seed, recipe)
+
+
+def _write_png(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
     from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415, loads PIL
 
     info, text = PngInfo(), _text(seed, recipe)
     if text:
         info.add_text(KEY, text)
-    image.save(file, form, pnginfo=info)
+    image.save(file, "PNG", pnginfo=info)
+
+
+def _write_webp(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
+    """Without loss, so that who makes it again can compare."""
+    from PIL.Image import Exif  # noqa: PLC0415, loads PIL
+
+    exif, text = Exif(), _text(seed, recipe)
+    if text:
+        exif[DESCRIPTION] = text
+    image.save(file, "WEBP", lossless=True, exif=exif)
+
+
+def _write_jpeg(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
+    image.save(file, "JPEG")
+
+
+_SAVERS = {"PNG": _write_png, "WEBP": _write_webp, "JPEG": _write_jpeg}
 
 
 def _text(seed: int, recipe: dict[str, Any]) -> str:
@@ -110,7 +130,7 @@ def _text(seed: int, recipe: dict[str, Any]) -> str:
     if len(text) <= LONGEST:
         return text
     warnings.warn(
-        f"save: the recipe of {len(text):,} letters is too long for a PNG, because it holds large "
+        f"save: the recipe of {len(text):,} letters is too long for a picture, because it holds large "
         "pictures; write result.recipe to a JSON file",
         stacklevel=2,
     )

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
 from composer import Backend, Output, Request, load_backend
 from composer.authoring import checked_backend, hooks_of, short_repr
@@ -15,6 +16,7 @@ from composer.predictions import Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import Schedule
 from composer.solvers import Solver
+from composer.weights import networks_of
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,16 @@ class WithWeak:
     @property
     def dtype(self) -> torch.dtype:
         return self.main.dtype
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Of both models."""
+        models = {"main": self.main, "weak": self.weak}
+        return {
+            f"{owner}.{name}": network
+            for owner, model in models.items()
+            for name, network in networks_of(model).items()
+        }
 
     @property
     def default_solver(self) -> Solver:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer import Output, Request, Stack, State, hookimpl
 from composer.authoring import declared, short_repr, with_nested
@@ -57,6 +57,11 @@ class UpscalerBackend:
     dtype: torch.dtype = torch.float32
 
     __repr__ = short_repr
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"unet": self.unet, "vae": self.vae}
 
     @property
     def shape(self) -> tuple[int, int, int]:
