@@ -20,7 +20,8 @@ from composer.writing import make_folder, require_folder, write_atomically
 from composer_studio.cli.errors import Stopped
 from composer_studio.runs import BATCH, SHOWN, Preview, Run, joined
 from composer_studio.scoring import Score, score_of, scores_of
-from composer_studio.written import Script, WrittenError
+from composer_studio.written import Script, WrittenError, library_recipe
+from composer_studio.written.reading import code_of
 
 SHEET, FILM = "sheet.png", "animation"
 FILMED = 16
@@ -45,7 +46,11 @@ class Made:
 
 
 def sample_to_files(
-    script: Script, out: Path | None = None, trust: Trust = (), batch: int = BATCH
+    script: Script,
+    out: Path | None = None,
+    trust: Trust = (),
+    batch: int = BATCH,
+    typed: bool = False,
 ) -> Made:
     """Sample a recipe into a folder.
 
@@ -54,6 +59,7 @@ def sample_to_files(
         out: the folder, in place of the recipe's.
         trust: options of the backend that the recipe may set, as ``Sampler.from_recipe`` has it.
         batch: images at a time; what is written when it is stopped.
+        typed: whether the user typed the score, which then may name files.
 
     Raises:
         ValueError, TypeError, LookupError: the recipe makes no sampler.
@@ -63,7 +69,7 @@ def sample_to_files(
     output = script.written.output
     folder = folder_of(script) if out is None else out
     _check_output(script, folder)
-    score = score_of(script) if output.best else None
+    score = _score(script, typed) if output.best else None
     run = Run.of(script, trust)
     make_folder(folder)
     keeper = Keeper(folder, output.size, output.best, score)
@@ -115,7 +121,7 @@ class Keeper:
             if self.done < SHOWN:
                 self._first.append(result[: SHOWN - self.done])
         else:
-            for one, value in zip(result, scores_of(self.score, result), strict=True):
+            for one, value in zip(result, scores_of(self.score, result.x), strict=True):
                 heapq.heappush(self._heap, (value, -one.seeds[0], one))
                 if len(self._heap) > self.best:
                     heapq.heappop(self._heap)
@@ -146,6 +152,14 @@ class Keeper:
             f"{len(self._files)} whole pictures are in {self.folder}. To make the rest, add "
             f"--seeds {said!r}."
         )
+
+
+def _score(script: Script, typed: bool) -> Score:
+    named = script.written.output.score
+    if named is None:
+        raise WrittenError([f"{script.source}: best needs a score, such as --score reads_as."])
+    recipe = library_recipe(script)
+    return score_of(code_of(named, script), recipe, typed)
 
 
 def _check_output(script: Script, folder: Path) -> None:

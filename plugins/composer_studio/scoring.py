@@ -1,71 +1,73 @@
-"""The score that images are compared by: what a recipe or a command names, made whole."""
+"""The score that images are compared by: what is named, made whole from the recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from composer import Result, installed
+from composer import installed
 from composer.offers import required
 from composer.recipes import decode
-from composer_studio.written import Script, Thing, WrittenError
-from composer_studio.written.annotations import Pairs
-from composer_studio.written.reading import code_of
 
 Score = Callable[[Tensor], Tensor]
 
 
-def score_of(script: Script, thing: Thing | None = None) -> Score:
-    """The score of a recipe's output, or another.
+def score_of(named: Mapping[str, Any], recipe: Mapping[str, Any], typed: bool = False) -> Score:
+    """A score for the images of a recipe.
 
-    Options that it needs and that were not written are those of the same name in the first plugin
+    Options that it needs and that are not there are those of the same name in the first plugin
     that has them; the views of a recipe without views are the image itself, as the condition.
 
+    Args:
+        named: {"score": name, "options": {...}}, as the library's recipes have it.
+        recipe: of the library.
+        typed: whether the user typed the options, so that they may name files.
+
     Raises:
-        WrittenError: there is no score, or an option is found nowhere.
+        ValueError, TypeError, LookupError: an option is found nowhere, or is wrong.
     """
-    chosen = thing or script.written.output.score
-    if chosen is None:
-        raise WrittenError([f"{script.source}: to choose images, give a score: --score reads_as."])
-    offer = installed().find("score", chosen.name)
-    options = dict(chosen.options)
+    offer = installed().find("score", named["score"])
+    options = dict(named.get("options", {}))
+    decoded = {name: decode(value, installed()) for name, value in options.items()}
+    if typed:
+        decoded = {n: str(v) if isinstance(v, str) else v for n, v in decoded.items()}
     for name in required(offer.factory):
-        if name not in options:
-            options[name] = _found(name, script, chosen.name)
-    coded = {name: code_of(value, script) for name, value in options.items()}
-    made = decode({"score": chosen.name, "options": coded}, installed())
-    return cast(Score, made)
+        if name not in decoded:
+            decoded[name] = decode(_found(name, recipe, offer.name), installed())
+    return cast(Score, offer.factory(**decoded))
 
 
-def scores_of(score: Score, result: Result) -> list[float]:
-    """One number an image, higher is better.
+def scores_of(score: Score, x: Tensor) -> list[float]:
+    """One number an image (B, C, H, W), higher is better.
 
     Raises:
-        ValueError: the score does not return (B,) numbers.
+        ValueError: the score does not return (B,) finite numbers.
     """
     with torch.no_grad():
-        values = score(result.x)
-    if not isinstance(values, Tensor) or values.shape != (len(result),):
+        values = score(x)
+    if not isinstance(values, Tensor) or values.shape != (len(x),) or not values.isfinite().all():
         got = tuple(getattr(values, "shape", ()))
         raise ValueError(
-            f"Score: it must return one number an image, ({len(result)},), got the shape {got}."
+            f"Score: it must return one finite number an image, ({len(x)},), got the shape {got}."
         )
     return [float(value) for value in values.cpu()]
 
 
-def _found(name: str, script: Script, score: str) -> Any:
-    for plugin in script.written.plugins.values():
-        if name in plugin.options:
-            return plugin.options[name]
-    condition = script.written.condition
+def _found(name: str, recipe: Mapping[str, Any], score: str) -> Any:
+    """The option of a plugin of the recipe."""
+    plugins = recipe.get("plugins")
+    for plugin in plugins if isinstance(plugins, list) else []:
+        options = plugin.get("options") if isinstance(plugin, dict) else None
+        if isinstance(options, dict) and name in options:
+            return options[name]
+    call = recipe.get("call")
+    condition = call.get("condition") if isinstance(call, dict) else None
     if name == "views" and condition is not None:
-        return Pairs([(Thing("transform", "identity"), condition)])
-    raise WrittenError(
-        [
-            f"{script.source}: score {score} needs the option {name!r}, which no plugin of the "
-            f"recipe has. Write it, as in score = {{use = {score!r}, {name} = ...}}."
-        ]
+        return {"pairs": [["identity", condition]]}
+    raise ValueError(
+        f"Score: {score} needs the option {name!r}, which no plugin of the recipe has. Write it, as "
+        f"in --score '{{use = \"{score}\", {name} = ...}}'."
     )

@@ -8,9 +8,6 @@ from typing import Any, TypeVar
 
 import click
 
-from composer_studio.written import WrittenError
-from composer_studio.written.reading import changes_of, toml_value
-
 F = TypeVar("F", bound=Callable[..., Any])
 _DIRECTORY = click.Path(path_type=Path)
 SEEDS = click.option("--seeds", help="One image a seed, such as 7, 0:64 or [1, 5].")
@@ -47,6 +44,8 @@ def changes_from(
     Raises:
         WrittenError: a setting has no "=".
     """
+    from composer_studio.written.reading import changes_of, toml_value  # noqa: PLC0415
+
     changes = changes_of(settings)
     if seeds is not None:
         changes["seeds"] = toml_value(seeds) if seeds.startswith("[") else seeds
@@ -54,12 +53,15 @@ def changes_from(
         changes["steps"] = steps
     for name, value in output.items():
         if value is not None:
-            changes[f"output.{name}"] = _table(value) if name == "score" else value
+            changes[f"output.{name}"] = score_table(value) if name == "score" else value
     return changes
 
 
-def _table(score: str) -> Any:
+def score_table(score: str) -> Any:
     """A score by name, or as a table of TOML."""
+    from composer_studio.written import WrittenError  # noqa: PLC0415  # loads pydantic
+    from composer_studio.written.reading import toml_value  # noqa: PLC0415
+
     if not score.startswith("{"):
         return score
     value = toml_value(score)

@@ -37,7 +37,7 @@ def sample(
     from composer_studio.written import read_file  # noqa: PLC0415
 
     script = read_file(recipe, changes_from(settings, seeds, steps, **output))
-    echo_made(sample_to_files(script, out, trust, batch))
+    echo_made(sample_to_files(script, out, trust, batch, typed=output["score"] is not None))
 
 
 def echo_made(made: Made) -> None:

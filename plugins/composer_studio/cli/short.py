@@ -107,7 +107,7 @@ def _sample(
     trust: tuple[str, ...],
     **output: Any,
 ) -> None:
-    """Sample a stack and the guidance around the model; what was typed is trusted."""
+    """Sample a stack and the guidance around the model; what a user typed is trusted."""
     from composer_studio.sampling import sample_to_files  # noqa: PLC0415  # loads torch
     from composer_studio.written import read_table  # noqa: PLC0415
 
@@ -124,8 +124,8 @@ def _sample(
     }
     changes = changes_from(settings, seeds, steps, **output)
     script = read_table(recipe, f"composer {name}", changes=changes)
-    trusted = True if model is not None else trust
-    echo_made(sample_to_files(script, out or Path(name), trusted, batch))
+    # The user typed all of it.
+    echo_made(sample_to_files(script, out or Path(name), True, batch, typed=True))
 
 
 _SMALL = ("mnist", "mnist-ddpm", "nouns")

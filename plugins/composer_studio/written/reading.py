@@ -210,3 +210,14 @@ def toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
     except (ValueError, RecursionError):
         return text
+
+
+def coded_score(written: Any) -> dict[str, Any]:
+    """A score, a name or a table, as the library's recipes have it; it may lack options.
+
+    Raises:
+        WrittenError: no such score, or no such option.
+    """
+    script = read_table({"backend": "mnist", "output": {"score": written}}, "--score")
+    coded: dict[str, Any] = code_of(script.written.output.score, script)
+    return coded
