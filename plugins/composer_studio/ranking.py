@@ -17,7 +17,7 @@ from torch import Tensor
 from composer.limits import MAX_PIXELS
 from composer.writing import write_atomically, write_folder
 from composer_studio.folders import locked, read_rows, write_rows
-from composer_studio.remembered import read_memory
+from composer_studio.remembered import NothingRemembered, read_memory
 from composer_studio.scoring import Score, score_of, scores_of
 
 SHEET = "sheet.png"
@@ -53,10 +53,12 @@ def rank(
         OSError: a file cannot be read or written.
     """
     files = sorted(p for s in ("*.png", "*.webp") for p in folder.glob(s))
-    if not files:
-        raise ValueError(f"{folder}: it has no PNG or WebP files. Name a folder of pictures.")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: it is no folder. Name a folder of pictures.")
     with locked(folder):
         found = dict(_scored(files, named, typed))
+        if not found:
+            raise ValueError(f"{folder}: no picture in it carries a recipe.")
         rows = {row["file_name"]: row for row in read_rows(folder)}
         for file, (value, seed) in found.items():
             rows.setdefault(file.name, {"file_name": file.name, "seed": seed})
@@ -74,7 +76,10 @@ def _scored(
     groups: dict[tuple[str, Size], tuple[Score, list[tuple[Path, int, Tensor]]]] = {}
     made: dict[str, Score] = {}
     for file in files:
-        memory = read_memory(file)
+        try:
+            memory = read_memory(file)
+        except NothingRemembered:  # a contact sheet, say
+            continue
         wanted = json.dumps([memory.recipe.get("plugins"), _condition(memory.recipe)])
         if wanted not in made:
             made[wanted] = score_of(named, memory.recipe, typed)

@@ -26,6 +26,10 @@ _CHUNKS = 100_000
 _SHORT = 64
 
 
+class NothingRemembered(ValueError):
+    """A picture that carries no recipe."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """What a picture carries.
@@ -106,7 +110,7 @@ def _text(content: BinaryIO, file: Path) -> str:
     for chunk in chunks:
         if (text := read(chunk)) is not None:
             return text
-    raise ValueError(
+    raise NothingRemembered(
         f"{file}: it carries no recipe. Composer writes one with result.save; programs that edit "
         "or shrink pictures drop it."
     )
