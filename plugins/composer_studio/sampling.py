@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
+from PIL import Image
 from tqdm import tqdm
 
-from composer import Result, State
+from composer import Result, State, Transform, installed
+from composer.contact_sheet import contact_sheet
 from composer.recipes import Trust
 from composer.writing import make_folder, require_folder, write_atomically
 from composer_studio.cli.errors import Stopped
@@ -190,13 +191,28 @@ def _shown(run: Run, folder: Path, batch: int) -> Iterator[Callable[[State], Non
             preview.remove()
 
 
+def _sheet(result: Result) -> Image.Image:
+    """All images; those with views, the first eight through each of them."""
+    views = [view for view in result.views if view(result.x) is not result.x]
+    if not views:
+        return result.sheet()
+    few = result.x[:8].float().cpu()
+    rows = {"": few, **{_name(view): view(few) for view in views}}
+    return contact_sheet(rows, scale=max(1, 112 // few.shape[-1]))
+
+
+def _name(view: Transform) -> str:
+    """A view as a recipe names it."""
+    return installed().name_of("transform", type(view)) or type(view).__name__
+
+
 def _others(script: Script, kept: list[Result], folder: Path) -> Iterator[Path]:
     output = script.written.output
     if not kept or not (output.sheet or output.animate):
         return
     result = joined(kept)
     if output.sheet:
-        sheet: Any = result.sheet()
+        sheet = _sheet(result)
         write_atomically(folder / SHEET, lambda unfinished: sheet.save(unfinished, "PNG"))
         yield folder / SHEET
     if output.animate:

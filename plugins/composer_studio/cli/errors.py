@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -58,4 +59,13 @@ def _one_line(message: Warning | str, category: Any, *rest: Any, **more: Any) ->
 def _words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'a file'}: {error.strerror}."
-    return str(error) or type(error).__name__
+    return _TRUST.sub(_option, str(error)) or type(error).__name__
+
+
+def _option(found: re.Match[str]) -> str:
+    """The library's ``trust=`` as the option of a command."""
+    names = re.findall(r"'(\w+)'", found[1]) or ["backend"]
+    return "Add " + " ".join(f"--trust {name}" for name in names)
+
+
+_TRUST = re.compile(r"Pass trust=(\[.*?\]|True)")

@@ -63,13 +63,14 @@ class RayEngine:
     def _run(
         self, plan: Plan, jobs: deque[Job], folder: SweepFolder, trust: Trust
     ) -> Iterator[tuple[Job, list[Path]]]:
-        actors = self._actors(plan, len(jobs), trust)
+        actors = self._actors(len(jobs))
+        recipes = self._ray.put(plan.recipes)
         doing: dict[Any, tuple[Any, Job]] = {}
 
         def give(actor: Any) -> None:
             if jobs:
                 job = jobs.popleft()
-                doing[actor.make.remote(job, plan.size)] = actor, job
+                doing[actor.make.remote(job, plan.size, recipes, trust)] = actor, job
 
         for actor in actors * AHEAD:
             give(actor)
@@ -80,15 +81,14 @@ class RayEngine:
             give(actor)
             yield job, _staged(contents, folder.staging)
 
-    def _actors(self, plan: Plan, jobs: int, trust: Trust) -> list[Any]:
+    def _actors(self, jobs: int) -> list[Any]:
         have = self._ray.cluster_resources()
         gpus = (1.0 if have.get("GPU") else 0.0) if self._gpus is None else self._gpus
         each = int(have.get("GPU", 0) / gpus) if gpus else int(have.get("CPU", 1))
         count = min(self._workers or max(each, 1), jobs)
         options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": RESTARTS}
         kind = self._ray.remote(**options, max_task_retries=RESTARTS)(Remote)
-        recipes = self._ray.put(plan.recipes)
-        return [kind.remote(recipes, trust) for _ in range(count)]
+        return [kind.remote() for _ in range(count)]
 
     def _result(self, ready: Any) -> list[bytes]:
         try:
@@ -106,11 +106,14 @@ class RayEngine:
 class Remote:
     """A worker in another process."""
 
-    def __init__(self, recipes: Sequence[dict[str, Any]], trust: Trust) -> None:
-        self._worker = Worker(recipes, trust)
+    _worker: Worker | None = None
 
-    def make(self, job: Job, size: int | None) -> list[bytes]:
-        """The files of a job."""
+    def make(
+        self, job: Job, size: int | None, recipes: Sequence[dict[str, Any]], trust: Trust
+    ) -> list[bytes]:
+        """The files of a job; the first loads the model."""
+        if self._worker is None:
+            self._worker = Worker(recipes, trust)
         with tempfile.TemporaryDirectory() as folder:
             files = self._worker.save(job, Path(folder), size)
             return [file.read_bytes() for file in files]

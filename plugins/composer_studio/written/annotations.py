@@ -98,6 +98,8 @@ class Spelling:
 
     def _of(self, annotation: Any) -> Any:
         """The type; None of what a recipe cannot write, such as a tensor."""
+        if annotation is float:  # pydantic's would make one of a whole number
+            return NUMBER
         if annotation in _PLAIN:
             return annotation
         if annotation in _KINDS:
@@ -178,10 +180,17 @@ def _placed(written: Any) -> list[list[tuple[tuple[str | int, ...], Any]]]:
     raise PydanticCustomError("table", "must be a table, or a list of [key, value] pairs")
 
 
+def _number(written: Any) -> int | float:
+    if isinstance(written, bool) or not isinstance(written, int | float):
+        raise PydanticCustomError("number", "must be a number")
+    return written
+
+
 def _picture(written: Any) -> Picture:
     if not isinstance(written, str) or not 0 < len(written) <= MAX_TEXT:
         raise PydanticCustomError("picture", "must be the path of a picture")
     return Picture(written)
 
 
+NUMBER = checked(_number, {"type": "number"})
 PICTURE = checked(_picture, {"type": "string", "description": "Path of a picture."})
