@@ -1,10 +1,11 @@
 """Pictures by strangers: thousands of spoilt chunks, and what reading and replaying makes of them.
 
-``python benchmarks/fuzz_pictures.py --count 100000 --seed 0`` spoils the text of a saved picture, the
-recipe in it, or the bytes of the file, and reads it as ``composer show`` and ``composer replay`` do,
-up to the sampling. It prints how many are read, how many raise which error, and the slowest. Every
-error must be a ValueError, a TypeError, a LookupError or an UnknownNameError. An audit hook raises
-if anything is opened, imported from outside the library, or run.
+``python benchmarks/fuzz_pictures.py --count 100000 --seed 0`` spoils the text of a saved picture,
+the recipe in it, or the bytes of the file, and reads it as ``composer show`` and ``composer
+replay`` do, up to the sampling. It prints how many are read, how many raise which error, and the
+slowest. Every error must be a ValueError, a TypeError, a LookupError or an UnknownNameError. An
+audit hook notes every file outside of the installed packages that is opened, and whatever is run
+or connected to while a text is read.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def mutated(text: str, rng: random.Random) -> str:
         said = json.loads(text)
         said["recipe"] = spoilt(said["recipe"], old_recipes_once(), rng)
         return json.dumps(said)
-    letters = list(text[: 200_000])
+    letters = list(text[:200_000])
     for _ in range(rng.randint(1, 8)):
         k = rng.randrange(len(letters))
         kind = rng.randrange(4)

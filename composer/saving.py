@@ -130,8 +130,8 @@ def _text(seed: int, recipe: dict[str, Any]) -> str:
     if len(text) <= LONGEST:
         return text
     warnings.warn(
-        f"save: the recipe of {len(text):,} letters is too long for a picture, because it holds large "
-        "pictures; write result.recipe to a JSON file",
+        f"save: the recipe of {len(text):,} letters is too long for a picture, because it holds "
+        "large pictures; write result.recipe to a JSON file",
         stacklevel=2,
     )
     return ""

@@ -88,4 +88,4 @@ def _version(tensor: Tensor) -> int:
 _KNOWN: weakref.WeakKeyDictionary[Any, tuple[list[weakref.ref[Tensor]], list[int], str]] = (
     weakref.WeakKeyDictionary()
 )
-"""What was computed: to read gigabytes again for every picture would take longer than to make it."""
+"""What was computed: to read gigabytes again takes longer than to make a picture."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from composer.limits import MAX_PIXELS
 from composer.writing import write_atomically, write_folder
 from composer_studio.folders import locked, read_rows, write_rows
-from composer_studio.remembered import NothingRemembered, read_memory
+from composer_studio.remembered import NothingRememberedError, read_memory
 from composer_studio.scoring import Score, score_of, scores_of
 
 SHEET = "sheet.png"
@@ -78,7 +78,7 @@ def _scored(
     for file in files:
         try:
             memory = read_memory(file)
-        except NothingRemembered:  # a contact sheet, say
+        except NothingRememberedError:  # a contact sheet, say
             continue
         wanted = json.dumps([memory.recipe.get("plugins"), _condition(memory.recipe)])
         if wanted not in made:

@@ -26,7 +26,7 @@ _CHUNKS = 100_000
 _SHORT = 64
 
 
-class NothingRemembered(ValueError):
+class NothingRememberedError(ValueError):
     """A picture that carries no recipe."""
 
 
@@ -69,9 +69,9 @@ def memory_of(text: str, source: str) -> Memory:
     try:
         said = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source}: its text is no JSON. It was changed after it was saved.") from (
-            error
-        )
+        raise ValueError(
+            f"{source}: its text is no JSON. It was changed after it was saved."
+        ) from (error)
     if not isinstance(said, dict) or not isinstance(said.get("recipe"), dict):
         raise ValueError(f"{source}: its text holds no recipe. It was changed after it was saved.")
     recipe, seed, version = said["recipe"], said.get("seed"), said.get("composer")
@@ -110,7 +110,7 @@ def _text(content: BinaryIO, file: Path) -> str:
     for chunk in chunks:
         if (text := read(chunk)) is not None:
             return text
-    raise NothingRemembered(
+    raise NothingRememberedError(
         f"{file}: it carries no recipe. Composer writes one with result.save; programs that edit "
         "or shrink pictures drop it."
     )

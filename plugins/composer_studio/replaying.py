@@ -83,5 +83,3 @@ def _pixels(picture: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.int_]]:
         if opened.width * opened.height > MAX_PIXELS:
             raise ValueError(f"{picture}: it has more than {MAX_PIXELS} pixels.")
         return np.asarray(opened.convert("RGB"), dtype=int)
-
-

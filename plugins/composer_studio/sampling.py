@@ -18,7 +18,7 @@ from composer import Result, State, Transform, installed
 from composer.contact_sheet import contact_sheet
 from composer.recipes import Trust
 from composer.writing import make_folder, require_folder, write_atomically
-from composer_studio.cli.errors import Stopped
+from composer_studio.cli.errors import StoppedError
 from composer_studio.runs import BATCH, SHOWN, Preview, Run, joined
 from composer_studio.scoring import Score, score_of, scores_of
 from composer_studio.written import Script, WrittenError, library_recipe
@@ -65,7 +65,7 @@ def sample_to_files(
     Raises:
         ValueError, TypeError, LookupError: the recipe makes no sampler.
         OSError: a file cannot be written.
-        Stopped: Ctrl-C; the files are whole.
+        StoppedError: Ctrl-C; the files are whole.
     """
     output = script.written.output
     folder = folder_of(script) if out is None else out
@@ -80,7 +80,7 @@ def sample_to_files(
                 keeper.add(result)
         except KeyboardInterrupt:
             keeper.finish()
-            raise Stopped(keeper.hint(run)) from None
+            raise StoppedError(keeper.hint(run)) from None
     keeper.finish()
     return Made(folder, *keeper.written(), tuple(_others(script, keeper.kept(), folder)))
 
@@ -217,5 +217,5 @@ def _others(script: Script, kept: list[Result], folder: Path) -> Iterator[Path]:
         yield folder / SHEET
     if output.animate:
         film = folder / f"{FILM}.{output.animate}"
-        write_atomically(film, lambda unfinished: result[:FILMED].animate(unfinished))
+        write_atomically(film, result[:FILMED].animate)
         yield film

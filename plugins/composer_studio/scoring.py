@@ -68,6 +68,6 @@ def _found(name: str, recipe: Mapping[str, Any], score: str) -> Any:
     if name == "views" and condition is not None:
         return {"pairs": [["identity", condition]]}
     raise ValueError(
-        f"Score: {score} needs the option {name!r}, which no plugin of the recipe has. Write it, as "
-        f"in --score '{{use = \"{score}\", {name} = ...}}'."
+        f"Score: {score} needs the option {name!r}, which no plugin of the recipe has. Write it, "
+        f"as in --score '{{use = \"{score}\", {name} = ...}}'."
     )

@@ -17,7 +17,7 @@ from composer.saving import KEY
 from composer.weights import hash_of
 from composer_plugins import CFG, SDEdit
 from composer_plugins.backends.with_weak import WithWeak
-from composer_studio.remembered import NothingRemembered, read_memory
+from composer_studio.remembered import NothingRememberedError, read_memory
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,13 @@ def retold(file, change):
 
 def test_replay_says_what_differs(run, result, tmp_path):
     (file,) = result[0].save(tmp_path / "a.png")
-    retold(file, lambda said: (said.update(composer="0.0.9"),
-                               said["recipe"].update(composer="0.0.9", weights="ab" * 32)))
+    retold(
+        file,
+        lambda said: (
+            said.update(composer="0.0.9"),
+            said["recipe"].update(composer="0.0.9", weights="ab" * 32),
+        ),
+    )
     said = run("replay", file)
     assert said.exit_code == 0
     assert "made by composer 0.0.9; this is" in said.stdout
@@ -112,7 +117,10 @@ def chunk(kind, content):
         (b"", "no PNG or WebP"),
         (b"\x89PNG\r\n\x1a\n", "carries no recipe"),
         (b"\x89PNG\r\n\x1a\n" + chunk(b"tEXt", b"other\0text"), "carries no recipe"),
-        (b"\x89PNG\r\n\x1a\n" + chunk(b"zTXt", b"composer\0\0" + zlib.compress(b"{}")), "no recipe"),
+        (
+            b"\x89PNG\r\n\x1a\n" + chunk(b"zTXt", b"composer\0\0" + zlib.compress(b"{}")),
+            "no recipe",
+        ),
         (b"\x89PNG\r\n\x1a\n" + b"\xff\xff\xff\xfftEXtcomposer\0{}", "carries no recipe"),
         (b"\x89PNG\r\n\x1a\n" + chunk(b"tEXt", b"composer\0" + b"[" * 10**5), "is no JSON"),
         (b"\x89PNG\r\n\x1a\n" + chunk(b"tEXt", b"composer\0[]"), "holds no recipe"),
@@ -133,14 +141,18 @@ def test_what_carries_nothing_is_one_sentence(run, tmp_path, content, error):
 
 def test_a_picture_of_another_program_carries_nothing(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(NothingRemembered):
+    with pytest.raises(NothingRememberedError):
         read_memory(tmp_path / "a.png")
 
 
 def test_a_stranger_picture_needs_trust(run, result, tmp_path):
     (file,) = result[0].save(tmp_path / "a.png")
-    retold(file, lambda said: said["recipe"].update(
-        backend={"name": "diffusers", "options": {"model": "owner/name"}}))
+    retold(
+        file,
+        lambda said: said["recipe"].update(
+            backend={"name": "diffusers", "options": {"model": "owner/name"}}
+        ),
+    )
     done = run("replay", file)
     assert done.exit_code == 2
     assert "Add --trust model" in done.stderr
@@ -148,9 +160,7 @@ def test_a_stranger_picture_needs_trust(run, result, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_spoilt_texts_and_files_raise_documented_errors_and_open_nothing(
-    backend, result, tmp_path
-):
+def test_spoilt_texts_and_files_raise_documented_errors_and_open_nothing(backend, result, tmp_path):
     """300 here; benchmarks/fuzz_pictures.py has as many as one likes."""
     rng, known, watch = random.Random(1), texts(), Watch(("/",))
     files = [result[0].save(tmp_path / name)[0].read_bytes() for name in ("a.png", "a.webp")]

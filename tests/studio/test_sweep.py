@@ -10,6 +10,7 @@ from collections import Counter
 from itertools import product
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -55,8 +56,11 @@ def test_a_sweep_is_all_combinations_and_each_is_what_sample_makes(run, file, tm
     said = [(r["plugins_cfg_scale"], r["steps"], r["seed"]) for r in rows]
     assert said == list(product((2, 5), (2, 3), range(3)))
     for row in rows[::5]:
-        sampler = Sampler(backend, [Anagram(VIEWS), CFG(row["plugins_cfg_scale"])],
-                          num_inference_steps=row["steps"])
+        sampler = Sampler(
+            backend,
+            [Anagram(VIEWS), CFG(row["plugins_cfg_scale"])],
+            num_inference_steps=row["steps"],
+        )
         image = sampler.sample(seeds=[row["seed"]]).images[0]
         assert abs(pixels(out / row["file_name"]) - np.asarray(image, dtype=int)).max() <= 1
     assert "the same picture" in run("replay", out / rows[-1]["file_name"]).stdout
@@ -135,8 +139,20 @@ def test_a_kill_at_any_moment_of_a_commit_loses_the_batch_alone(file, tmp_path, 
 
 def test_kill_9_of_a_sweep_and_the_same_command_goes_on(run, file, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-c", "from composer_studio.cli.sweep import sweep; sweep()", file,
-               "--seeds", "0:400", "--batch", "2", "--out", out, "--set", "steps=8"]
+    command = [
+        sys.executable,
+        "-c",
+        "from composer_studio.cli.sweep import sweep; sweep()",
+        file,
+        "--seeds",
+        "0:400",
+        "--batch",
+        "2",
+        "--out",
+        out,
+        "--set",
+        "steps=8",
+    ]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while len(read_rows(out)) < 6 and time.monotonic() < until:
@@ -204,13 +220,11 @@ def test_a_worker_of_ray_is_killed_and_no_image_is_missing(file, tmp_path):
 
 
 def _kill_one():
-    """Kill a worker process of this session's Ray; its pid, or None."""
-    from ray.util.state import list_actors
-
-    for actor in list_actors():
-        if actor.class_name == "Remote" and actor.state == "ALIVE":
-            os.kill(actor.pid, signal.SIGKILL)
-            return actor.pid
+    """Kill a worker of this process's Ray; its pid, or None."""
+    for child in psutil.Process().children(recursive=True):
+        if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::Remote"):
+            os.kill(child.pid, signal.SIGKILL)
+            return child.pid
     return None
 
 

@@ -121,8 +121,8 @@ def test_a_recipe_is_the_stack_that_it_says(tmp_path):
         (
             'backend = "mnist"\nsteps = 2\n[plugins.anagram]\nviews = [\n["identity", 6],\n'
             '[{ use = "skew", max_displacemen = 3 }, 9]]\n',
-            "recipe.toml:6: plugins.anagram.views.1.0 has no option 'max_displacemen'. Did you mean "
-            "max_displacement? It takes max_displacement, axis.",
+            "recipe.toml:6: plugins.anagram.views.1.0 has no option 'max_displacemen'. Did you "
+            "mean max_displacement? It takes max_displacement, axis.",
         ),
         (
             'backend = "mnist"\n[plugins.hybrid]\nlow = 1\n',
@@ -139,16 +139,19 @@ def test_a_recipe_is_the_stack_that_it_says(tmp_path):
         ),
         (
             'backend = "mnist"\nseeds = "0:x"\n',
-            "recipe.toml:2: seeds must be such as 7, \"0:64\" or [1, 5]: seeds must be integers, "
+            'recipe.toml:2: seeds must be such as 7, "0:64" or [1, 5]: seeds must be integers, '
             "got '0:x'.",
         ),
         (
             'backend = "mnist"\nsteps = 0\n',
             "recipe.toml:2: steps must be greater than or equal to 1, got 0.",
         ),
-        ('title = "x"\n', "recipe.toml:1: the recipe needs the option 'backend'. It takes title, "
-         "backend, plugins, condition, solver, steps, seeds, max_rows, output."),
-        ('a = 1\nb = \n', "recipe.toml: it cannot be read (Invalid value (at line 2, column 5))."),
+        (
+            'title = "x"\n',
+            "recipe.toml:1: the recipe needs the option 'backend'. It takes title, "
+            "backend, plugins, condition, solver, steps, seeds, max_rows, output.",
+        ),
+        ("a = 1\nb = \n", "recipe.toml: it cannot be read (Invalid value (at line 2, column 5))."),
     ],
 )
 def test_a_fault_is_told_with_its_line(tmp_path, text, said):
@@ -194,8 +197,13 @@ def test_large_photos_are_made_smaller_together(tmp_path):
     assert sampler.sample().x.isfinite().all()
 
 
-@given(st.dictionaries(st.sampled_from(["plugins.cfg.scale", "steps", "output.size"]),
-                       st.integers(1, 50), min_size=1))
+@given(
+    st.dictionaries(
+        st.sampled_from(["plugins.cfg.scale", "steps", "output.size"]),
+        st.integers(1, 50),
+        min_size=1,
+    )
+)
 def test_a_change_is_what_the_file_would_say(changes):
     data = {"backend": "mnist", "plugins": {"cfg": {"scale": 2}}}
     by_hand = data

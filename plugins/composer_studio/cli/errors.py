@@ -25,7 +25,7 @@ class Refused(click.ClickException):
         click.echo(f"Error: {' '.join(self.message.split())}", err=True)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Ctrl-C, and how to go on."""
 
 
@@ -38,7 +38,7 @@ def in_one_line(command: F) -> F:
             with warnings.catch_warnings():
                 warnings.showwarning = _one_line
                 return command(*args, **kwargs)
-        except Stopped as stopped:
+        except StoppedError as stopped:
             click.echo(f"Stopped. {stopped}", err=True)
             sys.exit(STOPPED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):

@@ -1,4 +1,4 @@
-"""``composer anagram``, ``hybrid``, ``inpaint`` and ``sdedit``: what people do most, on one line."""
+"""``composer anagram``, ``hybrid``, ``inpaint``, ``sdedit``: what people do most, on a line."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def inpaint(photo: Path, mask: Path, condition: str | None, fit: str, **options:
 @model_options
 @sampling_options
 @in_one_line
-def sdedit(
-    photo: Path, condition: str | None, strength: float, fit: str, **options: Any
-) -> None:
+def sdedit(photo: Path, condition: str | None, strength: float, fit: str, **options: Any) -> None:
     """Make variations of a photo or a sketch: the higher the strength, the freer."""
     plugin = {"image": str(photo), "strength": strength, "fit": fit}
     _sample("sdedit", {"sdedit": plugin}, condition, **options)

@@ -17,7 +17,10 @@ _PATH = click.Path(path_type=Path)
 @SEEDS
 @SETTINGS
 @click.option(
-    "--over", multiple=True, metavar="PATH=A,B", help="Such as plugins.cfg.scale=2,3,5; all of them."
+    "--over",
+    multiple=True,
+    metavar="PATH=A,B",
+    help="Such as plugins.cfg.scale=2,3,5; all of them.",
 )
 @click.option("--out", type=_PATH, required=True, help="Folder; the same command resumes there.")
 @BATCH

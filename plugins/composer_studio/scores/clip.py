@@ -40,7 +40,7 @@ class _Clip:
         if isinstance(self.model, FromRecipe) and self.model != MODEL:
             raise TypeError(
                 f"{name}: a recipe must leave model away, got {shown(self.model)}. Name it where "
-                "you choose: --score '{use = \"...\", model = \"...\"}'."
+                'you choose: --score \'{use = "...", model = "..."}\'.'
             )
 
     @cached_property
@@ -62,7 +62,9 @@ class _Clip:
     def _prompts(self) -> Tensor:
         """(N, D), of length 1."""
         network, tokenizer = self._network
-        tokens = tokenizer([*self.views.values()], padding=True, truncation=True, return_tensors="pt")
+        tokens = tokenizer(
+            [*self.views.values()], padding=True, truncation=True, return_tensors="pt"
+        )
         return F.normalize(_vector(network.get_text_features(**tokens)), dim=-1)
 
     @torch.no_grad()
@@ -111,7 +113,8 @@ class ClipConcealment(_Clip):
         """(B, 1 or 3, H, W) -> (B,)."""
         scaled = self.similarities(x) * self._network[0].logit_scale.exp()
         both = (scaled.softmax(1) + scaled.softmax(2)) / 2
-        return both.diagonal(dim1=1, dim2=2).mean(1)
+        concealment: Tensor = both.diagonal(dim1=1, dim2=2).mean(1)
+        return concealment
 
 
 def _vector(features: Any) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from composer.recipes import Trust
-from composer_studio.cli.errors import Stopped
+from composer_studio.cli.errors import StoppedError
 from composer_studio.sweeps.folder import SweepFolder, opened
 from composer_studio.sweeps.plan import Job, Plan
 from composer_studio.sweeps.worker import Worker
@@ -18,7 +18,9 @@ Engine = Callable[[Plan, Sequence[Job], SweepFolder, Trust], Iterator[tuple[Job,
 """Yields the finished jobs in any order, their files in the folder's staging."""
 
 
-def sweep(plan: Plan, out: Path, batch: int, trust: Trust = (), engine: Engine | None = None) -> int:
+def sweep(
+    plan: Plan, out: Path, batch: int, trust: Trust = (), engine: Engine | None = None
+) -> int:
     """Make what is not there yet.
 
     Args:
@@ -34,7 +36,7 @@ def sweep(plan: Plan, out: Path, batch: int, trust: Trust = (), engine: Engine |
     Raises:
         ValueError, TypeError, LookupError: a recipe makes no sampler, or the folder is another's.
         RuntimeError: another sweep is writing into the folder.
-        Stopped: Ctrl-C.
+        StoppedError: Ctrl-C.
     """
     with opened(out, plan) as folder:
         before = len(folder.done)
@@ -49,7 +51,7 @@ def sweep(plan: Plan, out: Path, batch: int, trust: Trust = (), engine: Engine |
                     folder.commit(job, files)
                     bar.update(len(job.seeds))
             except KeyboardInterrupt:
-                raise Stopped(
+                raise StoppedError(
                     f"{len(folder.done)} of {plan.images} images are whole in {out}. The same "
                     "command goes on."
                 ) from None

@@ -49,7 +49,7 @@ class Pairs(tuple[tuple[Any, Any], ...]):
     __slots__ = ()
 
 
-class At(ValueError):
+class AtPlacesError(ValueError):
     """Errors at places inside a value: (path from it, error)."""
 
     def __init__(self, found: Sequence[tuple[tuple[str | int, ...], Exception]]) -> None:
@@ -123,7 +123,7 @@ class Spelling:
         named = [member for member in members if member in _KINDS]
         if named:  # which may also be given by its name, or as functions
             empty = [None] if type(None) in members else []
-            return Union[tuple([self._of(named[0]), *empty])]  # noqa: UP007
+            return Union[(self._of(named[0]), *empty)]
         tables = [get_args(m) for m in members if get_origin(m) in (dict, collections.abc.Mapping)]
         if tables:
             return self._table([t[0] for t in tables], [t[1] for t in tables])
@@ -163,7 +163,7 @@ def _pairs(key: Any, value: Any) -> Any:
                     wrong.append((place, error))
             made.append(tuple(pair))
         if wrong:
-            raise At(wrong)
+            raise AtPlacesError(wrong)
         return Pairs(made)
 
     pair = {"type": "array", "minItems": 2, "maxItems": 2}

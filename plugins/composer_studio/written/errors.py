@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from composer.errors import nearest, shown
-from composer_studio.written.annotations import At
+from composer_studio.written.annotations import AtPlacesError
 from composer_studio.written.lines import Path
 
 
@@ -53,14 +53,14 @@ def _details(
     """(path, title of the model, detail) of each error, nested ones included."""
     if isinstance(error, PydanticCustomError):
         yield before, "", {"type": error.type, "msg": error.message(), "ctx": error.context}
-    elif isinstance(error, At):
+    elif isinstance(error, AtPlacesError):
         for place, inner in error.found:
             yield from _details(inner, (*before, *place), _inside(data, place))
     elif isinstance(error, ValidationError):
         for detail in sorted(error.errors(), key=_of_none):
             path = _real(detail["loc"], data, detail["type"] == "missing")
             nested = detail.get("ctx", {}).get("error")
-            if isinstance(nested, ValidationError | At | PydanticCustomError):
+            if isinstance(nested, ValidationError | AtPlacesError | PydanticCustomError):
                 yield from _details(nested, (*before, *path), _inside(data, path))
             else:
                 yield (*before, *path), error.title, detail

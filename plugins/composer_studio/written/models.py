@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticCustomError
@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from composer import Registry, UnknownNameError
 from composer.arguments import checked_seeds
 from composer.limits import MAX_DEPTH, MAX_SEEDS, MAX_STEPS, MAX_TEXT
-from composer_studio.written.annotations import At, Spelling, annotations_of, checked
+from composer_studio.written.annotations import AtPlacesError, Spelling, annotations_of, checked
 
 KINDS = ("plugin", "transform", "decomposition", "score", "solver")
 """Where the name of a condition's table is looked up, in this order."""
@@ -98,7 +98,7 @@ class Models:
         try:
             made = model.model_validate({**table, USE: used})
         except ValidationError as error:  # which pydantic would merge into that of the recipe
-            raise At([((), error)]) from error
+            raise AtPlacesError([((), error)]) from error
         finally:
             self._depth -= 1
         options = {n: getattr(made, n) for n in made.model_fields_set - {USE}}
@@ -129,12 +129,13 @@ class Models:
         partial = Models(self.registry, partial=True)
         partial.options = self.options
         score = partial.spelling.thing("score")
+        stack: Any = checked(self._plugins, {"type": "object"})
         output = create_model("output", __base__=Output, score=(score | None, None))
         whole = create_model(
             "recipe",
             __base__=Written,
-            backend=(self.spelling.thing("backend"), ...),
-            plugins=(checked(self._plugins, {"type": "object"}), Field(default_factory=dict)),
+            backend=(self.spelling.thing("backend"), Field()),
+            plugins=(stack, Field(default_factory=dict)),
             condition=(self.spelling.anything, None),
             solver=(self.spelling.thing("solver") | None, None),
             output=(output, Field(default_factory=output)),
@@ -152,14 +153,14 @@ class Models:
                 if not isinstance(table, dict):
                     raise PydanticCustomError("plugin", "must be a table of options")
                 made[label] = self.thing("plugin", table, label)
-            except (At, PydanticCustomError) as error:
+            except (AtPlacesError, PydanticCustomError) as error:
                 wrong.append(((label,), error))
         if wrong:
-            raise At(wrong)
+            raise AtPlacesError(wrong)
         return made
 
     def _model(self, kind: str, name: str, factory: Any) -> type[BaseModel]:
-        options = {}
+        options: dict[str, Any] = {}
         for option, annotation in annotations_of(factory).items():
             kept = inspect.signature(factory).parameters[option].default
             kept = None if self._partial and kept is inspect.Parameter.empty else kept
@@ -169,11 +170,11 @@ class Models:
         title = f"{kind} {name}"
         self.options[title] = tuple(options)
         # The name of a model may hold anything; those of fields are a constructor's own.
+        options[USE] = Literal[name], Field(default=name, description=f"The {kind}.")
         return create_model(
             f"{kind}_{name}",
             __config__=ConfigDict(**_STRICT, title=title, protected_namespaces=()),
             __doc__=self.registry.find(kind, name).description,
-            use=(Literal[name], Field(default=name, description=f"The {kind}.")),
             **options,
         )
 
@@ -206,7 +207,10 @@ def _seeds(written: Any) -> tuple[int, ...]:
         ) from error
 
 
-SEEDS = checked(_seeds, {"anyOf": [{"type": t} for t in ("integer", "string", "array")]})
+if TYPE_CHECKING:
+    Seeds = tuple[int, ...]
+else:
+    Seeds = checked(_seeds, {"anyOf": [{"type": t} for t in ("integer", "string", "array")]})
 
 
 class Output(BaseModel):
@@ -233,8 +237,6 @@ class Written(BaseModel):
     condition: Any = None
     solver: Any = None
     steps: int = Field(20, ge=1, le=MAX_STEPS, description="Steps from noise to image.")
-    seeds: SEEDS = Field((0,), description='One image a seed: 7, "0:64", or a list of such.')
+    seeds: Seeds = Field((0,), description='One image a seed: 7, "0:64", or a list of such.')
     max_rows: int | None = Field(None, ge=1, description="Images that the network sees at once.")
     output: Output
-
-
