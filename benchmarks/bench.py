@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import composer
 from composer import Sampler
+from composer.model import evaluated
 from composer.solvers import DDPM
 from composer_lab.evaluation.anagrams import anagrams, conditional_accuracy
 from composer_plugins import CFG, Anagram, Hybrid, Spaced, TripleHybrid
@@ -113,7 +114,7 @@ def speed(repeats: int) -> None:
         largest(ours.prediction, theirs.prediction) / theirs.prediction.abs().max().item()
         for requests in asked
         for ours, theirs in zip(
-            backend.evaluate(requests), unshared.evaluate(requests), strict=True
+            evaluated(backend, requests), evaluated(unshared, requests), strict=True
         )
     ]
     exact = naive(nn.Module.double(copy.deepcopy(unet)))
@@ -165,11 +166,29 @@ def print_peak(count: int, bound: int) -> None:
     print(int(peak_kb) / 1024)
 
 
+def build() -> None:
+    from build_times import build_times
+
+    build_times()
+
+
+def prx(repeats: int) -> None:
+    from bench_prx import prx
+
+    prx(repeats)
+
+
 def deepfloyd(repeats: int) -> None:
     # Imported when asked for: it brings libraries in, whose memory is not what (e) measures.
     from bench_deepfloyd import deepfloyd
 
     deepfloyd(repeats)
+
+
+def steps(repeats: int) -> None:
+    from bench_steps import steps
+
+    steps(repeats)
 
 
 def training(repeats: int) -> None:
@@ -203,6 +222,12 @@ def quality(per_digit: int, per_pair: int) -> None:
         print(f"    {one}/{other}   {share:.3f}   (at least .95), {found.rows:g} rows a sample")
 
 
+PARTS = (
+    *("imports", "rows", "steps", "speed", "memory", "build"),
+    *("deepfloyd", "prx", "training", "quality"),
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
@@ -210,7 +235,7 @@ def main() -> None:
     parser.add_argument("--per-pair", type=int, default=100)
     parser.add_argument(
         "--only",
-        choices=["imports", "rows", "speed", "memory", "deepfloyd", "training", "quality"],
+        choices=PARTS,
     )
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -220,12 +245,17 @@ def main() -> None:
     jobs = {
         "imports": lambda: imports(arguments.repeats),
         "rows": rows_and_calls,
+        "steps": lambda: steps(arguments.repeats),
         "speed": lambda: speed(arguments.repeats),
         "memory": memory,
+        "build": build,
         "deepfloyd": lambda: deepfloyd(arguments.repeats),
+        "prx": lambda: prx(arguments.repeats),
         "training": lambda: training(arguments.repeats),
         "quality": lambda: quality(arguments.per_digit, arguments.per_pair),
     }
+    if arguments.only not in (None, *jobs):
+        parser.error(f"--only must be one of {', '.join(jobs)}, got {arguments.only}")
     for name, job in jobs.items():
         if arguments.only in (None, name):
             job()

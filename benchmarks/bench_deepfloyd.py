@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from composer import Sampler
+from composer.authoring import dynamic_threshold
 from composer.schedules import DiscreteSchedule
 from composer_plugins import CFG, GaussianBlur, Hybrid
 from composer_plugins.backends.deepfloyd import DeepFloydBackend, Embeddings
-from composer_plugins.guidance.thresholding import DynamicThreshold
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import tiny_if  # the networks of the tests
@@ -84,7 +84,7 @@ class Bench:
             unet=self.unet,
             embeddings=Embeddings(file, self.text[""].shape[2]),
             schedule=DiscreteSchedule(self.scheduler.alphas_cumprod, "leading"),
-            threshold=DynamicThreshold(),
+            threshold=partial(dynamic_threshold, percentile=0.95, max_value=1.5),
             size=self.unet.config.sample_size,
         )
 

@@ -32,8 +32,8 @@ import torch
 import composer
 import composer_plugins
 from composer import Sampler, images, testing
-from composer.animation import animate
 from composer.animation.film import Timing
+from composer.authoring import resized
 from composer.contact_sheet import contact_sheet
 from composer.offers import Offer
 from composer.plugin import sets_conditions
@@ -45,10 +45,11 @@ from composer.solvers import DDIM, Euler
 from composer.testing import GaussianMixtureBackend
 from composer_plugins import Anagram, Components
 from composer_plugins.backends.with_weak import WithWeak
-from composer_plugins.resizing import resized
 
 KINDS = (ValueError, TypeError, LookupError, OSError, composer.NonFiniteError)
-PLAIN = re.compile("truth value of an array|Boolean value of Tensor|size of tensor|0-d tensor")
+PLAIN = re.compile(
+    "truth value of an array|Boolean value of Tensor|size of tensor|0-d tensor|os.PathLike"
+)
 ROOTS = tuple(str(Path(package.__file__).parent) for package in (composer, composer_plugins))
 
 
@@ -67,7 +68,7 @@ class SpeechlessError(Exception):
 
 
 _VALUES = (
-    *(None, True, "", "junk", b"junk", 0, 1, -1, 0.5, 10**30, -(10**30), 10**5000, 1e308),
+    *(None, True, "", "junk", b"junk", 0, 1, -1, 0.5, 10**30, -(10**30), 10**400, 1e308),
     *(float("nan"), float("inf"), 1j, Decimal("0.5"), np.float32(0.5), np.int64(1)),
     *([], [None], [[]], ["junk"], [1, 2, 3], (), (0.5, 0.2), {}, {"junk": 1}, {None: None}),
     *(set(), range(0), range(3), object(), Silent(), int, len, SpeechlessError()),
@@ -286,18 +287,6 @@ def calls() -> list[Call]:
         ("to_pil", images.to_pil, {"x": IMAGE}),
         ("contact_sheet", contact_sheet, {"rows": {"a": IMAGE}, "scale": 1}),
         ("Timing", Timing, {"fps": 5.0, "hold": 0.1, "move": 0.1}),
-        (
-            "animate",
-            animate,
-            {
-                "x": IMAGE,
-                "path": path,
-                "views": [],
-                "captions": [],
-                "timing": Timing(2, 0.5, 0.5),
-                "scale": 1,
-            },
-        ),
         (
             "Result.animate",
             result.animate,

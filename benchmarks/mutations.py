@@ -32,8 +32,8 @@ MUTATIONS = [
     Mutation(
         "beta in place of sqrt(beta)",
         "composer/solvers/ancestral.py",
-        "return math.sqrt(fixed)",
-        "return fixed",
+        "alpha=math.sqrt(fixed))",
+        "alpha=fixed)",
         "tests/core/test_solvers.py",
     ),
     Mutation(
@@ -41,11 +41,60 @@ MUTATIONS = [
         "composer/solvers/_families.py",
         "-sign * data / size",
         "sign * data / size",
-        "tests/core/test_solvers.py",
+        "tests/core/test_diffusers_solver.py",
+    ),
+    Mutation(
+        "a scheduler noisier than the model is handed the model's x",
+        "composer/solvers/_families.py",
+        "beyond=True",
+        "beyond=False",
+        "tests/core/test_diffusers_solver_settings.py",
+    ),
+    Mutation(
+        "evaluations at one noise level share a time",
+        "composer/solvers/_plan.py",
+        "level = last - GAP",
+        "level = last",
+        "tests/core/test_diffusers_solver_places.py",
+    ),
+    Mutation(
+        "a scheduler keeps its history over walks and jumps",
+        "composer/solvers/diffusers.py",
+        "where == (state.position, state.selections) and",
+        "",
+        "tests/core/test_diffusers_solver_places.py",
+    ),
+    Mutation(
+        "LMS takes it that it began at the first time",
+        "composer/solvers/diffusers.py",
+        "min(4, run.index - run.begun + 1)",
+        "min(4, run.index + 1)",
+        "tests/core/test_diffusers_solver_places.py",
+    ),
+    Mutation(
+        "a corrector goes back behind a change",
+        "composer/solvers/diffusers.py",
+        'torch.where(same, correct(**given), given["this_sample"])',
+        "correct(**given)",
+        "tests/core/test_diffusers_solver_places.py",
+    ),
+    Mutation(
+        "the scheduler clips beside the backend",
+        "plugins/composer_plugins/backends/diffusers_unet/loading.py",
+        "**off)",
+        ")",
+        "tests/plugins/backends/test_diffusers_schedulers.py",
+    ),
+    Mutation(
+        "float64 on the device",
+        "composer/schedules.py",
+        "v.to(x0.dtype).to(x0.device)",
+        "v.to(x0.device).to(x0.dtype)",
+        "tests/core/test_schedules.py",
     ),
     Mutation(
         "the quantile below in place of that between",
-        "plugins/composer_plugins/guidance/thresholding.py",
+        "composer/_clipping.py",
         "float(rank - below)",
         "0.0",
         "tests/plugins/guidance/test_thresholding.py",
@@ -53,13 +102,13 @@ MUTATIONS = [
     Mutation(
         "alpha shifted by one step",
         "composer/schedules.py",
-        "place = t.double() + 1 ",
-        "place = t.double().clamp(min=0) ",
+        "place = t + 1\n",
+        "place = t.clamp(min=0)\n",
         "tests/core/test_schedules.py",
     ),
     Mutation(
         "mask polarity flipped",
-        "plugins/composer_plugins/editing/known.py",
+        "composer/_known.py",
         "return self.mask * unknown + (1 - self.mask) * known",
         "return (1 - self.mask) * unknown + self.mask * known",
         "tests/plugins/editing/test_editing.py",
@@ -88,27 +137,55 @@ MUTATIONS = [
     Mutation(
         "guidance from the wrong branch",
         "plugins/composer_plugins/guidance/cfg.py",
-        "uncond + scale * (cond - uncond)).replace",
-        "cond + scale * (cond - uncond)).replace",
+        "(1, scale), (uncond, cond - uncond)",
+        "(1, scale), (cond, cond - uncond)",
         "tests/plugins/guidance/test_cfg.py",
     ),
     Mutation(
         "a view carried back by itself instead of its inverse",
-        "composer/requests.py",
+        "composer/estimates.py",
         "prediction=view.inverse(self.prediction)",
         "prediction=view(self.prediction)",
         "tests/core/test_law.py",
     ),
     Mutation(
         "history kept over a jump",
-        "composer/sampler.py",
+        "composer/loop.py",
         "            state.estimate = None\n",
         "",
         "tests/core/test_solvers.py",
     ),
     Mutation(
+        "the probe of a view forgets lengths",
+        "composer/_probes.py",
+        "_stretched(seen[0], x[0]) or ",
+        "",
+        "tests/core/testing/test_at_build.py",
+    ),
+    Mutation(
+        "the probe of a view forgets the way back",
+        "composer/_probes.py",
+        " or _not_undone(back, x[::2])",
+        "",
+        "tests/core/testing/test_at_build.py",
+    ),
+    Mutation(
+        "what is examined is known by its place in memory",
+        "composer/_once.py",
+        "isinstance(other, _Itself) and mine is not None and mine is other._thing()",
+        "isinstance(other, _Itself)",
+        "tests/core/test_once.py",
+    ),
+    Mutation(
+        "a cascade resizes its plugins at every call",
+        "plugins/composer_plugins/cascade/cascade.py",
+        "*self._shared[place]",
+        "*self._resized(place)",
+        "tests/plugins/test_building.py",
+    ),
+    Mutation(
         "deduplication by time and condition alone",
-        "composer/driver.py",
+        "composer/model.py",
         "return id(request.x), request.t,",
         "return request.t,",
         "tests/core/test_driver.py",
@@ -120,7 +197,7 @@ def passes(tests: str, mutation: Mutation | None = None) -> bool:
     """Whether the tests pass on a copy of the sources, with a mutation or as they are."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("composer", "plugins", "tests"):
+        for name in ("composer", "plugins", "tests", "benchmarks"):
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, copy / name, ignore=ignore)
         shutil.copy(ROOT / "pyproject.toml", copy)

@@ -24,9 +24,12 @@ def checked_images(x: object, backend: Backend) -> Tensor:
     ):
         what = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         sizes = ", ".join(map(str, backend.shape))
-        raise ValueError(f"x must be a tensor of shape (B, {sizes}), floating point, got {what}")
+        raise ValueError(
+            f"Sampler: x must be a floating-point tensor of shape (B, {sizes}), got {what}. Give "
+            "noised images, for example backend.schedule.add_noise(x0, noise, t)."
+        )
     if not all_finite(x):
-        raise ValueError("x has NaN or Inf; mend what made it")
+        raise ValueError("Sampler: x must be finite, got NaN or Inf. Check what made it.")
     # The same object if it can be, so that estimates of two calls are about the same image.
     return (x.detach() if x.requires_grad else x).to(backend.device, backend.dtype)
 
@@ -40,19 +43,25 @@ def checked_place(stack: Stack, x: Tensor | None, t: Any) -> int:
     if t is None:
         return 0
     if x is None:
-        raise ValueError("t is the time of x; give x too, or neither")
+        raise ValueError("Sampler: t is the time of x, and x is None. Give both, or neither.")
     for plugin in with_nested(stack.plugins):
         if declared(plugin, "unique") == SETS_START:
             raise ValueError(
-                f"x at a time and {type(plugin).__name__} both {SETS_START}; keep one of them"
+                f"Sampler: x at a time and {type(plugin).__name__} both {SETS_START}. Keep one of "
+                "them."
             )
     time, times = finite(number_of(t, "t"), "t"), stack.times
     nearest = sorted(range(len(times)), key=lambda place: abs(times[place] - time))[:2]
     if abs(times[nearest[0]] - time) > 1e-6 * (max(times) - min(times)):
         near = " and ".join(f"{times[place]:g}" for place in sorted(nearest))
-        raise ValueError(f"t={time:g} is no time of the plan; the nearest are {near}")
+        raise ValueError(
+            f"Sampler: t must be a time of the plan, got {time:g}. The nearest are {near}."
+        )
     if nearest[0] == len(times) - 1:
-        raise ValueError(f"t={time:g} is the last time of the plan, which no step leaves")
+        raise ValueError(
+            f"Sampler: t must be a time that a step leaves, got the last, {time:g}. Give an "
+            "earlier one of sampler.times."
+        )
     return nearest[0]
 
 
@@ -62,7 +71,10 @@ def checked_times(t: Any, images: int) -> list[float]:
     given = t.tolist() if dims else [number_of(t, "t")]
     if dims > 1 or len(given) not in (1, images):
         shape = tuple(t.shape)
-        raise ValueError(f"t must be one time, or one of each of {images} images, got {shape}")
+        raise ValueError(
+            f"Sampler: t must be one time, or one for each of {images} images, got {shape}. Give a "
+            "number or a tensor (B,)."
+        )
     return [finite(time, "t") for time in given]
 
 
@@ -70,6 +82,6 @@ def check_returns_nothing(answer: object) -> None:
     """What a ``callback`` returns would be lost."""
     if answer is not None:
         raise TypeError(
-            f"callback must return None, got {type(answer).__name__}; to change the run, set "
-            "state.x or call state.stop()"
+            f"Sampler: callback must return None, got {type(answer).__name__}. To change the run, "
+            "set state.x or call state.stop()."
         )

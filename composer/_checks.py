@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from composer._probes import require_one_kind
 from composer.arguments import finite, integer, lacking
 from composer.errors import shown
 from composer.finiteness import Finiteness
@@ -21,12 +20,13 @@ from composer.plugin import (
     declared,
     hooks_of,
     is_nested,
+    kind_of,
     sets_conditions,
     with_nested,
 )
 from composer.protocols import Backend, Solver, Stack, State, image_shape_of
 from composer.registry import installed
-from composer.requests import UNCONDITIONAL
+from composer.requests import UNCONDITIONAL, Each
 
 
 def checked_backend(backend: Backend) -> Backend:
@@ -218,7 +218,13 @@ def _check_conditions_of(stack: Stack, plugin: object) -> None:
         manager = hooked([condition])
         noise_estimates(manager)
         manager.hook.check(stack=stack, sampler=stack)
-    require_one_kind(stack, conditions_of(plugin), owner)
+    kinds = {kind_of(c, stack.backend.prediction) for c in conditions_of(plugin)}
+    if len(kinds) > 1:
+        names = " and ".join(sorted(kind.name for kind in kinds))
+        raise ValueError(
+            f"{owner} would combine estimates of the kinds {names}; a plugin that works on x_0 or "
+            "noise must stand in all branches, or around them"
+        )
 
 
 def check_condition(stack: Stack, condition: Any) -> None:
@@ -245,9 +251,54 @@ def check_encodable(backend: Backend, condition: Any, owner: str) -> None:
         hash(condition)
     except TypeError:
         raise TypeError(
-            f"{owner}: a condition must be hashable, got {type(condition).__name__}"
+            f"{owner}: a condition must be hashable, got {type(condition).__name__}; one a seed "
+            "is a list in sample(condition=[...]), and Each([...]) in a plugin"
         ) from None
     try:
-        backend.encode(condition)
+        for one in condition.conditions if isinstance(condition, Each) else (condition,):
+            if one is None or isinstance(one, Each) or is_nested(one):
+                raise TypeError(
+                    f"each of several conditions must be a condition, got {shown(one)}; "
+                    "UNCONDITIONAL asks for none"
+                )
+            backend.encode(one)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{owner}: {error}") from error
+
+
+def checked_condition(stack: Stack, condition: Any) -> Any:
+    """The condition of a call; a list of one a seed as an Each.
+
+    Raises:
+        TypeError, ValueError: see :func:`check_condition`.
+    """
+    several = type(condition) in (list, tuple, range)  # a tuple of a class of its own may be one
+    chosen = Each(condition) if several else condition
+    check_condition(stack, chosen)
+    return chosen
+
+
+def check_one_a_seed(stack: Stack, condition: Any, seeds: int) -> None:
+    """Raise an error if what the call or a plugin has one a seed is not one for each of them."""
+    named = [("condition", condition)]
+    for plugin in with_nested(stack.plugins):
+        owner = type(plugin).__name__
+        named += [(f"{owner}: a condition", given) for given in conditions_of(plugin)]
+        for name in declared(plugin, "one_a_seed"):
+            values = getattr(plugin, name)
+            if count_of(values) not in (1, seeds):
+                raise ValueError(
+                    f"{owner}: {name} must be one number or one a seed, of which there are "
+                    f"{seeds}, got {count_of(values)}"
+                )
+    for owner, given in named:
+        if isinstance(given, Each) and len(given) != seeds:
+            raise ValueError(
+                f"{owner} must be one for all or one a seed, of which there are {seeds}, got "
+                f"{len(given)}"
+            )
+
+
+def count_of(values: Any) -> int:
+    """How many values there are: 1 of a number."""
+    return len(values) if getattr(values, "ndim", None) != 0 and hasattr(values, "__len__") else 1

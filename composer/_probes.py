@@ -1,182 +1,201 @@
-"""Probes of views, decompositions and nested plugins, run when a Sampler is built."""
+"""What a Sampler tries of views and parts when it is built: one batch, once a process.
+
+The proofs are in :mod:`composer.testing`. A probe finds what is wrong beyond the rounding of the
+backend's dtype, and costs a view one application and its inverse, a part one application.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from composer.driver import resolve
-from composer.errors import shown
-from composer.plugin import is_nested
-from composer.predictions import Prediction
-from composer.protocols import Stack
-from composer.requests import Estimate, Request
+from composer._once import once
+from composer._parts import Decomposition, Part, parts_of
+from composer.errors import said, shown
+from composer.lent import version
+from composer.protocols import Backend
 from composer.transforms import Transform
 
-TOLERANCE = 1e-8
-"""Of the float64 probes of views and decompositions."""
 
-
-def require_one_kind(stack: Stack, conditions: Sequence[Any], owner: str) -> None:
-    """Refuse plugins in place of conditions whose estimates cannot be added to the others'."""
-    kinds = {kind_of(c, stack) if is_nested(c) else stack.backend.prediction for c in conditions}
-    if len(kinds) > 1:
-        names = " and ".join(sorted(kind.name for kind in kinds))
-        raise ValueError(
-            f"{owner} would combine estimates of the kinds {names}; a plugin that works on x_0 or "
-            "noise must stand in all branches, or around them"
-        )
-
-
-def kind_of(plugin: Any, stack: Stack) -> Prediction:
-    """The kind of estimate that a plugin returns over a model that predicts nothing but zeros."""
-    backend = stack.backend
-
-    def zeros(requests: list[Request]) -> list[Estimate]:
-        return [r.answer(torch.zeros_like(r.x), None, backend.prediction) for r in requests]
-
-    # Half-way, where neither the image nor the noise is lost.
-    time = stack.times[(len(stack.times) - 1) // 2]
-    x = torch.ones(1, *backend.shape, dtype=backend.dtype, device=backend.device)
-    request = Request(x, time, schedule=backend.schedule)
-    return resolve(request, [plugin.noise_estimate], zeros).kind
-
-
-def check_view(view: Transform, shape: tuple[int, int, int], owner: str) -> None:
-    """Refuse a view that is not orthogonal on images of ``shape`` (C, H, W).
+def check_view(view: Transform, backend: Backend, owner: str) -> None:
+    """Raise a ValueError unless a view is linear and orthogonal on the backend's images.
 
     For a linear Q, |Qx|^2 - |x|^2 = x^T (Q^T Q - I) x is a polynomial in x; if it vanishes at a
-    random x it vanishes everywhere, with probability one. In float64 a single misplaced pixel of
-    a 256x256 image stands a million times above rounding.
+    random x it vanishes everywhere, with probability one. So do f^-1(f(x)) - x, which finds a pixel
+    that is lost, and f^-1(2 f(x) + 3 f(y)) - 2x - 3y, which finds what is not linear.
 
     Raises:
         TypeError: no Transform.
-        ValueError: a size it does not accept, a map that is not linear and orthogonal, or one of
-            variances that is not of its squared entries.
+        ValueError: a size it does not accept, a map that is not linear and orthogonal or changes
+            its argument, or one that says nothing of variances where values change.
     """
     if not isinstance(view, Transform):
         raise TypeError(
-            f"{owner}: {shown(view)} is no Transform; give a name such as 'flip' or a "
-            f"Transform object"
+            f"{owner}: {shown(view)} is no Transform. Give a name such as 'flip', or a Transform "
+            "object."
         )
-    _, height, width = shape
+    _, height, width = backend.shape
     if not view.accepts(height, width):
-        raise ValueError(f"{owner}: {view!r} accepts {view.sizes}, not {height}x{width}")
-    x, y = probes(shape)
-    try:
-        trouble = (
-            not_linear(view, x, y)
-            or not_by_image(view, x)
-            or _not_orthogonal(view, x)
-            or not_pure(view, x)
-            or not_pure(view.inverse, x)
-            or _not_in_float32(view, x)
-        )
-        signed = "" if trouble else _not_of_variances(view, x)
-    except Exception as error:
-        raise ValueError(
-            f"{owner}: {view!r} failed on a {height}x{width} image: {error}"
-        ) from error
-    if trouble:
-        raise ValueError(
-            f"{owner}: {view!r} is not orthogonal ({trouble}); the model would see noise it was "
-            "not trained on, so use a permutation, rotation or sign change of pixels"
-        )
-    if signed:
-        raise ValueError(
-            f"{owner}: {view!r} {signed}; override view_variance and inverse_variance by the "
-            "squares of its entries"
-        )
-
-
-def probes(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Two random batches (2, C, H, W) in float64."""
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn((2, 2, *shape), generator=generator, dtype=torch.float64)
-    return x, y
-
-
-def not_linear(view: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> str:
-    gap = (view(2 * x - 3 * y) - (2 * view(x.clone()) - 3 * view(y.clone()))).abs().max().item()
-    return "" if gap < TOLERANCE else f"f(2x - 3y) is not 2 f(x) - 3 f(y), off by {gap:.2g}"
-
-
-def not_by_image(view: Callable[[Tensor], Tensor], x: Tensor) -> str:
-    gap = (view(x.clone())[:1] - view(x[:1].clone())).abs().max().item()
-    return "" if gap < TOLERANCE else "an image of a batch depends on the others"
-
-
-def _not_orthogonal(view: Transform, x: Tensor) -> str:
-    seen = view(x.clone())
-    if seen.shape != x.shape:
-        return f"it changes the shape {tuple(x.shape)} to {tuple(seen.shape)}"
-    stretch = (seen.norm() / x.norm() - 1).abs().item()
-    if not stretch < 1e-10:
-        return f"it changes lengths by {stretch:.2g}"
-    gap = (view.inverse(seen) - x).abs().max().item()
-    return "" if gap < TOLERANCE else f"inverse(f(x)) is not x, off by {gap:.2g}"
-
-
-def _not_in_float32(view: Transform, x: Tensor) -> str:
-    """Most models work in it, and the other probes do not."""
-    seen = view(x.float())
-    if seen.dtype != torch.float32:
-        return f"it makes {seen.dtype} of float32"
-    gap = (seen.double() - view(x.clone())).abs().max().item()
-    return "" if gap < 1e-3 else f"in float32 it is another map, off by {gap:.2g}"
-
-
-def _not_of_variances(view: Transform, x: Tensor) -> str:
-    """Rows and columns of squared entries sum to one."""
-    ones = torch.ones_like(x)
-    maps = view.view_variance, view.inverse_variance
-    gap = max((carried(ones.clone()) - ones).abs().max().item() for carried in maps)
-    return "" if gap < TOLERANCE else f"does not keep variances of 1 (off by {gap:.2g})"
-
-
-def not_pure(view: Callable[[Tensor], Tensor], x: Tensor) -> str:
-    given = x.clone()
-    view(given)
-    return "" if torch.equal(given, x) else "it writes into its argument"
+        raise ValueError(f"{owner}: {shown(view)} accepts {view.sizes}, not {height}x{width}.")
+    _once_for(backend, owner, partial(_probe_view, view, backend), "view", view)
 
 
 def check_parts(
-    parts: Sequence[Callable[[Tensor], Tensor]], shape: tuple[int, int, int], owner: str
+    parts: Decomposition | Sequence[Part], backend: Backend, owner: str, may_vanish: bool = False
 ) -> None:
-    """Refuse filters that do not sum to the identity on images of ``shape`` (C, H, W)."""
-    if not all(callable(part) for part in parts):
-        raise TypeError(f"{owner}: parts must be functions of an image, got {shown(parts)}")
-    x, y = probes(shape)
-    for part in parts:
-        _tried(part, x, owner)
-    gap = (sum((part(x) for part in parts), torch.zeros_like(x)) - x).abs().max().item()
-    if not gap < TOLERANCE:
+    """Raise a ValueError unless parts are linear maps of the backend's images that sum to them.
+
+    Args:
+        parts: functions of an image, or an object with such ``parts``.
+        backend: the model whose images they are of.
+        owner: whose parts they are, for messages.
+        may_vanish: whether a part may be zero on all images.
+
+    Raises:
+        TypeError: no functions.
+        ValueError: a part that is not linear, changes its argument or the shape, or is zero; parts
+            that do not sum to the identity.
+    """
+    functions = parts_of(parts, owner)
+    vanishing = _once_for(backend, owner, partial(_probe_parts, functions, backend), "parts", parts)
+    if vanishing and not may_vanish:
         raise ValueError(
-            f"{owner}: the parts do not sum to the identity (off by {gap:.2g}); make the last "
-            "part the rest, x minus the others"
+            f"{owner}: part {vanishing[0]} of {shown(parts)} is zero on images of {backend.shape}. "
+            "Leave it out, or use another decomposition: gray images have no colour."
         )
-    for part in parts:
-        if trouble := not_linear(part, x, y) or not_by_image(part, x) or not_pure(part, x):
-            raise ValueError(
-                f"{owner}: {part!r} is not linear ({trouble}); use a linear filter of one image"
-            )
 
 
-def _tried(part: Callable[[Tensor], Tensor], x: Tensor, owner: str) -> None:
-    """Refuse a filter that breaks on an image, or that returns something else."""
+def rounding(x: Tensor) -> float:
+    """What numbers made of x may be off by rounding: 16 eps max|x|, 1e-8 max|x| in float64."""
+    return _relative(x) * x.abs().max().item()
+
+
+def probes(backend: Backend) -> Tensor:
+    """Images x, y and z = -2x - 3y (3, C, H, W) of N(0, 1) noise, the same for a shape.
+
+    A map of one image is linear if 2 f(x) + 3 f(y) + f(z) = 0. No half-space holds all three, so
+    that a map which is linear in each of two is found too.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, *backend.shape, generator=generator).to(backend.device, backend.dtype)
+    return torch.stack([x, y, -2 * x - 3 * y])
+
+
+def _once_for(
+    backend: Backend, owner: str, probe: Callable[[], Sequence[int]], kind: str, thing: object
+) -> Sequence[int]:
+    """What a probe finds; its errors begin with the owner."""
     try:
-        seen: object = part(x.clone())
-    except Exception as error:  # whatever it raises is its owner's to mend
+        return once(probe, kind, thing, backend.shape, backend.dtype, backend.device)
+    except ValueError as error:
+        raise ValueError(f"{owner}: {error}") from error
+
+
+def _probe_view(view: Transform, backend: Backend) -> tuple[()]:
+    x = probes(backend)
+    seen = _applied(view, view, x[:2])
+    back = _applied(view.inverse, view, torch.stack([seen[0], -2 * seen[0] - 3 * seen[1]]))
+    if trouble := _stretched(seen[0], x[0]) or _not_undone(back, x[::2]):
         raise ValueError(
-            f"{owner}: {part!r:.80} fails on images of {tuple(x.shape[1:])} "
-            f"({type(error).__name__}: {error}); use a filter of any image (B, C, H, W)"
-        ) from error
-    if not isinstance(seen, Tensor) or seen.shape != x.shape:
-        what = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
-        raise ValueError(
-            f"{owner}: {part!r:.80} makes {what} of an image {tuple(x.shape)}; a filter keeps the "
-            "shape"
+            f"{shown(view)} is not orthogonal ({trouble}). Use a permutation, rotation or sign "
+            "change of pixels, so that the model sees noise as it was trained on."
         )
+    kind = type(view)
+    silent = (
+        kind.view_variance is Transform.view_variance
+        or kind.inverse_variance is Transform.inverse_variance
+    )
+    if silent and not _moves_only(seen[0], x[0]):
+        raise ValueError(
+            f"{shown(view)} changes values and does not say what becomes of variances. Override "
+            "view_variance and inverse_variance by the squares of its entries."
+        )
+    return ()
+
+
+def _probe_parts(parts: Sequence[Part], backend: Backend) -> list[int]:
+    """Which parts are zero."""
+    x = probes(backend)
+    summed, scale, vanishing = torch.zeros_like(x), 0.0, []
+    for place, part in enumerate(parts):
+        seen = _applied(part, part, x)
+        within = max(rounding(x), rounding(seen))
+        if trouble := _not_linear(seen, within):
+            raise ValueError(
+                f"{shown(part)} is not linear ({trouble}). Use a linear filter of one image."
+            )
+        if not bool(seen[0].any()):
+            vanishing.append(place)
+        summed, scale = summed + seen, scale + within
+    gap = (summed - x).abs().max().item()
+    if not gap <= scale:
+        raise ValueError(
+            f"the parts do not sum to the identity (off by {gap:.2g}). Make the last part the "
+            "rest, x minus the others."
+        )
+    return vanishing
+
+
+def _applied(function: Callable[[Tensor], Tensor], owner: object, x: Tensor) -> Tensor:
+    """What a function makes of images, if it makes such images and leaves its argument alone."""
+    shape, written = tuple(x.shape[1:]), version(x)
+    try:
+        seen: object = function(x)
+    except Exception as error:  # whatever it raises is for its author to correct
+        raise ValueError(
+            f"{shown(owner)} failed on images of {shape} ({said(error)}). It must work on any "
+            "images (B, C, H, W)."
+        ) from error
+    if _described(seen) != (given := _described(x)):
+        raise ValueError(
+            f"{shown(owner)} makes {_described(seen)} of {given}. Keep shape, dtype and device."
+        )
+    if version(x) != written:
+        raise ValueError(f"{shown(owner)} writes into its argument. Make a new tensor.")
+    return cast(Tensor, seen)
+
+
+def _described(x: object) -> str:
+    if not isinstance(x, Tensor):
+        return type(x).__name__
+    return f"images {tuple(x.shape)} of {x.dtype} on {x.device}"
+
+
+def _not_linear(seen: Tensor, within: float) -> str:
+    gap = (2 * seen[0] + 3 * seen[1] + seen[2]).abs().max().item()
+    return "" if gap <= within else f"f(-2x - 3y) is not -2 f(x) - 3 f(y), off by {gap:.2g}"
+
+
+def _stretched(seen: Tensor, x: Tensor) -> str:
+    # Sums of squares, which torch adds pairwise: in float32 they hold to its rounding.
+    before, after = (_wide(image).square().sum().sqrt().item() for image in (x, seen))
+    gap = abs(after / before - 1)
+    return "" if gap <= _relative(x) else f"it changes lengths by the factor {after / before:.6g}"
+
+
+def _not_undone(back: Tensor, x: Tensor) -> str:
+    gap, bent = (back - x).abs().amax((1, 2, 3)).tolist()
+    if not gap <= rounding(x):
+        return f"inverse(f(x)) is not x, off by {gap:.2g}"
+    said = f"inverse(2 f(x) + 3 f(y)) is not 2x + 3y, off by {bent:.2g}"
+    return "" if bent <= rounding(x) else said
+
+
+def _moves_only(seen: Tensor, x: Tensor) -> bool:
+    """Whether an orthogonal map is a permutation: no other keeps the sum of cubes."""
+    before, after = (_wide(image) ** 3 for image in (x, seen))
+    gap = (after.sum() - before.sum()).abs() / before.abs().sum()
+    return gap.item() <= _relative(x)
+
+
+def _relative(x: Tensor) -> float:
+    return max(1e-8, 16 * torch.finfo(x.dtype).eps)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Half precision as float32; no device is asked for more than the backend's dtype."""
+    return x.float() if x.itemsize < 4 else x

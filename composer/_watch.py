@@ -10,9 +10,9 @@ import pluggy
 from torch import Tensor
 
 from composer._checks import checked_image
-from composer.driver import version
 from composer.finiteness import Finiteness
 from composer.hooks import manager
+from composer.lent import version
 from composer.markers import hookimpl
 from composer.protocols import Asking, State, image_shape_of
 from composer.requests import Estimate

@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor
 
 from composer.errors import shown
-from composer.limits import MAX_SEEDS
 
 _LONG = 10
 """Digits that no label has."""
@@ -24,7 +23,7 @@ class FromRecipe(str):
     __slots__ = ()
 
 
-MAX_NUMBER = 1e18
+_MAX_NUMBER = 1e18
 """Beyond it no argument means anything, and torch has no integers."""
 
 
@@ -36,9 +35,9 @@ def finite(value: Any, name: str) -> float:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not abs(number) <= MAX_NUMBER:
+    if not abs(number) <= _MAX_NUMBER:
         raise ValueError(
-            f"{name} must be finite and at most {MAX_NUMBER:g} in size, got {shown(value)}"
+            f"{name} must be finite and at most {_MAX_NUMBER:g} in size, got {shown(value)}"
         )
     return number
 
@@ -101,7 +100,7 @@ def label_of(condition: Any) -> int:
 
 def sequence(values: Any, name: str) -> list[Any]:
     """A list or tuple, or anything like them but text and mappings, as a list."""
-    if not isinstance(values, Sequence) or isinstance(values, str):
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise TypeError(f"{name} must be a list or tuple, got {shown(values)}")
     return list(values)
 
@@ -109,6 +108,21 @@ def sequence(values: Any, name: str) -> list[Any]:
 def finite_list(values: Any, name: str) -> list[float]:
     """A list or tuple of finite numbers."""
     return [finite(value, name) for value in sequence(values, name)]
+
+
+def finite_each(values: Any, name: str) -> Any:
+    """A finite number; or one a seed, a list of them or a tensor (S,), as they are."""
+    if isinstance(values, Tensor) and values.ndim == 1:
+        chosen = values.tolist()
+    elif isinstance(values, list | tuple):
+        chosen = list(values)
+    else:
+        return finite(values, name)
+    if not chosen:
+        raise ValueError(f"{name} must be a number or a list of one a seed, got {shown(values)}")
+    for value in chosen:
+        finite(value, name)
+    return values
 
 
 def interval(values: Any, name: str) -> tuple[float, float]:
@@ -121,7 +135,7 @@ def interval(values: Any, name: str) -> tuple[float, float]:
     return ends[0], ends[1]
 
 
-LEVEL_ROUNDING = 1e-9
+_LEVEL_ROUNDING = 1e-9
 """Of a noise level; neighbouring levels of a schedule of 1000 times differ by more than 1e-5."""
 
 
@@ -132,7 +146,17 @@ def within(noise_level: float, interval: Sequence[float]) -> bool:
     written, 0.3; they are compared up to rounding.
     """
     low, high = interval
-    return low - LEVEL_ROUNDING <= noise_level <= high + LEVEL_ROUNDING
+    return low - _LEVEL_ROUNDING <= noise_level <= high + _LEVEL_ROUNDING
+
+
+def intervals(values: Any, name: str, count: int) -> list[tuple[float, float]]:
+    """``count`` intervals; where None is given, all of [0, 1]."""
+    if values is None:
+        return [(0.0, 1.0)] * count
+    checked = [interval(ends, f"{name}: each") for ends in sequence(values, name)]
+    if len(checked) != count:
+        raise ValueError(f"{name} must be {count}, one for each, got {len(checked)}")
+    return checked
 
 
 def choice(value: Any, name: str, known: Iterable[str]) -> str:
@@ -162,11 +186,6 @@ def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
         )
     chosen: list[int] = []
     for seed in seeds:
-        if len(chosen) == MAX_SEEDS:
-            raise ValueError(
-                f"seeds has more than {MAX_SEEDS}, or no end; sample them in parts, such as "
-                "range(1000)"
-            )
         try:
             chosen.append(operator.index(seed))
         except TypeError:

@@ -1,11 +1,33 @@
 """What authors of plugins need beyond the hooks; the built-in plugins use nothing else.
 
 Checks of plain arguments are in :mod:`composer.arguments`, devices and dtypes by name in
-:mod:`composer.named`, pictures and masks in :mod:`composer.images`.
+:mod:`composer.named`, pictures and masks in :mod:`composer.images`. docs/authoring.md has a line
+for each name.
 """
 
-from composer._checks import check_condition, check_encodable, checked_backend, checked_solver
-from composer._probes import check_parts, check_view
+from composer._candidates import Score, check_score, follow_several, require_score, scored
+from composer._checks import (
+    check_condition,
+    check_encodable,
+    checked_backend,
+    checked_condition,
+    checked_plugins,
+    checked_solver,
+)
+from composer._clipping import Clip, clipped, dynamic_threshold
+from composer._known import KnownRegion
+from composer._once import once
+from composer._parts import Decomposition, Part, parts_of
+from composer._probes import check_parts, check_view, probes, rounding
+from composer._resizing import (
+    REFERENCE_SIZE,
+    Resizable,
+    resized,
+    resized_image,
+    resized_mask,
+)
+from composer._walks import check_walks, plan_walks, require_walks
+from composer.batch import grouped
 from composer.generators import generator_of
 from composer.markers import answers
 from composer.plugin import (
@@ -19,31 +41,69 @@ from composer.plugin import (
     views_of,
     with_nested,
 )
-from composer.protocols import draw, image_shape_of, low_res_schedule_of, models_of
+from composer.protocols import (
+    draw,
+    image_shape_of,
+    initial_noise,
+    low_res_schedule_of,
+    models_of,
+    noise_scale_of,
+)
 from composer.requests import combine
+from composer.weights import networks_of, sha256_of
 from composer.words import short_repr
 
 __all__ = [
+    "REFERENCE_SIZE",
     "SETS_START",
+    "Clip",
+    "Decomposition",
+    "KnownRegion",
+    "Part",
+    "Resizable",
+    "Score",
     "answers",
     "check_condition",
     "check_encodable",
     "check_parts",
+    "check_score",
     "check_view",
+    "check_walks",
     "checked_backend",
+    "checked_condition",
+    "checked_plugins",
     "checked_solver",
+    "clipped",
     "combine",
     "conditions_of",
     "declared",
     "draw",
+    "dynamic_threshold",
     "finest_of",
+    "follow_several",
     "generator_of",
+    "grouped",
     "hooks_of",
     "image_shape_of",
+    "initial_noise",
     "is_nested",
     "low_res_schedule_of",
     "models_of",
+    "networks_of",
+    "noise_scale_of",
+    "once",
+    "parts_of",
+    "plan_walks",
+    "probes",
+    "require_score",
+    "require_walks",
+    "resized",
+    "resized_image",
+    "resized_mask",
+    "rounding",
+    "scored",
     "sets_conditions",
+    "sha256_of",
     "short_repr",
     "views_of",
     "with_nested",

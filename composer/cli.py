@@ -11,24 +11,24 @@ from composer.commands.plugins import plugins
 from composer.errors import shown
 from composer.foreign import Foreign
 
-GROUP = "composer.commands"
+_GROUP = "composer.commands"
 
 
-class InstalledCommands(click.Group):
+class _InstalledCommands(click.Group):
     """A group whose commands are entry points, imported when one is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *entry_points(group=GROUP).names})
+        return sorted({*super().list_commands(ctx), *entry_points(group=_GROUP).names})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = super().get_command(ctx, cmd_name)
         if own is not None:  # no package replaces a command of the core
             return own
-        found = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
+        found = next(iter(entry_points(group=_GROUP, name=cmd_name)), None)
         return None if found is None else _loaded(found)
 
 
-@click.group(cls=InstalledCommands)
+@click.group(cls=_InstalledCommands)
 @click.version_option(package_name="diffusion-composer")
 def main() -> None:
     """Pictures by diffusion: one sampling loop; guidance, inpainting and illusions as plugins.

@@ -14,8 +14,8 @@ from composer.images import to_pil
 if TYPE_CHECKING:
     from PIL import Image
 
-MARGIN = 4
-BACKGROUND, INK = (255, 255, 255), (60, 60, 60)
+_MARGIN = 4
+_BACKGROUND, _INK = (255, 255, 255), (60, 60, 60)
 
 
 def contact_sheet(rows: Mapping[str, Tensor], scale: int = 3, columns: str = "") -> Image.Image:
@@ -33,19 +33,19 @@ def contact_sheet(rows: Mapping[str, Tensor], scale: int = 3, columns: str = "")
     integer(scale, "contact_sheet: scale", 1, most=100)
     pictures = {label: to_pil(images) for label, images in rows.items()}
     first = next(iter(pictures.values()))[0]
-    width, height = (side * scale + MARGIN for side in first.size)
+    width, height = (side * scale + _MARGIN for side in first.size)
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    left = int(max(measure.textlength(label) for label in rows)) + 2 * MARGIN
+    left = int(max(measure.textlength(label) for label in rows)) + 2 * _MARGIN
     headings = columns.split(",") if columns else []
-    top = 16 if headings else MARGIN
+    top = 16 if headings else _MARGIN
     size = (left + width * max(map(len, pictures.values())), top + height * len(rows))
-    sheet = Image.new("RGB", size, BACKGROUND)
+    sheet = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for column, heading in enumerate(headings):
-        draw.text((left + column * width, 2), heading, fill=INK)
+        draw.text((left + column * width, 2), heading, fill=_INK)
     for row, (label, images) in enumerate(pictures.items()):
-        draw.text((MARGIN, top + row * height + height // 2 - 6), label, fill=INK)
+        draw.text((_MARGIN, top + row * height + height // 2 - 6), label, fill=_INK)
         for column, image in enumerate(images):
-            large = image.resize((width - MARGIN, height - MARGIN), Image.Resampling.NEAREST)
+            large = image.resize((width - _MARGIN, height - _MARGIN), Image.Resampling.NEAREST)
             sheet.paste(large, (left + column * width, top + row * height))
     return sheet

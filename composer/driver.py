@@ -13,14 +13,13 @@ about none, and the next one inside would be asked about none by both.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
-
-from torch import Tensor
 
 from composer.errors import NonFiniteError
 from composer.estimates import Estimate
 from composer.images import all_finite
+from composer.lent import Lent
 from composer.protocols import Asking
 from composer.requests import Request
 
@@ -43,7 +42,6 @@ def resolve(
         debug: raise a NonFiniteError, which names the plugin, for an estimate with NaN or Inf;
             that waits for the device.
     """
-
     return converse(asked([request]), plugins, model, "the loop", debug)[0]
 
 
@@ -60,7 +58,7 @@ def converse(
     debug: bool = False,
 ) -> T:
     """Run one generator, named ``who``, to its end; answer its questions as :func:`resolve`."""
-    outermost = _Conversation(asking, tuple(plugins), lambda: who)
+    outermost = _Conversation(asking, tuple(plugins), who)
     tree = _Tree(outermost, debug)
     while True:
         tree.go_on()
@@ -113,6 +111,7 @@ class _Tree:
         for question, answer in zip(questions, answers, strict=True):
             question.answer = answer
             woken += [asker for asker in question.askers if asker.has_one_more()]
+            question.askers = []  # no cycle of references is left, to hold tensors after the step
         self._wake(woken)
 
     def _wake(self, conversations: list[_Conversation]) -> None:
@@ -121,6 +120,8 @@ class _Tree:
 
 class _Question:
     """A request, and the plugins that are to answer it; the model if there are none."""
+
+    __slots__ = "answer", "askers", "key", "plugins", "request"
 
     def __init__(self, request: Request, plugins: tuple[NoiseEstimate, ...]) -> None:
         if request.through:
@@ -134,7 +135,7 @@ class _Question:
     def conversation(self) -> _Conversation:
         """The first plugin's answer, which is to be asked for."""
         outer, inner = self.plugins[0], self.plugins[1:]
-        return _Conversation(outer(self.request), inner, lambda: described(outer), self)
+        return _Conversation(outer(self.request), inner, outer, self)
 
 
 class _Conversation:
@@ -143,15 +144,17 @@ class _Conversation:
     Args:
         asking: the generator.
         inner: the plugins that answer what it asks.
-        who: its name, for messages.
+        who: its name for messages, or the function that made it.
         about: the question that its return value answers; None for the outermost.
     """
+
+    __slots__ = "_asked", "_asking", "_who", "about", "ended", "inner", "value", "waits"
 
     def __init__(
         self,
         asking: Asking[Any],
         inner: tuple[NoiseEstimate, ...],
-        who: Callable[[], str],
+        who: str | NoiseEstimate,
         about: _Question | None = None,
     ) -> None:
         self.inner, self.about = inner, about
@@ -161,17 +164,20 @@ class _Conversation:
         self._asking, self._who = asking, who
         self._asked: list[_Question] | None = None  # None until it has begun
 
+    def __str__(self) -> str:
+        """Its name, for messages."""
+        return self._who if isinstance(self._who, str) else described(self._who)
+
     def advance(self) -> None:
         """Send it the answers to what it has asked, and take what it asks next, or returns."""
-        answers = None if self._asked is None else [question.answer for question in self._asked]
-        before = {id(tensor): version(tensor) for _, tensor in self._given()}
+        answers: list[Any] = [question.answer for question in self._asked or ()]
+        lent = Lent(None if self.about is None else self.about.request, answers)
+        begun: Any = None if self._asked is None else answers
         try:
-            self.value = self._asking.send(answers)  # type: ignore[arg-type]
+            self.value = self._asking.send(begun)
         except StopIteration as stop:
             self.ended, self.value = True, stop.value
-        for name, tensor in self._given():  # what it has computed of an answer meanwhile is new
-            if version(tensor) != before.get(id(tensor), 0):
-                raise ValueError(f"{self._who()} wrote into {name}; work on a copy")
+        lent.check(self)
 
     def requests(self) -> list[Request]:
         """What it yielded, if that is a list of requests."""
@@ -179,7 +185,7 @@ class _Conversation:
         if isinstance(asked, list | tuple) and all(isinstance(r, Request) for r in asked):
             return list(asked)
         raise TypeError(
-            f"{self._who()} yielded {type(asked).__name__}, not a list of Requests; write "
+            f"{self} yielded {type(asked).__name__}, not a list of Requests; write "
             "`estimates = yield [request, ...]`, with square brackets around a single request too"
         )
 
@@ -197,45 +203,29 @@ class _Conversation:
 
     def estimate(self, debug: bool) -> Estimate:
         """What it returned, if that is an estimate of what it was asked."""
-        estimate, who = self.value, self._who
+        estimate = self.value
         request = self.about.request  # type: ignore[union-attr]
         if not isinstance(estimate, Estimate):
             raise TypeError(
-                f"{who()} returned {type(estimate).__name__}, not an Estimate; combine the "
+                f"{self} returned {type(estimate).__name__}, not an Estimate; combine the "
                 "answers with +, -, * and /, and return the result"
             )
         if estimate.prediction.shape != request.x.shape:
             raise ValueError(
-                f"{who()} returned a prediction of shape {tuple(estimate.prediction.shape)} for x "
+                f"{self} returned a prediction of shape {tuple(estimate.prediction.shape)} for x "
                 f"of {tuple(request.x.shape)}"
             )
         if estimate.t != request.t:
             raise ValueError(
-                f"{who()} returned an estimate at t = {estimate.t:g} when it was asked at "
+                f"{self} returned an estimate at t = {estimate.t:g} when it was asked at "
                 f"t = {request.t:g}; what was kept of another time is replace(x=..., t=...)d first"
             )
         if debug and not all_finite(estimate.prediction):
             raise NonFiniteError(
-                f"{who()} returned NaN or Inf at step {request.step} (t = {request.t:g}), of "
+                f"{self} returned NaN or Inf at step {request.step} (t = {request.t:g}), of "
                 "answers that were finite; check its arithmetic, and scales that are very large"
             )
         return estimate.as_term()
-
-    def _given(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors it holds that are not its own, and what they are called."""
-        if self.about is not None:
-            yield "request.x", self.about.request.x
-            for value in self.about.request.beside.values():
-                yield "request.beside", value
-        for question in self._asked or ():
-            for name, value in vars(question.answer).items():  # noise and x0 too, once computed
-                if isinstance(value, Tensor):
-                    yield f"the {name} of an answer", value
-
-
-def version(x: Tensor) -> int:
-    """How often x was written into; inference tensors do not count."""
-    return 0 if x.is_inference() else x._version
 
 
 def described(function: Callable[..., Any]) -> str:

@@ -161,6 +161,16 @@ class Estimate:
         """The estimate with a linear filter applied to its prediction."""
         return self.replace(prediction=part(self.prediction))
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors by name; noise and x0 once they have been looked at."""
+        found = {"prediction": self.prediction, "x": self.x}
+        if self.variance is not None:
+            found["variance"] = self.variance
+        for name in ("noise", "x0"):
+            if name in self.__dict__:
+                found[name] = self.__dict__[name]
+        return found
+
     def as_term(self) -> Estimate:
         """The estimate as one term of further sums, whatever it is a sum of itself."""
         return self.replace(variance=self.variance) if self._variances else self
@@ -251,12 +261,19 @@ def combine(
         )
     terms = zip(weights, estimates, strict=True)
     weight, first = next(terms)
-    prediction = first.prediction * _factor(weight)
+    prediction = first.prediction if _is_one(weight) else first.prediction * weight
     for weight, estimate in terms:
-        # Not by ``add(alpha=)``, which rounds the last few pixels of a batch otherwise.
-        prediction = prediction + first._alike(estimate).prediction * _factor(weight)
+        part = first._alike(estimate).prediction
+        if isinstance(_factor(weight), Tensor):
+            prediction = prediction + weight * part
+        else:
+            prediction = torch.add(prediction, part, alpha=float(weight))
     kept = estimates if variance == "mean" else (variance,)
     return first.replace(prediction=prediction, variance=_mean(_distinct_variances(kept)))
+
+
+def _is_one(weight: float | Tensor) -> bool:
+    return not isinstance(_factor(weight), Tensor) and bool(weight == 1)
 
 
 def _factor(value: float | Tensor) -> float | Tensor:

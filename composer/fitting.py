@@ -15,7 +15,7 @@ Size = tuple[int, int]
 """(height, width)."""
 Fit = Literal["crop", "pad", "stretch"]
 """How a picture comes to another size: its middle, all of it with bars, or all of it distorted."""
-Resample = Callable[[Tensor, Size], Tensor]
+_Resample = Callable[[Tensor, Size], Tensor]
 
 
 def check_fit(fit: Fit | None, owner: str) -> None:
@@ -29,7 +29,7 @@ def fit_image(x: Tensor, size: Size, fit: Fit, white: float = 1.0) -> Tensor:
     Args:
         x: of floating point, or uint8.
     """
-    return _FITS[fit](x, size, bicubic, white)
+    return _FITS[fit](x, size, _bicubic, white)
 
 
 def fit_mask(mask: Tensor, size: Size, fit: Fit) -> Tensor:
@@ -37,7 +37,7 @@ def fit_mask(mask: Tensor, size: Size, fit: Fit) -> Tensor:
 
     Each pixel is the mean of those it covers: exactly 0 where all were 0, 1 where all were 1.
     """
-    return _FITS[fit](mask[None, None], size, covered, 0.0)[0, 0]
+    return _FITS[fit](mask[None, None], size, _covered, 0.0)[0, 0]
 
 
 def proportional(size: Size, proportions: Size) -> Size:
@@ -54,7 +54,7 @@ def alike(size: Size, other: Size) -> bool:
     return abs(size[0] * other[1] - size[1] * other[0]) <= max(other)
 
 
-def bicubic(x: Tensor, size: Size) -> Tensor:
+def _bicubic(x: Tensor, size: Size) -> Tensor:
     """Images at another size, over the area of each pixel where they shrink; within [-1, 1] if they
     are, or 0 to 255."""
     if x.shape[-2:] == size:
@@ -68,30 +68,30 @@ def bicubic(x: Tensor, size: Size) -> Tensor:
     return made.clamp(-limit, limit).to(x.dtype)
 
 
-def covered(x: Tensor, size: Size) -> Tensor:
+def _covered(x: Tensor, size: Size) -> Tensor:
     """Images at another size, each pixel the mean of those that it covers."""
     return F.interpolate(x, size, mode="area")
 
 
-def _crop(x: Tensor, size: Size, resample: Resample, blank: float) -> Tensor:
+def _crop(x: Tensor, size: Size, resample: _Resample, blank: float) -> Tensor:
     height, width = x.shape[-2:]
     rows, columns = proportional((height, width), size)
     top, left = (height - rows) // 2, (width - columns) // 2
     return resample(x[..., top : top + rows, left : left + columns], size)
 
 
-def _pad(x: Tensor, size: Size, resample: Resample, blank: float) -> Tensor:
+def _pad(x: Tensor, size: Size, resample: _Resample, blank: float) -> Tensor:
     rows, columns = proportional(size, (x.shape[-2], x.shape[-1]))
     top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
     bars = left, size[1] - columns - left, top, size[0] - rows - top
     return F.pad(resample(x, (rows, columns)), bars, value=blank)
 
 
-def _stretch(x: Tensor, size: Size, resample: Resample, blank: float) -> Tensor:
+def _stretch(x: Tensor, size: Size, resample: _Resample, blank: float) -> Tensor:
     return resample(x, size)
 
 
-_FITS: dict[str, Callable[[Tensor, Size, Resample, float], Tensor]] = {
+_FITS: dict[str, Callable[[Tensor, Size, _Resample, float], Tensor]] = {
     "crop": _crop,
     "pad": _pad,
     "stretch": _stretch,

@@ -15,7 +15,7 @@ from composer.plugin import HOOKS, Plugin, hooks_of
 from composer.protocols import Stack
 
 
-class Entry:
+class _Entry:
     """The hook of an entry point of the group ``composer``."""
 
     @hookspec
@@ -37,7 +37,7 @@ def manager() -> pluggy.PluginManager:
     """A plugin manager that knows all hooks, and no plugin yet."""
     made = pluggy.PluginManager(PROJECT)
     made.add_hookspecs(_Specs)
-    made.add_hookspecs(Entry)
+    made.add_hookspecs(_Entry)
     return made
 
 

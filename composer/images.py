@@ -46,7 +46,7 @@ __all__ = [
     "to_tensor",
 ]
 
-Shape: TypeAlias = tuple[int, int, int]
+_Shape: TypeAlias = tuple[int, int, int]
 """(C, H, W)."""
 
 _LUMINANCE = (0.299, 0.587, 0.114)
@@ -54,7 +54,7 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def read_picture(
-    image: ImageLike, shape: Shape, fit: Fit | None = "crop", name: str = "image"
+    image: ImageLike, shape: _Shape, fit: Fit | None = "crop", name: str = "image"
 ) -> Tensor:
     """Any picture as images of a model: ``read_picture("cat.jpg", backend.shape)``.
 
@@ -142,14 +142,14 @@ def hold_mask(mask: ImageLike, name: str = "mask", fit: Fit | None = None) -> He
     return _kept(checked_mask(mask, name), mask, fit)
 
 
-def shape_of(image: ImageLike, name: str = "image") -> Shape:
+def shape_of(image: ImageLike, name: str = "image") -> _Shape:
     """(C, H, W) of any picture, as :func:`to_tensor` would return it."""
     held = checked_image(image, name)
     channels = held.shape[-3] if isinstance(held, Tensor) else len(held.getbands())
     return channels, *size_of(held)
 
 
-def require_shape(image: ImageLike, shape: Shape, owner: str, fit: Fit | None = None) -> None:
+def require_shape(image: ImageLike, shape: _Shape, owner: str, fit: Fit | None = None) -> None:
     """Require images that :func:`read_picture` can bring to the backend's (C, H, W).
 
     Raises:

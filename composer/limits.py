@@ -15,7 +15,7 @@ MAX_PARTICLES = 10_000
 MAX_BANDS = 16
 """Blurs in cascade; each doubling of the width is one, and ten make a thousand pixels."""
 MAX_SEEDS = 100_000
-"""Seeds of one call: an iterator without an end would fill the memory, and more fit no device."""
+"""Of a recipe: seeds of its call."""
 MAX_PIXELS = 4096 * 4096
 """Pixels of one picture that is read or written, and of all pictures of a recipe together, unless
 the model's own images are so large that a few of them are more (:data:`MAX_IMAGES`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -10,7 +11,7 @@ from composer.protocols import Backend
 from composer.registry import installed, load_from
 
 Place = str | Path
-Known = Literal["mnist", "mnist-ddpm", "nouns", "with_weak", "diffusers", "deepfloyd"]
+Known = Literal["mnist", "mnist-ddpm", "nouns", "with_weak", "diffusers", "deepfloyd", "prx"]
 
 
 class NoSuchOption:
@@ -18,7 +19,7 @@ class NoSuchOption:
     has no such option, or not with such a value. It raises."""
 
 
-# The overloads overlap on purpose: what none of the first five takes is the sixth's.
+# The overloads overlap on purpose: what none of the first six takes is the seventh's.
 @overload
 def load_backend(  # type: ignore[overload-overlap]
     name: Literal["mnist", "mnist-ddpm"],
@@ -71,6 +72,21 @@ def load_backend(  # type: ignore[overload-overlap]
     size: int | None = None,
     local_files_only: bool = False,
     thresholding: bool = True,
+    text_8bit: bool = False,
+) -> Backend: ...
+@overload
+def load_backend(  # type: ignore[overload-overlap]
+    name: Literal["prx"],
+    *,
+    model: Place = "Photoroom/prxpixel-t2i",
+    size: int | Sequence[int] | None = None,
+    embeddings: Place | None = None,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    offload: bool = False,
+    variant: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
     text_8bit: bool = False,
 ) -> Backend: ...
 @overload

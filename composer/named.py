@@ -15,7 +15,7 @@ from composer.schedules import Schedule
 
 Device = str | torch.device
 DType = str | torch.dtype
-DTYPES = ("float32", "bfloat16", "float16", "float64")
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def device_of(device: Device) -> torch.device:
@@ -27,14 +27,16 @@ def device_of(device: Device) -> torch.device:
     """
     try:
         if not isinstance(device, str | torch.device):
-            raise TypeError("torch takes a number for that of a GPU")
+            raise TypeError("torch takes a number as that of a GPU")
         place = _best_device() if device == "auto" else torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device {shown(device)} is none that torch knows; use 'cpu'") from error
+        raise ValueError(
+            f"device {shown(device)} is none that torch knows. Use 'cpu' or 'auto'."
+        ) from error
     present = torch.accelerator.current_accelerator(check_available=True)
     count = 0 if present is None or present.type != place.type else torch.accelerator.device_count()
     if place.type != "cpu" and (place.index or 0) >= count:
-        raise ValueError(f"device {str(device)!r} is not available; use 'cpu'")
+        raise ValueError(f"device {str(device)!r} is not available. Use 'cpu' or 'auto'.")
     return place
 
 
@@ -44,7 +46,7 @@ def _best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def dtype_of(dtype: DType, known: Iterable[str] = DTYPES) -> torch.dtype:
+def dtype_of(dtype: DType, known: Iterable[str] = _DTYPES) -> torch.dtype:
     """The dtype, or that of a name such as "float16" or "torch.float16".
 
     Args:
@@ -81,7 +83,7 @@ def shape_of(shape: Any) -> tuple[int, int, int]:
     except TypeError:
         sizes = ()
     if len(sizes) != 3:
-        raise TypeError(f"shape must be (C, H, W), three integers, got {shape!r:.80}")
+        raise TypeError(f"shape must be (C, H, W), three integers, got {shown(shape)}.")
     return shape if type(shape) is tuple and shape == sizes else sizes
 
 
@@ -93,8 +95,8 @@ def schedule_of(schedule: Any) -> Schedule:
     """
     if lacking := [name for name in _PATH if not callable(getattr(schedule, name, None))]:
         raise TypeError(
-            f"schedule must be a Schedule such as FlowSchedule() or DiscreteSchedule.linear(), got "
-            f"{type(schedule).__name__}, which lacks {', '.join(lacking)}"
+            f"schedule must be a Schedule, got {type(schedule).__name__}, which lacks "
+            f"{', '.join(lacking)}. Give for example FlowSchedule() or DiscreteSchedule.linear()."
         )
     return cast(Schedule, schedule)
 

@@ -121,11 +121,6 @@ class Register:
                 f"{self.package} offers the {kind} {name!r} as {factory!r:.80}; give the class, or "
                 "a function that makes one"
             )
-        if example is not None and (not callable(example) or isinstance(example, type)):
-            raise TypeError(
-                f"{self.package} offers the {kind} {name!r} with the example {example!r}; give a "
-                "function without arguments that makes one"
-            )
         if any((o.kind, o.name) == (kind, name) for o in self.offers):
             raise ValueError(f"{self.package} offers the {kind} {name!r} twice")
         self.offers.append(Offer(kind, name, factory, self.package, example, safe_options))

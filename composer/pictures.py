@@ -19,8 +19,8 @@ from composer.arguments import FromRecipe
 from composer.errors import shown
 from composer.limits import MAX_PIXELS
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | Array
+_Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | _Array
 
 MAX_FITTED = MAX_PIXELS // 4
 """Pixels of a picture that will be fitted to a model: twice the sides of the largest model's, and a
@@ -122,7 +122,7 @@ def _opened(path: Path, name: str) -> Image.Image:
         ) from error
 
 
-def _of_array(values: Array, name: str) -> Image.Image:
+def _of_array(values: _Array, name: str) -> Image.Image:
     """(H, W) or (H, W, C) of bool or whole numbers, C = 1 grey, 2 with alpha, 3 RGB, 4 RGBA."""
     if values.dtype.kind not in "biu":
         raise TypeError(f"{name} must be an array of numbers, got one of {values.dtype}.")
@@ -140,7 +140,7 @@ def _of_array(values: Array, name: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _scaled(values: Array, name: str) -> Array:
+def _scaled(values: _Array, name: str) -> _Array:
     """Numbers as uint8 or uint16, the largest of which is white."""
     if values.dtype == bool:
         return values.astype(np.uint8) * 255
@@ -158,7 +158,7 @@ def _scaled(values: Array, name: str) -> Array:
     )
 
 
-def _in_16_bits(fractions: Array) -> Array:
+def _in_16_bits(fractions: _Array) -> _Array:
     return np.rint(fractions.astype(np.float64) * 65535).astype(np.uint16)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from composer.markers import answers, hookspec
+from composer.predictions import Prediction
 from composer.protocols import Asking, Stack, State
 from composer.requests import Estimate, Request
 from composer.transforms import Transform
@@ -74,6 +75,12 @@ class Plugin:
         return True
 
     @_default
+    def predicts(self) -> Prediction | None:
+        """What its estimates predict, if it says so itself: SAMPLE, of a plugin that returns
+        ``estimate.replace(prediction=x0, kind=SAMPLE)``. None: the same as what it is answered."""
+        return None
+
+    @_default
     def needs_pixels(self) -> bool:
         """Whether it works on the pixels of images, and so not on latents."""
         return False
@@ -82,6 +89,12 @@ class Plugin:
     def follows_several(self) -> bool:
         """Whether it keeps several images of each seed during a run."""
         return False
+
+    @_default
+    def one_a_seed(self) -> Sequence[str]:
+        """The names of its attributes that may hold one value a seed, as ``request.each`` takes
+        them; a call checks their lengths before it asks the model."""
+        return ()
 
     @_default
     def walks(self) -> bool:
@@ -182,6 +195,17 @@ def sets_conditions(plugin: object) -> bool:
     """Whether a plugin, or one nested in it, decides conditions."""
     every = (c for nested in with_nested([plugin]) for c in conditions_of(nested))
     return not all(is_nested(condition) for condition in every)
+
+
+def kind_of(condition: Any, otherwise: Prediction) -> Prediction:
+    """What the estimates of a plugin, or the model's for a condition, predict: what the plugin
+    declares, or the same as its first condition's. A Sampler checks that the others are like it."""
+    while is_nested(condition):
+        own: Prediction | None = declared(condition, "predicts")
+        if own is not None:
+            return own
+        condition = next(iter(conditions_of(condition)), None)
+    return otherwise
 
 
 def views_of(plugins: Iterable[object]) -> tuple[Transform, ...]:

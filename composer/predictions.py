@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 Amplitude = Tensor | float
@@ -51,24 +52,33 @@ class Prediction:
     def noise(self, out: Tensor, x: Tensor, alpha: float, sigma: float) -> Tensor:
         """The noise that an output ``out`` at ``x`` implies; shapes (B, C, H, W)."""
         a, b, d = self._solve(alpha, sigma)
+        if a == 0:
+            return out.to(x.dtype) if b == 1 else out / b
         if d == 0:
             return out / b if b else out * 0
-        return (alpha / d) * out - (a / d) * x
+        return torch.add((alpha / d) * out, x, alpha=-a / d)
 
     def x0(self, out: Tensor, x: Tensor, alpha: float, sigma: float) -> Tensor:
         """The clean image that an output ``out`` at ``x`` implies; shapes (B, C, H, W)."""
         a, b, d = self._solve(alpha, sigma)
+        if b == 0:
+            return out.to(x.dtype) if a == 1 else out / a
         if d == 0:
             return out / a if a else out * 0
         if sigma == 0:
             return x / alpha
         # One large factor, outside: where alpha is tiny (5e-5 at IF's first time) x and the noise
         # all but cancel, and two factors, each rounded, would leave 20000 times their rounding.
-        return (sigma / d) * ((b / sigma) * x - out)
+        return torch.add(out, x, alpha=-b / sigma) * (-sigma / d)
 
     def _solve(self, alpha: float, sigma: float) -> tuple[float, float, float]:
         a, b = (float(v) for v in self.row(alpha, sigma))
         return a, b, alpha * b - a * sigma
+
+
+def mixed(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
+    """a x + b y of two images (B, C, H, W), in one new tensor: large ones cost by their number."""
+    return (a * x).add_(y, alpha=b)
 
 
 def _epsilon(alpha: Amplitude, sigma: Amplitude) -> Row:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from composer.batch import Batch, Output
 from composer.images import to_pil
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
@@ -25,22 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Asking = Generator[list[Request], list[Estimate], T]
 """A generator that yields lists of requests, receives their estimates, and returns a T."""
-
-
-class Output(NamedTuple):
-    """A network's output (B, C, H, W), learned variance split off where there is one."""
-
-    prediction: Tensor
-    variance: Tensor | None = None
-
-    @staticmethod
-    def cat(outputs: Sequence[Output]) -> Output:
-        """Outputs of consecutive images as one."""
-        variances = [o.variance for o in outputs if o.variance is not None]
-        return Output(
-            torch.cat([o.prediction for o in outputs]),
-            torch.cat(variances) if variances else None,
-        )
 
 
 class Backend(Protocol):
@@ -78,8 +63,8 @@ class Backend(Protocol):
         """
         ...
 
-    def evaluate(self, requests: Sequence[Request]) -> Sequence[Output]:
-        """Answer distinct requests, conditions encoded, each about the same B images."""
+    def evaluate(self, batch: Batch) -> Output:
+        """Answer N rows, conditions encoded: one Output (N, C, H, W), in the order of the rows."""
         ...
 
 
@@ -93,6 +78,12 @@ def image_shape_of(backend: Backend) -> tuple[int, int, int]:
     ``finish`` decodes x; otherwise ``shape``."""
     shape: tuple[int, int, int] = getattr(backend, "image_shape", backend.shape)
     return shape
+
+
+def noise_scale_of(backend: Backend) -> float:
+    """How wide the noise is that a run begins with: its schedule's optional ``noise_scale``, 1 for
+    most paths."""
+    return float(getattr(backend.schedule, "noise_scale", 1.0))
 
 
 def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
@@ -126,13 +117,15 @@ class State:
     rest is for reading.
 
     Attributes:
-        x: the current image (B, C, H, W); replace it, never write into it.
+        x: the current image (B, C, H, W); replace it, never write into it. In ``start`` it is the
+            initial noise, as wide as ``noise_scale`` of the schedule.
         times: the whole plan, from noise to clean; ``start`` hooks may change it. A time noisier
             than the one before it is a RePaint jump.
         position: index in ``times`` of the time that x is at.
         step: 0-based number of the current sampling step.
         estimate: the last combined estimate, None before the first and after a jump.
-        condition, seeds, backend, num_inference_steps: as given to the sampler and the call.
+        condition, seeds, backend, num_inference_steps: as given to the sampler and the call; a list
+            of one condition a seed is an Each.
         origin: for each image of now, the index in ``seeds`` of the seed it belongs to; one image
             a seed unless a plugin follows several.
         stopped: set by :meth:`stop`.
@@ -228,7 +221,7 @@ class State:
         self.selections += 1
 
     def randn(self, shape: tuple[int, ...] | None = None) -> Tensor:
-        """Fresh noise (B, C, H, W), row k from the generator of image k alone.
+        """Fresh noise ~ N(0, I) (B, C, H, W), row k from the generator of image k alone.
 
         Args:
             shape: (C, H, W), in place of the backend's.
@@ -238,7 +231,9 @@ class State:
     def request(self, x: Tensor, t: float) -> Request:
         """The question this run asks at (x, t)."""
         schedule = self.backend.schedule
-        return Request(x, t, self.condition, self.step, self.beside, schedule=schedule)
+        return Request(
+            x, t, self.condition, self.step, self.beside, schedule=schedule, origin=self.origin
+        )
 
     def snapshot(self) -> State:
         """A copy that later steps leave as it is, and that leaves them alone."""
@@ -279,19 +274,26 @@ def draw(
     backend: Backend,
     shape: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """Noise (B, C, H, W) on the backend's device, one image from each generator.
+    """Noise ~ N(0, I) (B, C, H, W) on the backend's device, one image from each generator.
 
     It is drawn on the generators' device, so that a seed gives the same image everywhere.
 
     Args:
         shape: (C, H, W), in place of the backend's.
     """
-    size = (1, *(shape or backend.shape))
-    rows = [
-        torch.randn(size, generator=g, device=g.device, dtype=backend.dtype) for g in generators
-    ]
-    noise = torch.cat(rows)
-    if backend.device.type == "cuda" and noise.device.type == "cpu":
+    images, device = shape or backend.shape, backend.device
+    first = generators[0].device
+    noise = torch.empty((len(generators), *images), dtype=backend.dtype, device=first)
+    for row, generator in zip(noise.split(1), generators, strict=True):
+        torch.randn(row.shape, generator=generator, out=row)
+    if device.type == "cuda" and noise.device.type == "cpu":
         # From pinned memory, or the copy would wait for all that the device has yet to do.
-        return noise.pin_memory().to(backend.device, non_blocking=True)
-    return noise.to(backend.device)
+        return noise.pin_memory().to(device, non_blocking=True)
+    return noise.to(device)
+
+
+def initial_noise(generators: Sequence[torch.Generator], backend: Backend) -> Tensor:
+    """The noise (B, C, H, W) that runs begin with, one image from each generator: as wide as the
+    backend's schedule says."""
+    noise, scale = draw(generators, backend), noise_scale_of(backend)
+    return noise if scale == 1 else scale * noise

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from composer._checks import checked_backend
+from composer.batch import Batch, Output, grouped
 from composer.predictions import Prediction
-from composer.protocols import Backend, Output
-from composer.requests import Request
+from composer.protocols import Backend
 from composer.schedules import Schedule
 from composer.solvers import Solver
 from composer.weights import networks_of
@@ -43,6 +44,9 @@ class Reparametrised:
 
     __repr__ = short_repr
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inner", checked_backend(self.inner))
+
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.inner.shape
@@ -62,28 +66,31 @@ class Reparametrised:
     def encode(self, condition: Any) -> Hashable:
         return self.inner.encode(condition)
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        # One tensor for all requests about one, so that the inner backend can still share.
-        scaled: dict[tuple[int, float], Tensor] = {}
-        asked = []
-        for request in requests:
-            time, scale = self._inner_time(request.t)
-            key = id(request.x), request.t
-            x = scaled.setdefault(key, request.x * scale)
-            asked.append(replace(request, x=x, t=time, schedule=self.inner.schedule))
-        answers = self.inner.evaluate(asked)
-        return [
-            self._answer(request, inside, answer)
-            for request, inside, answer in zip(requests, asked, answers, strict=True)
+    def evaluate(self, batch: Batch) -> Output:
+        places = {t: self._inner_time(t) for t in dict.fromkeys(batch.times)}
+        scales = torch.tensor([places[t][1] for t in batch.times], dtype=batch.x.dtype)
+        # A row at another time shows the inner model another image.
+        shown = {pair: k for k, pair in enumerate(zip(batch.images, batch.times, strict=True))}
+        asked = batch.replace(
+            x=batch.x * scales.to(batch.x.device)[:, None, None, None],
+            times=[places[t][0] for t in batch.times],
+            images=[shown[pair] for pair in zip(batch.images, batch.times, strict=True)],
+        )
+        answer, groups = self.inner.evaluate(asked), grouped(batch.times)
+        answers = [
+            self._answer(batch.times[rows[0]], asked.take(rows), answer.take(rows))
+            for rows in groups
         ]
+        return Output.gathered(answers, groups)
 
     def _inner_time(self, t: float) -> tuple[float, float]:
         """The inner time of equal noise level, and the factor of x."""
         time = self.inner.schedule.time_at(self.schedule.noise_level(t))
         return time, sum(self.inner.schedule.at(time)) / sum(self.schedule.at(t))
 
-    def _answer(self, request: Request, inside: Request, answer: Output) -> Output:
-        place = self.inner.schedule.at(inside.t)
-        x0 = self.inner.prediction.x0(answer.prediction, inside.x, *place)
-        noise = self.inner.prediction.noise(answer.prediction, inside.x, *place)
-        return Output(self.prediction.target(x0, noise, *self.schedule.at(request.t)))
+    def _answer(self, t: float, asked: Batch, answer: Output) -> Output:
+        """What rows of one time t say of this path."""
+        place = self.inner.schedule.at(asked.times[0])
+        x0 = self.inner.prediction.x0(answer.prediction, asked.x, *place)
+        noise = self.inner.prediction.noise(answer.prediction, asked.x, *place)
+        return Output(self.prediction.target(x0, noise, *self.schedule.at(t)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import dataclasses
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 
+from composer.errors import shown
 from composer.estimates import KEEP, Estimate, Keep, Views, combine
 from composer.markers import answers
 from composer.predictions import Prediction
@@ -15,7 +18,7 @@ from composer.schedules import Schedule
 from composer.transforms import Transform
 from composer.words import short_repr
 
-__all__ = ["UNCONDITIONAL", "Estimate", "Request", "combine"]
+__all__ = ["UNCONDITIONAL", "Each", "Estimate", "Request", "combine"]
 
 
 class _Unconditional:
@@ -32,6 +35,37 @@ UNCONDITIONAL: Final = _Unconditional()
 """Ask the model for no condition at all, as opposed to None: "not yet decided"."""
 
 
+@dataclass(frozen=True, init=False)
+class Each:
+    """One condition a seed, in place of a condition: image k follows that of its own seed.
+
+    ``sampler.sample(condition=["a cat", "a dog"], seeds=[0, 1])`` makes one of a list; a plugin
+    takes one wherever it takes a condition, as in ``Anagram({"identity": Each([6, 7]), ...})``.
+
+    Args:
+        conditions: one a seed of the call.
+
+    Raises:
+        TypeError: no list, or one that is empty.
+    """
+
+    conditions: tuple[Any, ...]
+
+    def __init__(self, conditions: Iterable[Any]) -> None:
+        chosen = tuple(conditions) if isinstance(conditions, list | tuple | range) else ()
+        if not chosen:
+            raise TypeError(
+                f"Each: conditions must be a list of one condition a seed, got {shown(conditions)}"
+            )
+        object.__setattr__(self, "conditions", chosen)
+
+    def __len__(self) -> int:
+        return len(self.conditions)
+
+    def __repr__(self) -> str:
+        return f"Each({[*self.conditions]!r})"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Request:
     """A question to the model, or to the plugins between here and the model.
@@ -39,7 +73,7 @@ class Request:
     Args:
         x: the noised image (B, C, H, W).
         t: its time on the backend's schedule.
-        condition: a hashable condition, UNCONDITIONAL, or None for unspecified.
+        condition: a hashable condition, UNCONDITIONAL, one a seed as Each, or None for unspecified.
         step: 0-based number of the sampling step.
         beside: further tensors for the model: (B, ., H, W) laid out like the image, such as a
             low-resolution conditioning, on which views act too; (B,), a number an image, on which
@@ -47,6 +81,8 @@ class Request:
         through: plugins that answer this request before those further in do.
         schedule: the backend's schedule; the loop fills it in.
         model: which of the backend's ``models`` to ask, by name; None for the backend's own.
+        origin: for each image the index of the seed that it belongs to, as ``State.origin``; ()
+            for images that are seeds themselves, one after the other.
     """
 
     x: Tensor
@@ -57,6 +93,7 @@ class Request:
     through: tuple[Any, ...] = ()
     schedule: Schedule | None = None
     model: str | None = None
+    origin: tuple[int, ...] = ()
     _views: Views = field(default_factory=Views, repr=False)
 
     __repr__ = short_repr
@@ -88,8 +125,45 @@ class Request:
             self.through if through is None else through,
             self.schedule,
             self.model if model is KEEP else model,
+            self.origin,
             self._views,
         )
+
+    def rows(self, rows: Tensor) -> Request:
+        """The same question about the images ``rows``, integers (N,) on the CPU, in their order:
+        each with what lies beside it, and as an image of its own seed."""
+        origin = self.origin or range(len(self.x))
+        beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
+        return dataclasses.replace(
+            self, x=self.x[rows], beside=beside, origin=tuple(origin[k] for k in rows.tolist())
+        )
+
+    def each(self, value: float | Sequence[float] | Tensor) -> float | Tensor:
+        """A number given for all seeds as it is; numbers given one a seed, (S,), as those of the
+        images of this request, (B, 1, 1, 1).
+
+        Raises:
+            ValueError: too few were given.
+        """
+        if isinstance(value, int | float) or not getattr(value, "ndim", 1):
+            return value  # type: ignore[return-value]
+        numbers = torch.as_tensor(value).to(self.x.device, self.x.dtype)[:, None, None, None]
+        origin = [*(self.origin or range(len(self.x)))]
+        if len(numbers) == 1 or origin == [*range(len(numbers))]:
+            return numbers
+        if len(numbers) <= max(origin):
+            raise ValueError(
+                f"a value a seed must be one for all or one for each, got {len(numbers)} for seed "
+                f"number {max(origin)}, counted from 0"
+            )
+        return numbers[origin]
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """The condition of each image (B,)."""
+        if not isinstance(self.condition, Each):
+            return (self.condition,) * len(self.x)
+        return tuple(self.condition.conditions[k] for k in self.origin or range(len(self.x)))
 
     def answer(self, prediction: Tensor, variance: Tensor | None, kind: Prediction) -> Estimate:
         """The estimate that answers this request; for models, and what stands in for one.
@@ -108,7 +182,7 @@ class Request:
         """Equal for requests that ask the same; tensors are the same if they are one object."""
         beside = tuple((name, id(value)) for name, value in self.beside.items())
         asked = self.t, type(self.condition), self.condition, self.step, self.model
-        return id(self.x), *asked, beside, id(self.schedule), id(self._views)
+        return id(self.x), self.origin, *asked, beside, id(self.schedule), id(self._views)
 
     def fill(self, condition: Any) -> Request:
         """Ask for ``condition``, unless this request already says what it asks for.
@@ -135,6 +209,7 @@ class Request:
             self.through,
             self.schedule,
             self.model,
+            self.origin,
             self._views,
         )
 

@@ -17,6 +17,7 @@ from composer.arguments import integer
 from composer.images import to_pil
 from composer.recipes import Draft
 from composer.registry import get_transform
+from composer.requests import Each
 from composer.stats import Stats
 from composer.transforms import Transform
 from composer.words import short_repr
@@ -24,7 +25,7 @@ from composer.words import short_repr
 if TYPE_CHECKING:
     from PIL import Image
 
-SHOWN, WIDE = 112, 1024
+_SHOWN, _WIDE = 112, 1024
 """Pixels of an image in a sheet, and of a sheet that a notebook shows."""
 
 
@@ -41,7 +42,7 @@ class Result:
         stats: what it cost.
         draft: the recipe before it is written.
         views: the transforms that the plugins showed the images through.
-        condition: as given to the call.
+        condition: as given to the call; a list of one a seed is an Each.
     """
 
     x: Tensor
@@ -60,7 +61,11 @@ class Result:
         """Some of the images, by index, slice, list of indices, or mask (B,)."""
         chosen = which.cpu().numpy() if isinstance(which, Tensor) else which
         rows = np.arange(len(self))[chosen].reshape(-1).tolist()  # torch knows no slice backwards
-        return replace(self, x=self.x[rows], seeds=tuple(self.seeds[row] for row in rows))
+        condition = self.condition
+        if isinstance(condition, Each):
+            condition = Each([condition.conditions[row] for row in rows]) if rows else None
+        seeds = tuple(self.seeds[row] for row in rows)
+        return replace(self, x=self.x[rows], seeds=seeds, condition=condition)
 
     def __iter__(self) -> Iterator[Result]:
         """Image by image."""
@@ -111,7 +116,7 @@ class Result:
         from composer.contact_sheet import contact_sheet  # noqa: PLC0415  # few are drawn
 
         columns, x = integer(columns, "sheet: columns", least=1), get_transform(view)(self.x)
-        enlarged = max(1, SHOWN // max(x.shape[-2:])) if scale is None else scale
+        enlarged = max(1, _SHOWN // max(x.shape[-2:])) if scale is None else scale
         firsts = range(0, len(x), columns)
         labels = [str(k) if len(firsts) > 1 else "" for k in firsts]
         rows = {label: x[k : k + columns] for label, k in zip(labels, firsts, strict=True)}
@@ -122,7 +127,7 @@ class Result:
         if self.x.shape[1] not in (1, 3):
             return None
         picture, written = self[:64].sheet(), io.BytesIO()
-        picture.thumbnail((WIDE, 8 * WIDE))
+        picture.thumbnail((_WIDE, 8 * _WIDE))
         picture.save(written, "PNG")
         return written.getvalue()
 
@@ -157,5 +162,5 @@ class Result:
 
         if view is None:  # an identity, which returns x itself, has no way to go
             view = [v for v in self.views if v(self.x) is not self.x]
-        views = [view] if isinstance(view, str | Transform) else [*view]
+        views = view if isinstance(view, Sequence) and not isinstance(view, str) else [view]
         return animate(self.x, path, views, captions, Timing(fps, hold, move), scale)

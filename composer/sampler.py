@@ -1,9 +1,9 @@
-"""The sampling loop."""
+"""What people call: a stack, checked once, and its runs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypedDict, Unpack, overload
 
@@ -15,16 +15,16 @@ from composer import _call_checks, _checks, recipes
 from composer._watch import watched
 from composer.arguments import checked_seeds, integer
 from composer.denoised import Denoised
-from composer.driver import asked, converse, resolve
+from composer.driver import asked, converse
 from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
+from composer.loop import Loop
 from composer.model import Model
 from composer.plugin import hooks_of, views_of
-from composer.protocols import Backend, Solver, Stack, State, draw
+from composer.protocols import Backend, Solver, Stack, State, initial_noise
 from composer.registry import Registry
 from composer.requests import Estimate, Request
 from composer.result import Result
-from composer.schedules import renoise
 from composer.stats import Stats
 from composer.words import short
 
@@ -61,7 +61,7 @@ class Sampler:
         self._stack = _checks.stack_of(backend, plugins, solver, num_inference_steps)
         self._max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
         # As given: a default solver is that of the backend, also of another one.
-        self._given = Arguments(
+        self._given = _Arguments(
             backend=backend,
             plugins=self.plugins,
             solver=solver,
@@ -85,9 +85,9 @@ class Sampler:
     def __reduce__(self) -> tuple[Any, ...]:  # pluggy's manager can be neither copied nor pickled
         return _made, (type(self), self._given)
 
-    def replace(self, **changes: Unpack[Arguments]) -> Sampler:
+    def replace(self, **changes: Unpack[_Arguments]) -> Sampler:
         """A sampler with some of the arguments changed, such as ``num_inference_steps=50``."""
-        arguments: Arguments = {**self._given, **changes}
+        arguments: _Arguments = {**self._given, **changes}
         return type(self)(**arguments)
 
     @property
@@ -133,8 +133,9 @@ class Sampler:
         """Run the loop to its end.
 
         Args:
-            condition: what to make, in the backend's terms; None leaves it to the plugins.
-            seeds: one image a seed, each a function of its own seed alone; at most 100,000.
+            condition: what to make, in the backend's terms, or a list of one a seed; None leaves
+                it to the plugins.
+            seeds: one image a seed, each a function of its own seed alone.
             progress: show a progress bar.
             x: noised images (B, C, H, W) to begin with in place of noise; one a seed, or one.
             t: the time of the plan, see :attr:`times`, that x is noised to; the steps from there
@@ -145,14 +146,15 @@ class Sampler:
         state = self._begin(condition, seeds, model.finiteness, x, t)
         # Now: arguments may change later.
         begun = {} if x is None else {"x": x, "t": None if t is None else state.t}
-        draft = recipes.draft(self._stack, self._max_rows, condition, state.seeds, begun)
-        states = self._run(state, model) if callback is None else self._streamed(state, model)
+        draft = recipes.draft(self._stack, self._max_rows, state.condition, state.seeds, begun)
+        loop = self._loop(model)
+        states = loop.steps(state) if callback is None else loop.streamed(state)
         for shown in self._bar(states, state, progress):
             if callback is not None:
                 _call_checks.check_returns_nothing(callback(shown))
         model.stats.seconds = time.perf_counter() - began
         views = views_of(self.plugins)
-        return Result(state.x, state.seeds, model.stats, draft, views, condition)
+        return Result(state.x, state.seeds, model.stats, draft, views, state.condition)
 
     def stream(
         self,
@@ -172,7 +174,7 @@ class Sampler:
         """
         model = self._model()
         state = self._begin(condition, seeds, model.finiteness, x, t)
-        return self._bar(self._streamed(state, model), state, progress)
+        return self._bar(self._loop(model).streamed(state), state, progress)
 
     @overload
     def denoise(self, x: Tensor, t: float, condition: Any = None) -> Estimate: ...
@@ -186,15 +188,20 @@ class Sampler:
             x: noised images (B, C, H, W), for example ``backend.schedule.add_noise(x0, noise, t)``.
             t: their time on the backend's schedule, a number or a tensor of one; or (B,), one an
                 image, all of them in one call of the backend.
-            condition: as for :meth:`sample`.
+            condition: as for :meth:`sample`; a list is one an image.
         """
-        _checks.check_condition(self._stack, condition)
+        condition = _checks.checked_condition(self._stack, condition)
         x, schedule = _call_checks.checked_images(x, self.backend), self.backend.schedule
         times = _call_checks.checked_times(t, len(x))
-        one_time = not getattr(t, "ndim", 0)
+        _checks.check_one_a_seed(self._stack, condition, len(x))
+        one_time, seeds = not getattr(t, "ndim", 0), tuple(range(len(x)))
         requests = [
-            Request(image, time, condition, schedule=schedule)
-            for image, time in zip([x] if one_time else x.split(1), times, strict=True)
+            Request(
+                image, time, condition, schedule=schedule, origin=seeds if one_time else (place,)
+            )
+            for place, (image, time) in enumerate(
+                zip([x] if one_time else x.split(1), times, strict=True)
+            )
         ]
         model = self._model()
         estimates = converse(asked(requests), self._noise_estimates, model, "denoise", self._debug)
@@ -246,67 +253,8 @@ class Sampler:
         total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
         return iter(tqdm(states, total=total, disable=not progress))
 
-    def _run(self, state: State, model: Model) -> Iterator[State]:
-        """The state after every step; at the end, whether all that was made is finite."""
-        while True:
-            try:
-                self._advance(state, model)
-            except Exception:
-                model.finiteness.require()  # what was not finite may have caused it
-                raise
-            if state.finished:
-                model.finiteness.require()
-            yield state
-            if state.finished:
-                return
-            state.step += 1
-
-    def _streamed(self, state: State, model: Model) -> Iterator[State]:
-        """Snapshots of a run; what their reader makes of their x, or ``stop()``, acts on it."""
-        for _ in self._run(state, model):
-            shown = state.snapshot()
-            yield shown
-            if not state.finished:
-                state.x = _checks.checked_image(
-                    shown.x, state, "the reader of the stream", model.finiteness
-                ).clone()
-                if shown.stopped:
-                    state.stop()
-                    self._finish(state, model.finiteness)
-                    model.finiteness.require()
-                    vars(shown).update(vars(state.snapshot()))
-
-    @torch.no_grad()
-    def _advance(self, state: State, model: Model) -> None:
-        """Jump back to noise where the plan says so, then step from t to the cleaner t_next."""
-        schedule, hook, finiteness = self.backend.schedule, self._hooks.hook, model.finiteness
-        while schedule.goes_back(state.t, state.t_next):
-            state.x = renoise(schedule, state.x, state.randn(), state.t, state.t_next)
-            state.position += 1
-            state.estimate = None
-        estimate = self._estimate(state.request(state.x, state.t), model)
-        stepped: Any = hook.step(state=state, estimate=estimate)
-        if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
-            stepped = converse(stepped, self._noise_estimates, model, "step", self._debug)
-        state.x = _checks.checked_image(stepped, state, "step", finiteness)
-        state.estimate = estimate
-        state.position += 1
-        plan = list(state.times)
-        hook.post_step(state=state)
-        _checks.check_plan_kept(state, plan)
-        _checks.checked_image(state.x, state, "post_step", finiteness)
-        if state.finished:
-            self._finish(state, finiteness)
-
-    @torch.no_grad()
-    def _finish(self, state: State, finiteness: Finiteness) -> None:
-        self._hooks.hook.finish(state=state)
-        _checks.check_finished(state, finiteness)
-
-    def _estimate(self, request: Request, model: Model) -> Estimate:
-        estimate = resolve(request, self._noise_estimates, model, self._debug)
-        request.forget_views()
-        return estimate
+    def _loop(self, model: Model) -> Loop:
+        return Loop(self._hooks, self._noise_estimates, model, self._debug)
 
     def _model(self) -> Model:
         return Model(self.backend, self.max_rows, Stats(), Finiteness(at_once=self._debug))
@@ -319,11 +267,12 @@ class Sampler:
         x: Tensor | None,
         t: float | Tensor | None,
     ) -> State:
-        _checks.check_condition(self._stack, condition)
+        condition = _checks.checked_condition(self._stack, condition)
         chosen, place = checked_seeds(seeds), _call_checks.checked_place(self._stack, x, t)
+        _checks.check_one_a_seed(self._stack, condition, len(chosen))
         generators = tuple(torch.Generator().manual_seed(seed) for seed in chosen)
         state = State(
-            x=draw(generators, self.backend),
+            x=initial_noise(generators, self.backend),
             times=self.times[place:],
             condition=condition,
             seeds=chosen,
@@ -340,7 +289,7 @@ class Sampler:
         return _checks.checked_start(state)
 
 
-class Arguments(TypedDict, total=False):
+class _Arguments(TypedDict, total=False):
     """Those of :class:`Sampler`."""
 
     backend: Backend
@@ -351,5 +300,5 @@ class Arguments(TypedDict, total=False):
     debug: bool
 
 
-def _made(kind: type[Sampler], arguments: Arguments) -> Sampler:
+def _made(kind: type[Sampler], arguments: _Arguments) -> Sampler:
     return kind(**arguments)

@@ -25,9 +25,9 @@ DESCRIPTION = 0x010E
 """The tag of that ImageDescription."""
 LONGEST = 8_000_000
 """Letters of it that every reader of PNG files takes."""
-PHOTOGRAPH = 64
+_PHOTOGRAPH = 64
 """Pixels of the longer side from which on an image is enlarged smoothly."""
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def save_images(
@@ -44,7 +44,7 @@ def save_images(
         OSError: a file cannot be written; those that were there are as they were.
     """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"save: path must be a string or a Path, got {shown(path)}")
+        raise TypeError(f"save: path must be a string or a Path, got {shown(path)}.")
     target = Path(path)
     sized = [at_size(image, _checked_size(size)) for image in images]
     if target.suffix and not target.is_dir():
@@ -62,7 +62,7 @@ def save_images(
 def at_size(image: Image.Image, size: int | None) -> Image.Image:
     """An image whose longer side is ``size`` pixels, None for as it is.
 
-    Smoothly (Lanczos), but for an image of less than :data:`PHOTOGRAPH` pixels that is enlarged:
+    Smoothly (Lanczos), but for an image of less than :data:`_PHOTOGRAPH` pixels that is enlarged:
     each of its pixels becomes a square.
     """
     from PIL.Image import Resampling  # noqa: PLC0415, loads PIL
@@ -71,22 +71,22 @@ def at_size(image: Image.Image, size: int | None) -> Image.Image:
     if size is None or size == longest:
         return image
     width, height = (max(1, round(side * size / longest)) for side in image.size)
-    squares = longest < min(size, PHOTOGRAPH)
+    squares = longest < min(size, _PHOTOGRAPH)
     return image.resize((width, height), Resampling.NEAREST if squares else Resampling.LANCZOS)
 
 
 def _save_one(
     images: Sequence[Image.Image], seeds: Sequence[int], recipe: dict[str, Any], target: Path
 ) -> Path:
-    if target.suffix.lower() not in FORMATS:
+    if target.suffix.lower() not in _FORMATS:
         raise ValueError(
-            f"save: path must end in {', '.join(FORMATS)}, or be a folder, got {str(target)!r}; "
-            "make the folder first if it is to have such a name"
+            f"save: path must end in {', '.join(_FORMATS)}, or be a folder, got {str(target)!r}. "
+            "Make the folder first if it is to have such a name."
         )
     if len(images) != 1:
         raise ValueError(
-            f"save: {len(images)} images need a folder, got the file {str(target)!r}; give a "
-            "folder, choose one as result[0].save(...), or save all in one as result.sheet()"
+            f"save: path must be a folder for {len(images)} images, got {str(target)!r}. Give a "
+            "folder, choose an image by result[0], or save all in one as result.sheet()."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, lambda unfinished: _write(images[0], unfinished, seeds[0], recipe))
@@ -94,7 +94,7 @@ def _save_one(
 
 
 def _write(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
-    form = FORMATS[file.suffix.lower()]
+    form = _FORMATS[file.suffix.lower()]
     _SAVERS[form](image, file, seed, recipe)
 
 
@@ -131,7 +131,7 @@ def _text(seed: int, recipe: dict[str, Any]) -> str:
         return text
     warnings.warn(
         f"save: the recipe of {len(text):,} letters is too long for a picture, because it holds "
-        "large pictures; write result.recipe to a JSON file",
+        "large pictures. Write result.recipe to a JSON file.",
         stacklevel=2,
     )
     return ""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-MOST = 6
+_MOST = 6
 """Items of a list that are shown."""
-LONG = 80
+_LONG = 80
 """Letters of what an object says of itself."""
 
 
@@ -26,7 +26,7 @@ def short(value: Any) -> str:
     if written or vars(kind).get("__repr__") is short_repr:
         return short_repr(value)
     words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
-    return words if len(words) <= LONG else f"{words[: LONG - 3]}..."
+    return words if len(words) <= _LONG else f"{words[: _LONG - 3]}..."
 
 
 def short_repr(self: Any) -> str:
@@ -56,7 +56,7 @@ def _(value: nn.Module) -> str:
 
 @short.register
 def _(value: float) -> str:
-    return repr(value) if len(repr(value)) <= MOST + 1 else f"{value:.4g}"
+    return repr(value) if len(repr(value)) <= _MOST + 1 else f"{value:.4g}"
 
 
 @short.register
@@ -78,11 +78,13 @@ def _(value: Mapping) -> str:  # type: ignore[type-arg]
 
 
 def _listed(words: Iterable[str], count: int) -> str:
-    shown = [word for word, _ in zip(words, range(MOST), strict=False)]
-    return ", ".join([*shown, "..."] if count > MOST else shown)
+    shown = [word for word, _ in zip(words, range(_MOST), strict=False)]
+    return ", ".join([*shown, "..."] if count > _MOST else shown)
 
 
 def _by_default(owner: object, field: dataclasses.Field[Any]) -> bool:
     value, default = getattr(owner, field.name), field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
     # Tensors and arrays compare to tensors and arrays, which is never True itself.
     return value is default or (type(value) is type(default) and (value == default) is True)

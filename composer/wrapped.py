@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from composer.arguments import integer, label_of, switch
+from composer.batch import Batch, Output, grouped
+from composer.errors import said, shown
 from composer.named import Device, DType, device_of, dtype_of, prediction_of, schedule_of, shape_of
 from composer.predictions import Prediction
-from composer.protocols import Output, Solver
-from composer.requests import UNCONDITIONAL, Request
+from composer.protocols import Solver
+from composer.requests import UNCONDITIONAL
 from composer.schedules import Schedule
 from composer.solvers import DDIM
 from composer.words import short_repr
 
-Times = Callable[[Tensor], Tensor]
+_Times = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,7 +33,7 @@ class WrappedNetwork:
     prediction: Prediction
     classes: int
     null: int | None
-    time: Times
+    time: _Times
     learns_variance: bool
     default_solver: Solver
     device: torch.device
@@ -54,44 +56,37 @@ class WrappedNetwork:
             return UNCONDITIONAL  # type: ignore[no-any-return]
         if not self.classes:
             raise ValueError(
-                f"the network has no classes and cannot make {condition!r:.80}; leave conditions "
-                "away, or say how many there are: wrap(..., classes=10)"
+                f"the network has no classes and cannot make {shown(condition)}. Leave conditions "
+                "away, or say how many classes there are, wrap(..., classes=10)."
             )
         number = label_of(condition)
         if number not in range(self.classes) or number == self.null:
+            other = f" other than {self.null}" if self.null in range(self.classes) else ""
             raise ValueError(
-                f"a condition must be a label from 0 to {self.classes - 1}"
-                f"{f' other than {self.null}' if self.null in range(self.classes) else ''}, got "
-                f"{condition!r:.80}"
+                f"a condition must be a label from 0 to {self.classes - 1}{other}, got "
+                f"{shown(condition)}"
             )
         return number
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
+    def evaluate(self, batch: Batch) -> Output:
         # One call, but for rows without a label if the network takes None for that.
-        apart = [self.classes > 0 and self._label(r) is None for r in requests]
-        answers: dict[int, Output] = {}
-        for labelled in (True, False):
-            places = [k for k, free in enumerate(apart) if free != labelled]
-            if places:
-                answered = self._answers([requests[k] for k in places], labelled)
-                answers.update(zip(places, answered, strict=True))
-        return [answers[k] for k in range(len(requests))]
+        groups = grouped([self.classes > 0 and self._label(c) is None for c in batch.conditions])
+        return Output.gathered([self._answer(batch.take(rows)) for rows in groups], groups)
 
-    def _label(self, request: Request) -> Any:
-        return self.null if request.condition is UNCONDITIONAL else request.condition
+    def _label(self, condition: Hashable) -> Any:
+        return self.null if condition is UNCONDITIONAL else condition
 
-    def _answers(self, requests: Sequence[Request], labelled: bool) -> list[Output]:
-        batch = len(requests[0].x)
-        x = torch.cat([r.x for r in requests])
-        times = self.time(torch.tensor([r.t for r in requests], dtype=torch.float64))
+    def _answer(self, batch: Batch) -> Output:
+        """The output of rows that all have a label, or none."""
+        times = self.time(torch.tensor(batch.times, dtype=torch.float64))
         times = times.to(self.dtype) if times.dtype == torch.float64 else times
-        arguments: list[Tensor | None] = [times.to(x.device).repeat_interleave(batch)]
+        arguments: list[Tensor | None] = [times.to(batch.x.device)]
         if self.classes:
-            labels = [self._label(r) for r in requests]
-            numbers = torch.tensor(labels, device=x.device) if labelled else None
-            arguments.append(None if numbers is None else numbers.repeat_interleave(batch))
-        out = self._called(x.to(self.network_dtype), *arguments).to(self.dtype)
-        return [self._output(part) for part in out.split(batch)]
+            labels = [self._label(condition) for condition in batch.conditions]
+            numbers = None if None in labels else torch.tensor(labels, device=batch.x.device)
+            arguments.append(numbers)
+        out = self._called(batch.x.to(self.network_dtype), *arguments).to(self.dtype)
+        return Output(*out.split(self.shape[0], 1))
 
     def _called(self, x: Tensor, *arguments: Tensor | None) -> Tensor:
         try:
@@ -100,8 +95,8 @@ class WrappedNetwork:
             if None not in arguments:
                 raise
             raise ValueError(
-                f"the network failed with the label None ({type(error).__name__}: {error}); say "
-                f"which label was trained as none, for example wrap(..., null={self.classes})"
+                f"the network failed with the label None ({said(error)}). Say which label was "
+                f"trained as none, for example wrap(..., null={self.classes})."
             ) from error
         out = getattr(out, "sample", out)  # as the networks of diffusers answer
         channels = self.shape[0] * (1 + self.learns_variance)
@@ -109,13 +104,10 @@ class WrappedNetwork:
         if not isinstance(out, Tensor) or out.shape != expected:
             got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ValueError(
-                f"the network must return a tensor of shape {expected}, got {got}; 2C channels are "
-                "a learned variance, wrap(..., learns_variance=True)"
+                f"the network must return a tensor of shape {expected}, got {got}. If it has 2C "
+                "channels, the second half a learned variance, wrap(..., learns_variance=True)."
             )
         return out
-
-    def _output(self, out: Tensor) -> Output:
-        return Output(*out.split(self.shape[0], 1))
 
 
 def wrap(
@@ -126,7 +118,7 @@ def wrap(
     prediction: str | Prediction,
     classes: int | None = None,
     null: int | None = None,
-    time: Literal["clock", "unit"] | Times = "clock",
+    time: Literal["clock", "unit"] | _Times = "clock",
     learns_variance: bool = False,
     solver: Solver | None = None,
     device: Device | None = None,
@@ -160,10 +152,10 @@ def wrap(
         TypeError, ValueError: an argument is none of these.
     """
     if not callable(net) or isinstance(net, type):
-        raise TypeError(f"wrap: net must be a network or a function, got {net!r:.80}")
+        raise TypeError(f"wrap: net must be a network or a function, got {shown(net)}.")
     if isinstance(net, nn.Module) and net.training:
         raise ValueError(
-            "wrap: net must be in evaluation mode, got one in training mode; call net.eval()"
+            "wrap: net must be in evaluation mode, got one in training mode. Call net.eval()."
         )
     parameters = net.parameters() if isinstance(net, nn.Module) else iter(())
     first = next(iter(parameters), torch.zeros(0, dtype=torch.float32))
@@ -183,10 +175,10 @@ def wrap(
     )
 
 
-def _times(time: str | Times, schedule: Schedule) -> Times:
+def _times(time: str | _Times, schedule: Schedule) -> _Times:
     named = {"clock": torch.Tensor.double, "unit": schedule.unit_time}
     if callable(time):
         return time
     if time not in named:
-        raise ValueError(f"wrap: time must be 'clock', 'unit' or a function, got {time!r:.80}")
+        raise ValueError(f"wrap: time must be 'clock', 'unit' or a function, got {shown(time)}.")
     return named[time]

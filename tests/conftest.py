@@ -40,9 +40,13 @@ def flow_mixture():
     return mixture()
 
 
-@pytest.fixture(params=["flow", "discrete"])
+@pytest.fixture(params=["flow", "wide flow", "discrete"])
 def schedule(request):
-    return {"flow": FlowSchedule(), "discrete": DiscreteSchedule.linear()}[request.param]
+    return {
+        "flow": FlowSchedule(),
+        "wide flow": FlowSchedule(noise_scale=2.0, shift=3.0, last=0.001),
+        "discrete": DiscreteSchedule.linear(),
+    }[request.param]
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +105,27 @@ def tiny_mnist():
         for block in (unet.time1, unet.time2, unet.class1, unet.class2):
             block[-1].weight.mul_(5)  # untrained, they hardly matter
     return MnistBackend(FoldedUNet(unet), FlowSchedule(), PREDICTIONS["flow"])
+
+
+@pytest.fixture
+def studio():
+    """Runs a command of the studio."""
+    from studio_commands import COMMANDS
+
+    def invoke(name, *arguments):
+        return CliRunner().invoke(COMMANDS[name], [str(one) for one in arguments])
+
+    return invoke
+
+
+@pytest.fixture
+def six_nine(tmp_path):
+    """A recipe of three steps."""
+    from studio_commands import TEXT
+
+    written = tmp_path / "six-nine.toml"
+    written.write_text(TEXT)
+    return written
 
 
 THREADS = torch.get_num_threads()

@@ -28,6 +28,10 @@ def test_the_page_runs(page, tmp_path, monkeypatch, request):
         for name, folder in folders.items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).symlink_to(folder)
+    if page.name == "prx.md":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        tiny_prx = pytest.importorskip("tiny_prx", exc_type=ImportError)
+        tiny_prx.build(tmp_path / "Photoroom" / "prxpixel-t2i")
     namespace = {"__name__": "page"}
     for number, block in enumerate(blocks(page)):
         exec(compile(block, f"{page.name} block {number}", "exec"), namespace)

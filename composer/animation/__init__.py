@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from composer.animation.film import COLUMNS, FORMATS, Format, Picture, Shot, Timing
-from composer.arguments import integer
+from composer.arguments import floating, integer
 from composer.errors import shown
 from composer.images import all_finite
 from composer.limits import MAX_PIXELS
@@ -16,7 +16,9 @@ from composer.registry import get_transform
 from composer.transforms import Transform
 from composer.writing import require_writable, write_atomically
 
-WIDTH_OF_ONE, WIDTH = 512, 1024
+__all__ = ["Timing", "animate"]
+
+_WIDTH_OF_ONE, _WIDTH = 512, 1024
 """In pixels, of an image and of a frame: what ``scale=None`` enlarges to, if it can."""
 
 
@@ -42,7 +44,7 @@ def animate(
     Raises:
         ValueError, TypeError, ImportError, OSError: it cannot be written; said before any work.
     """
-    timing, target = _checked_timing(timing), _checked_path(path)
+    timing, target = timing or Timing(), Path(path)
     form = _checked_format(target, timing)
     x = _checked_images(x)
     seen = _checked_views(views, x)
@@ -74,12 +76,6 @@ def _there_and_back(picture: Picture, timing: Timing) -> Iterator[Shot]:
     yield from (Shot(picture, share, 1 / timing.fps) for share in reversed(shares))
 
 
-def _checked_path(path: str | Path) -> Path:
-    if not isinstance(path, str | Path):
-        raise TypeError(f"animate: path must be a string or a Path, got {shown(path)}")
-    return Path(path)
-
-
 def _checked_format(target: Path, timing: Timing) -> Format:
     form = FORMATS.get(target.suffix.lower())
     if form is None:
@@ -93,18 +89,8 @@ def _checked_format(target: Path, timing: Timing) -> Format:
     return form
 
 
-def _checked_timing(timing: Timing | None) -> Timing:
-    if not isinstance(timing, Timing | None):
-        raise TypeError(
-            f"animate: timing must be a Timing such as Timing(fps=20), got {shown(timing)}"
-        )
-    return timing or Timing()
-
-
 def _checked_images(x: Tensor) -> Tensor:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"animate: images must be a floating-point tensor, got {shown(x)}")
-    if x.ndim != 4 or x.numel() == 0 or x.shape[1] not in (1, 3):
+    if floating(x, "animate: images").ndim != 4 or x.numel() == 0 or x.shape[1] not in (1, 3):
         raise ValueError(
             f"animate: images must have the shape (B, 1 or 3, H, W), got {tuple(x.shape)}"
         )
@@ -118,7 +104,7 @@ def _checked_scale(scale: int | None, x: Tensor) -> int:
     columns, rows = min(len(x), COLUMNS), -(-len(x) // COLUMNS)
     height, width = x.shape[-2:]
     if scale is None:
-        return max(1, min(WIDTH_OF_ONE // width, WIDTH // (columns * width)))
+        return max(1, min(_WIDTH_OF_ONE // width, _WIDTH // (columns * width)))
     scale = integer(scale, "animate: scale", least=1)
     if columns * width * rows * height * scale**2 > MAX_PIXELS:
         raise ValueError(
@@ -133,8 +119,6 @@ def _checked_views(views: Sequence[str | Transform], x: Tensor) -> list[Transfor
     height, width = x.shape[-2:]
     seen = []
     for given in views:
-        if not isinstance(given, str | Transform):
-            raise TypeError(f"animate: {shown(given)} is no Transform; give a name or a Transform")
         view = get_transform(given)
         if not view.accepts(height, width):
             raise ValueError(f"animate: {view!r} accepts {view.sizes}, not {height}x{width}")

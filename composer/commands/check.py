@@ -21,7 +21,7 @@ from composer.testing import Check, decomposition_checks, stack_checks, transfor
 
 
 @dataclass(frozen=True)
-class Row:
+class _Row:
     """One line of the table."""
 
     name: str
@@ -54,7 +54,7 @@ def check(name: str, as_json: bool, verbose: bool) -> None:
         raise SystemExit(1)
 
 
-def _echo(rows: list[Row], verbose: bool) -> None:
+def _echo(rows: list[_Row], verbose: bool) -> None:
     shown = [row for row in rows if verbose or row.status != "passed"]
     if shown:
         echo_table(
@@ -67,19 +67,19 @@ def _echo(rows: list[Row], verbose: bool) -> None:
     click.echo(f"{told}, of {', '.join(names)}")
 
 
-def _rows(registry: Registry, name: str) -> Iterator[Row]:
-    offers = [o for o in registry.offers.values() if o.kind in CONTRACTS]
+def _rows(registry: Registry, name: str) -> Iterator[_Row]:
+    offers = [o for o in registry.offers.values() if o.kind in _CONTRACTS]
     packages = [p for p in registry.packages if name in (p.name, p.distribution)]
     distributions = {name, *(p.distribution for p in packages)}
     chosen = [o for o in offers if o.name == name]
     if not chosen:
         chosen = [o for o in offers if distribution_of(o) in distributions]
-        yield from (Row(p.name, "loads", "failed", p.error) for p in packages if p.error)
+        yield from (_Row(p.name, "loads", "failed", p.error) for p in packages if p.error)
     if not chosen and not packages:
         if other := next((o for o in registry.offers.values() if o.name == name), None):
             raise click.ClickException(
-                f"{name} is a {other.kind}, which has no contract; checked are transforms, "
-                "decompositions and plugins"
+                f"{name} is a {other.kind}; this command examines transforms, decompositions and "
+                "plugins, and composer.testing.check_backend a backend"
             )
         known = {o.name for o in offers} | {distribution_of(o) for o in offers}
         known |= {n for p in registry.packages for n in (p.name, p.distribution)}
@@ -88,7 +88,7 @@ def _rows(registry: Registry, name: str) -> Iterator[Row]:
         yield from _rows_of(offer)
 
 
-def _rows_of(offer: Offer) -> Iterator[Row]:
+def _rows_of(offer: Offer) -> Iterator[_Row]:
     checks: list[Check] = []
     unexamined = ""
     with Foreign() as making:
@@ -99,22 +99,22 @@ def _rows_of(offer: Offer) -> Iterator[Row]:
             )
         else:
             made = (offer.example or offer.factory)()
-            checks = CONTRACTS[offer.kind](made)
+            checks = _CONTRACTS[offer.kind](made)
             unexamined = "" if checks else _why_no_contract(made)
     if making.error:
-        yield Row(offer.name, "is made", "failed", making.error)
+        yield _Row(offer.name, "is made", "failed", making.error)
     elif unexamined:
-        yield Row(offer.name, "all", "skipped", unexamined)
+        yield _Row(offer.name, "all", "skipped", unexamined)
     for one in checks:
         yield _row_of(offer.name, one)
 
 
-def _row_of(name: str, check: Check) -> Row:
-    row = Row(name, check.name, "failed")
+def _row_of(name: str, check: Check) -> _Row:
+    row = _Row(name, check.name, "failed")
     with Foreign() as running:
         outcome = check.outcome()
         why = "; ".join(part for part in (outcome.why, outcome.mend) if part)
-        row = Row(name, check.name, outcome.status, why)
+        row = _Row(name, check.name, outcome.status, why)
     return replace(row, why=running.error) if running.error else row
 
 
@@ -136,7 +136,7 @@ def _plugin_checks(plugin: Any) -> list[Check]:
     return checks
 
 
-CONTRACTS: Mapping[str, Callable[[Any], list[Check]]] = {
+_CONTRACTS: Mapping[str, Callable[[Any], list[Check]]] = {
     "transform": transform_checks,
     "decomposition": decomposition_checks,
     "plugin": _plugin_checks,

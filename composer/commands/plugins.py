@@ -13,7 +13,7 @@ from composer.offers import Offer
 from composer.plugin import hooks_of
 from composer.registry import Registry, installed
 
-CORE = "diffusion-composer"
+_CORE = "diffusion-composer"
 
 
 @click.command()
@@ -21,7 +21,7 @@ CORE = "diffusion-composer"
 def plugins(as_json: bool) -> None:
     """List the registered names, and the packages that failed to load."""
     registry = installed()
-    offered = [row_of(offer, registry) for offer in registry.offers.values()]
+    offered = [_row_of(offer, registry) for offer in registry.offers.values()]
     offered.sort(key=lambda row: (row["kind"], row["name"]))
     failed = [
         {
@@ -42,7 +42,7 @@ def plugins(as_json: bool) -> None:
         _echo(failed, ("entry_point", "distribution", "version", "error"))
 
 
-def row_of(offer: Offer, registry: Registry) -> dict[str, Any]:
+def _row_of(offer: Offer, registry: Registry) -> dict[str, Any]:
     """An offer in words."""
     versions = {package.distribution: package.version for package in registry.packages}
     hooks: frozenset[str] = frozenset()
@@ -54,7 +54,7 @@ def row_of(offer: Offer, registry: Registry) -> dict[str, Any]:
         "name": offer.name,
         "kind": offer.kind,
         "distribution": distribution,
-        "version": known or (version(CORE) if distribution == CORE else "unknown"),
+        "version": known or (version(_CORE) if distribution == _CORE else "unknown"),
         "description": offer.description,
         "hooks": sorted(hooks),
     }

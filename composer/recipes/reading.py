@@ -18,7 +18,7 @@ from composer.recipes.pictures import read_picture, read_tensor
 from composer.recipes.schedulers import scheduler_of
 from composer.recipes.writing import KINDS, current_version
 from composer.registry import Registry, installed, load_from
-from composer.requests import UNCONDITIONAL
+from composer.requests import UNCONDITIONAL, Each
 
 Given = Mapping[int | str, object]
 Trust = bool | Collection[str]
@@ -162,6 +162,8 @@ class Reader:
         for key, read in _READERS.items():
             if key in value:
                 return read(value)
+        if "each" in value:
+            return Each(self.decode(value["each"]))
         if "pairs" in value:
             return {self.decode(k): self.decode(v) for k, v in value["pairs"]}
         return self._unregistered(value)

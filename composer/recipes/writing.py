@@ -21,7 +21,7 @@ from torch import Tensor
 from composer.protocols import Stack
 from composer.recipes.schedulers import settings_of
 from composer.registry import Registry, installed
-from composer.requests import UNCONDITIONAL
+from composer.requests import UNCONDITIONAL, Each
 from composer.weights import Weights
 
 KINDS = ("plugin", "transform", "decomposition", "score", "solver")
@@ -110,6 +110,8 @@ def noted(value: Any, registry: Registry) -> Any:
         return int(value) if isinstance(value, numbers.Integral) else float(value)
     if value is UNCONDITIONAL:
         return {"unconditional": True}
+    if isinstance(value, Each):
+        return {"each": noted(value.conditions, registry)}
     if isinstance(value, list | tuple | range):
         plain = set(map(type, value)) <= PLAIN  # of a long list, such as a permutation
         return list(value) if plain else [noted(v, registry) for v in value]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from composer.arguments import choice, finite
 from composer.markers import hookimpl
+from composer.predictions import mixed
 from composer.protocols import State
 from composer.requests import Estimate
 from composer.schedules import Schedule, ancestral_variance
@@ -34,7 +35,7 @@ class Euler:
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:
         alpha, sigma = estimate.schedule.at(state.t_next)
-        return alpha * estimate.x0 + sigma * estimate.noise
+        return mixed(alpha, estimate.x0, sigma, estimate.noise)
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class DDIM:
         alpha, sigma = estimate.schedule.at(state.t_next)
         fresh = self.eta * math.sqrt(posterior_variance(estimate, state.t_next))
         kept = math.sqrt(max(sigma**2 - fresh**2, 0.0))
-        x = alpha * estimate.x0 + kept * estimate.noise
-        return x + fresh * state.randn() if fresh > 0 else x
+        x = mixed(alpha, estimate.x0, kept, estimate.noise)
+        return x.add_(state.randn(), alpha=fresh) if fresh > 0 else x
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,14 @@ class DDPM:
         beta = ancestral_variance(alpha_t, sigma_t, alpha_s, sigma_s)
         of_x0 = alpha_s * beta / sigma_t**2
         of_x = (alpha_t / alpha_s) * sigma_s**2 / sigma_t**2
-        mean = of_x0 * estimate.x0 + of_x * estimate.x
+        mean = mixed(of_x0, estimate.x0, of_x, estimate.x)
         if sigma_s == 0:
             return mean
         smallest = max(posterior_variance(estimate, state.t_next), 1e-20)
         fixed = beta if self.variance == "fixed_large" else smallest
-        return mean + _spread(estimate.variance, smallest, beta, fixed) * state.randn()
+        if estimate.variance is None:
+            return mean.add_(state.randn(), alpha=math.sqrt(fixed))
+        return mean.addcmul_(_learned_spread(estimate.variance, smallest, beta), state.randn())
 
 
 def posterior_variance(estimate: Estimate, s: float) -> float:
@@ -112,11 +115,7 @@ def posterior_variance(estimate: Estimate, s: float) -> float:
     return ancestral_variance(alpha_t, sigma_t, alpha_s, sigma_s) * sigma_s**2 / sigma_t**2
 
 
-def _spread(
-    learned: Tensor | None, smallest: float, largest: float, fixed: float
-) -> float | Tensor:
-    """Standard deviation of the noise added, from variances."""
-    if learned is None:
-        return math.sqrt(fixed)
-    share = (learned + 1) / 2
-    return torch.exp(0.5 * (share * math.log(largest) + (1 - share) * math.log(smallest)))
+def _learned_spread(learned: Tensor, smallest: float, largest: float) -> Tensor:
+    """Standard deviation of the noise added, between those of two variances on a log scale."""
+    low, high = 0.5 * math.log(smallest), 0.5 * math.log(largest)
+    return torch.exp((high - low) / 2 * learned + (high + low) / 2)

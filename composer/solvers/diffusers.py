@@ -6,7 +6,8 @@ import copy
 import inspect
 import math
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from composer.markers import hookimpl
-from composer.protocols import State
+from composer.protocols import State, noise_scale_of
 from composer.requests import Estimate
 from composer.schedules import Schedule
 from composer.solvers._families import clips, family_of
@@ -27,7 +28,7 @@ class _Run:
 
     Attributes:
         plan: that it follows.
-        scheduler: a copy of the plan's, under way; None before the first step.
+        scheduler: a copy of the plan's, under way.
         begun: the evaluation that it began at.
         index: the next one.
         position, selections: of the state, where it goes on from.
@@ -35,20 +36,18 @@ class _Run:
     """
 
     plan: Plan
-    scheduler: Any = None
-    begun: int = 0
-    index: int = 0
-    position: int = 0
-    selections: int = 0
-    left: Tensor | None = None
+    scheduler: Any
+    begun: int
+    index: int
+    position: int
+    selections: int
+    left: Tensor
 
     def goes_on(self, state: State) -> bool:
         """Whether the scheduler's next evaluation is the one that ``state`` is at."""
         where = self.position, self.selections
         return (
-            self.scheduler is not None
-            and where == (state.position, state.selections)
-            and self.plan.times[self.index] == state.t
+            where == (state.position, state.selections) and self.plan.times[self.index] == state.t
         )
 
 
@@ -114,12 +113,13 @@ class DiffusersSolver:
         yield
         plan = self._plan(state.backend.schedule, state.num_inference_steps)
         if state.x is noise:  # as wide as it is there: on a flow, less than 1 after the start
-            state.x = noise * plan.width * math.hypot(*state.backend.schedule.at(state.t))
+            path = math.hypot(*state.backend.schedule.at(state.t))
+            state.x = noise * (plan.width * path / noise_scale_of(state.backend))
         for time in set(state.times):
             plan.index(time)
         if state.times != plan.times:
             self._require_one_evaluation(plan)
-        state.memory[self] = _Run(plan)
+        state.memory[self] = plan
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:
@@ -136,7 +136,8 @@ class DiffusersSolver:
         sample = x / scale(run.scheduler, run.index)
         further = self._further(run, state)
         timestep = run.scheduler.timesteps[run.index]
-        stepped: Tensor = run.scheduler.step(output, timestep, sample, **further).prev_sample
+        with _correcting(run.scheduler, run.left, state.x):
+            stepped: Tensor = run.scheduler.step(output, timestep, sample, **further).prev_sample
         run.index, run.position = run.index + 1, state.position + 1
         run.left = self._reached(run, state, estimate, stepped)
         return run.left
@@ -156,17 +157,16 @@ class DiffusersSolver:
 
     def _run(self, state: State) -> _Run:
         """The run under way, or one that begins where ``state`` is."""
-        run: _Run | None = state.memory.get(self)
-        if run is None:
-            run = _Run(self._plan(state.backend.schedule, state.num_inference_steps))
-        if run.goes_on(state):
-            if run.left is not state.x and getattr(run.scheduler, "last_sample", None) is not None:
-                run.scheduler.last_sample = None  # or correctors would go back behind the change
-            return run
+        kept: Plan | _Run | None = state.memory.get(self)
+        if isinstance(kept, _Run) and kept.goes_on(state):
+            return kept
+        if kept is None:
+            kept = self._plan(state.backend.schedule, state.num_inference_steps)
+        plan = kept.plan if isinstance(kept, _Run) else kept
         if state.position > 0:
-            self._require_one_evaluation(run.plan)
-        index, where = run.plan.index(state.t), (state.position, state.selections)
-        run = _Run(run.plan, run.plan.begin(index), index, index, *where, state.x)
+            self._require_one_evaluation(plan)
+        index, where = plan.index(state.t), (state.position, state.selections)
+        run = _Run(plan, plan.begin(index), index, index, *where, state.x)
         state.memory[self] = run
         return run
 
@@ -203,6 +203,28 @@ class DiffusersSolver:
             "order": min(4, run.index - run.begun + 1),  # LMS's, else as if it had begun at 0
         }
         return {name: value for name, value in further.items() if name in self._accepted}
+
+
+@contextmanager
+def _correcting(scheduler: Any, left: Tensor, x: Tensor) -> Iterator[None]:
+    """Around a step, let a corrector pass by the images of ``x`` that were changed since they were
+    ``left``: UniPC's and SA's compute them anew from the ones before, and would undo the change."""
+    names = "multistep_uni_c_bh_update", "stochastic_adams_moulton_update"
+    name = next((name for name in names if hasattr(scheduler, name)), None)
+    if name is None:
+        yield
+        return
+    correct = getattr(scheduler, name)
+    same = (x == left).flatten(1).all(1)[:, None, None, None]
+
+    def corrected(**given: Any) -> Tensor:
+        return torch.where(same, correct(**given), given["this_sample"])
+
+    setattr(scheduler, name, corrected)
+    try:
+        yield
+    finally:
+        delattr(scheduler, name)
 
 
 def _mixed(amplitudes: tuple[float, float], x0: Tensor, noise: Tensor) -> Tensor:

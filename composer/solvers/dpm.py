@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from composer.markers import hookimpl
+from composer.predictions import mixed
 from composer.protocols import State
 from composer.requests import Estimate
 from composer.schedules import Schedule
@@ -38,8 +39,10 @@ class DPMSolverPP:
         if before is not None and before.t != estimate.t and sigma_s > 0:
             h = _lambda(estimate.schedule, state.t_next) - _lambda(estimate.schedule, estimate.t)
             h_before = _lambda(estimate.schedule, estimate.t) - _lambda(estimate.schedule, before.t)
-            x0 = x0 + (h / (2 * h_before)) * (x0 - before.x0)
-        return (sigma_s / sigma_t) * estimate.x + (alpha_s - alpha_t * sigma_s / sigma_t) * x0
+            further = h / (2 * h_before)
+            x0 = mixed(1 + further, x0, -further, before.x0)
+        ratio = sigma_s / sigma_t
+        return mixed(ratio, estimate.x, alpha_s - alpha_t * ratio, x0)
 
 
 def _lambda(schedule: Schedule, t: float) -> float:

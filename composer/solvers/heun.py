@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from composer.markers import hookimpl
+from composer.predictions import mixed
 from composer.protocols import State
 from composer.requests import Estimate, Request
 from composer.schedules import Schedule
@@ -33,7 +34,7 @@ class Heun:
     ) -> Generator[list[Request], list[Estimate], Tensor]:
         schedule = estimate.schedule
         alpha, sigma = schedule.at(state.t_next)
-        euler = alpha * estimate.x0 + sigma * estimate.noise
+        euler = mixed(alpha, estimate.x0, sigma, estimate.noise)
         if sigma == 0:
             return euler
         (ahead,) = yield [state.request(euler, state.t_next)]

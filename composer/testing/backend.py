@@ -13,8 +13,9 @@ from torch import Tensor
 
 from composer._checks import checked_backend, checked_solver
 from composer.arguments import positive, sequence
-from composer.model import checked_outputs
-from composer.protocols import Backend, Output
+from composer.batch import Output
+from composer.model import batch_of, checked_output, evaluated
+from composer.protocols import Backend
 from composer.requests import UNCONDITIONAL, Request
 from composer.sampler import Sampler
 from composer.testing.checks import Check, Contract, checks_of, first, in_words, off, run_all
@@ -67,7 +68,7 @@ class Examined:
     def outputs(self) -> Sequence[Output]:
         """What the backend returns for all of them, as most laws want it."""
         with torch.no_grad():
-            return self.backend.evaluate(self.requests())
+            return evaluated(self.backend, self.requests())
 
     @property
     def usual(self) -> list[Tensor]:
@@ -76,8 +77,8 @@ class Examined:
 
     @torch.no_grad()
     def answers(self, requests: Sequence[Request]) -> list[Tensor]:
-        """The predictions; see ``answers_each_request`` for what is checked of them."""
-        return [output.prediction for output in self.backend.evaluate(requests)]
+        """The predictions; see ``answers_each_row`` for what is checked of them."""
+        return [output.prediction for output in evaluated(self.backend, requests)]
 
     def apart(self, seen: Sequence[Tensor], expected: Sequence[Tensor], what: str) -> str:
         """How two lists of answers differ, "" if they do not."""
@@ -109,10 +110,12 @@ def refuses_in_a_sentence(examined: Examined) -> str:
     return ""
 
 
-def answers_each_request(examined: Examined) -> str:
-    """One Output a request, of x's shape, on its device, in the dtype that the loop keeps x in."""
-    outputs = checked_outputs(examined.outputs, examined.requests(), "evaluate")
-    return first(_unlike(output.prediction, examined.x) for output in outputs)
+def answers_each_row(examined: Examined) -> str:
+    """One Output of all rows, of the shape, device and dtype of x."""
+    batch = batch_of(examined.requests())
+    with torch.no_grad():
+        output = checked_output(examined.backend.evaluate(batch), batch.x.shape, "evaluate")
+    return _unlike(output.prediction, examined.x)
 
 
 def is_deterministic(examined: Examined) -> str:
@@ -156,10 +159,22 @@ def answers_equal_tensors_equally(examined: Examined) -> str:
 
 
 def leaves_x_alone(examined: Examined) -> str:
-    """``evaluate`` writes into no request's x."""
-    requests = examined.requests()
-    examined.answers(requests)
-    return "" if torch.equal(requests[0].x, examined.x) else "evaluate writes into a request's x"
+    """``evaluate`` does not write into the batch's x."""
+    batch = batch_of(examined.requests())
+    before = batch.x.clone()
+    with torch.no_grad():
+        examined.backend.evaluate(batch)
+    return "" if torch.equal(batch.x, before) else "evaluate writes into the batch's x"
+
+
+def answers_rows_of_any_condition(examined: Examined) -> str:
+    """Images of one call may each have their own condition and time."""
+    batch = batch_of(examined.requests())
+    rows = [*range(0, len(batch), 3), *range(1, len(batch), 3), *range(2, len(batch), 3)]
+    with torch.no_grad():
+        mixed = examined.backend.evaluate(batch.take(rows)).prediction
+    usual = torch.cat(examined.usual)[rows]
+    return examined.apart([mixed], [usual], "the answer of rows in another order")
 
 
 def predicts_what_it_says(examined: Examined) -> str:
@@ -187,13 +202,14 @@ CONTRACT: Contract[Examined] = {
     encodes_conditions: "return something hashable, the same for the same condition, and return it "
     "again when it is given back",
     refuses_in_a_sentence: "raise a ValueError that says what the backend can make",
-    answers_each_request: "return one Output(prediction, variance) a request, in the dtype and on "
-    "the device of the backend",
+    answers_each_row: "return one Output(prediction, variance) of all rows, in the dtype and "
+    "on the device of the backend",
     is_deterministic: "call net.eval(), and draw nothing in evaluate",
     answers_alone_and_together: "give each row its own time and condition, and return the answers "
-    "in the order of the requests",
+    "in the order of the rows",
     answers_image_by_image: "call net.eval(), and take no means over the batch",
-    answers_equal_tensors_equally: "tell images apart by id(request.x) only to share work",
+    answers_rows_of_any_condition: "give each row its own time and condition",
+    answers_equal_tensors_equally: "tell images apart by batch.images only to share work",
     leaves_x_alone: "work on a copy",
     predicts_what_it_says: "say the prediction and the schedule that the network was trained with, "
     "and give it times as it was trained; trained=False leaves this check out",
@@ -229,8 +245,8 @@ def backend_checks(
     chosen = (*_unconditional(backend), *sequence(conditions, "conditions"))
     if not chosen:
         raise ValueError(
-            f"check_backend: {type(backend).__name__} does not encode UNCONDITIONAL; give "
-            "conditions that it knows"
+            f"check_backend: {type(backend).__name__} does not encode UNCONDITIONAL. Give "
+            "conditions that it knows."
         )
     allowed = positive(tolerance, "check_backend: tolerance")
     examined = Examined(backend, chosen, beside or {}, allowed, trained)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +13,9 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from composer._probes import TOLERANCE
-
 T = TypeVar("T")
+TOLERANCE = 1e-8
+"""Of results in float64, for images of N(0, 1) noise."""
 Contract = Mapping[Callable[[T], str], str]
 """{law: mend}. A law says what is wrong with a thing, "" if nothing is, and raises ``SkipTest``
 where it does not apply; its name is the check's. The mend says what to do."""
@@ -124,12 +125,16 @@ def parametrize(checks: Iterable[Check]) -> Callable[[T], T]:
     return mark  # type: ignore[no-any-return]
 
 
+_whole = reprlib.Repr()  # which copes with a __repr__ that raises
+_whole.maxother = 1000
+
+
 def in_words(thing: object) -> str:
     """An object as messages and the names of tests have it: short, on one line.
 
     Without addresses, which differ between processes: pytest-xdist compares the names of its own.
     """
-    words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(thing).split()))
+    words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(_whole.repr(thing).split()))
     return words if len(words) <= 80 else f"{words[:77]}..."
 
 

@@ -11,8 +11,8 @@ from operator import add
 import torch
 from torch import Tensor
 
-from composer._probes import TOLERANCE
 from composer.testing.checks import (
+    TOLERANCE,
     Check,
     Contract,
     checks_of,

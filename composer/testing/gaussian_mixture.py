@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from composer.arguments import label_of, positive, sequence
+from composer.batch import Batch, Output, grouped
 from composer.errors import shown
 from composer.named import dtype_of, prediction_of
 from composer.predictions import FLOW, Prediction
-from composer.protocols import Output
-from composer.requests import UNCONDITIONAL, Request
+from composer.requests import UNCONDITIONAL
 from composer.schedules import FlowSchedule, Schedule
 from composer.solvers import Euler, Solver
 from composer.words import short_repr
@@ -86,14 +86,16 @@ class GaussianMixtureBackend:
             )
         return component
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        return [Output(self._predict(request)) for request in requests]
+    def evaluate(self, batch: Batch) -> Output:
+        groups = grouped([*zip(batch.times, batch.conditions, strict=True)])
+        return Output.gathered([self._predict(batch.take(rows)) for rows in groups], groups)
 
-    def _predict(self, request: Request) -> Tensor:
-        alpha, sigma = self.schedule.at(request.t)
-        x0 = self.posterior_mean(request.x, alpha, sigma, request.condition)
-        noise = (request.x - alpha * x0) / sigma if sigma > 0 else torch.zeros_like(x0)
-        return self.prediction.target(x0, noise, alpha, sigma)
+    def _predict(self, batch: Batch) -> Output:
+        """The output of rows of one time and condition."""
+        alpha, sigma = self.schedule.at(batch.times[0])
+        x0 = self.posterior_mean(batch.x, alpha, sigma, batch.conditions[0])
+        noise = (batch.x - alpha * x0) / sigma if sigma > 0 else torch.zeros_like(x0)
+        return Output(self.prediction.target(x0, noise, alpha, sigma))
 
     def posterior_mean(self, x: Tensor, alpha: float, sigma: float, condition: Any) -> Tensor:
         """E[x_0 | x] (B, C, H, W)."""

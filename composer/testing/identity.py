@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from composer.batch import Batch, Output
 from composer.named import device_of, dtype_of, prediction_of
 from composer.predictions import FLOW, Prediction
-from composer.protocols import Output
-from composer.requests import Request
 from composer.schedules import FlowSchedule, Schedule
 from composer.solvers import Euler, Solver
+from composer.words import short_repr
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IdentityBackend:
     """f(x) = x for every condition: each lawful stack's estimate at x is x exactly.
 
@@ -35,6 +35,8 @@ class IdentityBackend:
     device: torch.device = torch.device("cpu")
     default_solver: Solver = Euler()
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "prediction", prediction_of(self.prediction))
         object.__setattr__(self, "dtype", dtype_of(self.dtype))
@@ -43,5 +45,5 @@ class IdentityBackend:
     def encode(self, condition: Any) -> Hashable:
         return condition  # type: ignore[no-any-return]
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        return [Output(request.x) for request in requests]
+    def evaluate(self, batch: Batch) -> Output:
+        return Output(batch.x)

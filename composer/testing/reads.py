@@ -72,6 +72,8 @@ class Reads(TorchDispatchMode):
             for leaf in tree_leaves(made):
                 if isinstance(leaf, Tensor):
                     self._images[leaf] = True
+                    if leaf._base is not None:  # it was drawn into a part of another
+                        self._images[leaf._base] = True
         return made
 
     def __enter__(self) -> Self:

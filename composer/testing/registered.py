@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from composer.errors import shown
 from composer.offers import required
 from composer.registry import Registry, installed
 from composer.transforms import Transform
@@ -21,9 +20,5 @@ def registered_decompositions(registry: Registry | None = None) -> dict[str, Any
 
 
 def _made(kind: str, registry: Registry | None) -> dict[str, Any]:
-    if not isinstance(registry, Registry | None):
-        raise TypeError(
-            f"registry must be a Registry such as composer.installed(), got {shown(registry)}"
-        )
     offers = (registry or installed()).offers.values()
     return {o.name: o.factory() for o in offers if o.kind == kind and not required(o.factory)}

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer._probes import TOLERANCE
 from composer.markers import answers
 from composer.model import Model
-from composer.plugin import conditions_of, is_nested
+from composer.plugin import conditions_of, is_nested, kind_of
 from composer.requests import UNCONDITIONAL, Estimate, Request
 from composer.sampler import Sampler
 from composer.stats import Stats
-from composer.testing.checks import Contract, first, off
+from composer.testing.checks import TOLERANCE, Contract, first, off
 from composer.testing.identity import IdentityBackend
 from composer.testing.stack_probe import COMPONENTS, SCHEDULES, STEPS, Stack, mixture
 
@@ -71,6 +70,21 @@ def leaves_decided_conditions(stack: Stack) -> str:
     return first(_overruled(replace(stack, plugins=(plugin,))) for plugin in estimating)
 
 
+def predicts(stack: Stack) -> str:
+    """What a plugin's estimates predict is what it declares: where it stands in place of a
+    condition, they are added to others by that."""
+
+    def trouble(plugin: object) -> str:
+        alone = replace(stack, plugins=(plugin,))
+        [request, *_] = stack.requests(SCHEDULES["flow"]())
+        model = _Told(stack)
+        made, said = alone.estimate(request, model).kind, kind_of(plugin, model.prediction)
+        who = type(plugin).__name__
+        return "" if made == said else f"{who} declares {said.name!r} and returns {made.name!r}"
+
+    return first(trouble(p) for p in stack.plugins if answers(p, "noise_estimate"))
+
+
 CONDUCT: Contract[Stack] = {
     by_image: "an image depends on its seed alone: take means over the last three dimensions only, "
     "and draw by state.randn()",
@@ -78,6 +92,7 @@ CONDUCT: Contract[Stack] = {
     ".replace(variance=...), and answers back from a view by .seen_back(view)",
     leaves_decided_conditions: "fill in by request.fill(condition) what is not decided; guidance "
     "outside would do nothing",
+    predicts: "declare predicts = SAMPLE, or whatever kind=... is in what it returns",
 }
 """The manners of a stack, and what to do where they are broken."""
 
@@ -86,7 +101,8 @@ class _Told:
     """The model f(x) = x, whose variance is a number for each condition, plus share * x^2."""
 
     def __init__(self, stack: Stack, share: float = 0.0) -> None:
-        self.model = Model(IdentityBackend(stack.shape, SCHEDULES["flow"]()), None, Stats())
+        backend = IdentityBackend(stack.shape, SCHEDULES["flow"]())
+        self.model, self.prediction = Model(backend, None, Stats()), backend.prediction
         self.share = share
         self.asked: list[Request] = []
         self.levels: dict[Hashable, float] = {}

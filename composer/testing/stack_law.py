@@ -11,12 +11,11 @@ from dataclasses import replace
 from functools import partial
 from unittest import SkipTest
 
-from composer._probes import TOLERANCE
 from composer.model import Model
 from composer.predictions import FLOW, PREDICTIONS, Prediction
 from composer.sampler import Sampler
 from composer.stats import Stats
-from composer.testing.checks import first, off
+from composer.testing.checks import TOLERANCE, first, off
 from composer.testing.identity import IdentityBackend
 from composer.testing.stack_probe import SCHEDULES, STEPS, Stack, mixture
 

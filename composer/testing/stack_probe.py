@@ -30,6 +30,7 @@ class _FlowInside(FlowSchedule):
 
 SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "flow": _FlowInside,
+    "wide flow": lambda: _FlowInside(noise_scale=2.0, shift=3.0),
     "discrete": DiscreteSchedule.linear,
 }
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from composer.arguments import integer
-from composer.errors import shown
 from composer.testing.probe import DTYPES, noise, refusal
 from composer.testing.registered import registered_transforms
 from composer.transforms import Transform
@@ -62,8 +61,8 @@ def images(
         shapes: None for :func:`image_shapes`.
         dtypes: None for float32.
     """
-    shape = draw(image_shapes() if shapes is None else _strategy(shapes, "shapes"))
-    dtype = torch.float32 if dtypes is None else draw(_strategy(dtypes, "dtypes"))
+    shape = draw(image_shapes() if shapes is None else shapes)
+    dtype = torch.float32 if dtypes is None else draw(dtypes)
     count = torch.Size(shape).numel()
     kind = draw(st.sampled_from(["numbers", "pixel", "noise"]))
     if kind == "noise":
@@ -104,9 +103,3 @@ def transforms(
     inverse = single.map(lambda t: t.inverse_transform)
     product = st.builds(lambda a, b: a @ b, single, single | inverse)
     return single | inverse | product
-
-
-def _strategy(given: st.SearchStrategy[T], name: str) -> st.SearchStrategy[T]:
-    if not isinstance(given, st.SearchStrategy):
-        raise TypeError(f"{name} must be a strategy of hypothesis, got {shown(given)}")
-    return given

@@ -8,8 +8,7 @@ from itertools import cycle, product
 import torch
 from torch import Tensor
 
-from composer._probes import TOLERANCE
-from composer.testing.checks import Contract, first, off, rounding
+from composer.testing.checks import TOLERANCE, Contract, first, off, rounding
 from composer.testing.probe import DTYPES, Probe, Shape, at, noise
 from composer.transforms import Transform
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from composer._probes import TOLERANCE
-from composer.testing.checks import Contract, first, off, rounding
+from composer.testing.checks import TOLERANCE, Contract, first, off, rounding
 from composer.testing.probe import DTYPES, Map, Probe, Shape, at, maps, noise
 
 MOST_COLUMNS = 1024

@@ -1,4 +1,4 @@
-"""The built-in plugins; registered by the same entry point as anybody's."""
+"""The built-in plugins; registered by an entry point, as third-party plugins are."""
 
 from composer import Register, hookimpl
 from composer_plugins import transforms
@@ -6,6 +6,7 @@ from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
 from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
 from composer_plugins.backends.nouns import load_nouns
+from composer_plugins.backends.pixel_flow import load_prx
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
 from composer_plugins.cascade import Cascade, Stage
 from composer_plugins.editing.ddnm import DDNM
@@ -134,8 +135,8 @@ def register_plugins(register: Register) -> None:
     register.transform("channel_permutation", transforms.ChannelPermutation)
     register.transform("colour_rotation", transforms.ColourRotation)
     register.transform("orthogonal", transforms.Orthogonal)
-    # A recipe may set these options; others name files or models of the hub. DeepFloyd has none:
-    # it reads the hub, and writes the user's cache, whatever its options.
+    # A recipe may set these options; others name files or models of the hub. DeepFloyd and PRX
+    # have none, because they always read the hub and write the user's cache.
     placement = "device", "dtype"
     register.backend("mnist", load_mnist_flow, safe_options=(*placement, "share"))
     register.backend("mnist-ddpm", load_mnist_ddpm, safe_options=(*placement, "share"))
@@ -143,5 +144,6 @@ def register_plugins(register: Register) -> None:
     register.backend("with_weak", load_with_weak, safe_options=())
     register.backend("diffusers", load_diffusers, safe_options=(*placement, "unconditional_label"))
     register.backend("deepfloyd", load_deepfloyd)
+    register.backend("prx", load_prx)
     register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)

@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 
 from composer.arguments import positive
-
-REFERENCE_SIZE = 64
-"""The image height in pixels to which sigmas refer."""
+from composer.authoring import REFERENCE_SIZE
 
 
 @dataclass(frozen=True)
 class GaussianBlur:
     """Convolution with a Gaussian, edges mirrored; linear, and close to the identity as sigma -> 0.
 
-    The Gaussian being a product, this is G_H x G_W^T, with a matrix of each side's length: at 256
-    to 1024 pixels a tenth of the time that the convolution takes.
+    A Gaussian is separable, so this is G_H x G_W^T with one matrix per side. At 256 to 1024 pixels
+    it takes a tenth of the time of a convolution.
 
     Args:
         sigma: standard deviation in pixels of an image 64 high; at height H it is sigma * H / 64,
@@ -36,7 +34,7 @@ class GaussianBlur:
         """(B, C, H, W) -> the same shape, blurred."""
         *_, height, width = x.shape
         sigma = self.sigma * height / REFERENCE_SIZE
-        # Mirroring cannot reach further than the image.
+        # Mirroring cannot reach beyond the image.
         radius = min(math.ceil(8 * sigma), height - 1, width - 1)
         along_height = _matrix(height, sigma, radius, x.dtype, x.device)
         along_width = _matrix(width, sigma, radius, x.dtype, x.device)
@@ -47,10 +45,11 @@ class GaussianBlur:
 def _matrix(
     side: int, sigma: float, radius: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """The blur of a line of pixels: row i holds what pixel i takes of each, mirrored at the ends.
+    """The blur of a line of pixels: row i holds the weights of output pixel i, mirrored at the
+    ends.
 
-    Made in float64 and on the CPU, once for a size, and outside of the caller's inference mode,
-    so that it serves others as well.
+    Made in float64 on the CPU, once per size, and outside of the caller's inference mode, so that
+    other callers can use it too.
     """
     with torch.inference_mode(False), torch.device("cpu"):
         reach = torch.arange(-radius, radius + 1)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import composer
 from composer import Result, Sampler
 from composer.limits import MAX_PIXELS
 from composer.recipes import Trust
-from composer.recipes.writing import current_version
 from composer.saving import at_size
 from composer_studio.remembered import Memory, call_again, read_memory
 
@@ -69,8 +69,8 @@ def replayed(picture: Path, trust: Trust = ()) -> Replay:
 
 def _remarks(memory: Memory, result: Result) -> list[str]:
     remarks, ours = [], result.recipe["weights"]
-    if memory.version != current_version():
-        remarks.append(f"It was made by composer {memory.version}; this is {current_version()}.")
+    if memory.version != composer.__version__:
+        remarks.append(f"It was made by composer {memory.version}; this is {composer.__version__}.")
     if memory.weights and ours and memory.weights != ours:
         remarks.append(f"It was made with weights {memory.weights[:12]}; these are {ours[:12]}.")
     if not (memory.weights and ours):

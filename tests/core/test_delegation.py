@@ -13,12 +13,12 @@ import composer
 import composer_plugins
 from composer import Sampler
 from composer.arguments import lacking
+from composer.authoring import resized
 from composer.protocols import Backend, Solver
 from composer.solvers import DDIM, DDPM, Euler, Heun
 from composer_plugins import CFG, DDNM, Anagram, Bands, BlockMean, Components, SDEdit, Spaced
 from composer_plugins.backends.with_weak import WithWeak
 from composer_plugins.guidance.autoguidance import Autoguidance
-from composer_plugins.resizing import resized
 
 BACKEND = mixture()
 SMALL = torch.zeros(1, 1, 4, 4)

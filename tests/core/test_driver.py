@@ -30,9 +30,9 @@ class Counting:
     def encode(self, condition):
         return self.inner.encode(condition)
 
-    def evaluate(self, requests):
-        self.rows.append(sum(len(r.x) for r in requests))
-        return self.inner.evaluate(requests)
+    def evaluate(self, batch):
+        self.rows.append(len(batch))
+        return self.inner.evaluate(batch)
 
 
 TWO_VIEWS = {"identity": 0, "rotate_180": 1}
@@ -168,13 +168,13 @@ def test_chunks_keep_requests_about_one_image_together():
     seen = []
 
     class Watching(Counting):
-        def evaluate(self, requests):
-            seen.append(len({id(r.x) for r in requests}))
-            return self.inner.evaluate(requests)
+        def evaluate(self, batch):
+            seen.append(len({*batch.images}))
+            return self.inner.evaluate(batch)
 
     sampler = Sampler(Watching(mixture()), [CFG(3.0)], num_inference_steps=1, max_rows=4)
     sampler.sample(0, seeds=range(8))
-    assert seen == [1, 1, 1, 1]
+    assert seen == [2, 2, 2, 2]
 
 
 def test_resolve_is_a_plain_generator():
@@ -233,12 +233,12 @@ def test_what_is_returned_must_be_an_estimate():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_from_the_model_names_step_and_request(bad):
     class Broken(Counting):
-        def evaluate(self, requests):
-            outputs = self.inner.evaluate(requests)
+        def evaluate(self, batch):
+            output = self.inner.evaluate(batch)
             self.rows.append(1)
             if len(self.rows) == 3:
-                outputs[1].prediction[0, 0, 0, 0] = bad
-            return outputs
+                output.prediction[1, 0, 0, 0] = bad
+            return output
 
     sampler = Sampler(Broken(mixture()), [CFG(2.0)], num_inference_steps=5)
     with pytest.raises(ArithmeticError, match=r"step 2 .*condition UNCONDITIONAL"):
@@ -249,25 +249,21 @@ def wide(output):
     return output._replace(prediction=output.prediction.repeat(1, 2, 1, 1))
 
 
-def varied(output):
-    return output._replace(variance=output.prediction)
-
-
 RETURNED = {
-    "short": (lambda outputs: outputs[:-1], r"got 1 for 2"),
-    "shape": (lambda outputs: [wide(o) for o in outputs], "split a learned variance off"),
-    "tensors": (lambda outputs: [o.prediction for o in outputs], "a list of one composer.Output"),
-    "none": (lambda outputs: None, "a request, got NoneType"),
-    "numpy": (
-        lambda outputs: [Output(o.prediction.numpy()) for o in outputs],
-        "no tensor of float",
+    "short": (
+        lambda o: Output(o.prediction[:-1]),
+        r"of shape \(1, 1, 8, 8\) for x of \(2, 1, 8, 8",
     ),
-    "whole": (lambda outputs: [Output(o.prediction.long()) for o in outputs], "no tensor of fl"),
+    "shape": (wide, "split a learned variance off"),
+    "tensor": (lambda o: o.prediction, "must return one composer.Output"),
+    "list": (lambda o: [o], "of all rows, got list"),
+    "none": (lambda o: None, "of all rows, got NoneType"),
+    "numpy": (lambda o: Output(o.prediction.numpy()), "no tensor of float"),
+    "whole": (lambda o: Output(o.prediction.long()), "no tensor of fl"),
     "variance": (
-        lambda outputs: [o._replace(variance=o.prediction[:, :, :1, :1]) for o in outputs],
+        lambda o: o._replace(variance=o.prediction[:, :, :1, :1]),
         "returned a variance of shape",
     ),
-    "some": (lambda outputs: [varied(outputs[0]), *outputs[1:]], "with all or none"),
 }
 
 
@@ -276,8 +272,8 @@ def test_what_a_backend_returns_is_checked(name):
     change, sentence = RETURNED[name]
 
     class Wrong(Counting):
-        def evaluate(self, requests):
-            return change(self.inner.evaluate(requests))
+        def evaluate(self, batch):
+            return change(self.inner.evaluate(batch))
 
     with pytest.raises((ValueError, TypeError), match=rf"Wrong\.evaluate .*{sentence}"):
         Sampler(Wrong(mixture()), [CFG(2.0)]).sample(1)
@@ -285,13 +281,13 @@ def test_what_a_backend_returns_is_checked(name):
 
 def test_a_backend_that_writes_into_x_is_refused():
     class Writing(Counting):
-        def evaluate(self, requests):
-            outputs = self.inner.evaluate(requests)
-            requests[0].x.mul_(0.5)
-            return outputs
+        def evaluate(self, batch):
+            output = self.inner.evaluate(batch)
+            batch.x.mul_(0.5)
+            return output
 
     for bound in (None, 2):
-        with pytest.raises(ValueError, match="Writing.evaluate wrote into a request's x"):
+        with pytest.raises(ValueError, match="Writing.evaluate wrote into the batch's x"):
             Sampler(Writing(mixture()), [CFG(2.0)], max_rows=bound).sample(1, seeds=[0, 1])
 
 
@@ -300,15 +296,6 @@ def test_chunks_are_as_few_as_the_bound_allows():
     views = Anagram({"identity": 0, "flip": 1, "rotate_180": 2, "skew": 3, "negative": 0})
     Sampler(backend, [views], num_inference_steps=1, max_rows=4).sample(seeds=range(8))
     assert backend.rows == [4] * 8 + [4] * 2
-
-
-def test_chunked_requests_keep_their_schedule():
-    class Asks(Counting):
-        def evaluate(self, requests):
-            assert all(0 <= r.noise_level <= 1 for r in requests)
-            return self.inner.evaluate(requests)
-
-    Sampler(Asks(mixture()), [CFG(2.0)], num_inference_steps=2, max_rows=1).sample(1, [0, 1])
 
 
 def test_estimates_are_a_vector_space():
@@ -327,11 +314,10 @@ def test_a_request_can_be_made_unspecified_again():
 
 def test_what_lies_beside_all_images_is_in_every_part():
     class Looks(Counting):
-        def evaluate(self, requests):
-            for request in requests:
-                assert request.beside["all"].shape == (1, 1, 8, 8)
-                assert request.beside["each"].tolist() == request.x[:, 0, 0, 0].tolist()
-            return super().evaluate(requests)
+        def evaluate(self, batch):
+            assert batch.beside["all"].shape == batch.x.shape
+            assert batch.beside["each"].tolist() == batch.x[:, 0, 0, 0].tolist()
+            return super().evaluate(batch)
 
     x = torch.randn(5, 1, 8, 8, dtype=torch.float64)
     beside = {"all": torch.zeros(1, 1, 8, 8), "each": x[:, 0, 0, 0]}

@@ -75,7 +75,7 @@ class Exhausted:
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
-    def evaluate(self, requests):
+    def evaluate(self, batch):
         return next(iter(()))
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.predictions import EPSILON, FLOW, PREDICTIONS, SAMPLE, V
+from composer.predictions import EPSILON, FLOW, PREDICTIONS, SAMPLE, V, mixed
 
 kinds = st.sampled_from(sorted(PREDICTIONS))
 angles = st.floats(0.05, math.pi / 2 - 0.05)
@@ -64,3 +64,20 @@ def test_the_others_are_regular_at_pure_noise(kind):
     x0, x = torch.randn(2, 5)
     out = kind.target(x0, x, 0.0, 1.0)
     torch.testing.assert_close(kind.x0(out, x, 0.0, 1.0), x0)
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_what_a_network_of_another_precision_says_is_read_in_that_of_the_image(kind):
+    """Where its output is noise or image as it is, too: a sampler goes on in the image's dtype."""
+    x = torch.randn(2, 1, 4, 4)
+    out = torch.randn(2, 1, 4, 4).half()
+    for read in (PREDICTIONS[kind].noise, PREDICTIONS[kind].x0):
+        assert read(out, x, 0.6, 0.8).dtype == torch.float32
+
+
+def test_a_mixture_is_one_new_tensor():
+    x, y = torch.randn(2, 3, 1, 4, 4, dtype=torch.float64)
+    given = x.clone(), y.clone()
+    torch.testing.assert_close(mixed(0.3, x, -2.0, y), 0.3 * x - 2 * y)
+    assert torch.equal(x, given[0])
+    assert torch.equal(y, given[1])

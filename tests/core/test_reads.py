@@ -26,16 +26,14 @@ SOLVERS = {
     "diffusers' flow": DiffusersSolver(FlowMatchEulerDiscreteScheduler()),
 }
 STACKS = {
-    "none": [],
     "CFG": [CFG(3.0)],
-    "Anagram": [Anagram(VIEWS), CFG(3.0)],
+    "Anagram": [Anagram(VIEWS, "weighted", [(0.2, 0.8), (0.8, 0.2)]), CFG(3.0)],
     "Anagram, rectified": [CFG(3.0), Anagram(VIEWS, rectification=0.5)],
-    "Anagram, weighted": [Anagram(VIEWS, "weighted", [(0.2, 0.8), (0.8, 0.2)]), CFG(3.0)],
-    "Anagram, alternate": [Anagram(VIEWS, "alternate"), CFG(3.0)],
+    "Anagram, alternate": [Anagram(VIEWS, "alternate")],
     "Hybrid": [Hybrid(Anagram(VIEWS), 2), CFG(3.0)],
-    "Inpaint": [Inpaint(IMAGE, MASK), CFG(3.0)],
+    "Inpaint": [Inpaint(IMAGE, MASK)],
     "Inpaint, clean": [Inpaint(IMAGE, MASK, "clean")],
-    "SDEdit": [SDEdit(IMAGE, 0.9), CFG(3.0)],
+    "SDEdit": [SDEdit(IMAGE, 0.9)],
 }
 
 
@@ -48,7 +46,7 @@ def reads(run, *images):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_run_reads_once_however_many_its_steps(stack, solver):
-    for steps in (3, 5):
+    for steps in (3, 4):
         sampler = Sampler(mixture(components=3), STACKS[stack], SOLVERS[solver], steps)
         assert reads(sampler.sample) == {"tolist": 1}
 

@@ -8,7 +8,7 @@ from composer import Request, Sampler
 from composer.predictions import PREDICTIONS, SAMPLE
 from composer.requests import combine
 from composer.schedules import DiscreteSchedule
-from composer_plugins import Anagram, DynamicThreshold
+from composer_plugins import APG, CFG, Anagram, DynamicThreshold, Hybrid, Rescale
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
@@ -74,6 +74,29 @@ def test_estimates_of_two_kinds_are_not_added():
     ):
         with pytest.raises(ValueError, match="was combined with one of the kind"):
             attempt()
+
+
+def same_kind(plugin):
+    return Anagram({"identity": plugin, "flip": plugin})
+
+
+@pytest.mark.parametrize(
+    ("stack", "kinds"),
+    [
+        (Anagram({"identity": Rescale(CFG(2.0)), "flip": 1}), "flow and v"),
+        (Hybrid(APG(CFG(2.0)), same_kind(Rescale(CFG(2.0)))), "sample and v"),
+        (Hybrid(same_kind(DynamicThreshold()), 1), "flow and sample"),
+        (Hybrid(same_kind(DynamicThreshold()), APG(CFG(2.0))), ""),
+        (Hybrid(same_kind(1), same_kind(CFG(2.0))), ""),
+        (Rescale(same_kind(APG(CFG(2.0)))), ""),
+    ],
+)
+def test_kinds_are_known_before_any_estimate(stack, kinds):
+    if not kinds:
+        Sampler(mixture(), [stack]).denoise(X, 0.3)
+        return
+    with pytest.raises(ValueError, match=f"would combine estimates of the kinds {kinds};"):
+        Sampler(mixture(), [stack])
 
 
 def test_a_threshold_in_one_view_of_two_is_refused():

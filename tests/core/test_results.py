@@ -143,7 +143,7 @@ def test_the_longer_side_is_the_size(width, height, size):
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        (("a.png",), ValueError, r"save: 4 images need a folder, got the file 'a\.png'; give a f"),
+        (("a.png",), ValueError, r"save: path must be a folder for 4 images, got 'a\.png'"),
         (("a.gif",), ValueError, r"save: path must end in \.png, .* or be a folder, got 'a\.gif'"),
         ((None,), TypeError, "save: path must be a string or a Path, got None"),
         (("out", 0), ValueError, "save: size must be an integer of at least 1, got 0"),

@@ -77,6 +77,21 @@ def test_a_result_again(again):
     assert vars(AGAIN[again](Stats(calls=3))) == vars(Stats(calls=3))
 
 
+@pytest.mark.parametrize("again", AGAIN)
+def test_the_times_of_a_device_are_copied_not_its_events(again):
+    class Event:
+        def synchronize(self): ...
+
+        def elapsed_time(self, other):
+            return 1500.0  # milliseconds
+
+        def __reduce__(self):
+            pytest.fail("an event cannot leave its process")
+
+    other = AGAIN[again](Stats(calls=1, _seconds=0.5, _events=[(Event(), Event())]))
+    assert (other.calls, other.model_seconds) == (1, 2.0)
+
+
 def test_a_copy_shares_what_the_original_shares():
     backend = exact()
     one, other = copy.deepcopy([sampler("plain", backend), sampler("heun", backend)])

@@ -1,5 +1,8 @@
 """A question is answered once, wherever in the tree of plugins it is asked."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from conftest import mixture
@@ -234,3 +237,30 @@ def test_autoguidance_and_guidance_share_what_both_ask():
     request = Request(X, 0.4, 1, schedule=model.backend.schedule)
     resolve(request, [plugin.noise_estimate for plugin in plugins], answer)
     assert len(asked) == len(set(asked)) == 4
+
+
+def test_a_step_leaves_no_tensors_to_the_collector_of_cycles():
+    """They may be large; only what the loop needs is held: the last estimate, for the solver."""
+    predictions = []
+
+    class Remembering(Anagram):
+        @hookimpl
+        def noise_estimate(self, request):
+            asking = super().noise_estimate(request)
+            answers = yield next(asking)
+            predictions.extend(weakref.ref(answer.prediction) for answer in answers)
+            try:
+                asking.send(answers)
+            except StopIteration as stop:
+                return stop.value
+
+    stack = [Remembering({"identity": 0, "flip": Hybrid(1, 2)}), CFG(2.0)]
+    gc.collect()
+    gc.disable()
+    try:
+        for step, _ in enumerate(Sampler(mixture(), stack, num_inference_steps=4).stream()):
+            alive = [k for k, prediction in enumerate(predictions) if prediction() is not None]
+            assert alive == [], step
+    finally:
+        gc.enable()
+    assert len(predictions) == 2 * 4

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from composer.authoring import resized, resized_image, resized_mask
 from composer.testing import registered_transforms
 from composer_plugins import (
     CFG,
@@ -22,7 +23,7 @@ from composer_plugins import (
     SDEdit,
     TripleHybrid,
 )
-from composer_plugins.resizing import check_same_view, resized, resized_image, resized_mask
+from composer_plugins.cascade.same_view import check_same_view
 from composer_plugins.transforms import Permutation
 
 

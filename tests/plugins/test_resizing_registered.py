@@ -9,7 +9,8 @@ from conftest import mixture
 
 import composer
 from composer import Plugin, Sampler, Transform
-from composer.plugin import sets_conditions, views_of
+from composer.authoring import answers, resized, sets_conditions, views_of
+from composer.plugin import kind_of
 from composer_plugins import (
     APG,
     CFG,
@@ -37,7 +38,6 @@ from composer_plugins import (
     TripleHybrid,
     WithWeak,
 )
-from composer_plugins.resizing import resized
 from composer_plugins.transforms import Flip, Permutation
 
 SMALL, LARGE = 8, 16
@@ -115,6 +115,17 @@ def test_a_plugin_runs_in_both_stages_of_a_cascade(name):
 
 def holds_permutation(name):
     return any(isinstance(t, Transform) for t in views_of([PLUGINS[name](SMALL)]))
+
+
+@pytest.mark.parametrize("name", sorted(PLUGINS))
+def test_estimates_predict_what_the_plugin_declares(name):
+    plugin = PLUGINS[name](SMALL)
+    if not answers(plugin, "noise_estimate"):
+        pytest.skip("it answers no noise_estimate")
+    model = mixture(shape=(3, SMALL, SMALL))
+    sampler = Sampler(WithWeak(model, model), [plugin])
+    x = torch.randn(1, 3, SMALL, SMALL, dtype=torch.float64)
+    assert sampler.denoise(x, 0.3).kind == kind_of(plugin, model.prediction)
 
 
 def test_whoever_takes_an_image_or_a_mask_can_be_resized():

@@ -31,17 +31,17 @@ def result(backend):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp"])
-def test_a_picture_remembers_and_is_made_again(run, result, tmp_path, name, backend):
+def test_a_picture_remembers_and_is_made_again(studio, result, tmp_path, name, backend):
     (file,) = result[1].save(tmp_path / name, size=280)
     memory = read_memory(file)
     assert (memory.seed, memory.version) == (7, composer.__version__)
     assert memory.recipe == json.loads(json.dumps(result.recipe))
     assert memory.weights == hash_of(backend)
-    shown = run("show", file).stdout
+    shown = studio("show", file).stdout
     for words in ("seed       7", "cfg(scale=3.0", f"weights    {memory.weights}", "condition  5"):
         assert words in shown
-    assert json.loads(run("show", file, "--json").stdout)["recipe"] == memory.recipe
-    again = run("replay", file, "--out", tmp_path / "again.png")
+    assert json.loads(studio("show", file, "--json").stdout)["recipe"] == memory.recipe
+    again = studio("replay", file, "--out", tmp_path / "again.png")
     assert again.exit_code == 0, again.output
     assert "the same picture" in again.stdout
     with Image.open(tmp_path / "again.png") as new, Image.open(file) as old:
@@ -65,7 +65,7 @@ def retold(file, change):
         picture.save(file, pnginfo=info)
 
 
-def test_replay_says_what_differs(run, result, tmp_path):
+def test_replay_says_what_differs(studio, result, tmp_path):
     (file,) = result[0].save(tmp_path / "a.png")
     retold(
         file,
@@ -74,12 +74,12 @@ def test_replay_says_what_differs(run, result, tmp_path):
             said["recipe"].update(composer="0.0.9", weights="ab" * 32),
         ),
     )
-    said = run("replay", file)
+    said = studio("replay", file)
     assert said.exit_code == 0
     assert "made by composer 0.0.9; this is" in said.stdout
     assert "made with weights abababababab; these are" in said.stdout
     retold(file, lambda said: said["recipe"]["plugins"][0]["options"].update(scale=0.0))
-    other = run("replay", file)
+    other = studio("replay", file)
     assert other.exit_code == 1
     assert "another picture; pixels differ by up to" in other.stdout
 
@@ -99,11 +99,11 @@ def test_the_hash_is_of_what_the_networks_hold(backend):
     assert hash_of(object()) is None
 
 
-def test_a_batch_of_pictures_one_a_seed_is_replayed(run, tmp_path, backend):
+def test_a_batch_of_pictures_one_a_seed_is_replayed(studio, tmp_path, backend):
     images = torch.linspace(-1, 1, 3).reshape(3, 1, 1, 1).expand(3, 1, 28, 28).clone()
     sampler = Sampler(backend, [SDEdit(images, 0.5)], num_inference_steps=4)
     files = sampler.sample(3, [5, 6, 7]).save(tmp_path)
-    assert "the same picture" in run("replay", files[2]).stdout
+    assert "the same picture" in studio("replay", files[2]).stdout
 
 
 def chunk(kind, content):
@@ -129,12 +129,12 @@ def chunk(kind, content):
         (b"RIFF\x10\0\0\0WEBPEXIF\x04\0\0\0abcd", "carries no recipe"),
     ],
 )
-def test_what_carries_nothing_is_one_sentence(run, tmp_path, content, error):
+def test_what_carries_nothing_is_one_sentence(studio, tmp_path, content, error):
     file = tmp_path / "a.png"
     file.write_bytes(content)
     with pytest.raises(ValueError, match=error):
         read_memory(file)
-    done = run("show", file)
+    done = studio("show", file)
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
 
@@ -145,7 +145,7 @@ def test_a_picture_of_another_program_carries_nothing(tmp_path):
         read_memory(tmp_path / "a.png")
 
 
-def test_a_stranger_picture_needs_trust(run, result, tmp_path):
+def test_a_stranger_picture_needs_trust(studio, result, tmp_path):
     (file,) = result[0].save(tmp_path / "a.png")
     retold(
         file,
@@ -153,7 +153,7 @@ def test_a_stranger_picture_needs_trust(run, result, tmp_path):
             backend={"name": "diffusers", "options": {"model": "owner/name"}}
         ),
     )
-    done = run("replay", file)
+    done = studio("replay", file)
     assert done.exit_code == 2
     assert "Add --trust model" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -58,8 +58,8 @@ def folder(tmp_path):
     return tmp_path / "made"
 
 
-def test_rank_scores_files_as_the_score_does_and_copies_the_best(run, folder):
-    done = run("rank", folder, "--score", "reads_as", "--best", 2)
+def test_rank_scores_files_as_the_score_does_and_copies_the_best(studio, folder):
+    done = studio("rank", folder, "--score", "reads_as", "--best", 2)
     assert done.exit_code == 0, done.output
     images = torch.stack([_pixels(folder / f"{k:04d}.png") for k in range(5)])
     expected = ReadsAs(VIEWS)(images)
@@ -70,7 +70,7 @@ def test_rank_scores_files_as_the_score_does_and_copies_the_best(run, folder):
     best = expected.argsort(descending=True)[:2].tolist()
     out = folder.with_name("made-best")
     assert {p.name for p in out.iterdir()} == {"sheet.png", *(f"{k:04d}.png" for k in best)}
-    again = run("rank", folder, "--score", '{use = "reads_as", views = {identity = 9}}')
+    again = studio("rank", folder, "--score", '{use = "reads_as", views = {identity = 9}}')
     assert again.exit_code == 0
     assert read_rows(folder)[0]["reads_as"] != pytest.approx(float(found[0]), abs=1e-9)
 
@@ -82,19 +82,19 @@ def _pixels(file):
         return torch.from_numpy(np.array(picture, np.float32))[None] / 127.5 - 1
 
 
-def test_enlarged_pictures_have_the_same_scores(run, tmp_path):
+def test_enlarged_pictures_have_the_same_scores(studio, tmp_path):
     sampler = Sampler(composer.load_backend("mnist"), [Anagram(VIEWS)], num_inference_steps=3)
     result = sampler.sample(seeds=range(3))
     for size in (28, 280):
         result.save(tmp_path / str(size), size)
-        assert run("rank", tmp_path / str(size), "--score", "reads_as").exit_code == 0
+        assert studio("rank", tmp_path / str(size), "--score", "reads_as").exit_code == 0
     small, large = (read_rows(tmp_path / size) for size in ("28", "280"))
     assert [r["reads_as"] for r in small] == pytest.approx([r["reads_as"] for r in large], abs=1e-4)
 
 
-def test_a_held_folder_is_left_alone(run, folder):
+def test_a_held_folder_is_left_alone(studio, folder):
     with locked(folder):
-        done = run("rank", folder, "--score", "reads_as")
+        done = studio("rank", folder, "--score", "reads_as")
     assert done.exit_code == 2
     assert "another command is writing into it" in done.stderr
     assert not (folder / "metadata.jsonl").exists()

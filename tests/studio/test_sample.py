@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import COMMANDS
 from PIL import Image
+from studio_commands import COMMANDS
 
 import composer
 from composer import Sampler
@@ -44,8 +44,8 @@ def test_every_command_is_an_entry_point_that_resolves():
         assert getattr(import_module(module), attribute) is command
 
 
-def test_sample_writes_what_the_library_makes_in_batches(run, file, tmp_path):
-    done = run("sample", file, "--batch", 2, "--set", "plugins.cfg.scale=2.0")
+def test_sample_writes_what_the_library_makes_in_batches(studio, six_nine, tmp_path):
+    done = studio("sample", six_nine, "--batch", 2, "--set", "plugins.cfg.scale=2.0")
     assert done.exit_code == 0, done.output
     folder = tmp_path / "six-nine"
     assert sorted(p.name for p in folder.iterdir()) == [f"{k:04d}.png" for k in range(5)]
@@ -55,11 +55,13 @@ def test_sample_writes_what_the_library_makes_in_batches(run, file, tmp_path):
         assert read_memory(folder / f"{seed:04d}.png").seed == seed
 
 
-def test_best_keeps_the_highest_scores_and_takes_the_views_of_the_recipe(run, file, tmp_path):
+def test_best_keeps_the_highest_scores_and_takes_the_views_of_the_recipe(
+    studio, six_nine, tmp_path
+):
     out = tmp_path / "out"
-    done = run(
-        "sample", file, "--best", 2, "--score", "reads_as", "--out", out, "--batch", 3, "--sheet",
-        "--animate", "gif", "--seeds", "0:6",
+    done = studio(
+        "sample", six_nine, "--best", 2, "--score", "reads_as", "--out", out, "--batch", 3,
+        "--sheet", "--animate", "gif", "--seeds", "0:6",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     scores = ReadsAs(VIEWS)(expected([Anagram(VIEWS), CFG(4.0)], range(6)).x)
@@ -90,7 +92,7 @@ def test_best_keeps_the_highest_scores_and_takes_the_views_of_the_recipe(run, fi
     ],
     ids=lambda value: value[0] if isinstance(value, list) and isinstance(value[0], str) else "",
 )
-def test_a_short_form_is_its_stack(run, tmp_path, monkeypatch, arguments, plugins, condition):
+def test_a_short_form_is_its_stack(studio, tmp_path, monkeypatch, arguments, plugins, condition):
     monkeypatch.chdir(tmp_path)
     images, _ = sample_digits()
     pixel = ((images[0, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
@@ -98,7 +100,7 @@ def test_a_short_form_is_its_stack(run, tmp_path, monkeypatch, arguments, plugin
     mask = np.zeros((28, 28), np.uint8)
     mask[:, 14:] = 255
     Image.fromarray(mask).save("mask.png")
-    done = run(*arguments, "--steps", 3, "--seeds", "1:3", "--size", 28)
+    done = studio(*arguments, "--steps", 3, "--seeds", "1:3", "--size", 28)
     assert done.exit_code == 0, done.output
     made = [plugin() if not hasattr(plugin, "needs_pixels") else plugin for plugin in plugins]
     result = expected([*made, CFG(4.0)], [1, 2], condition)
@@ -125,9 +127,9 @@ def test_a_short_form_is_its_stack(run, tmp_path, monkeypatch, arguments, plugin
         (["recipe", "check", "none.toml"], "none.toml: it cannot be read"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(run, tmp_path, monkeypatch, arguments, said):
+def test_bad_input_is_one_line_and_leaves_nothing(studio, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
-    done = run(*arguments)
+    done = studio(*arguments)
     assert done.exit_code == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -135,7 +137,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(run, tmp_path, monkeypatch, ar
     assert not [*tmp_path.iterdir()]
 
 
-def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(run, file, tmp_path, monkeypatch):
+def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(studio, six_nine, tmp_path, monkeypatch):
     batches = sampling.Run.batches
 
     def stopped(self, *arguments):
@@ -143,14 +145,14 @@ def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(run, file, tmp_path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sampling.Run, "batches", stopped)
-    done = run("sample", file, "--batch", 2)
+    done = studio("sample", six_nine, "--batch", 2)
     assert done.exit_code == 130
     assert "2 whole pictures are in" in done.stderr
     assert "add --seeds '2:5'." in done.stderr
     assert len([*(tmp_path / "six-nine").iterdir()]) == 2
 
 
-def test_the_preview_is_renewed_and_goes(run, tmp_path, monkeypatch):
+def test_the_preview_is_renewed_and_goes(studio, tmp_path, monkeypatch):
     seen, now = [], iter(range(100))
     monkeypatch.setattr("composer_studio.runs.time.monotonic", lambda: next(now))
     preview = Preview(tmp_path)
@@ -166,27 +168,27 @@ def test_the_preview_is_renewed_and_goes(run, tmp_path, monkeypatch):
     assert not [*tmp_path.iterdir()]
 
 
-def test_output_stays_in_the_folder_of_the_recipe(run, file):
-    file.write_text(f'{file.read_text()}\n[output]\nfolder = "../elsewhere"\n')
-    done = run("sample", file)
+def test_output_stays_in_the_folder_of_the_recipe(studio, six_nine):
+    six_nine.write_text(f'{six_nine.read_text()}\n[output]\nfolder = "../elsewhere"\n')
+    done = studio("sample", six_nine)
     assert done.exit_code == 2
     assert "output.folder must lie in the recipe's folder" in done.stderr
 
 
-def test_a_recipe_needs_trust_for_what_may_read_files(run, file):
-    text = file.read_text().replace('"mnist"', '{ use = "mnist", weights = "model" }')
-    file.write_text(text)
-    assert "Add --trust weights if you trust it" in run("sample", file).stderr
-    assert "there is no folder 'model'" in run("sample", file, "--trust", "weights").stderr
+def test_a_recipe_needs_trust_for_what_may_read_files(studio, six_nine):
+    text = six_nine.read_text().replace('"mnist"', '{ use = "mnist", weights = "model" }')
+    six_nine.write_text(text)
+    assert "Add --trust weights if you trust it" in studio("sample", six_nine).stderr
+    assert "there is no folder 'model'" in studio("sample", six_nine, "--trust", "weights").stderr
 
 
-def test_recipe_show_is_what_the_library_reads(run, file):
+def test_recipe_show_is_what_the_library_reads(studio, six_nine):
     import json
 
-    recipe = json.loads(run("recipe", "show", file, "--set", "steps=2").stdout)
+    recipe = json.loads(studio("recipe", "show", six_nine, "--set", "steps=2").stdout)
     assert Sampler.from_recipe(recipe).num_inference_steps == 2
-    assert "Anagram" in run("recipe", "check", file).stdout
-    assert json.loads(run("recipe", "schema").stdout)["properties"]["plugins"]
+    assert "Anagram" in studio("recipe", "check", six_nine).stdout
+    assert json.loads(studio("recipe", "schema").stdout)["properties"]["plugins"]
 
 
 def test_parts_and_joined_are_inverse():

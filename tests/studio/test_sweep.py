@@ -45,9 +45,9 @@ def check_whole(folder, count):
     assert hidden <= {"metadata.jsonl", ".sweep.json", ".composer.lock"}
 
 
-def test_a_sweep_is_all_combinations_and_each_is_what_sample_makes(run, file, tmp_path):
+def test_a_sweep_is_all_combinations_and_each_is_what_sample_makes(studio, six_nine, tmp_path):
     out = tmp_path / "out"
-    done = run("sweep", file, "--seeds", "0:3", "--batch", 2, "--out", out,
+    done = studio("sweep", six_nine, "--seeds", "0:3", "--batch", 2, "--out", out,
                "--over", "plugins.cfg.scale=2,5", "--over", "steps=2,3")  # fmt: skip
     assert done.exit_code == 0, done.output
     check_whole(out, 12)
@@ -63,19 +63,19 @@ def test_a_sweep_is_all_combinations_and_each_is_what_sample_makes(run, file, tm
         )
         image = sampler.sample(seeds=[row["seed"]]).images[0]
         assert abs(pixels(out / row["file_name"]) - np.asarray(image, dtype=int)).max() <= 1
-    assert "the same picture" in run("replay", out / rows[-1]["file_name"]).stdout
+    assert "the same picture" in studio("replay", out / rows[-1]["file_name"]).stdout
 
 
-def test_more_seeds_go_on_and_another_recipe_does_not(run, file, tmp_path):
+def test_more_seeds_go_on_and_another_recipe_does_not(studio, six_nine, tmp_path):
     out = tmp_path / "out"
-    assert "3 pictures" in run("sweep", file, "--seeds", "0:3", "--out", out).stdout
-    assert "5 pictures in" in (more := run("sweep", file, "--out", out)).stdout
+    assert "3 pictures" in studio("sweep", six_nine, "--seeds", "0:3", "--out", out).stdout
+    assert "5 pictures in" in (more := studio("sweep", six_nine, "--out", out)).stdout
     assert "2 of them made now" in more.stdout
-    assert "0 of them made now" in run("sweep", file, "--out", out).stdout
-    other = run("sweep", file, "--out", out, "--set", "steps=2")
+    assert "0 of them made now" in studio("sweep", six_nine, "--out", out).stdout
+    other = studio("sweep", six_nine, "--out", out, "--set", "steps=2")
     assert other.exit_code == 2
     assert "holds a sweep of another recipe" in other.stderr
-    foreign = run("sweep", file, "--out", tmp_path)
+    foreign = studio("sweep", six_nine, "--out", tmp_path)
     assert "files that no sweep made" in foreign.stderr
     check_whole(out, 5)
 
@@ -89,18 +89,18 @@ def test_more_seeds_go_on_and_another_recipe_does_not(run, file, tmp_path):
         (f"steps={','.join(['1'] * 1001)}", "at most are 1000"),
     ],
 )
-def test_a_wrong_sweep_is_one_line_and_leaves_nothing(run, file, tmp_path, over, said):
-    done = run("sweep", file, "--out", tmp_path / "out", "--over", over)
+def test_a_wrong_sweep_is_one_line_and_leaves_nothing(studio, six_nine, tmp_path, over, said):
+    done = studio("sweep", six_nine, "--out", tmp_path / "out", "--over", over)
     assert done.exit_code == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_two_sweeps_on_one_folder_raise(run, file, tmp_path):
-    plan = plan_of(file, {}, [])
+def test_two_sweeps_on_one_folder_raise(studio, six_nine, tmp_path):
+    plan = plan_of(six_nine, {}, [])
     with opened(tmp_path / "out", plan):
-        done = run("sweep", file, "--out", tmp_path / "out")
+        done = studio("sweep", six_nine, "--out", tmp_path / "out")
     assert done.exit_code == 2
     assert "another command is writing into it" in done.stderr
 
@@ -110,8 +110,10 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("place", ["before", "half moved", "moved", "half noted"])
-def test_a_kill_at_any_moment_of_a_commit_loses_the_batch_alone(file, tmp_path, monkeypatch, place):
-    out, plan = tmp_path / "out", plan_of(file, {}, [])
+def test_a_kill_at_any_moment_of_a_commit_loses_the_batch_alone(
+    six_nine, tmp_path, monkeypatch, place
+):
+    out, plan = tmp_path / "out", plan_of(six_nine, {}, [])
     commit, commits = SweepFolder.commit, []
 
     def killed(self, job, files):
@@ -137,13 +139,13 @@ def test_a_kill_at_any_moment_of_a_commit_loses_the_batch_alone(file, tmp_path, 
     check_whole(out, 5)
 
 
-def test_kill_9_of_a_sweep_and_the_same_command_goes_on(run, file, tmp_path):
+def test_kill_9_of_a_sweep_and_the_same_command_goes_on(studio, six_nine, tmp_path):
     out = tmp_path / "out"
     command = [
         sys.executable,
         "-c",
         "from composer_studio.cli.sweep import sweep; sweep()",
-        file,
+        six_nine,
         "--seeds",
         "0:400",
         "--batch",
@@ -162,13 +164,13 @@ def test_kill_9_of_a_sweep_and_the_same_command_goes_on(run, file, tmp_path):
     noted = len(read_rows(out))
     assert 6 <= noted < 400
     assert len(pictures(out)) - noted <= 2
-    done = run("sweep", file, "--seeds", f"0:{noted + 3}", "--out", out, "--set", "steps=8")
+    done = studio("sweep", six_nine, "--seeds", f"0:{noted + 3}", "--out", out, "--set", "steps=8")
     assert done.exit_code == 0, done.output
     assert "3 of them made now" in done.stdout
     check_whole(out, noted + 3)
 
 
-def test_ctrl_c_says_that_the_same_command_goes_on(run, file, tmp_path, monkeypatch):
+def test_ctrl_c_says_that_the_same_command_goes_on(studio, six_nine, tmp_path, monkeypatch):
     commit = SweepFolder.commit
 
     def stopped(self, job, files):
@@ -176,15 +178,17 @@ def test_ctrl_c_says_that_the_same_command_goes_on(run, file, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(SweepFolder, "commit", stopped)
-    done = run("sweep", file, "--batch", 2, "--out", tmp_path / "out")
+    done = studio("sweep", six_nine, "--batch", 2, "--out", tmp_path / "out")
     assert done.exit_code == 130
     assert "2 of 5 images are whole" in done.stderr
     check_whole(tmp_path / "out", 2)
 
 
-def test_datasets_opens_the_folder(run, file, tmp_path):
+def test_datasets_opens_the_folder(studio, six_nine, tmp_path):
     datasets = pytest.importorskip("datasets")
-    assert run("sweep", file, "--out", tmp_path / "out", "--over", "steps=2,3").exit_code == 0
+    assert (
+        studio("sweep", six_nine, "--out", tmp_path / "out", "--over", "steps=2,3").exit_code == 0
+    )
     opened = datasets.load_dataset(
         "imagefolder", data_dir=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")
     )["train"]
@@ -193,11 +197,11 @@ def test_datasets_opens_the_folder(run, file, tmp_path):
     assert opened[0]["image"].size == (28, 28)
 
 
-def test_a_worker_of_ray_is_killed_and_no_image_is_missing(file, tmp_path):
+def test_a_worker_of_ray_is_killed_and_no_image_is_missing(six_nine, tmp_path):
     ray = pytest.importorskip("ray")
     from composer_studio.sweeps.on_ray import RayEngine
 
-    plan = plan_of(file, {"seeds": "0:24", "steps": 8}, [])
+    plan = plan_of(six_nine, {"seeds": "0:24", "steps": 8}, [])
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     killed = []
     try:
@@ -228,8 +232,8 @@ def _kill_one():
     return None
 
 
-def test_ray_that_is_not_there_is_one_line(run, file, tmp_path, monkeypatch):
+def test_ray_that_is_not_there_is_one_line(studio, six_nine, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    done = run("sweep", file, "--out", tmp_path / "out", "--ray")
+    done = studio("sweep", six_nine, "--out", tmp_path / "out", "--ray")
     assert done.exit_code == 2
     assert "--ray needs the extra ray" in done.stderr

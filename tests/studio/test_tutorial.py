@@ -4,13 +4,13 @@ import re
 import shlex
 from pathlib import Path
 
-from conftest import COMMANDS
+from studio_commands import COMMANDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "studio.md").read_text()
 BLOCK = re.compile(r"^```(sh|toml|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def test_the_tutorial_runs(run, tmp_path, monkeypatch):
+def test_the_tutorial_runs(studio, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = []
     for kind, text in BLOCK.findall(PAGE):
@@ -22,7 +22,7 @@ def test_the_tutorial_runs(run, tmp_path, monkeypatch):
             lines += (found := text.strip().splitlines())
             for line in found:
                 program, name, *arguments = shlex.split(line)
-                done = run(name, *arguments)
+                done = studio(name, *arguments)
                 assert program == "composer"
                 assert done.exit_code == 0, (line, done.output)
     assert len(lines) == 11
@@ -32,11 +32,11 @@ def test_the_tutorial_runs(run, tmp_path, monkeypatch):
     assert len([*Path("sweep").glob("*.png")]) == 24
 
 
-def test_the_message_of_the_tutorial_is_the_real_one(run, tmp_path, monkeypatch):
+def test_the_message_of_the_tutorial_is_the_real_one(studio, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (recipe,) = [text for kind, text in BLOCK.findall(PAGE) if kind == "toml"]
     Path("six-nine.toml").write_text(recipe.replace("scale = 4.0", "scael = 4.0"))
-    said = run("recipe", "check", "six-nine.toml").stderr.splitlines()[0]
+    said = studio("recipe", "check", "six-nine.toml").stderr.splitlines()[0]
     shown = re.search(r"^Error: six-nine.toml:\d+.*?(?=^```)", PAGE, re.DOTALL | re.MULTILINE)
     assert " ".join(shown.group().split()).split(":", 3)[3] == said.split(":", 3)[3]
     line = int(said.split(":")[2])

@@ -276,7 +276,7 @@ def test_deep_recipes_are_one_sentence(tmp_path):
 
 
 def test_seeds_are_bounded():
-    with pytest.raises(WrittenError, match="more than 100000"):
+    with pytest.raises(WrittenError, match="seeds must be at most 100000, got"):
         read_table({"backend": "mnist", "seeds": "0:4000000000"}, "a")
     with pytest.raises(WrittenError, match="is no table"):
         override({"steps": 3}, "steps.x", 1)

@@ -73,7 +73,7 @@ def anagrams(
     judges = {"judge": judge_hash(judge), "chooser": judge_hash(load_chooser())}
     of_all = {"seeds": seeds, "best_of": best_of, **judges}
     for transform in transforms:
-        check_view(get_transform(transform), model.backend.shape, f"--transform {transform}")
+        check_view(get_transform(transform), model.backend, f"--transform {transform}")
     for transform in transforms:
         click.echo(f"{transform}, {seeds} seeds a pair")
         click.echo("  pair " + "".join(f"{column:>11}" for column in COLUMNS) + "  rows a sample")

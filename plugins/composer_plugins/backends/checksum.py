@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from composer.weights import sha256_of as checksum
+from composer.authoring import sha256_of as checksum
 
 SHA256 = "composer.sha256"
 """In the file's metadata."""

@@ -1,30 +1,13 @@
-"""What is done to each clean image that is estimated: clipping, or dynamic thresholding."""
+"""What a scheduler of diffusers does to each clean image that is estimated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from composer import Estimate, Request
-from composer.predictions import SAMPLE
-
-Clip = Callable[[Tensor], Tensor]
-"""Clean images (B, C, H, W) -> those within bounds."""
-
-
-def clipped(
-    request: Request, clip: Clip | None
-) -> Generator[list[Request], list[Estimate], Estimate]:
-    """The estimate that answers ``request``, its clean image clipped; the noise follows from it."""
-    (estimate,) = yield [request]
-    if clip is None:
-        return estimate
-    # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
-    return estimate.replace(prediction=clip(estimate.x0), kind=SAMPLE)
+from composer.authoring import Clip, dynamic_threshold
 
 
 def clip_of(config: Any) -> Clip | None:
@@ -39,29 +22,3 @@ def clip_of(config: Any) -> Clip | None:
         bound = config.get("clip_sample_range", 1.0)
         return partial(torch.clamp, min=-bound, max=bound)
     return None
-
-
-def dynamic_threshold(x0: Tensor, percentile: float, max_value: float) -> Tensor:
-    """Clean images (B, C, H, W) clamped to [-s, s] and divided by s, each by its own s.
-
-    s is the ``percentile`` (in [0, 1], interpolated linearly) of |x0| within the image, held in
-    [1, max_value]. Half precision is worked on as float32.
-    """
-    wide = x0 if x0.dtype == torch.float64 else x0.float()
-    s = _upper_quantile(wide.abs().flatten(1), percentile).clamp(1, max_value)
-    s = s[:, None, None, None]
-    return (wide.clamp(-s, s) / s).to(x0.dtype)
-
-
-def _upper_quantile(x: Tensor, q: float) -> Tensor:
-    """``torch.quantile(x, q, dim=1)`` of finite (B, N), float32 or float64, N at least 1.
-
-    Only what lies above is put in order, which at q = .95 takes a part of the time of sorting all,
-    and a batch may have more than the 16 million numbers that torch takes.
-    """
-    last = x.shape[1] - 1
-    rank = torch.tensor(q, dtype=x.dtype) * last  # rounded as torch does
-    below = min(int(rank), last)
-    highest = torch.topk(x, last + 1 - below, dim=1).values
-    above = highest[:, -2] if highest.shape[1] > 1 else highest[:, -1]
-    return torch.lerp(highest[:, -1], above, float(rank - below))

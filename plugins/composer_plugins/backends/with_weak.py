@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from composer import Backend, Output, Request, load_backend
-from composer.authoring import checked_backend, hooks_of, short_repr
+from composer import Backend, Batch, Output, load_backend
+from composer.authoring import checked_backend, grouped, hooks_of, networks_of, short_repr
 from composer.predictions import Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import Schedule
 from composer.solvers import Solver
-from composer.weights import networks_of
 
 
 @dataclass(frozen=True)
@@ -110,12 +109,16 @@ class WithWeak:
             return condition
         return Encoded(self.main.encode(condition), self.weak.encode(condition))
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        own = [r.replace(condition=r.condition.main) for r in requests if r.model is None]
-        other = [r.replace(condition=r.condition.weak) for r in requests if r.model is not None]
-        answers = iter(self.main.evaluate(own) if own else ())
-        weak_answers = iter(self.shown.evaluate(other) if other else ())
-        return [next(answers if r.model is None else weak_answers) for r in requests]
+    def evaluate(self, batch: Batch) -> Output:
+        groups = grouped(batch.models)
+        outputs = [self._answer(batch.take(rows)) for rows in groups]
+        return Output.gathered(outputs, groups)
+
+    def _answer(self, batch: Batch) -> Output:
+        """The output of rows that ask one model."""
+        own = batch.models[0] is None
+        asked = [c.main if own else c.weak for c in cast("tuple[Encoded, ...]", batch.conditions)]
+        return (self.main if own else self.shown).evaluate(batch.replace(conditions=asked))
 
 
 def load_with_weak(

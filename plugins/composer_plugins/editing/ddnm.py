@@ -1,4 +1,4 @@
-"""Restoration in the null space: what is measured is kept, what is not is the model's."""
+"""Null-space restoration: keep what was measured and let the model make the rest."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from composer_plugins.editing.operators import Operator, ResizableOperator, chec
 
 @dataclass(frozen=True, eq=False)
 class DDNM(Plugin):
-    """Every clean image that is estimated agrees with a measurement y = A x: with A+ the
-    pseudoinverse of A,
+    """Make every estimated clean image agree with a measurement y = A x. With A+ the pseudoinverse
+    of A,
 
         x_0 <- A+ y + (I - A+ A) x_0,
 
-    the nearest image to x_0 with A x_0 = y, and the noise is what is left of x. So the result has
-    A x = y, for pixels exactly. Wherever it stands in the list it is outermost: it sees the one
-    estimate that views and guidance have come to, in the image's own frame.
+    the nearest image to x_0 that has A x_0 = y; the noise is the rest of x. So the result has
+    A x = y, for pixels exactly. It is outermost wherever it stands in the list: it projects the
+    combined estimate of views and guidance, in the image's own frame.
 
-    It leaves the law on purpose: the projection adds A+ y, and works on .x0. A Reference replaces
-    a part of x, with noise, after each step; this one replaces a part of x_0, within it.
+    It leaves the law on purpose: the projection adds A+ y, and works on x_0. A Reference replaces a
+    part of x after each step; DDNM replaces a part of x_0 within the step.
 
     Wang, Yu & Zhang 2022, "Zero-Shot Image Restoration Using Denoising Diffusion Null-Space
     Model", arXiv 2212.00490.
 
     Args:
-        measurement: y, a tensor (C', H', W') or (B, C', H', W') in [-1, 1]; one, or one a seed. Or
-            a path, a PIL image of any mode or an array of pixels, of the measurement's channels
+        measurement: y, a tensor (C', H', W') or (B, C', H', W') in [-1, 1]; one, or one per seed.
+            Or a path, a PIL image of any mode or an array of pixels, of the measurement's channels
             and size: ``composer.images.read_picture(path, (C', H', W'))`` brings others to these.
         operator: A and A+, such as KnownPixels(mask), BlockMean(4) or Gray(3).
     """
@@ -52,9 +52,8 @@ class DDNM(Plugin):
         object.__setattr__(self, "measurement", held)
         if lacking(self.operator, Operator):
             raise TypeError(
-                f"DDNM: operator must have apply(x) and pinv(y), "
-                f"got {shown(self.operator)}; give for "
-                "example KnownPixels(mask)"
+                f"DDNM: operator must have apply(x) and pinv(y), got {shown(self.operator)}. "
+                "Use for example KnownPixels(mask)."
             )
 
     def resized(self, height: int, width: int) -> Self:
@@ -64,15 +63,15 @@ class DDNM(Plugin):
             return self
         if lacking(self.operator, ResizableOperator):
             raise ValueError(
-                f"DDNM: {self.operator!r} measures images of one size and there is no telling what "
-                f"it measures at {height}x{width}; give it at_size(y, height, width)"
+                f"DDNM: operator must have at_size to measure at {height}x{width}, got "
+                f"{self.operator!r}. Define at_size(y, height, width)."
             )
         operator, measurement = cast(ResizableOperator, self.operator).at_size(y, height, width)
         return replace(self, measurement=measurement, operator=operator)
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        needed = check_operator(self.operator, stack.backend.shape, "DDNM")
+        needed = check_operator(self.operator, stack.backend, "DDNM")
         if (got := tuple(self._y.shape[1:])) != needed:
             raise ValueError(
                 f"DDNM: measurement must have the shape {needed}, as {self.operator!r} measures, "
@@ -85,11 +84,11 @@ class DDNM(Plugin):
         state.memory[self] = y
         if len(state.each(y, "DDNM")) > 1 and len(state.x) != len(state.seeds):
             raise ValueError(
-                "DDNM: one measurement a seed cannot follow several candidates a seed; give one "
-                "measurement for all"
+                "DDNM: measurement must be one for all seeds with several candidates per seed, got "
+                "one per seed."
             )
 
-    @hookimpl(tryfirst=True)  # outermost, on what views and guidance have come to
+    @hookimpl(tryfirst=True)  # outermost, on the combined estimate of views and guidance
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
@@ -97,13 +96,14 @@ class DDNM(Plugin):
         y = self._y.to(request.x)
         if len(y) not in (1, len(request.x)):
             raise ValueError(
-                f"DDNM: {len(y)} measurements for {len(request.x)} images; give one, or one each"
+                f"DDNM: measurements must be 1 or one per image, got {len(y)} for {len(request.x)} "
+                "images."
             )
         return estimate.with_x0(self.projected(estimate.x0, y))
 
     @hookimpl
     def finish(self, state: State) -> None:
-        """Exact whatever others did after the last step."""
+        """Project x exactly, whatever other plugins did to it after the last step."""
         if state.position + 1 == len(state.times):
             state.x = self.projected(state.x, state.each(state.memory[self], "DDNM"))
 
@@ -114,5 +114,5 @@ class DDNM(Plugin):
 
     def projected(self, x0: Tensor, y: Tensor) -> Tensor:
         """The nearest image to x0 (B, C, H, W) whose measurement is y."""
-        # In this order a pixel that is seen becomes y bitwise, and one that is not stays.
+        # In this order measured pixels become y and the others stay, bit for bit.
         return self.operator.pinv(y) + (x0 - self.operator.pinv(self.operator.apply(x0)))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import choice, integer
+from composer.authoring import KnownRegion, resized_image, resized_mask
 from composer.images import (
     Fit,
     ImageLike,
@@ -20,8 +21,6 @@ from composer.images import (
     require_shape,
 )
 from composer.limits import MAX_WALKS, require_plan
-from composer_plugins.editing.known import KnownRegion
-from composer_plugins.resizing import resized_image, resized_mask
 
 Mode = Literal["clean", "renoise", "repaint"]
 

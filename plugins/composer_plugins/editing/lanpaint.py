@@ -11,6 +11,14 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Stack, State, hookimpl
 from composer.arguments import finite, positive
+from composer.authoring import (
+    KnownRegion,
+    check_walks,
+    plan_walks,
+    require_walks,
+    resized_image,
+    resized_mask,
+)
 from composer.errors import shown
 from composer.images import (
     Fit,
@@ -21,9 +29,6 @@ from composer.images import (
     require_mask,
     require_shape,
 )
-from composer_plugins.editing.known import KnownRegion
-from composer_plugins.resizing import resized_image, resized_mask
-from composer_plugins.steering.walks import check_walks, plan_walks, require_walks
 
 
 @dataclass(frozen=True, eq=False)

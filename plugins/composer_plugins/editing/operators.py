@@ -1,23 +1,21 @@
-"""Linear measurements A of an image, with their pseudoinverses: what DDNM is told of the image.
+"""Linear measurements A of an image, with their pseudoinverses, for DDNM.
 
-Each is a decomposition too, into what A sees and what it does not: x = A+ A x + (x - A+ A x).
+Each is also a decomposition into its range and its null space: x = A+ A x + (x - A+ A x).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from composer._probes import TOLERANCE
+from composer import Backend
 from composer.arguments import integer
+from composer.authoring import Part, once, probes, resized_image, resized_mask, rounding
 from composer.images import ImageLike, hold_mask, to_mask
-from composer_plugins.illusions.decompositions import Part
-from composer_plugins.resizing import resized_image, resized_mask
 
 
 class Operator(Protocol):
@@ -33,13 +31,13 @@ class Operator(Protocol):
 
 
 class ResizableOperator(Operator, Protocol):
-    """An operator that can measure images of another size, as a cascade asks."""
+    """An operator that can measure images of another size, as a cascade needs."""
 
     def at_size(self, y: Tensor, height: int, width: int) -> tuple[Operator, Tensor]:
         """A and the measurement y (B, C', H', W') for the same picture at another size.
 
         Raises:
-            ValueError: it cannot be measured at this size; the sentence says why.
+            ValueError: the operator cannot measure at this size; the message says why.
         """
         ...
 
@@ -68,11 +66,11 @@ class KnownPixels:
         object.__setattr__(self, "mask", hold_mask(self.mask, "KnownPixels: mask"))
         if not bool(((self._hole == 0) | (self._hole == 1)).all()):
             raise ValueError(
-                "KnownPixels: mask must be 0 or 1 everywhere; round it, or use Inpaint"
+                "KnownPixels: mask must be 0 or 1 everywhere. Round it, or use Inpaint."
             )
 
     def resized(self, height: int, width: int) -> KnownPixels:
-        """Known is what is known of all that a pixel covers."""
+        """The mask at another size; a pixel is known if all that it covers is known."""
         mask = resized_mask(self.mask, height, width, "KnownPixels: mask")
         return KnownPixels((mask > 0).float())
 
@@ -83,8 +81,8 @@ class KnownPixels:
         mask = self._hole.to(x)
         if mask.shape != x.shape[-2:]:
             raise ValueError(
-                f"KnownPixels: mask is {mask.shape[0]}x{mask.shape[1]}, the image "
-                f"{x.shape[-2]}x{x.shape[-1]}; resize the mask first"
+                f"KnownPixels: mask must be {x.shape[-2]}x{x.shape[-1]} as the image, got "
+                f"{mask.shape[0]}x{mask.shape[1]}. Resize the mask first."
             )
         return x * (1 - mask)
 
@@ -105,7 +103,7 @@ class BlockMean:
     """A x = the means of blocks: super-resolution. The measurement is the small image.
 
     Args:
-        factor: pixels a side of a block, at least 1; the image's sides are multiples of it.
+        factor: side of a block in pixels, at least 1; it must divide the image's sides.
     """
 
     factor: int
@@ -114,22 +112,24 @@ class BlockMean:
         integer(self.factor, "BlockMean: factor", least=1)
 
     def at_size(self, y: Tensor, height: int, width: int) -> tuple[BlockMean, Tensor]:
-        """Larger blocks in larger images, with the same means; where there are fewer pixels than
-        blocks, each is the mean of several."""
+        """Scale the blocks with the image and keep their means. Where there are fewer pixels than
+        blocks, average neighbouring blocks."""
         rows, columns = y.shape[-2:]
         if rows % height == 0:
             return BlockMean(1), resized_image(y, height, width, "BlockMean: measurement")
         if height % rows or height * columns != width * rows:
             raise ValueError(
-                f"BlockMean: neither of {height}x{width} pixels and {rows}x{columns} blocks divide "
-                "the other; choose sizes that do"
+                f"BlockMean: the size must be a multiple or a divisor of {rows}x{columns} blocks, "
+                f"got {height}x{width}."
             )
         return BlockMean(height // rows), y
 
     def apply(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if height % self.factor or width % self.factor:
-            raise ValueError(f"BlockMean: {height}x{width} is no multiple of {self.factor} a side")
+            raise ValueError(
+                f"BlockMean: image sides must be multiples of {self.factor}, got {height}x{width}."
+            )
         return F.avg_pool2d(x, self.factor)
 
     def pinv(self, y: Tensor) -> Tensor:
@@ -158,7 +158,9 @@ class Gray:
 
     def apply(self, x: Tensor) -> Tensor:
         if x.shape[-3] != self.channels:
-            raise ValueError(f"Gray: the image has {x.shape[-3]} channel(s), not {self.channels}")
+            raise ValueError(
+                f"Gray: the image must have {self.channels} channel(s), got {x.shape[-3]}."
+            )
         return x.mean(-3, keepdim=True)
 
     def pinv(self, y: Tensor) -> Tensor:
@@ -169,24 +171,35 @@ class Gray:
         return range_and_null_space(self)
 
 
-def check_operator(operator: Operator, shape: tuple[int, int, int], owner: str) -> tuple[int, ...]:
-    """Refuse an operator that is not linear on images (C, H, W), or whose pseudoinverse is none.
+def check_operator(operator: Operator, backend: Backend, owner: str) -> tuple[int, ...]:
+    """Raise a ValueError unless an operator is linear on the backend's images and has a correct
+    pseudoinverse.
 
     Returns:
         The shape of a measurement.
     """
-    generator = torch.Generator().manual_seed(0)
-    x, other = torch.randn((2, 1, *shape), generator=generator, dtype=torch.float64)
+    try:
+        return once(
+            partial(_probe_operator, operator, backend),
+            *("operator", operator, backend.shape, backend.dtype, backend.device),
+        )
+    except ValueError as error:
+        raise ValueError(f"{owner}: {operator!r} {error}") from error
+
+
+def _probe_operator(operator: Operator, backend: Backend) -> tuple[int, ...]:
+    x = probes(backend)
     try:
         y = operator.apply(x)
-        gap = (operator.apply(operator.pinv(y)) - y).abs().max().item()
-        bent = (operator.apply(2 * x - other) - 2 * y + operator.apply(other)).abs().max().item()
-        kept = operator.pinv(y).shape == x.shape
-    except Exception as error:  # a third party's: whatever it raises is the reason
-        raise ValueError(f"{owner}: {operator!r} failed on images of {shape}: {error}") from error
-    if not (kept and gap < TOLERANCE and bent < TOLERANCE):
+        back = operator.pinv(y)
+        gap = (operator.apply(back) - y).abs().max().item()
+    except Exception as error:  # a third party's operator may raise anything
+        raise ValueError(f"failed on images of {backend.shape}: {error}") from error
+    bent = (2 * y[0] + 3 * y[1] + y[2]).abs().max().item()
+    within = max(rounding(x), rounding(y))
+    if back.shape != x.shape or not (gap <= within and bent <= within):
         raise ValueError(
-            f"{owner}: {operator!r} is not linear with a pseudoinverse (A A+ A is off A by "
-            f"{gap:.2g}, A(2x - z) off by {bent:.2g}); mend apply or pinv"
+            f"must be linear with a pseudoinverse, got A A+ A off by {gap:.2g} and A(-2x - 3y) off "
+            f"by {bent:.2g}. Correct apply or pinv."
         )
     return tuple(y.shape[1:])

@@ -1,4 +1,4 @@
-"""Inverse problems: one component of the image is given, the rest is made."""
+"""Inverse problems: the model completes an image of which one component is given."""
 
 from __future__ import annotations
 
@@ -11,29 +11,26 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import integer
-from composer.authoring import check_parts
+from composer.authoring import Decomposition, Part, check_parts, parts_of, resized, resized_image
 from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
-from composer_plugins.illusions.components import parts_of
-from composer_plugins.illusions.decompositions import Bands, Decomposition, Part
-from composer_plugins.resizing import resized, resized_image
+from composer_plugins.illusions.decompositions import Bands
 
 
 @dataclass(frozen=True, eq=False)
 class Reference(Plugin):
-    """After each step give x one component of a reference image, noised to the level of x.
+    """Replace one component of x by that of a reference image after each step.
 
     With P the part chosen, x <- x - P x + P (alpha(t) image + sigma(t) noise); after the last step
     x <- x - P x + P image. Where P is a projection (gray, a hard mask) the result has P x = P image
-    exactly; where it is not (a blur), the result is P image and the rest of the sample, a hybrid
-    with a real photograph.
+    exactly. Where it is not (a blur), the result is a hybrid: P image plus the rest of the sample.
 
     Geng, Park & Owens 2024, "Factorized Diffusion", arXiv 2404.11615, section 3.4.
 
     Args:
         image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
-            (B, C, H, W) in [-1, 1]; one, or one a seed.
+            (B, C, H, W) in [-1, 1]; one, or one per seed.
         decomposition: its parts sum to the identity.
-        part: which of them the image gives, counted from 0.
+        part: index of the part that the image gives, from 0.
         fit: brings an image of another size to the model's: "crop" cuts out its middle, "pad" adds
             white bars, "stretch" distorts. None requires the model's size.
     """
@@ -48,9 +45,9 @@ class Reference(Plugin):
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", hold_image(self.image, "Reference: image", self.fit))
         check_fit(self.fit, "Reference")
-        count = len(parts_of(self.decomposition))
+        count = len(parts_of(self.decomposition, "Reference"))
         if integer(self.part, "Reference: part", least=0) >= count:
-            raise ValueError(f"Reference: part must be below {count}, got {self.part}")
+            raise ValueError(f"Reference: part must be below {count}, got {self.part}.")
 
     def resized(self, height: int, width: int) -> Self:
         image = self.image
@@ -61,10 +58,10 @@ class Reference(Plugin):
     @hookimpl
     def check(self, stack: Stack) -> None:
         require_shape(self.image, stack.backend.shape, "Reference: image", self.fit)
-        check_parts(parts_of(self.decomposition), stack.backend.shape, "Reference")
+        check_parts(self.decomposition, stack.backend, "Reference", may_vanish=True)
         others = [p for p in stack.plugins if isinstance(p, Reference) and p is not self]
         if any((p.decomposition, p.part) == (self.decomposition, self.part) for p in others):
-            raise ValueError("two Reference give the same part of the image; leave one out")
+            raise ValueError("Reference: two of them give the same part of the image. Remove one.")
 
     @hookimpl
     def start(self, state: State) -> None:
@@ -78,11 +75,11 @@ class Reference(Plugin):
 
     @hookimpl
     def finish(self, state: State) -> None:
-        """Exact whatever others did after the last step, where the part is a projection.
+        """Set the part exactly if it is a projection, whatever other plugins did to x.
 
-        Elsewhere doing it once more would change the rest of the sample too.
+        For other parts, a second replacement would also change the rest of the sample.
         """
-        part = parts_of(self.decomposition)[self.part]
+        part = parts_of(self.decomposition, "Reference")[self.part]
         gap = part(self._given(state) - state.x)
         if state.position + 1 == len(state.times) and torch.allclose(part(gap), gap, atol=1e-6):
             state.x = state.x + gap
@@ -94,4 +91,4 @@ class Reference(Plugin):
         known = self._given(state)
         if state.backend.schedule.noise_level(state.t) > 0:
             known = state.backend.schedule.add_noise(known, state.randn(), state.t)
-        state.x = state.x + parts_of(self.decomposition)[self.part](known - state.x)
+        state.x = state.x + parts_of(self.decomposition, "Reference")[self.part](known - state.x)

@@ -7,10 +7,9 @@ from typing import Self
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
-from composer.authoring import SETS_START
+from composer.authoring import SETS_START, noise_scale_of, resized_image
 from composer.errors import shown
 from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
-from composer_plugins.resizing import resized_image
 
 DEFAULT_STRENGTH = 0.6
 
@@ -77,7 +76,8 @@ class SDEdit(Plugin):
         image = read_picture(self.image, state.backend.shape, self.fit)
         image = state.each(image.to(state.x), "SDEdit")
         state.times = state.times[self._start(len(state.times) - 1) :]
-        state.x = state.backend.schedule.add_noise(image, state.x, state.t)
+        noise = state.x / noise_scale_of(state.backend)
+        state.x = state.backend.schedule.add_noise(image, noise, state.t)
 
     def _start(self, steps: int) -> int:
         if self.i_start is not None:

@@ -24,26 +24,26 @@ from composer.images import (
 
 @dataclass(frozen=True, eq=False)
 class SuperResolution(Plugin):
-    """Show the model a small image, enlarged and noised, beside x at every step.
+    """Give the model a small image, enlarged and noised, as an input beside x at every step.
 
     With u the image enlarged bilinearly (corners aligned), the model sees
 
         low_res = alpha(l) u + sigma(l) noise
 
-    on its own path, and is told the level l. Views act on ``low_res`` as they do on x, so an
-    anagram stays one. Noise is drawn once, after the initial noise of x.
+    on its own path, and the level l. Views act on ``low_res`` as they do on x, so an anagram stays
+    an anagram. The noise is drawn once, after the initial noise of x.
 
     Ho et al. 2022, "Cascaded Diffusion Models" (conditioning augmentation), arXiv 2106.15282.
 
     Args:
         image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, h, w) or
-            (B, C, h, w) in [-1, 1]; of any size in the proportions of what is made; one, or one a
-            seed. The result of the stage before, as it is.
-        noise_level: l, a time of the model's low-resolution schedule: 0 trusts the image, 250 is
-            what IF's second stage takes.
+            (B, C, h, w) in [-1, 1], such as the result of the stage before. One, or one per seed,
+            of any size with the proportions of the model's images.
+        noise_level: l, a time of the model's low-resolution schedule: 0 adds no noise; IF's second
+            stage takes 250.
         fit: brings an image of other proportions to those of the model: "crop" cuts out its
-            middle, "pad" adds white bars, "stretch" distorts. What is larger than the model's
-            images is shrunk to their size.
+            middle, "pad" adds white bars, "stretch" distorts. A larger image is shrunk to the
+            model's size.
     """
 
     unique = "give the low-resolution image"
@@ -64,15 +64,15 @@ class SuperResolution(Plugin):
         schedule = low_res_schedule_of(stack.backend)
         if schedule is None:
             raise ValueError(
-                f"SuperResolution: {type(stack.backend).__name__} takes no low-resolution image; "
-                "load one that does, such as load_backend('deepfloyd', stage=2)"
+                f"SuperResolution: {type(stack.backend).__name__} takes no low-resolution image. "
+                "Use a backend that does, such as load_backend('deepfloyd', stage=2)."
             )
         if not 0 <= self.noise_level < len(schedule):
             raise ValueError(
                 f"SuperResolution: noise_level must be in [0, {len(schedule) - 1}], got "
-                f"{self.noise_level!r}"
+                f"{self.noise_level!r}."
             )
-        # A latent model makes other channels than those of the image that it sees beside them.
+        # A latent model's channels differ from those of the image that it sees beside x.
         makes = image_shape_of(stack.backend)
         require_shape(self.image, makes, "SuperResolution: image", fit="stretch")
         _, height, width = shape_of(self.image)
@@ -82,7 +82,7 @@ class SuperResolution(Plugin):
                 f"{height}x{width}. Give fit='crop', 'pad' or 'stretch', or crop it first."
             )
 
-    @hookimpl(tryfirst=True)  # its noise is the second draw, whatever others draw
+    @hookimpl(tryfirst=True)  # its noise is the second draw, before those of other plugins
     def start(self, state: State) -> None:
         channels, *size = image_shape_of(state.backend)
         shape = channels, *self._size((size[0], size[1]))
@@ -99,7 +99,7 @@ class SuperResolution(Plugin):
         }
 
     def _size(self, makes: Size) -> Size:
-        """The image's own size or, with ``fit``, one like it in the proportions of what is made."""
+        """The image's own size or, with ``fit``, a similar size in the model's proportions."""
         _, height, width = shape_of(self.image)
         if self.fit is None:
             return height, width

@@ -1,1 +1,1 @@
-"""Guidance: how strongly, and away from what, a condition is followed."""
+"""Guidance: plugins that set how strongly the model follows a condition."""

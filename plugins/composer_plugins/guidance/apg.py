@@ -1,4 +1,4 @@
-"""Adaptive projected guidance: guidance without the part that only saturates."""
+"""Adaptive projected guidance: guidance without the part that only adds saturation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite, positive
+from composer.authoring import resized
 from composer.predictions import SAMPLE
 from composer_plugins.guidance.cfg import require_guidance
-from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +32,9 @@ class APG(Plugin):
     momentum over the steps is left out (its beta is 0): a request carries no memory, and under an
     anagram each view would need its own.
 
-    It leaves the law of composition on purpose, and works on x_0. The guidance and the plain
-    request share their conditional row, so nothing more is asked than the guidance asks. Inside an
-    anagram (after it in the list) it projects in each view, before the view is undone, as each
-    view's model would alone; around one, along the mean of the views.
+    It leaves the law of composition on purpose: it works on x_0. The guidance and the plain request
+    share their conditional row, so APG adds no row. Inside an anagram (after it in the list) it
+    projects within each view; around one, along the mean of the views.
 
     Sadat et al. 2024, "Eliminating Oversaturation and Artifacts of High Guidance Scales in
     Diffusion Models", arXiv 2410.02416.
@@ -47,6 +46,7 @@ class APG(Plugin):
     """
 
     obeys_law = False
+    predicts = SAMPLE
 
     guidance: Any
     eta: float = 0.0
@@ -79,13 +79,13 @@ class APG(Plugin):
 
 
 def shortened(update: Tensor, longest: float) -> Tensor:
-    """Images (B, C, H, W) whose root mean square is at most ``longest``, each by its own factor."""
+    """Scale each image (B, C, H, W) to a root mean square of at most ``longest``."""
     length = update.square().mean((1, 2, 3), keepdim=True).sqrt()
     return update * torch.where(length > longest, longest / length, 1.0)
 
 
 def parallel(update: Tensor, image: Tensor) -> Tensor:
-    """The part of each ``update`` along its ``image`` (B, C, H, W); 0 where the image is."""
+    """The part of each ``update`` along its ``image`` (B, C, H, W); 0 for an image of zeros."""
     whole = (1, 2, 3)
     square = image.square().sum(whole, keepdim=True)
     share = (update * image).sum(whole, keepdim=True) / square

@@ -1,4 +1,4 @@
-"""Autoguidance: away from a worse version of the model itself."""
+"""Autoguidance: guidance away from a weaker version of the model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from composer import Estimate, Plugin, Request, Stack, hookimpl
-from composer.arguments import finite, interval
+from composer.arguments import finite_each, interval
 from composer.authoring import models_of
-from composer_plugins.guidance.cfg import away
+from composer_plugins.guidance.cfg import Scale, away
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,25 +24,27 @@ class Autoguidance(Plugin):
     Karras et al. 2024, "Guiding a Diffusion Model with a Bad Version of Itself", arXiv 2406.02507.
 
     Args:
-        scale: 1 is the strong model; the paper's w.
+        scale: 1 is the strong model; the paper's w. Or one a seed, as for CFG.
         interval: noise levels within which to guide, as for CFG.
         model: the weaker model's name among the backend's ``models``.
     """
 
-    scale: float
+    one_a_seed = ("scale",)
+
+    scale: Scale
     interval: Sequence[float] = (0.0, 1.0)
     model: str = "weak"
 
     def __post_init__(self) -> None:
-        finite(self.scale, "Autoguidance: scale")
+        finite_each(self.scale, "Autoguidance: scale")
         interval(self.interval, "Autoguidance: interval")
 
     @hookimpl
     def check(self, stack: Stack) -> None:
         if self.model not in models_of(stack.backend):
             raise ValueError(
-                f"Autoguidance: {type(stack.backend).__name__} holds no model {self.model!r}; "
-                "pass Sampler a backend that does, such as WithWeak(backend, weak)"
+                f"Autoguidance: {type(stack.backend).__name__} holds no model {self.model!r}. "
+                "Use a backend that does, such as WithWeak(backend, weak)."
             )
 
     @hookimpl

@@ -6,10 +6,15 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, hookimpl
-from composer.arguments import finite, interval, within
-from composer.authoring import answers, check_encodable
+from composer.arguments import finite_each, interval, within
+from composer.authoring import answers, check_encodable, combine
 from composer.errors import shown
+
+Scale = float | Sequence[float] | Tensor
+"""A number, or one a seed (S,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +31,21 @@ class CFG(Plugin):
     Kynkaanniemi et al. 2024, "Applying Guidance in a Limited Interval", arXiv 2404.07724.
 
     Args:
-        scale: the guidance scale, any finite number.
+        scale: the guidance scale, any finite number; or one a seed, a list or a tensor (S,), which
+            asks two rows an image whatever they are.
         interval: noise levels sigma / (alpha + sigma), 0 (image) to 1 (noise), within which to
             guide; outside, the scale is 1.
         negative: a condition to move away from, in place of none: a negative prompt.
     """
 
-    scale: float
+    one_a_seed = ("scale",)
+
+    scale: Scale
     interval: Sequence[float] = (0.0, 1.0)
     negative: Any = None
 
     def __post_init__(self) -> None:
-        finite(self.scale, "CFG: scale")
+        finite_each(self.scale, "CFG: scale")
         interval(self.interval, "CFG: interval")
 
     @hookimpl
@@ -55,28 +63,30 @@ class CFG(Plugin):
 
 
 def away(
-    request: Request, other: Request, scale: float, interval: Sequence[float]
+    request: Request, other: Request, scale: Scale, interval: Sequence[float]
 ) -> Generator[list[Request], list[Estimate], Estimate]:
     """Guide ``request`` away from ``other``, within an interval of noise levels.
 
-    Outside the interval the scale is 1; what has no weight is not asked.
+    Outside the interval the scale is 1. A branch of weight 0 costs no row.
     """
-    if scale == 1 or not within(request.noise_level, interval):
+    scale = request.each(scale)
+    plain = not isinstance(scale, Tensor)  # to compare a tensor would wait for the device
+    if (plain and scale == 1) or not within(request.noise_level, interval):
         return (yield [request])[0]
-    if scale == 0:
+    if plain and scale == 0:
         return (yield [other])[0]
     cond, uncond = yield [request, other]
     return guide(uncond, cond, scale)
 
 
-def guide(uncond: Estimate, cond: Estimate, scale: float) -> Estimate:
+def guide(uncond: Estimate, cond: Estimate, scale: float | Tensor) -> Estimate:
     """uncond + scale * (cond - uncond), with cond's learned variance."""
-    return (uncond + scale * (cond - uncond)).replace(variance=cond.variance)
+    return combine((1, scale), (uncond, cond - uncond), variance=cond)
 
 
 def require_guidance(guidance: object, owner: str) -> None:
-    """Refuse what does not guide where a plugin that guides is expected."""
+    """Raise a TypeError unless ``guidance`` is a plugin that guides."""
     if isinstance(guidance, type) or not answers(guidance, "noise_estimate"):
         raise TypeError(
-            f"{owner}: guidance must be a plugin such as CFG(7.5), got {shown(guidance)}"
+            f"{owner}: guidance must be a plugin such as CFG(7.5), got {shown(guidance)}."
         )

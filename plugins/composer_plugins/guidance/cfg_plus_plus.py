@@ -21,21 +21,22 @@ class CFGPlusPlus(Plugin):
 
         x' = alpha x_0 + sigma noise,
 
-    the point of which both are true, in place of x. So a solver re-mixes these two: DDIM and Euler
-    go to alpha_s x_0 + sigma_s noise, which is the paper's algorithm; others step from x' too.
-    Under DDIM it is CFG whose scale depends on the step,
-    scale * alpha_s sigma_t / (alpha_s sigma_t - alpha_t sigma_s); but it is a step rule, and its
-    strength depends on the number of steps.
+    the point whose clean image is x_0 and whose noise is that noise, in place of x. So a solver
+    mixes these two again: DDIM and Euler go to alpha_s x_0 + sigma_s noise, which is the paper's
+    algorithm; others step from x' too. Under DDIM it is CFG whose scale depends on the step,
+    scale * alpha_s sigma_t / (alpha_s sigma_t - alpha_t sigma_s), so its strength depends on the
+    number of steps.
 
-    It obeys the law of composition. As it decides what the solver steps from, it stands outermost,
-    around anagrams and the like; since all is linear, views apart would give the same image.
+    It obeys the law of composition. It decides what the solver steps from, so it must be the
+    outermost plugin, around anagrams and the like. All maps are linear, so applying it within each
+    view would give the same image.
 
     Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance for Diffusion Models",
     arXiv 2406.08070, algorithm 1.
 
     Args:
-        scale: the paper's lambda in [0, 1]: 0 is the unconditional model; 1 has the conditional
-            clean image, and is not the conditional model.
+        scale: the paper's lambda in [0, 1]. 0 is the unconditional model. 1 takes the clean image
+            from the conditional model and still the noise from the unconditional one.
     """
 
     scale: float
@@ -49,13 +50,13 @@ class CFGPlusPlus(Plugin):
         estimators = [p for p in stack.plugins if answers(p, "noise_estimate")]
         if estimators[:1] != [self]:
             raise ValueError(
-                "CFGPlusPlus decides what the solver steps from and must be outermost; put it "
-                "before all other plugins that estimate noise"
+                "CFGPlusPlus: it must be the outermost plugin that estimates noise. Put it before "
+                "the others in the list of plugins."
             )
         if walkers := [p for p in stack.plugins if declared(p, "walks")]:
             raise ValueError(
-                f"CFGPlusPlus moves x before each step, and {type(walkers[0]).__name__} would "
-                "move it again at every walk; use CFG beside it"
+                f"CFGPlusPlus: it cannot be combined with {type(walkers[0]).__name__}, whose walks "
+                "would repeat its shift of x. Use CFG instead."
             )
 
     @hookimpl
@@ -69,6 +70,6 @@ class CFGPlusPlus(Plugin):
         guided = guide(uncond, cond, self.scale)
         alpha, sigma = guided.schedule.at(guided.t)
         prediction = guided.kind.target(guided.x0, uncond.noise, alpha, sigma)
-        # As a shift of x: where alpha or sigma is 0, one of the two says nothing of x.
+        # Computed as a shift of x, which also holds where alpha or sigma is 0.
         x = request.x + alpha * (guided.x0 - uncond.x0)
         return guided.replace(prediction=prediction, x=x)

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, hookimpl
-from composer.arguments import finite, within
-from composer.authoring import combine
+from composer.arguments import finite, intervals, within
+from composer.authoring import combine, resized
 from composer.errors import shown
-from composer_plugins.illusions.reductions import checked_intervals
-from composer_plugins.resizing import resized
 
 ROUNDING = 1e-12
 
@@ -21,15 +19,16 @@ ROUNDING = 1e-12
 class Conjunction(Plugin):
     """Several conditions at once: f(x) + sum_i w_i (f(x, c_i) - f(x)), f(x) unconditional.
 
-    A positive weight asks for a condition (AND), a negative one against it (NOT). One condition
-    of weight w is classifier-free guidance of scale w. The coefficients sum to one, so the law of
-    composition holds; the learned variance is that of the condition of the largest weight.
+    A positive weight moves towards a condition (AND), a negative one away from it (NOT). One
+    condition of weight w is classifier-free guidance of scale w. The coefficients sum to one, so
+    the law of composition holds; the learned variance is that of the condition with the largest
+    weight.
 
     Liu et al. 2022, "Compositional Visual Generation with Composable Diffusion Models",
     arXiv 2206.01714.
 
     Args:
-        weights: {condition: weight}. A weight of 0 is not asked.
+        weights: {condition: weight}. A weight of 0 costs no row.
         intervals: for each condition the noise levels (low, high) within [0, 1], as CFG's interval,
             at which it takes part; None for all conditions always.
     """
@@ -41,14 +40,14 @@ class Conjunction(Plugin):
         if not isinstance(self.weights, Mapping) or not self.weights:
             raise TypeError(
                 "Conjunction: weights must be a dict such as {3: 4.0, 8: -1.0}, "
-                f"got {shown(self.weights)}"
+                f"got {shown(self.weights)}."
             )
         for condition, weight in self.weights.items():
             finite(weight, f"Conjunction: the weight of {condition!r}")
             if condition is None:
-                raise TypeError("Conjunction: None is no condition; name what to make")
+                raise TypeError("Conjunction: a condition must not be None. Name what to make.")
 
-        checked_intervals(self.intervals, len(self.weights), "Conjunction")
+        intervals(self.intervals, "Conjunction: intervals", len(self.weights))
 
     @property
     def conditions(self) -> tuple[Any, ...]:
@@ -70,10 +69,10 @@ class Conjunction(Plugin):
         }
         asked = [*weights]
         rest = 1 - math.fsum(weights.values())
-        # A row for what rounding alone leaves over would be a row for nothing.
+        # A coefficient that differs from 0 by rounding only must not cost a row.
         if abs(rest) > ROUNDING:
             weights = {**weights, UNCONDITIONAL: weights.get(UNCONDITIONAL, 0.0) + rest}
         answers = yield [request.fill(condition) for condition in weights]
-        # What is left to the unconditional branch guides nothing, so its variance is not the one.
+        # The learned variance comes from the heaviest condition, not the unconditional branch.
         heaviest = max(range(len(asked)), key=lambda i: weights[asked[i]], default=0)
         return combine([*weights.values()], answers, variance=answers[heaviest])

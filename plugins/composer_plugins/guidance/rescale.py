@@ -1,4 +1,4 @@
-"""Guidance rescale: guidance that keeps the contrast of what it guides."""
+"""Guidance rescale: guidance that keeps the contrast of the unguided prediction."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import torch
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
+from composer.authoring import resized
 from composer.errors import shown
 from composer.predictions import V
 from composer_plugins.guidance.cfg import require_guidance
-from composer_plugins.resizing import resized
 
 
 @dataclass(frozen=True, eq=False)
 class Rescale(Plugin):
-    """Give the guided prediction the standard deviation, within each image, of the unguided.
+    """Give each image's guided prediction the standard deviation of its unguided one.
 
     With v = alpha noise - sigma x_0, guided and plain (the request itself, without the guidance),
 
         v <- phi * std(plain) / std(guided) * v + (1 - phi) * v.
 
-    In v, as in the paper, because v is regular at every noise level: the clean image where all is
-    noise, the noise where all is image. The paper's phi is 0.7; 0 is the guidance itself. It leaves
-    the law of composition on purpose, and whatever the model predicts, the image is the same.
+    It works in v, as the paper does, because v is regular at every noise level. The paper's phi is
+    0.7; 0 is the guidance itself. It leaves the law of composition on purpose. The image is the
+    same for every prediction type of the model.
 
-    The guidance and the plain request share their conditional row, so nothing more is asked than
-    the guidance asks. Inside an anagram (after it in the list) each view is rescaled, which is
-    what each view's model would do alone; around one, the mean is.
+    The guidance and the plain request share their conditional row, so Rescale adds no row. Inside
+    an anagram (after it in the list) it rescales each view; around one, it rescales the mean of the
+    views.
 
     Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed",
     arXiv 2305.08891, section 3.4.
@@ -41,6 +41,7 @@ class Rescale(Plugin):
     """
 
     obeys_law = False
+    predicts = V
 
     guidance: Any
     phi: float = 0.7
@@ -48,7 +49,7 @@ class Rescale(Plugin):
     def __post_init__(self) -> None:
         require_guidance(self.guidance, "Rescale")
         if not 0 <= finite(self.phi, "Rescale: phi") <= 1:
-            raise ValueError(f"Rescale: phi must be in [0, 1], got {shown(self.phi)}")
+            raise ValueError(f"Rescale: phi must be in [0, 1], got {shown(self.phi)}.")
 
     @property
     def conditions(self) -> tuple[Any, ...]:

@@ -8,8 +8,9 @@ from functools import partial
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite
+from composer.authoring import clipped, dynamic_threshold
 from composer.errors import shown
-from composer_plugins.backends.clipping import clipped, dynamic_threshold
+from composer.predictions import SAMPLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +21,10 @@ class DynamicThreshold(Plugin):
 
         x_0 <- clamp(x_0, -s, s) / s,
 
-    so that pixels which guidance drove out of range are pushed back in rather than piled up at the
+    so that pixels which guidance drove out of range move back inside instead of piling up at the
     edge. It leaves the law of composition on purpose: it works on x_0, and the noise follows from
-    it. Around an anagram (before it in the list) it sees the mean of the views; inside, each view.
-    Where all views are permutations, and their estimates agree, both are the same.
+    it. Around an anagram (before it in the list) it thresholds the mean of the views; inside, each
+    view. Both are the same where all views are permutations and their estimates agree.
 
     Saharia et al. 2022, "Photorealistic Text-to-Image Diffusion Models with Deep Language
     Understanding" (Imagen), arXiv 2205.11487, section 2.3.
@@ -34,6 +35,7 @@ class DynamicThreshold(Plugin):
     """
 
     obeys_law = False
+    predicts = SAMPLE
     needs_pixels = True
 
     percentile: float = 0.95
@@ -42,11 +44,11 @@ class DynamicThreshold(Plugin):
     def __post_init__(self) -> None:
         if not 0 <= finite(self.percentile, "DynamicThreshold: percentile") <= 1:
             raise ValueError(
-                f"DynamicThreshold: percentile must be in [0, 1], got {shown(self.percentile)}"
+                f"DynamicThreshold: percentile must be in [0, 1], got {shown(self.percentile)}."
             )
         if finite(self.max_value, "DynamicThreshold: max_value") < 1:
             raise ValueError(
-                f"DynamicThreshold: max_value must be at least 1, got {shown(self.max_value)}"
+                f"DynamicThreshold: max_value must be at least 1, got {shown(self.max_value)}."
             )
 
     @hookimpl

@@ -1,1 +1,1 @@
-"""Illusions: images that read differently through views, from afar, or part by part."""
+"""Illusions: images that show different things through views, from afar, or in their parts."""

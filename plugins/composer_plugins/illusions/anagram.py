@@ -8,18 +8,16 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from composer import Estimate, Plugin, Request, Stack, Transform, get_transform, hookimpl
-from composer.arguments import choice, finite, within
-from composer.authoring import answers, check_view, combine
+from composer.arguments import choice, finite, intervals, within
+from composer.authoring import answers, check_view, combine, resized
 from composer.errors import shown
 from composer_plugins.illusions.reductions import (
     REDUCTIONS,
     Rows,
-    checked_intervals,
     interpolate,
     rectified,
     weight_rows,
 )
-from composer_plugins.resizing import resized
 
 Reduction = Literal["mean", "weighted", "alternate"]
 
@@ -37,15 +35,15 @@ class Anagram(Plugin):
         views: {transform: condition}; transforms by name or as Transform objects. A condition may
             be a plugin, such as a Hybrid seen in this view only. All None leaves the condition to
             the call.
-        reduction: "mean" takes equal weights, "weighted" those given, "alternate" asks at each
-            step one view only, in turn.
-        weights: for "weighted": one a view, summing to one; or rows of such weights, spread evenly
-            over the noise level from noise to image and interpolated. A view of weight 0 is not
-            asked.
+        reduction: "mean" takes equal weights, "weighted" those given, "alternate" one view per
+            step, in turn.
+        weights: for "weighted": one per view, summing to one; or rows of such weights, spread
+            evenly over the noise level from noise to image and interpolated. A view of weight 0
+            costs no row.
         intervals: for each view the noise levels (low, high) within [0, 1], as CFG's interval, at
             which it takes part; None for all views always.
-        rectification: 0 keeps the estimate as it is; 1 gives its noise the length that the views'
-            noises have, which a mean shrinks; between, that power of it.
+        rectification: a power in [0, 1] of the correction for the noise that a mean shrinks: 0
+            keeps the estimate as it is; 1 gives its noise the length of the views' noises.
     """
 
     needs_pixels = True
@@ -57,23 +55,25 @@ class Anagram(Plugin):
     rectification: float = 0.0
 
     def __post_init__(self) -> None:
-        # Looking the views up refuses an unknown name here, not at the first step.
+        # Look the views up now, so that an unknown name raises here, not at the first step.
         if not isinstance(self.views, Mapping) or not self.transforms:
             raise TypeError(
                 "Anagram: views must be a dict such as {'identity': 6, 'rotate_180': 9}, "
-                f"got {shown(self.views)}"
+                f"got {shown(self.views)}."
             )
         choice(self.reduction, "Anagram: reduction", REDUCTIONS)
         if not 0 <= finite(self.rectification, "Anagram: rectification") <= 1:
             raise ValueError(
-                f"Anagram: rectification must be in [0, 1], got {shown(self.rectification)}"
+                f"Anagram: rectification must be in [0, 1], got {shown(self.rectification)}."
             )
         if self.rectification and self.reduction == "alternate":
-            raise ValueError("Anagram: nothing is averaged by 'alternate', so nothing to rectify")
+            raise ValueError("Anagram: rectification must be 0 with reduction='alternate'.")
         if (self.weights is None) == (self.reduction == "weighted"):
-            raise ValueError("Anagram: weights go with reduction='weighted', and only with it")
-        _ = self.rows  # looking at them refuses what is wrong with them
-        checked_intervals(self.intervals, len(self.views), "Anagram")
+            raise ValueError(
+                "Anagram: weights must be given if and only if reduction is 'weighted'."
+            )
+        _ = self.rows  # raises for wrong weights
+        intervals(self.intervals, "Anagram: intervals", len(self.views))
 
     @property
     def conditions(self) -> tuple[Any, ...]:
@@ -86,7 +86,7 @@ class Anagram(Plugin):
 
     @cached_property
     def rows(self) -> Rows:
-        """The weights over the run, checked; equal ones if none are given."""
+        """The checked weights over the run; equal weights by default."""
         count = len(self.views)
         weights = [1 / count] * count if self.weights is None else self.weights
         return weight_rows(weights, count, "Anagram")
@@ -103,9 +103,9 @@ class Anagram(Plugin):
     @hookimpl
     def check(self, stack: Stack) -> None:
         for view in self.transforms:
-            check_view(view, stack.backend.shape, "Anagram")
+            check_view(view, stack.backend, "Anagram")
         if any(answers(plugin, "start") for plugin in stack.plugins):
-            return  # the plan is not known yet; noise_estimate looks too
+            return  # the plan is not known yet; noise_estimate checks again
         for step, time in enumerate(stack.times[:-1]):
             self._require_a_view(stack.backend.schedule.noise_level(time), step)
 
@@ -133,9 +133,9 @@ class Anagram(Plugin):
         weights = self.weights_at(noise_level, step)
         if not any(weights):
             raise ValueError(
-                f"Anagram: at the noise level {noise_level:.3g} (step {step}) no view takes part, "
-                "or those that do have weights whose sum is not above 0; widen intervals, or "
-                "change weights"
+                f"Anagram: the weights of the views that take part at the noise level "
+                f"{noise_level:.3g} (step {step}) must have a sum above 0. Widen intervals or "
+                "change weights."
             )
         return weights
 

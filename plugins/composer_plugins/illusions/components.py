@@ -4,40 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, cast
-
-import torch
+from typing import Any, Self
 
 from composer import Estimate, Plugin, Request, Stack, hookimpl
-from composer.arguments import lacking, sequence
-from composer.authoring import check_parts, combine
-from composer.errors import shown
-from composer_plugins.illusions.decompositions import Decomposition, Part
-from composer_plugins.resizing import resized
+from composer.arguments import sequence
+from composer.authoring import Decomposition, Part, check_parts, combine, parts_of, resized
 
 
 def decompose(
     request: Request, parts: Sequence[Part], conditions: Sequence[Any]
 ) -> Generator[list[Request], list[Estimate], Estimate]:
-    """sum_i P_i f(x, condition_i); lawful because the parts P_i sum to the identity."""
+    """sum_i P_i f(x, condition_i); the parts P_i sum to the identity, so the law holds."""
     answers = yield [request.fill(condition) for condition in conditions]
     filtered = [answer.filtered(part) for answer, part in zip(answers, parts, strict=True)]
     return combine([1.0] * len(filtered), filtered)
 
 
-def parts_of(decomposition: Decomposition | Sequence[Part]) -> tuple[Part, ...]:
-    """The parts of a decomposition, or the functions given as such."""
-    if not lacking(decomposition, Decomposition):
-        return cast(Decomposition, decomposition).parts
-    parts = sequence(decomposition, "a decomposition must have parts, or be functions; it")
-    if not all(callable(part) for part in parts):
-        raise TypeError(f"the parts of a decomposition must be functions, got {shown(parts)}")
-    return tuple(parts)
-
-
 @dataclass(frozen=True, eq=False)
 class Components(Plugin):
-    """A condition for each part of a decomposition: regions, gray and colour, bands, your own.
+    """One condition per part of a decomposition, such as regions, gray and colour, or bands.
 
     The estimate is sum_i P_i f(x, condition_i).
 
@@ -47,7 +32,7 @@ class Components(Plugin):
         parts: a decomposition such as ``GrayColour()`` or ``Masks([mask, 1 - mask])``, or linear
             maps (B, C, H, W) -> (B, C, H, W) whose sum is the identity; checked when the Sampler
             is built.
-        conditions: one a part; a condition may be a plugin, such as an Anagram.
+        conditions: one per part; a condition may be a plugin, such as an Anagram.
     """
 
     needs_pixels = True
@@ -56,12 +41,11 @@ class Components(Plugin):
     conditions: Sequence[Any]
 
     def __post_init__(self) -> None:
-        count = len(parts_of(self.parts))
+        count = len(parts_of(self.parts, "Components"))
         conditions = sequence(self.conditions, "Components: conditions")
         if not count or count != len(conditions):
             raise ValueError(
-                f"Components: {count} parts and {len(conditions)} conditions; give one "
-                "condition a part"
+                f"Components: conditions must be {count}, one per part, got {len(conditions)}."
             )
 
     def resized(self, height: int, width: int) -> Self:
@@ -70,18 +54,10 @@ class Components(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        shape = stack.backend.shape
-        check_parts(parts_of(self.parts), shape, "Components")
-        probe = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-        for part, condition in zip(parts_of(self.parts), self.conditions, strict=True):
-            if not bool(part(probe).any()):
-                raise ValueError(
-                    f"Components: the part for {condition!r} is zero on images of {shape}; leave "
-                    "it out, or use a decomposition that has one (gray has no colour to add to)"
-                )
+        check_parts(self.parts, stack.backend, "Components")
 
     @hookimpl
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        return (yield from decompose(request, parts_of(self.parts), self.conditions))
+        return (yield from decompose(request, parts_of(self.parts, "Components"), self.conditions))

@@ -1,41 +1,33 @@
-"""Decompositions: linear parts of an image that sum to it, for hybrids and their kin.
+"""Decompositions: linear parts of an image that sum to the image, for hybrids and the like.
 
-Each is stated at 64 pixels where it has a scale, and works from 28 to 1024. The network never sees
-a part: it sees x, and its prediction is filtered (Geng, Park & Owens 2024, "Factorized Diffusion",
-arXiv 2404.11615).
+Lengths are given in pixels of an image 64 high; all work from 28 to 1024 pixels. The network sees
+the whole x, and its prediction is split into parts (Geng, Park & Owens 2024, "Factorized
+Diffusion", arXiv 2404.11615).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from composer.arguments import choice, finite, finite_list, integer, positive, sequence
+from composer.authoring import REFERENCE_SIZE, Part
 from composer.images import ImageLike, hold_mask, to_mask
 from composer.limits import MAX_BANDS
-from composer_plugins.filters import REFERENCE_SIZE, GaussianBlur
+from composer_plugins.filters import GaussianBlur
 
-Part = Callable[[Tensor], Tensor]
 Padding = Literal["zeros", "reflect"]
 _PADDINGS = {"zeros": "constant", "reflect": "reflect"}
-"""torch's word for each."""
+"""{padding: torch's name for it}."""
 MAX_DEPTH = 10
-"""Octaves: a thousand pixels."""
-
-
-class Decomposition(Protocol):
-    """Anything with ``parts``: linear maps (B, C, H, W) -> the same shape that sum to the
-    identity."""
-
-    @property
-    def parts(self) -> tuple[Part, ...]: ...
+"""Octaves; ten span a thousand pixels."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,9 @@ class LaplacianPyramid:
 
     def __post_init__(self) -> None:
         if integer(self.depth, "LaplacianPyramid: depth", least=1) > MAX_DEPTH:
-            raise ValueError(f"LaplacianPyramid: depth must be at most {MAX_DEPTH}")
+            raise ValueError(
+                f"LaplacianPyramid: depth must be at most {MAX_DEPTH}, got {self.depth}."
+            )
         positive(self.sigma, "LaplacianPyramid: sigma")
 
     @property
@@ -116,16 +110,15 @@ class GrayColour:
 
 @dataclass(frozen=True)
 class MotionBlur:
-    """What a diagonal motion smears out, and the rest: the mean along the diagonal, and x minus it.
+    """The mean of x along a diagonal, as a motion smears it, and x minus that mean.
 
     As in the authors' code of "Factorized Diffusion": 7 taps at 64 pixels, 29 at 256, and zeros
     beyond the border.
 
     Args:
-        taps: length of the motion in pixels of an image 64 high, at least 2; scales with it, to the
-            next odd number, which keeps the picture where it is.
-        padding: what the motion sees beyond the border: "zeros", or "reflect" for the image
-            mirrored.
+        taps: length of the motion in pixels of an image 64 high, at least 2; scales with the image,
+            to the next odd number, so that the picture does not shift.
+        padding: values beyond the border: "zeros", or "reflect" for the mirrored image.
     """
 
     taps: int = 7
@@ -142,7 +135,7 @@ class MotionBlur:
     def _blur(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         reach = max(1, self.taps * height // (2 * REFERENCE_SIZE))
-        reach = min(reach, height - 1, width - 1)  # of mirroring, which ends with the image
+        reach = min(reach, height - 1, width - 1)  # mirroring cannot reach beyond the image
         padded, taps = F.pad(x, (reach,) * 4, mode=_PADDINGS[self.padding]), 2 * reach + 1
         moved = (padded[..., k : k + height, k : k + width] for k in range(taps))
         return cast(Tensor, sum(moved)) / taps
@@ -164,16 +157,16 @@ class Masks:
         object.__setattr__(self, "masks", tuple(held))
         masks = [to_mask(mask) for mask in held]
         if not masks or any(mask.shape != masks[0].shape for mask in masks):
-            raise ValueError("Masks: give at least one mask, and all of one size")
+            raise ValueError("Masks: masks must be at least one, all of one size.")
         if (gap := (torch.stack(masks).sum(0) - 1).abs().max().item()) > 1e-6:
             raise ValueError(
-                f"Masks: the masks do not sum to one everywhere (off by {gap:.2g}); make the last "
-                "one 1 minus the others"
+                f"Masks: masks must sum to one everywhere, got sums off by {gap:.2g}. Make "
+                "the last mask 1 minus the others."
             )
 
     @cached_property
     def _stack(self) -> Tensor:
-        """(N, 1, H, W) in float64; the sum exact, where float32 or a picture's 8 bits were not."""
+        """(N, 1, H, W) in float64, corrected to sum to one exactly."""
         stack = torch.stack([to_mask(mask) for mask in self.masks])[:, None].double()
         return stack / stack.sum(0)
 
@@ -186,8 +179,8 @@ class Masks:
             height, width = x.shape[-2:]
             if mask.shape[-2] * width != mask.shape[-1] * height:
                 raise ValueError(
-                    f"Masks: masks of {mask.shape[-2]}x{mask.shape[-1]} would be stretched to "
-                    f"{height}x{width}; give them the image's proportions"
+                    f"Masks: masks must have the proportions of {height}x{width}, got "
+                    f"{mask.shape[-2]}x{mask.shape[-1]}."
                 )
             if mask.shape[-2:] != x.shape[-2:]:
                 mask = F.adaptive_avg_pool2d(mask, (x.shape[-2], x.shape[-1]))
@@ -209,7 +202,7 @@ class Scales:
     def __post_init__(self) -> None:
         shares = finite_list(self.shares, "Scales: shares")
         if not math.isclose(sum(shares), 1.0):
-            raise ValueError(f"Scales: shares must sum to 1, got {shares}")
+            raise ValueError(f"Scales: shares must sum to 1, got {shares}.")
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -8,15 +8,15 @@ from typing import Any, Self
 
 from composer import Estimate, Plugin, Request, hookimpl
 from composer.arguments import finite_list, positive
+from composer.authoring import Part, resized
 from composer.errors import shown
 from composer_plugins.illusions.components import decompose
-from composer_plugins.illusions.decompositions import Bands, Part
-from composer_plugins.resizing import resized
+from composer_plugins.illusions.decompositions import Bands
 
 
 @dataclass(frozen=True, eq=False)
 class Hybrid(Plugin):
-    """Low frequencies follow one condition, high frequencies another.
+    """Make low frequencies follow one condition and high frequencies another.
 
     With G a Gaussian blur, the estimate is G f(x, low) + (I - G) f(x, high).
 
@@ -26,7 +26,7 @@ class Hybrid(Plugin):
     Args:
         low: the condition seen from afar.
         high: the condition seen from nearby. Either may be a plugin, such as an Anagram.
-        sigma: of the blur, in pixels of an image 64 high; scales with the image.
+        sigma: standard deviation of the blur, in pixels of an image 64 high; scales with the image.
     """
 
     needs_pixels = True
@@ -68,7 +68,7 @@ class TripleHybrid(Plugin):
     """Three bands: high = e - G1 e, mid = G1 e - G2 G1 e, low = G2 G1 e.
 
     Args:
-        low, mid, high: a condition each.
+        low, mid, high: one condition per band.
         sigmas: of G1 and G2, in pixels of an image 64 high.
     """
 
@@ -81,7 +81,7 @@ class TripleHybrid(Plugin):
 
     def __post_init__(self) -> None:
         if len(finite_list(self.sigmas, "TripleHybrid: sigmas")) != 2:
-            raise ValueError(f"TripleHybrid: sigmas must be two numbers, got {shown(self.sigmas)}")
+            raise ValueError(f"TripleHybrid: sigmas must be two numbers, got {shown(self.sigmas)}.")
         for sigma in self.sigmas:
             positive(sigma, "TripleHybrid: sigmas")
 

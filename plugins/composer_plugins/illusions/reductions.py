@@ -1,4 +1,4 @@
-"""How the views of an anagram are weighed at each moment, and what a mean does to the noise."""
+"""Weights of an anagram's views at each step, and a correction of the noise of a mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from composer import Estimate
-from composer.arguments import finite_list, interval, sequence
+from composer.arguments import finite_list
 from composer.errors import shown
 
 Rows = Sequence[Sequence[float]]
@@ -20,15 +20,15 @@ def mean(active: Sequence[int], step: int, now: Sequence[float]) -> list[float]:
 
 
 def weighted(active: Sequence[int], step: int, now: Sequence[float]) -> list[float]:
-    """The weights of this moment, shared out among the active views."""
+    """The weights at this noise level, normalised over the active views."""
     whole = sum(now[i] for i in active)
-    if whole <= 0:  # nobody takes part
+    if whole <= 0:  # no view takes part
         return [0.0] * len(now)
     return [now[i] / whole if i in active else 0.0 for i in range(len(now))]
 
 
 def alternate(active: Sequence[int], step: int, now: Sequence[float]) -> list[float]:
-    """The whole weight for the active view whose turn it is."""
+    """Weight 1 for one active view, each in turn."""
     turn = active[step % len(active)]
     return [float(i == turn) for i in range(len(now))]
 
@@ -41,28 +41,18 @@ REDUCTIONS: dict[str, Callable[[Sequence[int], int, Sequence[float]], list[float
 
 
 def weight_rows(weights: Sequence[float] | Rows, count: int, owner: str) -> Rows:
-    """Weights as rows over the run: one row if they are constant. Each row sums to one."""
+    """Weights as rows over the run, each of sum one; constant weights make one row."""
     if not isinstance(weights, Sequence) or isinstance(weights, str):
         raise TypeError(
-            f"{owner}: weights must be a list or tuple of numbers, got {shown(weights)}"
+            f"{owner}: weights must be a list or tuple of numbers, got {shown(weights)}."
         )
     varying = bool(weights) and all(isinstance(row, Sequence) for row in weights)
     rows = weights if varying else [weights]
     checked = [finite_list(row, f"{owner}: weights") for row in rows]
     for row in checked:
         if len(row) != count or not math.isclose(math.fsum(row), 1.0):
-            raise ValueError(f"{owner}: weights must be {count} numbers that sum to 1, got {row}")
+            raise ValueError(f"{owner}: weights must be {count} numbers that sum to 1, got {row}.")
     return checked
-
-
-def checked_intervals(intervals: Sequence[Sequence[float]] | None, count: int, owner: str) -> None:
-    """Refuse what is not one interval of noise levels for each of ``count`` branches."""
-    if intervals is None:
-        return
-    for ends in sequence(intervals, f"{owner}: intervals"):
-        interval(ends, f"{owner}: each of intervals")
-    if len(intervals) != count:
-        raise ValueError(f"{owner}: intervals must be {count}, one for each, got {len(intervals)}")
 
 
 def interpolate(rows: Rows, place: float) -> list[float]:
@@ -78,15 +68,15 @@ def interpolate(rows: Rows, place: float) -> list[float]:
 def rectified(
     mixture: Estimate, parts: Sequence[Estimate], weights: Sequence[float], strength: float
 ) -> Estimate:
-    """``mixture`` with its noise as long as that of the ``parts`` it is a mean of.
+    """Scale the noise of ``mixture`` to the length of the noises of its ``parts``.
 
     Two noises of unit variance that correlate by rho have a mean of standard deviation
-    sqrt((1 + rho) / 2): the sampler would take the image for cleaner than it is. The noise of
-    each image is divided by (|mixture| / sum_i w_i |part_i|)^strength, measured, which needs no
-    rho. No linear combination does this; it works on the noise, whatever the prediction.
+    sqrt((1 + rho) / 2), so the sampler would take the image for cleaner than it is. This divides
+    the noise of each image by (|mixture| / sum_i w_i |part_i|)^strength, which needs no rho. It is
+    not linear, and it works on the noise for every prediction type.
     """
     alpha, _ = mixture.schedule.at(mixture.t)
-    if alpha == 0:  # x is the noise then, and nothing has been averaged away
+    if alpha == 0:  # x is pure noise here, so its length is right
         return mixture
     lengths = [w * p.noise.flatten(1).norm(dim=1) for w, p in zip(weights, parts, strict=True)]
     ratio = mixture.noise.flatten(1).norm(dim=1) / torch.stack(lengths).sum(0)

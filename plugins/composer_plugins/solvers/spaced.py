@@ -1,4 +1,4 @@
-"""Steps that are long in noise and short near the image, for any solver."""
+"""Longer steps in noise and shorter ones near the image, for any solver."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from composer_plugins.solvers.timesteps import require_falling, require_no_plan
 class Spaced(Plugin):
     """A solver that visits the noise levels low + (high - low) (1 - k / n)^power, on any schedule.
 
-    The noise level is sigma / (alpha + sigma); high and low are those of the ends of training, 1
-    and 0 for a flow; after k = n - 1 comes the image. With power 1 the steps are even (a flow's own
-    times), with more they are long in noise and short near the image, as Karras et al. 2022
-    (arXiv 2206.00364, equation 5) space theirs. SDEdit's strength counts steps, so an image is then
-    noised to about strength^power only. On a discrete schedule times lie between whole ones.
+    The noise level is sigma / (alpha + sigma). high and low are its values at the ends of training,
+    1 and 0 for a flow; the image follows after k = n - 1. Power 1 makes even steps (a flow's own
+    times); a larger power makes steps longer in noise and shorter near the image, as Karras et al.
+    2022 (arXiv 2206.00364, equation 5) do. SDEdit's strength counts steps, so it noises an image to
+    about strength^power only. On a discrete schedule the times need not be whole numbers.
 
     Args:
-        solver: that takes the steps; DDPM unless given.
+        solver: the solver that takes the steps; DDPM by default.
         power: above 0.
     """
 

@@ -1,4 +1,4 @@
-"""Times of one's own choice, such as the presets of DeepFloyd IF."""
+"""Times that the user chooses, such as the presets of DeepFloyd IF."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def presets() -> dict[str, list[int]]:
 class Timesteps(Plugin):
     """A solver that visits given times instead of evenly spaced ones.
 
-    Their number must be the sampler's: ``Sampler(backend, solver=Timesteps("smart27"),
+    Their number must equal the sampler's, as in ``Sampler(backend, solver=Timesteps("smart27"),
     num_inference_steps=27)``.
 
     Args:
-        timesteps: times on the backend's schedule from noise to image, the clean image itself left
-            out; or the name of one of IF's presets for 1000 times: fast27, smart27, smart50,
-            smart100, smart185, super27, super40 and super100.
-        solver: that takes the steps; DDPM unless given.
+        timesteps: times on the backend's schedule from noise to image, without the clean image's;
+            or the name of one of IF's presets for 1000 times: fast27, smart27, smart50, smart100,
+            smart185, super27, super40 and super100.
+        solver: the solver that takes the steps; DDPM by default.
     """
 
     plans_times = True
@@ -49,15 +49,15 @@ class Timesteps(Plugin):
         if isinstance(self.timesteps, str):
             if self.timesteps not in presets():
                 raise UnknownNameError("timesteps", self.timesteps, presets())
-        elif not finite_list(self.timesteps, "Timesteps: timesteps"):
-            raise ValueError("Timesteps: timesteps is empty; give at least one time")
+        else:
+            finite_list(self.timesteps, "Timesteps: timesteps")
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         chosen = presets()[self.timesteps] if isinstance(self.timesteps, str) else self.timesteps
         if len(chosen) != num_steps:
             raise ValueError(
-                f"Timesteps: {len(chosen)} times for {num_steps} steps; set "
-                f"num_inference_steps={len(chosen)}"
+                f"Timesteps: timesteps must be {num_steps} times, got {len(chosen)}. Set "
+                f"num_inference_steps={len(chosen)}."
             )
         times = [*map(float, chosen), schedule.time_at(0.0)]
         mend = "list times from noise to image, without the image itself"
@@ -72,18 +72,18 @@ class Timesteps(Plugin):
 
 
 def require_falling(times: Sequence[float], schedule: Schedule, mend: str) -> None:
-    """Refuse a plan in which the noise does not fall at every step."""
+    """Raise a ValueError unless the noise falls at every step of a plan."""
     levels = [schedule.noise_level(t) for t in times]
     for (t, s), (level, cleaner) in zip(pairwise(times), pairwise(levels), strict=True):
         if cleaner >= level:
-            raise ValueError(f"{mend}; from {t:g} to {s:g} the noise does not fall")
+            raise ValueError(f"{mend}. The noise must fall at every step, got {t:g} to {s:g}.")
 
 
 def require_no_plan(solver: Solver, owner: str) -> None:
-    """Refuse, inside a solver that plans the times, one that has a plan of its own."""
+    """Raise a ValueError if the inner ``solver`` plans its own times."""
     checked_solver(solver)
     if declared(solver, "plans_times"):
         raise ValueError(
-            f"{owner}: {type(solver).__name__} makes a plan of its own; use a solver of composer, "
-            "or configure the scheduler"
+            f"{owner}: solver must not plan its own times, got {type(solver).__name__}. Use a "
+            "solver of composer, or configure the scheduler."
         )

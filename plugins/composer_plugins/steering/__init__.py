@@ -1,1 +1,1 @@
-"""Steering: several images a seed, scored on the way, and walks at one noise level."""
+"""Steering: several images per seed, scored during the run, and walks at one noise level."""

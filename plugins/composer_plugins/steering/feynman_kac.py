@@ -1,4 +1,4 @@
-"""Feynman-Kac steering: several candidates a seed, resampled by how their scores grow."""
+"""Feynman-Kac steering: several candidates per seed, resampled by the growth of their scores."""
 
 from __future__ import annotations
 
@@ -10,38 +10,32 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
+from composer.authoring import Score, check_score, follow_several, require_score, scored
 from composer.limits import MAX_PARTICLES
-from composer_plugins.steering.candidates import (
-    Score,
-    check_followers,
-    follow_several,
-    require_score,
-    scored,
-)
 
 
 @dataclass(frozen=True, eq=False)
 class FeynmanKac(Plugin):
-    """Lean towards the model's density times exp(strength * score), by K candidates a seed.
+    """Sample about the model's density times exp(strength * score), with K candidates per seed.
 
-    After each step candidate k's weight grows by the factor exp(strength * (r - r')), r being the
-    score of the x_0 that its last estimate implies and r' the score before, so that the weights'
-    product is exp(strength * score(x)) at the end, whatever the scores in between were. When the
+    After each step a candidate's weight grows by the factor exp(strength * (r - r')), with r the
+    score of the x_0 that its last estimate implies and r' the score one step before. So the factors
+    multiply to exp(strength * score(x)) at the end, whatever the scores in between. When the
     effective number of candidates, (sum w)^2 / sum w^2, falls below half of K, they are resampled
-    (systematically) and their weights begin anew; the image returned is drawn by the last weights.
-    Image k is a function of seeds[k] alone. The tilted density is what K -> infinity samples; few
-    candidates reach only part of a strong tilt (where it moves a Gaussian by .75 standard
-    deviations, four make about two thirds of the way). The more noise the solver renews, the
-    sooner copies of one candidate part: use DDPM(), with Euler they stay equal.
+    (systematically) and their weights start again at 1. The image returned is drawn by the last
+    weights. Image k is a function of seeds[k] alone. K -> infinity samples the tilted density; few
+    candidates reach only part of a strong tilt (of a tilt that moves a Gaussian by .75 standard
+    deviations, four reach about two thirds). Copies of one candidate part sooner if the solver
+    draws more noise: use DDPM(); with Euler they stay equal.
 
     Singhal et al. 2025, "A General Framework for Inference-time Scaling and Steering of Diffusion
     Models", arXiv 2501.06848, with the difference potential; Wu et al. 2023, "Practical and
     Asymptotically Exact Conditional Sampling in Diffusion Models", arXiv 2306.17775.
 
     Args:
-        score: (B, C, H, W) in [-1, 1] -> (B,), images scored alone.
-        strength: of the tilt; 0 is the model itself.
-        particles: K, candidates a seed, 1 to 10,000.
+        score: (B, C, H, W) in [-1, 1] -> (B,), each image scored alone.
+        strength: strength of the tilt; 0 is the model itself.
+        particles: K, candidates per seed, 1 to 10,000.
     """
 
     follows_several = True
@@ -58,15 +52,15 @@ class FeynmanKac(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        check_followers(self, self.score, stack)
+        check_score(self.score, stack.backend, "FeynmanKac")
 
-    @hookimpl(wrapper=True)  # around all others, which then lay things out for each candidate
+    @hookimpl(wrapper=True)  # around all others, so that they prepare one input per candidate
     def start(self, state: State) -> Generator[None, None, None]:
         follow_several(state, self.particles)
         state.memory[self] = torch.zeros(2, len(state.seeds), self.particles, dtype=torch.float64)
         yield
 
-    @hookimpl(trylast=True)  # on the image that other plugins leave
+    @hookimpl(trylast=True)  # after other plugins have changed x
     def post_step(self, state: State) -> None:
         if state.estimate is None or state.finished:
             return
@@ -80,20 +74,20 @@ class FeynmanKac(Plugin):
         weights = weights.masked_fill(low[:, None], 0.0)
         state.memory[self] = torch.stack([scores.gather(1, chosen), weights])
 
-    @hookimpl(trylast=True)  # of a run that is stopped early too
+    @hookimpl(trylast=True)  # also when a run stops early
     def finish(self, state: State) -> None:
         _, weights = self._weighed(state, state.x)
         drawn = [_draw(w, _uniform(state, seed), 1) for seed, w in enumerate(weights)]
         state.select(_flat(torch.stack(drawn), self.particles))
 
     def _weighed(self, state: State, x0: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of ``x0`` and the log weights that they make, (seeds, particles) each."""
+        """Scores of ``x0`` and the log weights that follow, (seeds, particles) each."""
         last, weights = state.memory[self]
         scores = scored(self.score, x0, "FeynmanKac").cpu().double().reshape(last.shape)
         weights = weights + self.strength * (scores - last)
         if not bool(torch.isfinite(weights).all()):
             raise ValueError(
-                f"FeynmanKac: the weights overflow at strength={self.strength:g}; lower it"
+                f"FeynmanKac: the weights overflow at strength={self.strength:g}. Lower it."
             )
         return scores, weights
 

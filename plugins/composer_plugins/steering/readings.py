@@ -1,7 +1,7 @@
-"""How well an illusion reads, as any classifier sees it.
+"""Measures of how well a classifier reads an illusion.
 
-A classifier is a function from images (B, C, H, W) in [-1, 1] to logits (B, K). Never let the
-classifier that judges guide or choose.
+A classifier is a function from images (B, C, H, W) in [-1, 1] to logits (B, K). A classifier that
+judges must never guide or choose.
 """
 
 from __future__ import annotations
@@ -36,22 +36,24 @@ def views_correct(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
 
 @torch.no_grad()
 def _logits(classifier: Classifier, x: Tensor, views: Readings) -> list[Tensor]:
-    """What the classifier says of each view; checked."""
+    """Checked logits of each view."""
     if not isinstance(views, Mapping) or not views:
-        raise TypeError(f"views must be a dict such as {{'identity': 6}}, got {shown(views)}")
+        raise TypeError(f"views must be a dict such as {{'identity': 6}}, got {shown(views)}.")
     if not isinstance(x, Tensor) or x.ndim != 4:
-        raise TypeError(f"images must be a tensor (B, C, H, W), got {_kind(x)}")
+        raise TypeError(f"images must be a tensor (B, C, H, W), got {_kind(x)}.")
     if not callable(classifier):
-        raise TypeError(f"the classifier must be a function of images, got {shown(classifier)}")
+        raise TypeError(f"classifier must be a function of images, got {shown(classifier)}.")
     classes = [integer(intended, "a class", least=0) for intended in views.values()]
     logits = [classifier(get_transform(view)(x)) for view in views]
     for one in logits:
         if not isinstance(one, Tensor) or one.ndim != 2 or len(one) != len(x):
-            raise TypeError(f"the classifier must return logits ({len(x)}, K), got {_kind(one)}")
+            raise TypeError(f"classifier must return logits ({len(x)}, K), got {_kind(one)}.")
         if not all_finite(one):
-            raise ValueError("the classifier returned NaN or Inf; look at the images it was given")
+            raise ValueError(
+                "classifier must return finite logits, got NaN or Inf. Check the images."
+            )
     if max(classes) >= logits[0].shape[1]:
-        raise ValueError(f"classes must be from 0 to {logits[0].shape[1] - 1}, got {max(classes)}")
+        raise ValueError(f"classes must be from 0 to {logits[0].shape[1] - 1}, got {max(classes)}.")
     return logits
 
 
@@ -60,7 +62,7 @@ def _kind(value: object) -> str:
 
 
 def alignment(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
-    """A (B,) in [0, 1]: the least of the probabilities P(intended class | view).
+    """A (B,) in [0, 1]: the smallest of the probabilities P(intended class | view).
 
     Geng, Park & Owens 2024, "Visual Anagrams", arXiv 2311.17919, section 5.2, with a classifier
     in place of CLIP.
@@ -70,7 +72,7 @@ def alignment(classifier: Classifier, x: Tensor, views: Readings) -> Tensor:
 
 
 def concealment(classifier: Classifier, x: Tensor, views: Readings, tau: float = 1.0) -> Tensor:
-    """C (B,) in [0, 1]: how surely a view tells its class from the others intended, and back.
+    """C (B,) in [0, 1]: how surely views and intended classes identify each other.
 
     The mean of the diagonals of softmax(S / tau) over classes and over views; 1 / N by chance.
     """

@@ -1,4 +1,4 @@
-"""A score for particles: how surely the views of a digit read as intended."""
+"""A score for particles: how surely a classifier reads the views of a digit as intended."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SHIFTS = tuple(product((-1, 0, 1), repeat=2))
 class ReadsAs:
     """min over views of log P(digit | view), by the shipped chooser.
 
-    The chooser is a network of its own: the judge, which reports, never chooses. Its log P is the
-    mean over the image moved by up to one pixel each way: what reads only just where it lies is
-    often read as something else by another reader.
+    The chooser is a network apart from the judge, which reports results and never chooses. Its log
+    P is the mean over shifts of the image by up to one pixel, because another classifier often
+    misreads an image that depends on its exact place.
 
     Args:
         views: {transform: digit}, as for an Anagram.
@@ -39,12 +39,12 @@ class ReadsAs:
     def __post_init__(self) -> None:
         if not isinstance(self.views, Mapping) or not self.views:
             raise TypeError(
-                f"ReadsAs: views must be a dict such as {{'identity': 3}}, got {shown(self.views)}"
+                f"ReadsAs: views must be a dict such as {{'identity': 3}}, got {shown(self.views)}."
             )
         for view, digit in self.views.items():
             get_transform(view)
             if integer(digit, "ReadsAs: a digit", least=0) > 9:
-                raise ValueError(f"ReadsAs: a digit must be 0 to 9, got {digit}")
+                raise ValueError(f"ReadsAs: a digit must be 0 to 9, got {digit}.")
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, 1, 28, 28) -> (B,)."""

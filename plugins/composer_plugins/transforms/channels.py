@@ -25,15 +25,13 @@ class ChannelPermutation(Transform):
 
     def __post_init__(self) -> None:
         if not isinstance(self.order, Sequence) or isinstance(self.order, str):
-            raise TypeError(f"ChannelPermutation: order must be a tuple, got {shown(self.order)}")
+            raise TypeError(f"ChannelPermutation: order must be a tuple, got {shown(self.order)}.")
         order = tuple(integer(i, "ChannelPermutation: a channel", least=0) for i in self.order)
         object.__setattr__(self, "order", order)
-        if not order:
-            raise ValueError("ChannelPermutation: order is empty; name each channel once")
         if sorted(order) != list(range(len(order))):
             raise ValueError(
                 f"ChannelPermutation: order must hold each number from 0 to {len(order) - 1} once, "
-                f"got {order}"
+                f"got {order}."
             )
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -48,5 +46,5 @@ class ChannelPermutation(Transform):
 
     def _taken(self, x: Tensor, order: Tensor) -> Tensor:
         if x.shape[-3] != len(order):
-            raise ValueError(f"ChannelPermutation: it accepts {self.sizes}, not {x.shape[-3]}")
+            raise ValueError(f"ChannelPermutation: it accepts {self.sizes}, got {x.shape[-3]}.")
         return x.index_select(-3, order.to(x.device))

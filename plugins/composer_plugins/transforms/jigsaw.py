@@ -1,4 +1,4 @@
-"""The jigsaw: sixteen interlocking pieces, laid anew."""
+"""The jigsaw: sixteen interlocking pieces in another arrangement."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 @dataclass(frozen=True)
 class Jigsaw(PixelPermutation):
-    """A 4 x 4 jigsaw put together in another way: pieces change places and turn to fit.
+    """A 4 x 4 jigsaw in another arrangement: pieces change places and turn to fit.
 
-    Corners go to corners, edges to edges and inner pieces to inner places; the pieces of a kind
-    are equal up to quarter turns, so that all fit exactly.
+    Corners go to corners, edges to edges and inner pieces to inner places; pieces of one kind are
+    equal up to quarter turns, so all fit exactly.
 
     Geng, Park & Owens 2024, "Visual Anagrams", arXiv 2311.17919, whose pieces were drawn by hand.
 
     Args:
-        seed: of the places; with 12, the default, no piece stays in its own.
+        seed: seed of the arrangement; with the default, 12, no piece keeps its place.
     """
 
     seed: int = 12
@@ -59,7 +59,7 @@ class Jigsaw(PixelPermutation):
         labels, order = pieces(height), torch.empty(height * width, dtype=torch.long)
         for place, source in enumerate(self.sources):
             pixels = (labels == place).flatten().nonzero()[:, 0]
-            # Twice the offset from the middle of the cell, so that it is whole.
+            # Twice the offset from the middle of the cell, which is a whole number.
             down = 2 * (pixels // width) - _middle(place, height)[0]
             along = 2 * (pixels % width) - _middle(place, height)[1]
             for _ in range(_quarter_turns(source, place) % 4):
@@ -76,7 +76,7 @@ class Jigsaw(PixelPermutation):
         return "square images of 16 pixels a side or more, divisible by 4"
 
     def between(self, x: Tensor, u: float) -> Tensor:
-        """Whole pieces go round the middle, and turn on the way."""
+        """Pieces move around the middle of the image and turn."""
         size = x.shape[-1]
         labels, canvas = pieces(size), ground(x)
         for place, source in enumerate(self.sources):
@@ -103,7 +103,7 @@ def pieces(size: int) -> Tensor:
 
 
 def _tab(cell: int) -> Tensor:
-    """(cell, cell) bool: what a piece's tab on its right side takes of the neighbour's cell.
+    """(cell, cell) bool: the part of the right neighbour's cell that a piece's tab covers.
 
     A disc on a neck; where a cell has too few pixels for that, a peg one pixel wide.
     """
@@ -128,9 +128,10 @@ def _centre(cell: int, size: int) -> Place:
 
 
 def _on_the_way(start: Place, end: Place, turns: int, about: Place, u: float) -> Place:
-    """A place between two, on an arc about the middle that is drawn in half-way.
+    """A place between two, on an arc about the middle that comes closer to it half-way.
 
-    On straight ways all pieces would meet in the middle; on a circle corners would leave the image.
+    On straight lines all pieces would meet in the middle; on a circle corners would leave the
+    image.
     """
     first, last = (complex(p[1] - about[1], p[0] - about[0]) for p in (start, end))
     # The arc follows the piece's own turn, so that a corner swings rigidly about the middle.

@@ -1,7 +1,7 @@
-"""Pictures between an image and its view: pieces turn and travel. No orthogonal maps in here.
+"""Pictures between an image and its view, in which pieces turn and move; not orthogonal maps.
 
 Places are (row, column) in pixels, rows downward. A linear map of the plane is given by its inverse
-``back`` (2, 2), which says where an output pixel looks; bilinear between pixels.
+``back`` (2, 2), which maps an output pixel to the place it is read from; bilinear between pixels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Place = tuple[float, float]
 
 
 class Moving(Transform):
-    """A transform that draws the way to its view itself."""
+    """A transform that draws the pictures between an image and its view itself."""
 
     def frame(self, x: Tensor, u: float) -> Tensor:
         if u <= 0:
@@ -32,14 +32,14 @@ class Moving(Transform):
 
 
 def wide(x: Tensor) -> Tensor:
-    """x in float32, or in float64 if it is so already: for arithmetic."""
+    """x in float32 for arithmetic, or in float64 if it is in float64."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def ground(x: Tensor) -> Tensor:
-    """What shows where no piece lies: each channel's median along the image's border.
+    """The background where no piece lies: each channel's median along the image's border.
 
-    A digit keeps its black, a photograph gets a quiet colour of its own. New, of x's shape.
+    A digit keeps its black; a photograph gets one of its own colours. A new tensor of x's shape.
     """
     border = [x[..., 0, :], x[..., -1, :], x[..., 0], x[..., -1]]
     colour = torch.cat(border, -1).median(-1).values
@@ -82,7 +82,7 @@ def paste(
     rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     left, right = int(columns[0]), int(columns[-1]) + 1
-    # Nothing is drawn further from the place than the piece's corner is from its pivot.
+    # The piece reaches no further from the place than its corner is from its pivot.
     reach = 1 + math.hypot(
         max(abs(top - pivot[0]), abs(bottom - pivot[0])),
         max(abs(left - pivot[1]), abs(right - pivot[1])),
@@ -108,7 +108,7 @@ def paste(
 
 
 def scattered(x: Tensor, order: Tensor, u: float) -> Tensor:
-    """Every pixel by itself at the fraction u of its straight way, in whole pixels.
+    """Move every pixel the fraction u of its straight way, in whole pixels.
 
     Pixels that share a displacement keep together, so that blocks travel as blocks.
 
@@ -119,7 +119,7 @@ def scattered(x: Tensor, order: Tensor, u: float) -> Tensor:
     target = torch.arange(len(order))
     down, along = target // width - order // width, target % width - order % width
     shift = torch.floor(u * down + 0.5).long() * width + torch.floor(u * along + 0.5).long()
-    # Where several meet, the one that goes furthest down, then right, is seen; two of the same
+    # Where several meet, the one that moves furthest down, then right, is visible; pixels of one
     # displacement never meet.
     last = torch.argsort(down * 2 * width + along, stable=True)
     rank = torch.empty_like(last).scatter_(0, last, target)

@@ -33,14 +33,14 @@ class Negative(Transform):
 class DetailNegative(Transform):
     """The negative of the details alone: x -> 2 P x - x, with P the mean over square cells.
 
-    From afar the same image, from near its negative. P is an orthogonal projection, so this is a
-    reflection: orthogonal, and its own inverse. Its entries squared carry the variance: with m
-    pixels a cell, 1 - 4/m of the pixel's own and 4/m of the cell's mean (see
+    From afar it shows the same image, from near the negative. P is an orthogonal projection, so
+    this is a reflection: orthogonal, and its own inverse. The squared entries map the variance:
+    with m pixels per cell, 1 - 4/m of the pixel's own plus 4/m of the cell's mean (see
     :class:`~composer_plugins.transforms.Orthogonal`).
 
     Args:
-        grid: cells along each side at most; where they do not divide the side, the largest number
-            below it that does.
+        grid: largest number of cells along each side. Where it does not divide the side, the view
+            takes the largest smaller number that does.
     """
 
     grid: int = 8

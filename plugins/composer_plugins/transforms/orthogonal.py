@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from composer import Transform
-from composer._probes import TOLERANCE
 from composer.arguments import choice, finite
 from composer_plugins.transforms.motion import Moving, wide
 
-# What is mixed goes to the last dimension, and back to the shape of the image.
+TOLERANCE = 1e-8
+"""Largest error of an entry of Q Q^T = I in float64."""
+
+# Reshape so that the mixed entries are the last dimension, and back.
 _OVER: dict[str, tuple[str, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "channels": ("channels", lambda x: x.movedim(-3, -1), lambda y: y.movedim(-1, -3)),
     "pixels": ("pixels", lambda x: x.flatten(-2), lambda y: y),
@@ -28,14 +30,14 @@ _OVER: dict[str, tuple[str, Callable[[Tensor], Tensor], Callable[[Tensor], Tenso
 class Orthogonal(Transform):
     """x -> Q x for your own orthogonal matrix Q.
 
-    A variance goes through the squared entries, (Q o Q) v: the diagonal of Q diag(v) Q^T, the
-    variances that the view of independent noise has. Rows of Q o Q sum to one, so it never leaves
-    the range of v, which learned coefficients between two log-variances need too; for permutations
-    and signs it is v permuted. Correlations that Q brings into the noise are not in it, and
-    carrying it there and back smooths it unless Q is such a one.
+    A variance v is mapped by the squared entries, (Q o Q) v: the diagonal of Q diag(v) Q^T, the
+    variance of the view of independent noise. Rows of Q o Q sum to one, so the result stays within
+    the range of v, as learned coefficients between two log-variances need. For permutations and
+    sign flips it is v permuted. It leaves out the correlations that Q brings into the noise; for
+    any other Q, mapping v there and back smooths it.
 
     Args:
-        matrix: (n, n), rows of a list or a tensor; kept as a tensor in float64.
+        matrix: (n, n), a list of rows or a tensor; stored as a tensor in float64.
         over: what Q mixes: "pixels" (n = H*W, each channel alike), "channels" (n = C) or "image"
             (n = C*H*W), counted as they lie in memory.
     """
@@ -46,22 +48,22 @@ class Orthogonal(Transform):
     def __post_init__(self) -> None:
         choice(self.over, "Orthogonal: over", _OVER)
         try:
-            # A cast to float64 would drop imaginary parts with no more than a warning.
+            # A cast to float64 would only warn when it drops imaginary parts.
             given = torch.as_tensor(self.matrix, dtype=torch.complex128)
             if given.imag.any():
-                raise TypeError("it has complex ones")
+                raise TypeError("it has complex entries")
             q = given.real.clone()
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise TypeError(f"Orthogonal: matrix must be rows of numbers ({error})") from None
+            raise TypeError(f"Orthogonal: matrix must be rows of numbers ({error}).") from None
         if q.ndim != 2 or q.shape[0] != q.shape[1] or not len(q):
-            raise ValueError(f"Orthogonal: matrix must be square, got the shape {tuple(q.shape)}")
+            raise ValueError(f"Orthogonal: matrix must be square, got the shape {tuple(q.shape)}.")
         product = q @ q.T
         product.diagonal().sub_(1)
         gap = product.abs().max().item()
         if not gap < TOLERANCE:
             raise ValueError(
-                f"Orthogonal: matrix is not orthogonal, Q Q^T is off the identity by {gap:.2g}; "
-                "take for example the Q of torch.linalg.qr in float64"
+                f"Orthogonal: matrix must be orthogonal, got Q Q^T off the identity by {gap:.2g}. "
+                "Use for example the Q of torch.linalg.qr in float64."
             )
         object.__setattr__(self, "matrix", q)
 
@@ -76,7 +78,7 @@ class Orthogonal(Transform):
     def __hash__(self) -> int:
         return self._hash
 
-    # Views are looked up by value at every step: numbers are read once.
+    # Views are compared by value at every step, so read the numbers once.
     @cached_property
     def _hash(self) -> int:
         return hash((self._q.cpu().numpy().tobytes(), self.over))
@@ -110,19 +112,19 @@ class Orthogonal(Transform):
         _, to_last, back = _OVER[self.over]
         mixed = to_last(wide(x))
         if mixed.shape[-1] != len(matrix):
-            raise ValueError(f"Orthogonal: it accepts {self.sizes}, not {mixed.shape[-1]}")
+            raise ValueError(f"Orthogonal: it accepts {self.sizes}, got {mixed.shape[-1]}.")
         return back(mixed @ matrix.T.to(mixed)).reshape(x.shape).to(x.dtype)
 
 
 @dataclass(frozen=True)
 class ColourRotation(Moving):
-    """The colours of an RGB image turn about the axis of greys, which stay; brightness is kept.
+    """Turn the colours of an RGB image about the axis of greys; greys and brightness stay.
 
     Variances as in :class:`Orthogonal`.
 
     Args:
-        degrees: how far; 180, the default, turns each colour into its complement, 120 moves red
-            to green, green to blue and blue to red.
+        degrees: angle; the default, 180, turns each colour into its complement, 120 moves red to
+            green, green to blue and blue to red.
     """
 
     degrees: float = 180.0
@@ -143,7 +145,7 @@ class ColourRotation(Moving):
         return self._turn_of(variance).inverse_variance(variance)
 
     def between(self, x: Tensor, u: float) -> Tensor:
-        """The colours on their way."""
+        """The colours turned by a part of the angle."""
         return self._turn_of(x, u)(x)
 
     @property
@@ -152,7 +154,7 @@ class ColourRotation(Moving):
 
     def _turn_of(self, x: Tensor, share: float = 1.0) -> Orthogonal:
         if x.shape[-3] != 3:
-            raise ValueError(f"ColourRotation: it accepts {self.sizes}, not {x.shape[-3]}")
+            raise ValueError(f"ColourRotation: it accepts {self.sizes}, got {x.shape[-3]}.")
         return _hue(share * self.degrees)
 
 

@@ -13,11 +13,11 @@ from composer_plugins.transforms.permutation import PixelPermutation, checked_se
 
 @dataclass(frozen=True)
 class PatchPermute(PixelPermutation):
-    """A grid of patches in a random order, the same at every size with as many patches.
+    """A grid of patches in a random order, the same at all sizes that have as many patches.
 
     Args:
-        grid: patches along each side at most; where they do not divide the side, the largest
-            number below it that does (7 at 28 pixels, 8 at 64, 256 and 1024).
+        grid: largest number of patches along each side. Where it does not divide the side, the view
+            takes the largest smaller number that does (7 at 28 pixels, 8 at 64, 256 and 1024).
         seed: of the order.
     """
 
@@ -46,10 +46,10 @@ class PatchPermute(PixelPermutation):
 
 @dataclass(frozen=True)
 class PixelPermute(PatchPermute):
-    """Single pixels in a random order, up to 64 a side; in larger images square blocks of them.
+    """Single pixels in a random order; square blocks in images above 64 pixels per side.
 
     Args:
-        grid: blocks along each side at most, as in :class:`PatchPermute`.
+        grid: largest number of blocks along each side, as in :class:`PatchPermute`.
         seed: of the order.
     """
 

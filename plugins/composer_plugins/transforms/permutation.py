@@ -1,4 +1,4 @@
-"""Views that move pixels about: the base of permutations, and the user's own."""
+"""Views that move pixels: the base class of permutations, and permutations of the user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from composer_plugins.transforms.motion import Moving, scattered
 class PixelPermutation(Moving):
     """A permutation of the H*W pixels, the same for every image and channel.
 
-    Subclasses are frozen dataclasses and state :meth:`order`; it is computed once for a size.
+    Subclasses are frozen dataclasses that define :meth:`order`, which is called once per size.
     """
 
     @abstractmethod
@@ -33,7 +33,7 @@ class PixelPermutation(Moving):
         return _gathered(x, _orders(self, *x.shape[-2:], x.device)[1])
 
     def between(self, x: Tensor, u: float) -> Tensor:
-        """Every pixel goes its straight way."""
+        """Every pixel moves along a straight line."""
         height, width = x.shape[-2:]
         return scattered(x, _orders(self, height, width, torch.device("cpu"))[0], u)
 
@@ -52,15 +52,15 @@ class Permutation(PixelPermutation):
     def __post_init__(self) -> None:
         listed = self.indices.tolist() if hasattr(self.indices, "tolist") else self.indices
         if not isinstance(listed, Sequence) or isinstance(listed, str):
-            raise TypeError(f"Permutation: indices must be a list of integers, got {shown(listed)}")
+            raise TypeError(
+                f"Permutation: indices must be a list of integers, got {shown(listed)}."
+            )
         # A tuple, so that the view can be hashed and written into a recipe.
         indices = tuple(integer(i, "Permutation: an index", least=0) for i in listed)
         object.__setattr__(self, "indices", indices)
-        if not indices:
-            raise ValueError("Permutation: indices is empty; give one for each pixel")
         if sorted(indices) != list(range(len(indices))):
             raise ValueError(
-                f"Permutation: indices must hold each number from 0 to {len(indices) - 1} once"
+                f"Permutation: indices must hold each number from 0 to {len(indices) - 1} once."
             )
 
     def __repr__(self) -> str:
@@ -95,14 +95,14 @@ def divisor(side: int, most: int) -> int:
 
 
 def checked_seed(seed: int, name: str) -> int:
-    """A whole number that a generator takes without forgetting any of it."""
+    """A whole number below 2**32, all of whose bits a generator uses."""
     if (checked := integer(seed, name, least=0)) >= 2**32:
-        raise ValueError(f"{name} must be below 2**32, got {seed}")
+        raise ValueError(f"{name} must be below 2**32, got {seed}.")
     return checked
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator of a transform's own, so that no other random numbers are touched."""
+    """A generator for one transform, so that other random numbers stay as they are."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -119,14 +119,14 @@ def _orders(
 ) -> tuple[Tensor, Tensor]:
     """A view's order at a size, and the inverse order."""
     if not view.accepts(height, width):
-        raise ValueError(f"{view!r} accepts {view.sizes}, not {height}x{width}")
-    # What is kept must serve gradients too, whoever asks first.
+        raise ValueError(f"{view!r} accepts {view.sizes}, got {height}x{width}.")
+    # Outside of inference mode, so that the cached tensors serve gradients too.
     with torch.inference_mode(False):
         order = view.order(height, width)
         inverse = torch.argsort(order)
         pixels = height * width
         if order.shape != (pixels,) or not torch.equal(order[inverse], torch.arange(pixels)):
             raise ValueError(
-                f"{view!r}: order({height}, {width}) is no permutation of {pixels} pixels"
+                f"{view!r}: order({height}, {width}) must be a permutation of {pixels} pixels."
             )
         return order.to(device), inverse.to(device)

@@ -18,7 +18,7 @@ _AXES = {"vertical": -2, "horizontal": -1}
 
 @dataclass(frozen=True)
 class Identity(Transform):
-    """The image itself; returns x, not a copy, so that its requests are recognised as equal."""
+    """The image itself. Returns x and no copy, so that the loop finds equal requests."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return x
@@ -43,9 +43,9 @@ class Flip(Moving):
         return self(x)
 
     def between(self, x: Tensor, u: float) -> Tensor:
-        """A card that is turned over: narrower, on edge half-way, wider again mirrored."""
+        """A card turned over: it narrows, stands on edge half-way, and widens again mirrored."""
         back = torch.eye(2, dtype=torch.float64)
-        # On edge, at cos = 0, it is as thin as can be divided by.
+        # On edge, at cos = 0, a tiny width avoids a division by 0.
         back[_AXES[self.axis], _AXES[self.axis]] /= math.cos(math.pi * u) or 1e-9
         return moved(x, back)
 

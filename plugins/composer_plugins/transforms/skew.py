@@ -1,4 +1,4 @@
-"""Rolls: of the whole image, and of columns or rows by amounts that grow along the image."""
+"""Rolls of the whole image, and of columns or rows by amounts that grow along the image."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from composer.arguments import choice, finite
+from composer.authoring import REFERENCE_SIZE
 from composer.errors import shown
-from composer_plugins.filters import REFERENCE_SIZE
 from composer_plugins.transforms.motion import Moving
 from composer_plugins.transforms.permutation import PixelPermutation
 
@@ -21,7 +21,7 @@ _ALONG = {"columns": -2, "rows": -1}
 
 @dataclass(frozen=True)
 class Roll(Moving):
-    """The image rolls down and to the right, wrapping around; by default to swap its quarters.
+    """Roll the image down and to the right, wrapping around; the default swaps its quarters.
 
     Args:
         rows: how far down, in pixels of an image 64 high; scales with the height.
@@ -42,7 +42,7 @@ class Roll(Moving):
         return self._rolled(x, -1)
 
     def between(self, x: Tensor, u: float) -> Tensor:
-        """The image on its way, by whole pixels."""
+        """The image rolled by a part of the way, in whole pixels."""
         return self._rolled(x, u)
 
     def _rolled(self, x: Tensor, share: float) -> Tensor:
@@ -52,9 +52,9 @@ class Roll(Moving):
 
 
 def _reach(value: float, name: str) -> None:
-    """Refuse what whole numbers of pixels could not hold."""
+    """Raise a ValueError for distances beyond the largest whole number of pixels."""
     if abs(finite(value, name)) > FURTHEST:
-        raise ValueError(f"{name} must be from -{FURTHEST} to {FURTHEST}, got {shown(value)}")
+        raise ValueError(f"{name} must be from -{FURTHEST} to {FURTHEST}, got {shown(value)}.")
 
 
 class _Skewed(PixelPermutation):
@@ -64,20 +64,21 @@ class _Skewed(PixelPermutation):
 
     @abstractmethod
     def shifts(self, length: int, count: int) -> Tensor:
-        """(count,) int64: how far each of ``count`` columns (or rows) of ``length`` rolls."""
+        """(count,) int64: the distance that each of ``count`` columns (or rows) of ``length``
+        rolls."""
 
     def order(self, height: int, width: int) -> Tensor:
         return self._rolled(torch.arange(height * width).reshape(height, width), 1).flatten()
 
     def between(self, x: Tensor, u: float) -> Tensor:
-        """Columns on their way, by whole pixels."""
+        """Columns rolled by a part of their way, in whole pixels."""
         return self._rolled(x, u)
 
     def _rolled(self, x: Tensor, share: float) -> Tensor:
         along = _ALONG[self.axis]
         length, count = x.shape[along], x.shape[-3 - along]
         shifts = (share * self.shifts(length, count)).round().long()
-        # Lines first: the places in each column, or row, that its pixels come from.
+        # For each line (column or row), the places that its pixels come from.
         lines = (torch.arange(length) - shifts[:, None]) % length
         places = lines if along == -1 else lines.T
         return x.gather(along, places.to(x.device).expand_as(x))
@@ -111,7 +112,7 @@ class Shear(_Skewed):
     The skew of the reference implementation of visual anagrams; a slope needs no scaling.
 
     Args:
-        slope: pixels down for a pixel to the right.
+        slope: pixels down per pixel to the right.
         axis: "columns", or "rows" for rows that roll to the right.
     """
 

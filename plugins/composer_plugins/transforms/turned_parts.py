@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from composer.arguments import positive
-from composer_plugins.filters import REFERENCE_SIZE
+from composer.authoring import REFERENCE_SIZE
 from composer_plugins.transforms.motion import ground, moved, paste, turn
 from composer_plugins.transforms.permutation import PixelPermutation
 
@@ -50,8 +50,8 @@ class InnerCircle(PixelPermutation):
 class SquareHinge(PixelPermutation):
     """Nine square tiles, each turned by a quarter, neighbours in opposite senses.
 
-    Tiles hinged at their corners move so all together. Where three tiles do not fill the side, the
-    pixels left over at the right and the bottom stay.
+    Tiles hinged at their corners move together in this way. Where three tiles do not fill the side,
+    the remaining pixels at the right and the bottom stay.
     """
 
     def order(self, height: int, width: int) -> Tensor:
@@ -68,7 +68,7 @@ class SquareHinge(PixelPermutation):
         return f"square images of {TILES} pixels a side or more"
 
     def between(self, x: Tensor, u: float) -> Tensor:
-        """The tiles turn about their middles, as far away as lets all of them stay in view."""
+        """The tiles turn about their middles, from far enough away to keep all of them in view."""
         angle = math.radians(90 * u)
         zoom = 1 / (math.sin(angle) + math.cos(angle))
         canvas, background = x.clone(), ground(x)

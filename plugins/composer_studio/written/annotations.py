@@ -18,10 +18,10 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from composer import Transform
+from composer.authoring import Decomposition
 from composer.limits import MAX_TEXT
 from composer.protocols import Solver
 from composer_plugins.editing.operators import Operator
-from composer_plugins.illusions.decompositions import Decomposition
 
 Check = Callable[[Any], Any]
 REFERENCE = "composer-kind"

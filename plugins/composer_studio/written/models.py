@@ -129,17 +129,16 @@ class Models:
         partial = Models(self.registry, partial=True)
         partial.options = self.options
         score = partial.spelling.thing("score")
-        stack: Any = checked(self._plugins, {"type": "object"})
+        stack = checked(self._plugins, {"type": "object"})
         output = create_model("output", __base__=Output, score=(score | None, None))
-        whole = create_model(
-            "recipe",
-            __base__=Written,
-            backend=(self.spelling.thing("backend"), Field()),
-            plugins=(stack, Field(default_factory=dict)),
-            condition=(self.spelling.anything, None),
-            solver=(self.spelling.thing("solver") | None, None),
-            output=(output, Field(default_factory=output)),
-        )
+        fields: dict[str, Any] = {
+            "backend": (self.spelling.thing("backend"), Field()),
+            "plugins": (stack, Field(default_factory=dict)),
+            "condition": (self.spelling.anything, None),
+            "solver": (self.spelling.thing("solver") | None, None),
+            "output": (output, Field(default_factory=output)),
+        }
+        whole = create_model("recipe", __base__=Written, **fields)
         for model in (output, whole):
             self.options[model.__name__] = tuple(model.model_fields)
         return whole
@@ -198,7 +197,7 @@ def _seeds(written: Any) -> tuple[int, ...]:
         else:
             found.append(one)
         if len(found) > MAX_SEEDS:
-            break
+            raise PydanticCustomError("seeds", f"must be at most {MAX_SEEDS}")
     try:
         return checked_seeds(found)
     except (TypeError, ValueError) as error:

@@ -1,6 +1,5 @@
 """The contract of backends: what the library has keeps it, and each way to break it is found."""
 
-import dataclasses
 import itertools
 
 import pytest
@@ -50,8 +49,8 @@ def test_a_model_that_predicts_something_else_than_it_says_is_found(schedule, tr
     right = mixture(SCHEDULES[schedule], true)
 
     class Mislabelled(type(right)):
-        def evaluate(self, requests):
-            return right.evaluate(requests)
+        def evaluate(self, batch):
+            return right.evaluate(batch)
 
     wrong = Mislabelled(right.means, right.stds, None, right.schedule, PREDICTIONS[said])
     assert failed(wrong, [1]) == {"predicts_what_it_says"}
@@ -75,86 +74,90 @@ class Noisy(Spoilt):
 
     calls = itertools.count()
 
-    def evaluate(self, requests):
-        shift = 0.1 * next(self.calls)
-        return [Output(o.prediction + shift) for o in super().evaluate(requests)]
+    def evaluate(self, batch):
+        return Output(super().evaluate(batch).prediction + 0.1 * next(self.calls))
 
 
 class Draws(Spoilt):
-    def evaluate(self, requests):
+    def evaluate(self, batch):
         torch.randn(1)
-        return super().evaluate(requests)
+        return super().evaluate(batch)
 
 
 class MeansOverTheBatch(Spoilt):
-    def evaluate(self, requests):
-        outputs = super().evaluate(requests)
-        return [Output(o.prediction - 0.1 * o.prediction.mean(0)) for o in outputs]
+    def evaluate(self, batch):
+        prediction = super().evaluate(batch).prediction
+        return Output(prediction - 0.1 * prediction.mean(0))
 
 
 class OneTimeForAll(Spoilt):
-    def evaluate(self, requests):
-        return super().evaluate([dataclasses.replace(r, t=requests[0].t) for r in requests])
+    def evaluate(self, batch):
+        return super().evaluate(batch.replace(times=batch.times[:1] * len(batch)))
 
 
 class OneConditionForAll(Spoilt):
-    def evaluate(self, requests):
-        first = requests[0].condition
-        return super().evaluate([r.replace(condition=first) for r in requests])
+    def evaluate(self, batch):
+        return super().evaluate(batch.replace(conditions=batch.conditions[:1] * len(batch)))
 
 
 class OtherClock(Spoilt):
-    def evaluate(self, requests):
-        return super().evaluate([dataclasses.replace(r, t=1 - r.t) for r in requests])
+    def evaluate(self, batch):
+        return super().evaluate(batch.replace(times=[1 - t for t in batch.times]))
 
 
 class OtherSign(Spoilt):
-    def evaluate(self, requests):
-        return [Output(-o.prediction) for o in super().evaluate(requests)]
+    def evaluate(self, batch):
+        return Output(-super().evaluate(batch).prediction)
 
 
 class Sorted(Spoilt):
-    def evaluate(self, requests):
-        return super().evaluate(sorted(requests, key=lambda r: r.t))
+    def evaluate(self, batch):
+        return super().evaluate(batch.take(sorted(range(len(batch)), key=batch.times.__getitem__)))
+
+
+class ByRequest(Spoilt):
+    """Takes each two rows, which it is mostly asked, to share time and condition."""
+
+    def evaluate(self, batch):
+        firsts = [row - row % 2 for row in range(len(batch))]
+        times = [batch.times[row] for row in firsts]
+        conditions = [batch.conditions[row] for row in firsts]
+        return super().evaluate(batch.replace(times=times, conditions=conditions))
 
 
 class ByIdentity(Spoilt):
-    """Takes requests about different tensors for requests about different images."""
+    """Takes rows of different numbers for rows about different images."""
 
-    def evaluate(self, requests):
-        outputs, first = super().evaluate(requests), requests[0].x
-        return [
-            o if r.x is first else Output(o.prediction * 1.1)
-            for o, r in zip(outputs, requests, strict=True)
-        ]
+    def evaluate(self, batch):
+        count = len({*batch.images})
+        return Output(super().evaluate(batch).prediction * (1.0 if count < len(batch) else 1.1))
 
 
 class Writes(Spoilt):
-    def evaluate(self, requests):
-        outputs = super().evaluate(requests)
-        for request in requests:
-            request.x.mul_(0.999)
-        return outputs
+    def evaluate(self, batch):
+        output = super().evaluate(batch)
+        batch.x.mul_(0.999)
+        return output
 
 
 class Rounds(Spoilt):
-    def evaluate(self, requests):
-        return [Output(o.prediction.float()) for o in super().evaluate(requests)]
+    def evaluate(self, batch):
+        return Output(super().evaluate(batch).prediction.float())
 
 
 class Breaks(Spoilt):
-    def evaluate(self, requests):
-        return [Output(o.prediction / 0) for o in super().evaluate(requests)]
+    def evaluate(self, batch):
+        return Output(super().evaluate(batch).prediction / 0)
 
 
 class Flat(Spoilt):
-    def evaluate(self, requests):
-        return [Output(o.prediction.flatten(1)) for o in super().evaluate(requests)]
+    def evaluate(self, batch):
+        return Output(super().evaluate(batch).prediction.flatten(1))
 
 
 class Bare(Spoilt):
-    def evaluate(self, requests):
-        return [o.prediction for o in super().evaluate(requests)]
+    def evaluate(self, batch):
+        return super().evaluate(batch).prediction
 
 
 class Lists(Spoilt):
@@ -186,9 +189,11 @@ class NoSolver(Spoilt):
 
 
 ANSWERS = {
-    *("answers_each_request", "is_deterministic", "answers_alone_and_together"),
+    *("answers_each_row", "is_deterministic", "answers_alone_and_together"),
     *("answers_image_by_image", "answers_equal_tensors_equally", "predicts_what_it_says"),
+    "answers_rows_of_any_condition",
 }
+MIXED = {"answers_alone_and_together", "answers_rows_of_any_condition"}
 
 
 @pytest.mark.parametrize(
@@ -196,18 +201,19 @@ ANSWERS = {
     [
         (Noisy, "is_deterministic", ANSWERS),
         (Draws, "is_deterministic", set()),
-        (MeansOverTheBatch, "answers_image_by_image", set()),
+        (MeansOverTheBatch, "answers_image_by_image", MIXED),
         (OneTimeForAll, "answers_alone_and_together", set()),
         (OneConditionForAll, "answers_alone_and_together", set()),
         (OtherClock, "predicts_what_it_says", set()),
         (OtherSign, "predicts_what_it_says", set()),
-        (Sorted, "answers_alone_and_together", set()),
-        (ByIdentity, "answers_equal_tensors_equally", set()),
+        (Sorted, "answers_alone_and_together", {"answers_rows_of_any_condition"}),
+        (ByRequest, "answers_rows_of_any_condition", {*MIXED, "answers_image_by_image"}),
+        (ByIdentity, "answers_equal_tensors_equally", MIXED),
         (Writes, "leaves_x_alone", {"answers_alone_and_together", "samples"}),
-        (Rounds, "answers_each_request", {"samples"}),
-        (Breaks, "answers_each_request", {*ANSWERS, "samples"}),
-        (Flat, "answers_each_request", {*ANSWERS, "samples"}),
-        (Bare, "answers_each_request", {*ANSWERS, "leaves_x_alone", "samples"}),
+        (Rounds, "answers_each_row", {"samples"}),
+        (Breaks, "answers_each_row", {*ANSWERS, "samples"}),
+        (Flat, "answers_each_row", {*ANSWERS, "samples"}),
+        (Bare, "answers_each_row", {*ANSWERS, "leaves_x_alone", "samples"}),
         (Lists, "encodes_conditions", {*ANSWERS, "leaves_x_alone", "samples"}),
         (Fresh, "encodes_conditions", {*ANSWERS, "leaves_x_alone", "samples"}),
         (NotAgain, "encodes_conditions", set()),
@@ -228,12 +234,12 @@ def test_a_failure_says_what_to_do():
 
 def test_what_lies_beside_the_images_is_handed_over():
     class Enlarging(IdentityBackend):
-        def evaluate(self, requests):
-            return [Output(r.x + r.beside["low"]) for r in requests]
+        def evaluate(self, batch):
+            return Output(batch.x + batch.beside["low"])
 
     backend = Enlarging((1, 4, 4))
     low = torch.ones(1, 1, 4, 4).double()
-    assert "answers_each_request" in failed(backend, [1], trained=False)
+    assert "answers_each_row" in failed(backend, [1], trained=False)
     assert failed(backend, [1], trained=False, beside={"low": low}) == set()
 
 

@@ -9,7 +9,6 @@ from composer.testing import (
     check_stack,
     check_transform,
     parametrize_with_checks,
-    registered_decompositions,
 )
 from composer_plugins import CFG, Anagram, SDEdit
 from composer_plugins.transforms import ColourRotation, Flip, Jigsaw
@@ -51,8 +50,6 @@ IMAGE = torch.zeros(3, 16, 16)
             r"shapes: ColourRotation\(.* refuses \(1, 28, 28\) \(.*\); give others$",
         ),
         (lambda: parametrize_with_checks([]), ValueError, "nothing to check: things is empty"),
-        (lambda: parametrize_with_checks(5), TypeError, "a list of transforms and decompositions"),
-        (lambda: registered_decompositions(5), TypeError, "registry must be a Registry"),
         (lambda: GaussianMixtureBackend([0], [1]), TypeError, r"must be a tensor \(K, C, H, W\)"),
         (lambda: GaussianMixtureBackend(IMAGE[None], ["1"]), TypeError, "stds must be a number"),
         (lambda: GaussianMixtureBackend(IMAGE[None], [0.0]), ValueError, "stds must be a positive"),

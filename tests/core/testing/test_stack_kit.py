@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from composer import UNCONDITIONAL, hookimpl
-from composer.predictions import EPSILON
+from composer.predictions import EPSILON, SAMPLE
 from composer.testing import CheckFailed, check_stack, stack_checks
 from composer_plugins import CFG, Anagram, Conjunction, Inpaint, SDEdit, TripleHybrid
 from composer_plugins.transforms import Flip
@@ -155,6 +155,19 @@ class OverrulesInPart:
         return (one + other) / 2
 
 
+class SaysNothing:
+    """Of the kind that it returns."""
+
+    @hookimpl
+    def noise_estimate(self, request):
+        [estimate] = yield [request]
+        return estimate.replace(prediction=estimate.x0, kind=SAMPLE)
+
+
+class SaysSo(SaysNothing):
+    predicts = SAMPLE
+
+
 RETURNS = [
     f"returns_x_{clock}_{kind}"
     for clock in ("flow", "discrete")
@@ -193,6 +206,22 @@ def test_what_is_wrong_with_a_stack_is_caught_by_name(plugin, names):
     failed = {o.check.name: o for o in outcomes if o.status == "failed"}
     assert sorted(failed) == sorted(names)
     assert all(("leaves the law" in o.mend) == (n in LAWS) for n, o in failed.items())
+
+
+@pytest.mark.parametrize(
+    ("stack", "why"),
+    [
+        ([CFG(2.0), SaysNothing()], "SaysNothing declares 'flow' and returns 'sample'"),
+        ([Anagram({"identity": SaysNothing(), "flip": SaysNothing()})], "Anagram declares"),
+        ([SaysSo(), CFG(2.0)], ""),
+        ([Anagram({"identity": SaysSo(), "flip": SaysSo()})], ""),
+        ([Anagram({"identity": 1, "flip": 2})], ""),
+    ],
+)
+def test_what_estimates_predict_is_declared(stack, why):
+    [check] = [c for c in stack_checks(stack, shape=(1, 8, 8)) if c.name == "predicts"]
+    assert check.outcome().status == ("failed" if why else "passed")
+    assert why in check.outcome().why
 
 
 def test_every_check_has_its_words_in_the_documentation():

@@ -6,6 +6,7 @@ from torch import nn
 
 from composer import UNCONDITIONAL, Request, Sampler
 from composer.images import to_tensor
+from composer.model import evaluated
 from composer.predictions import PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer_lab.figures import FIGURES, Curves, Effort, Film, Lab, Sheet, Turning
@@ -129,7 +130,7 @@ def test_one_step_and_many_start_from_the_same_noisy_digit(lab):
         alpha, sigma = model.schedule.at(t)
         torch.testing.assert_close(x, alpha * digit[0] + sigma * lab.noise()[0])
         request = Request(x[None], t, 2, schedule=model.schedule)
-        (output,) = model.evaluate([request])
+        (output,) = evaluated(model, [request])
         x0 = (x - sigma * output.prediction[0]) / alpha
         torch.testing.assert_close(estimate, x0, rtol=1e-3, atol=1e-3)
     steps = FIGURES["denoising-steps"](lab)

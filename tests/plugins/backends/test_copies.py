@@ -1,4 +1,4 @@
-"""Backends are pickled, copied and sent to processes that are spawned."""
+"""Backends are copied, pickled, sent to processes that are spawned, and keep their contract."""
 
 import copy
 import dataclasses
@@ -13,11 +13,13 @@ from tiny_unet import load, write
 
 import composer
 from composer import UNCONDITIONAL, Request
+from composer.model import evaluated
 from composer.predictions import EPSILON, FLOW, PREDICTIONS, V
 from composer.reparametrised import Reparametrised
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM
-from composer.testing import GaussianMixtureBackend, IdentityBackend
+from composer.testing import GaussianMixtureBackend, IdentityBackend, check_backend
+from composer.words import short
 from composer_plugins.backends.mnist import MnistBackend
 from composer_plugins.backends.mnist.folded import FoldedUNet
 from composer_plugins.backends.with_weak import WithWeak
@@ -68,15 +70,20 @@ def backend(request, tmp_path):
     return dataclasses.replace(loaded, default_solver=DDIM()), "a photo of a cat"
 
 
+def enlarged(backend, x):
+    """What requests to an enlarging model carry beside x."""
+    beside = {"low_res": x[:, :3], "noise_level": torch.full((len(x),), 20.0)}
+    return beside if getattr(backend, "low_res_schedule", None) else {}
+
+
 def answer(backend, *conditions):
     """What it says of one image under these conditions."""
     x = torch.randn(2, *backend.shape, generator=torch.Generator().manual_seed(0)).to(backend.dtype)
-    enlarged = {"low_res": x[:, :3], "noise_level": torch.full((2,), 20.0)}
-    beside = enlarged if getattr(backend, "low_res_schedule", None) else {}
+    beside = enlarged(backend, x)
     t = backend.schedule.times(4)[1]
     with torch.no_grad():
-        outputs = backend.evaluate(
-            [Request(x, t, backend.encode(c), beside=beside) for c in conditions]
+        outputs = evaluated(
+            backend, [Request(x, t, backend.encode(c), beside=beside) for c in conditions]
         )
     return torch.stack([output.prediction for output in outputs])
 
@@ -97,6 +104,23 @@ def test_a_copy_answers_alike_and_is_independent(backend, copied):
                 weight.zero_()
         assert not torch.equal(answer(other, condition), expected)
         assert torch.equal(answer(backend, condition), expected)
+
+
+def test_a_backend_in_a_line(backend):
+    """A network by its class alone."""
+    backend, _ = backend
+    words = repr(backend)
+    assert words.startswith(f"{type(backend).__name__}(")
+    assert len(words) < 600
+    assert "\n" not in words
+    assert short(backend) == words
+
+
+def test_every_backend_keeps_the_contract(backend):
+    """The networks are tiny and random, or proved with the kit itself."""
+    backend, condition = backend
+    x = torch.zeros(1, *backend.shape, dtype=backend.dtype)
+    check_backend(backend, [condition], trained=False, beside=enlarged(backend, x))
 
 
 @pytest.mark.parametrize("kind", sorted(PREDICTIONS))

@@ -10,6 +10,7 @@ from diffusers import (
 from tiny_if import assert_equal, computing, exact, in_both_precisions
 
 from composer import UNCONDITIONAL, Request, Sampler
+from composer.model import evaluated
 from composer_plugins import CFG, Anagram, GaussianBlur, Hybrid, Inpaint, SDEdit, Timesteps
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.solvers.timesteps import presets
@@ -62,7 +63,7 @@ def test_the_tiny_model_hears_its_prompts(backend):
     x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     requests = [Request(x, 500.0, backend.encode(c)) for c in (PROMPT, OTHER, UNCONDITIONAL)]
     with torch.no_grad():
-        outputs = backend.evaluate(requests)
+        outputs = evaluated(backend, requests)
     for one, other in ((0, 1), (0, 2), (1, 2)):
         for part in (0, 1):
             assert (outputs[one][part] - outputs[other][part]).abs().max() > 0.05
@@ -191,7 +192,7 @@ def test_thresholding_is_exact_at_the_noisiest_time(backend):
     thresholded = Sampler(backend, [CFG(7.0)]).denoise(x, 999.0, PROMPT)
     with torch.no_grad():
         cond, uncond = (
-            backend.evaluate([Request(x, 999.0, backend.encode(c))])[0].prediction
+            evaluated(backend, [Request(x, 999.0, backend.encode(c))])[0].prediction
             for c in (PROMPT, UNCONDITIONAL)
         )
     alpha, sigma = backend.schedule.at(999.0)

@@ -12,6 +12,7 @@ from diffusers import (
 from tiny_unet import SEEDS, assert_same, generators, load, ours, run_pipeline, tiny_unet, write
 
 from composer import UNCONDITIONAL, Request, Sampler
+from composer.model import evaluated
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP, Euler, Heun
 from composer_plugins import Anagram
 
@@ -150,7 +151,7 @@ def test_times_reach_a_bfloat16_network_whole(tmp_path):
     seen = []
     backend.unet.time_proj.register_forward_hook(lambda m, args, out: seen.append(args[0].tolist()))
     x = torch.randn(1, 3, 8, 8)
-    backend.evaluate([Request(x, 999.0, UNCONDITIONAL), Request(x, 997.0, UNCONDITIONAL)])
+    evaluated(backend, [Request(x, 999.0, UNCONDITIONAL), Request(x, 997.0, UNCONDITIONAL)])
     assert seen == [[999.0, 997.0]]
 
 

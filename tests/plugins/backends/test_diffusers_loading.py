@@ -13,6 +13,7 @@ from tiny_unet import SEEDS, load, ours, sample, write
 
 import composer
 from composer import UNCONDITIONAL, Request, Sampler
+from composer.model import evaluated
 from composer.solvers import DDIM, DDPM
 from composer_plugins import CFG
 from composer_plugins.backends.diffusers_unet import DiffusersBackend, load_diffusers
@@ -87,7 +88,7 @@ def test_labels_reach_the_network(labelled):
     x = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
         expected = [backend.unet(x, 300, torch.tensor([k, k])).sample for k in (3, 1)]
-    answers = backend.evaluate([Request(x, 300.0, k) for k in (3, 1)])
+    answers = evaluated(backend, [Request(x, 300.0, k) for k in (3, 1)])
     for answer, right in zip(answers, expected, strict=True):
         torch.testing.assert_close(answer.prediction, right)
     assert (expected[0] - expected[1]).abs().mean() > 0.01

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from tiny_unet import load, write
 
 from composer import UNCONDITIONAL, Request
+from composer.model import evaluated
 from composer_plugins.backends.files import Source
 
 
@@ -241,7 +242,7 @@ def test_a_label_beyond_the_embedding(tmp_path):
 def test_other_errors_of_the_network_are_its_own(tmp_path):
     backend = load(write(tmp_path))
     with pytest.raises(RuntimeError, match="channels"):
-        backend.evaluate([Request(torch.zeros(1, 2, 8, 8), 3.0, UNCONDITIONAL)])
+        evaluated(backend, [Request(torch.zeros(1, 2, 8, 8), 3.0, UNCONDITIONAL)])
 
 
 @pytest.mark.parametrize(

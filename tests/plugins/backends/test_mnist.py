@@ -9,6 +9,7 @@ from tiny_mnist import tiny_unet
 
 import composer
 from composer import UNCONDITIONAL, Request, Sampler
+from composer.model import evaluated
 from composer.predictions import FLOW
 from composer.schedules import FlowSchedule
 from composer_lab.training.mnist import OBJECTIVES, save_model
@@ -24,7 +25,7 @@ def test_a_model_without_classes_sees_time_and_takes_no_digit(conditioning):
     x = torch.randn(1, 1, 28, 28)
     early, late = (
         out.prediction
-        for out in backend.evaluate([Request(x, t, UNCONDITIONAL) for t in (0.2, 0.8)])
+        for out in evaluated(backend, [Request(x, t, UNCONDITIONAL) for t in (0.2, 0.8)])
     )
     assert (early - late).abs().max() > 1e-3
     assert Sampler(backend, num_inference_steps=2).sample(seeds=[0, 1]).x.shape == (2, 1, 28, 28)
@@ -73,7 +74,9 @@ def test_the_network_sees_time_and_class(tiny_mnist):
     x = torch.randn(2, 1, 28, 28)
     first, *others = (
         out.prediction
-        for out in tiny_mnist.evaluate([Request(x, 0.3, 6), Request(x, 0.3, 7), Request(x, 0.4, 6)])
+        for out in evaluated(
+            tiny_mnist, [Request(x, 0.3, 6), Request(x, 0.3, 7), Request(x, 0.4, 6)]
+        )
     )
     assert all((first - other).abs().max() > 1e-3 for other in others)
 
@@ -114,7 +117,7 @@ def test_the_rotated_pairs_read_both_ways():
 def test_the_network_runs_in_bfloat16():
     full, half = (composer.load_backend("mnist", dtype=d) for d in ("float32", "bfloat16"))
     x = torch.randn(2, 1, 28, 28)
-    ours, theirs = (b.evaluate([Request(x, 0.5, 3)])[0].prediction for b in (full, half))
+    ours, theirs = (evaluated(b, [Request(x, 0.5, 3)])[0].prediction for b in (full, half))
     assert theirs.dtype == torch.float32
     assert 0 < (ours - theirs).abs().mean() < 0.02
 

@@ -6,6 +6,7 @@ from tiny_mnist import tiny_unet
 
 import composer
 from composer import UNCONDITIONAL, Request, Sampler
+from composer.model import evaluated
 from composer.predictions import FLOW
 from composer.schedules import FlowSchedule
 from composer_plugins import CFG
@@ -78,7 +79,7 @@ X = torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(3))
 def answer(backend, *requests):
     requests = requests or (Request(X, 0.3, 6), Request(X, 0.3, UNCONDITIONAL))
     with torch.no_grad():
-        return torch.stack([out.prediction for out in backend.evaluate(requests)])
+        return torch.stack([out.prediction for out in evaluated(backend, requests)])
 
 
 def test_folding_and_sharing_change_nothing_but_rounding():

@@ -9,6 +9,7 @@ from tiny_nouns import TINY
 
 import composer
 from composer import UNCONDITIONAL, Request, Sampler, UnknownNameError
+from composer.model import evaluated
 from composer.solvers import DPMSolverPP
 from composer_lab.training import nouns as train
 from composer_lab.training.config import TrainingConfig
@@ -117,7 +118,7 @@ def test_lawful_stacks_change_nothing_that_is_asked_alike(backend):
 
 def test_a_name_reaches_the_network_as_its_label(backend):
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    (answer,) = backend.evaluate([Request(x, 500.0, backend.encode(SHARK))])
+    (answer,) = evaluated(backend, [Request(x, 500.0, backend.encode(SHARK))])
     label = torch.full((2,), head_names().index(SHARK))
     with torch.no_grad():
         expected = backend.unet(x, 500, class_labels=label).sample

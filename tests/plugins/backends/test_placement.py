@@ -35,9 +35,9 @@ def test_names_of_dtypes_and_devices():
     for number in (0, None):
         with pytest.raises(ValueError, match="none that torch knows"):
             device_of(number)
-    with pytest.raises(ValueError, match="none that torch knows; use 'cpu'"):
+    with pytest.raises(ValueError, match="none that torch knows. Use 'cpu'"):
         placement("abacus", "float32")
-    with pytest.raises(ValueError, match="'meta' is not available; use 'cpu'"):
+    with pytest.raises(ValueError, match="'meta' is not available. Use 'cpu'"):
         placement("meta", "float32")
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 import composer
 from composer import Sampler
+from composer.authoring import resized
 from composer.images import read_mask, read_picture, to_tensor
 from composer.recipes import call_of
 from composer_plugins import (
@@ -23,7 +24,6 @@ from composer_plugins import (
     Reference,
     SDEdit,
 )
-from composer_plugins.resizing import resized
 
 SHAPE = (3, 16, 16)
 FITS = ["crop", "pad", "stretch"]

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from composer import Sampler
+from composer.authoring import KnownRegion
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DPMSolverPP
 from composer.testing import GaussianMixtureBackend
 from composer_plugins import CFG, Anagram, Inpaint, Langevin, LanPaint, Particles
-from composer_plugins.editing.known import KnownRegion
 from composer_plugins.editing.lanpaint import _relaxed
 
 KNOWN, STD, MEANS = 0.15, 0.3, ((-0.3, -0.8), (0.3, 0.8))

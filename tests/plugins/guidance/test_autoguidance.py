@@ -121,7 +121,7 @@ def test_it_is_in_the_recipe():
 
 
 def test_a_backend_of_one_model_is_refused_when_built():
-    with pytest.raises(ValueError, match="GaussianMixtureBackend holds no model 'weak'; pass"):
+    with pytest.raises(ValueError, match="GaussianMixtureBackend holds no model 'weak'. Use"):
         Sampler(mixture(), [Autoguidance(2.0)])
     with pytest.raises(ValueError, match="WithWeak holds no model 'bad'"):
         Sampler(WithWeak(mixture(), blurred()), [Autoguidance(2.0, model="bad")])

@@ -126,12 +126,12 @@ def test_it_obeys_the_law(inside):
 
 @pytest.mark.parametrize("outside", [CFG(2.0), Anagram({"identity": 1}), DynamicThreshold()])
 def test_anything_around_it_is_refused(outside):
-    with pytest.raises(ValueError, match="must be outermost; put it before"):
+    with pytest.raises(ValueError, match="must be the outermost plugin .* Put it before"):
         Sampler(mixture(), [outside, CFGPlusPlus(0.5)])
 
 
 def test_in_place_of_a_condition_it_is_refused():
-    with pytest.raises(ValueError, match="must be outermost"):
+    with pytest.raises(ValueError, match="must be the outermost"):
         Sampler(mixture(), [Anagram({"identity": CFGPlusPlus(0.5)})])
 
 
@@ -160,5 +160,5 @@ def test_every_prediction_has_its_turn():
 
 
 def test_walks_beside_it_are_refused():
-    with pytest.raises(ValueError, match="Langevin would move it again"):
+    with pytest.raises(ValueError, match="Langevin, whose walks would repeat its shift"):
         Sampler(mixture(), [CFGPlusPlus(0.8), Langevin(1)])

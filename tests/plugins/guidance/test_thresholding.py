@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer import Sampler
+from composer._clipping import _upper_quantile
+from composer.authoring import dynamic_threshold
 from composer.predictions import SAMPLE
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP
 from composer.testing import CheckFailed, check_stack
 from composer_plugins import CFG, Anagram, DynamicThreshold
-from composer_plugins.backends import clipping
-from composer_plugins.backends.clipping import dynamic_threshold
 
 
 def images(seed, spread, batch=3):
@@ -39,7 +39,7 @@ def test_it_is_diffusers_own(seed, spread, percentile, max_value):
 def test_the_upper_quantile_is_torch_s(seed, count, q):
     for dtype in (torch.float64, torch.float32):
         x = torch.randn(3, count, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-        assert torch.equal(clipping._upper_quantile(x, q), torch.quantile(x, q, dim=1))
+        assert torch.equal(_upper_quantile(x, q), torch.quantile(x, q, dim=1))
 
 
 @settings(max_examples=20)

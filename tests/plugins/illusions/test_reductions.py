@@ -95,7 +95,7 @@ def test_rectification_runs_from_pure_noise():
         ({"intervals": ((0, 1), (0.5, 0.2))}, "low <= high"),
         ({"rectification": float("nan")}, "finite"),
         ({"rectification": 1.5}, r"in \[0, 1\]"),
-        ({"rectification": 0.5, "reduction": "alternate"}, "nothing to rectify"),
+        ({"rectification": 0.5, "reduction": "alternate"}, "rectification must be 0 with"),
         ({"intervals": 5}, "must be a list"),
     ],
 )
@@ -106,14 +106,14 @@ def test_bad_arguments_are_refused(options, words):
 
 def test_a_moment_without_views_is_refused_before_any_call():
     plugin = Anagram({"identity": 0, "flip": 1}, intervals=((0.0, 0.4), (0.6, 1.0)))
-    with pytest.raises(ValueError, match="noise level 0.5 .* no view takes part"):
+    with pytest.raises(ValueError, match="views that take part at the noise level 0.5 "):
         Sampler(mixture(), [plugin], num_inference_steps=10)
     zero = Anagram({"identity": 0, "flip": 1}, "weighted", ((1, 0), (0, 1)), ((0, 0.5), (0, 1)))
-    with pytest.raises(ValueError, match="noise level 1 .* no view takes part"):
+    with pytest.raises(ValueError, match="views that take part at the noise level 1 "):
         Sampler(mixture(), [zero], num_inference_steps=10)
     # A start from an image leaves out what would be refused; what is asked is looked at again.
     half = Anagram({"identity": 0, "flip": 1}, intervals=((0, 0.5), (0, 0.5)))
     image = torch.zeros(1, 8, 8, dtype=torch.float64)
     Sampler(mixture(), [half, SDEdit(image, 0.4)], None, 10).sample()
-    with pytest.raises(ValueError, match="no view takes part"):
+    with pytest.raises(ValueError, match="must have a sum above 0"):
         Sampler(mixture(), [half, SDEdit(image, 0.9)], None, 10).sample()

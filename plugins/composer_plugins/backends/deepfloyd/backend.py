@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from composer import Estimate, Output, Request, Stack, hookimpl
-from composer.authoring import short_repr
+from composer import Batch, Estimate, Output, Request, Stack, hookimpl
+from composer.authoring import Clip, clipped, short_repr
 from composer.predictions import EPSILON, Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDPM, Solver
-from composer_plugins.backends.clipping import Clip, clipped
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.network import asked, require_image
 
@@ -79,6 +78,6 @@ class DeepFloydBackend:
     ) -> Generator[list[Request], list[Estimate], Estimate]:
         return (yield from clipped(request, self.threshold))
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        answers = asked(self.unet, self.embeddings, requests)
-        return [Output(*answer.to(self.dtype).split(self.shape[0], 1)) for answer in answers]
+    def evaluate(self, batch: Batch) -> Output:
+        out = asked(self.unet, self.embeddings, batch).to(self.dtype)
+        return Output(*out.split(self.shape[0], 1))

@@ -17,7 +17,7 @@ from composer.writing import require_writable
     "--cache",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The .safetensors file to add to; without it, one in the user's cache, where "
-    "load_backend('deepfloyd') looks too.",
+    "load_backend looks too.",
 )
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True)
@@ -35,10 +35,11 @@ def embed(
     variant: str | None,
     local_files_only: bool,
 ) -> None:
-    """Encode PROMPTS, and the empty one, by DeepFloyd IF's text encoder.
+    """Encode PROMPTS, and the empty one, by the text encoder of DeepFloyd IF or PRX.
 
     Only the encoder is loaded, and only for what the file lacks. Afterwards
-    load_backend("deepfloyd", model=MODEL, embeddings=CACHE) needs no encoder for these prompts.
+    load_backend("deepfloyd" or "prx", model=MODEL, embeddings=CACHE) needs no encoder for these
+    prompts.
     """
     from composer_plugins.backends.deepfloyd.embedding_files import (  # noqa: PLC0415  # slow
         KEPT,
@@ -47,24 +48,25 @@ def embed(
         cache_file,
         read_prompts,
         require_encoder,
-        tidy,
     )
-    from composer_plugins.backends.deepfloyd.text import TextEncoder  # noqa: PLC0415
     from composer_plugins.backends.files import Source  # noqa: PLC0415
     from composer_plugins.backends.placement import placement  # noqa: PLC0415
+    from composer_plugins.backends.text_encoders import text_encoder  # noqa: PLC0415
 
     file = cache_file(model) if cache is None else cache
     if file.suffix != KEPT:
         raise ValueError(f"--cache must name a {KEPT} file, got {file}")
-    stored = read_prompts(file)
-    lacking = [p for p in dict.fromkeys(map(tidy, (*prompts, NEGATIVE))) if p not in stored]
     source = Source(model, None, local_files_only)
-    encoder = TextEncoder(source, *placement(device, dtype), eight_bit=text_8bit, variant=variant)
+    encoder, name = text_encoder(source, *placement(device, dtype), text_8bit, variant)
+    if encoder is None:
+        raise ValueError(f"{model} was saved without its text encoder; name one that has it")
+    stored = read_prompts(file, name)
+    lacking = [p for p in dict.fromkeys(map(name, (*prompts, NEGATIVE))) if p not in stored]
     if lacking:
         require_writable(file)
         negative = encoder(NEGATIVE)
         require_encoder(file, negative, model)  # before all else is encoded
         made = {p: negative if p == NEGATIVE else encoder(p) for p in lacking}
         encoder.free()
-        add_embeddings(file, made, model, negative)
+        add_embeddings(file, made, model, negative, name)
     click.echo(f"encoded {len(lacking)} prompts, {len(stored) + len(lacking)} are now in {file}")

@@ -37,12 +37,21 @@ RESERVED = "__metadata__"
 """No tensor of a safetensors file may have this name: the file could not be read again."""
 
 
+Tidy = Callable[[str], str]
+"""A prompt -> the name that it is kept by, of prompts that mean the same to the encoder."""
+
+
 def tidy(prompt: str) -> str:
-    """A prompt as diffusers hands it to T5, interned."""
+    """A prompt as diffusers hands it to the T5 of IF, interned."""
     return sys.intern(prompt.lower().strip())
 
 
-def read_embeddings(file: Path) -> dict[str, Tensor]:
+def verbatim(prompt: str) -> str:
+    """A prompt as it is, interned, for encoders that tell letters from capitals."""
+    return sys.intern(prompt)
+
+
+def read_embeddings(file: Path, name: Tidy = tidy) -> dict[str, Tensor]:
     """All embeddings of a file, by tidy prompt.
 
     Raises:
@@ -57,10 +66,10 @@ def read_embeddings(file: Path) -> dict[str, Tensor]:
         for prompt, text in content.items()
     ):
         raise ValueError(f"{file} must hold a dictionary of prompts and their embeddings")
-    return {tidy(prompt): text for prompt, text in content.items()}
+    return {name(prompt): text for prompt, text in content.items()}
 
 
-def read_prompts(file: Path) -> set[str]:
+def read_prompts(file: Path, name: Tidy = tidy) -> set[str]:
     """The tidy prompts of a safetensors file, whose embeddings are not read; none of no file.
 
     Raises:
@@ -69,11 +78,15 @@ def read_prompts(file: Path) -> set[str]:
     if not file.is_file():
         return set()
     with _readable(file), safe_open(file, framework="pt") as content:
-        return {tidy(name) for name in content.keys()}  # noqa: SIM118  # it is no dictionary
+        return {name(key) for key in content.keys()}  # noqa: SIM118  # it is no dictionary
 
 
 def add_embeddings(
-    file: Path, embeddings: Mapping[str, Tensor], model: str, negative: Tensor | None = None
+    file: Path,
+    embeddings: Mapping[str, Tensor],
+    model: str,
+    negative: Tensor | None = None,
+    name: Tidy = tidy,
 ) -> None:
     """Add to a safetensors file, which is made if need be; a crash leaves it as it was.
 
@@ -81,18 +94,19 @@ def add_embeddings(
         model: whose text encoder they are by, for the file to say.
         negative: what it makes of the empty prompt, which is added too, for a file of another one
             to be recognised by; None takes it from ``embeddings``, if it is there.
+        name: under which each prompt is kept.
 
     Raises:
         ValueError: they are no numbers, or the file is of another text encoder.
         OSError: it cannot be written.
     """
-    given = {tidy(prompt): text for prompt, text in embeddings.items()}
+    given = {name(prompt): text for prompt, text in embeddings.items()}
     ours = given.get(NEGATIVE) if negative is None else negative
     added = given if ours is None else {NEGATIVE: ours, **given}
     for prompt, text in added.items():
         require_numbers(prompt, text, f"by the text encoder of {model}")
     owner = require_encoder(file, ours, model)
-    stored = read_embeddings(file) if file.is_file() else {}
+    stored = read_embeddings(file, name) if file.is_file() else {}
     together = {_name(p): t.contiguous() for p, t in {**added, **stored, **given}.items()}
     make_folder(file.parent)
     write_atomically(file, lambda place: save_file(together, place, {"model": owner}))
@@ -146,9 +160,15 @@ def _readable(file: Path) -> Iterator[None]:
         raise ValueError(f"{file} cannot be read ({reason}); write it anew") from error
 
 
-def require_numbers(prompt: str, text: Tensor, place: str) -> None:
-    """Refuse an embedding that is empty, or not finite as those of T5 in float16 may be."""
-    if not text.numel() or not all_finite(text):
+def require_numbers(prompt: str, text: Tensor, place: str, fewest: int = 0) -> None:
+    """Refuse an embedding that is empty, or not finite as those of T5 in float16 may be.
+
+    Args:
+        fewest: tokens of the empty prompt; of encoders that add none it has 0.
+    """
+    tokens = fewest if prompt == NEGATIVE else 1
+    short = text.shape[-1] == 0 or (text.ndim == 3 and text.shape[1] < tokens)
+    if short or not all_finite(text):
         raise ValueError(
             f"the embedding of {prompt!r} {place} is empty, or not finite in {text.dtype}; make it "
             "anew, in float32 or bfloat16"
@@ -160,6 +180,8 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     if one.ndim != other.ndim or one.shape[-1] != other.shape[-1]:
         return False
     tokens = min(one.shape[-2], other.shape[-2])
+    if tokens == 0:
+        return one.shape == other.shape
     a, b = (text[..., :tokens, :].float().flatten() for text in (one, other))
     return float(torch.cosine_similarity(a, b, dim=0)) > ALIKE
 

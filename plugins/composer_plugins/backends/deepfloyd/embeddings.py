@@ -6,7 +6,7 @@ import shlex
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,15 +17,29 @@ from composer.writing import require_file, require_writable
 from composer_plugins.backends.deepfloyd.embedding_files import (
     KEPT,
     NEGATIVE,
+    Tidy,
     add_embeddings,
     cache_file,
     read_embeddings,
     require_numbers,
     tidy,
 )
-from composer_plugins.backends.deepfloyd.text import TextEncoder
 
 __all__ = ["Embeddings", "add_embeddings", "cache_file"]
+
+
+class Encoder(Protocol):
+    """A text encoder, in memory only for as long as there is text to encode."""
+
+    dtype: torch.dtype
+
+    def __call__(self, prompt: str) -> Tensor:
+        """The embedding (1, L, D) of a prompt, on the CPU."""
+        ...
+
+    def free(self) -> None:
+        """Forget the network until another prompt comes."""
+        ...
 
 
 class Embeddings:
@@ -41,6 +55,8 @@ class Embeddings:
         encoder: None if all that will be asked is in the file.
         device: of the embeddings given out.
         model: whose encoder it is, for the file to say.
+        name: under which a prompt is kept; ``tidy`` makes one of capitals and small letters.
+        fewest: tokens of the empty prompt, 0 or 1.
 
     Raises:
         ValueError, OSError: a file that cannot be read, or that holds something else.
@@ -50,9 +66,11 @@ class Embeddings:
         self,
         file: Path,
         width: int,
-        encoder: TextEncoder | None = None,
+        encoder: Encoder | None = None,
         device: torch.device | None = None,
         model: str = "",
+        name: Tidy = tidy,
+        fewest: int = 1,
     ) -> None:
         require_file(file)
         if not file.is_file():
@@ -70,6 +88,8 @@ class Embeddings:
         self.width = width
         self.encoder = encoder
         self.model = model
+        self.name = name
+        self.fewest = fewest
         self.device = device or torch.device("cpu")
         self._known: dict[str, Tensor] = {}
         self._negative: Tensor | None = None
@@ -100,7 +120,7 @@ class Embeddings:
         Raises:
             ValueError: it is not in the file, and there is no encoder.
         """
-        kept = tidy(prompt)
+        kept = self.name(prompt)
         if kept not in self._known:
             self._read()  # another stage of the model may have written it since
         if kept in self._known:
@@ -119,7 +139,7 @@ class Embeddings:
         text = self._negative if kept == NEGATIVE else self.encoder(kept)
         fitting = self._checked(kept, text, f"by the text encoder of {self.model}")
         if self.file.suffix == KEPT:
-            add_embeddings(self.file, {kept: text}, self.model, self._negative)
+            add_embeddings(self.file, {kept: text}, self.model, self._negative, self.name)
         self._known[kept] = fitting
         return kept
 
@@ -130,7 +150,7 @@ class Embeddings:
 
     def _read(self) -> None:
         """Learn what is new in the file."""
-        stored = read_embeddings(self.file) if self.file.is_file() else {}
+        stored = read_embeddings(self.file, self.name) if self.file.is_file() else {}
         new = {prompt: text for prompt, text in stored.items() if prompt not in self._known}
         place = f"in {self.file}"
         self._known |= {prompt: self._checked(prompt, text, place) for prompt, text in new.items()}
@@ -153,7 +173,7 @@ class Embeddings:
         if text.ndim != 3 or len(text) != 1 or text.shape[2] != self.width:
             raise ValueError(
                 f"the embedding of {prompt!r} {place} has the shape {tuple(text.shape)} and the "
-                f"UNet takes (1, L, {self.width}); it was made by another text encoder"
+                f"model takes (1, L, {self.width}); it was made by another text encoder"
             )
-        require_numbers(prompt, text, place)
+        require_numbers(prompt, text, place, self.fewest)
         return text.to(self.device)

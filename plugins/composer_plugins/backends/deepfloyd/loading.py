@@ -9,10 +9,11 @@ from typing import Any
 
 from composer import Backend
 from composer.arguments import switch
+from composer.authoring import Clip
 from composer.errors import shown
 from composer.named import Device, DType
 from composer.schedules import DiscreteSchedule
-from composer_plugins.backends.clipping import Clip, clip_of
+from composer_plugins.backends.clipping import clip_of
 from composer_plugins.backends.deepfloyd.backend import DeepFloydBackend
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings, cache_file
 from composer_plugins.backends.deepfloyd.reading import (

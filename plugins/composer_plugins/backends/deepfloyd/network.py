@@ -1,15 +1,14 @@
-"""One forward of a UNet that reads text, for all requests of a round."""
+"""One forward of a UNet that reads text, for all rows of a call."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from composer import Request, Stack
-from composer.authoring import answers
+from composer import Batch, Output, Stack
+from composer.authoring import answers, grouped
 from composer_plugins.backends.deepfloyd.embedding_files import NEGATIVE
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.memory import memory_bound
@@ -26,62 +25,57 @@ def require_image(stack: Stack) -> None:
         raise ValueError(NOTHING_TO_ENLARGE)
 
 
-def asked(unet: Any, embeddings: Embeddings, requests: Sequence[Request]) -> list[Tensor]:
-    """What the UNet answers each request, its conditions being prompts.
+def asked(unet: Any, embeddings: Embeddings, batch: Batch) -> Tensor:
+    """What the UNet answers each row, its conditions being prompts.
 
     One forward; as many as there are lengths L, should embeddings differ in theirs.
     """
     embeddings.free_encoder()
-    places: dict[int, list[int]] = {}
-    for place, request in enumerate(requests):
-        places.setdefault(embeddings[request.condition].shape[1], []).append(place)
-    outputs: dict[int, Tensor] = {}
-    for group in places.values():
-        # Unconditional rows first, as in the pipelines: equal to the last bit, not nearly.
-        group.sort(key=lambda place: requests[place].condition != NEGATIVE)
-        answers = _forward(unet, embeddings, [requests[place] for place in group])
-        outputs.update(zip(group, answers, strict=True))
-    return [outputs[place] for place in range(len(requests))]
+    prompts = cast("tuple[str, ...]", batch.conditions)
+    # Unconditional rows first, as in the pipelines: equal to the last bit, not nearly.
+    groups = [
+        sorted(rows, key=lambda row: prompts[row] != NEGATIVE)
+        for rows in grouped([embeddings[prompt].shape[1] for prompt in prompts])
+    ]
+    outputs = [Output(_forward(unet, embeddings, batch.take(rows))) for rows in groups]
+    return Output.gathered(outputs, groups).prediction
 
 
-def _forward(unet: Any, embeddings: Embeddings, requests: Sequence[Request]) -> tuple[Tensor, ...]:
-    batch = len(requests[0].x)
+def _forward(unet: Any, embeddings: Embeddings, batch: Batch) -> Tensor:
     # The UNet's own ``dtype`` walks through all of its modules.
-    x = torch.cat([_seen(unet, r) for r in requests]).to(next(unet.parameters()).dtype)
-    # Float32 also for a half-precision network: bfloat16 has no 999.
-    times = [request.t for request in requests for _ in range(batch)]
-    text = torch.cat([embeddings[r.condition].expand(batch, -1, -1) for r in requests]).to(x)
+    x = _seen(unet, batch).to(next(unet.parameters()).dtype)
+    prompts = cast("tuple[str, ...]", batch.conditions)
+    text = torch.cat([embeddings[prompt] for prompt in prompts]).to(x)
     with memory_bound(x):
         out: Tensor = unet(
             x,
-            torch.tensor(times, dtype=torch.float32, device=x.device),
+            # Float32 also for a half-precision network: bfloat16 has no 999.
+            torch.tensor(batch.times, dtype=torch.float32, device=x.device),
             encoder_hidden_states=text,
-            class_labels=_labels(unet, requests),
+            class_labels=_labels(unet, batch),
             return_dict=False,
         )[0]
-    answers: tuple[Tensor, ...] = out.split(batch)
-    return answers
+    return out
 
 
-def _enlarges(unet: Any, request: Request) -> bool:
+def _enlarges(unet: Any, batch: Batch) -> bool:
     """Whether the UNet sees an image beside x."""
-    return bool(unet.config.in_channels > request.x.shape[1])
+    return bool(unet.config.in_channels > batch.x.shape[1])
 
 
-def _seen(unet: Any, request: Request) -> Tensor:
+def _seen(unet: Any, batch: Batch) -> Tensor:
     """What the UNet looks at: x, and in stages II and III the low-resolution image behind it."""
-    if not _enlarges(unet, request):
-        return request.x
-    if "low_res" not in request.beside:
+    if not _enlarges(unet, batch):
+        return batch.x
+    if "low_res" not in batch.beside:
         raise ValueError(NOTHING_TO_ENLARGE)
-    low_res = request.beside["low_res"].expand(len(request.x), -1, -1, -1)
-    return torch.cat([request.x, low_res], 1)
+    return torch.cat([batch.x, batch.beside["low_res"]], 1)
 
 
-def _labels(unet: Any, requests: Sequence[Request]) -> Tensor | None:
+def _labels(unet: Any, batch: Batch) -> Tensor | None:
     """The noise level of each low-resolution image."""
-    if not _enlarges(unet, requests[0]):
+    if not _enlarges(unet, batch):
         return None
-    levels = torch.cat([r.beside["noise_level"].expand(len(r.x)) for r in requests])
+    levels = batch.beside["noise_level"]
     # Levels that are looked up in a table, as stage III does, are whole.
     return levels if unet.config.num_class_embeds is None else levels.round().long()

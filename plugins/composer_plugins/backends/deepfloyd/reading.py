@@ -98,6 +98,17 @@ def readable(place: Path) -> Iterator[None]:
         ValueError: in place of whatever the libraries raise.
     """
     require_config(place)
+    with legible(place):
+        yield
+
+
+@contextmanager
+def legible(place: Path) -> Iterator[None]:
+    """As :func:`readable`, of a folder that holds several parts.
+
+    Raises:
+        ValueError: in place of whatever the libraries raise.
+    """
     try:
         yield
     except torch.OutOfMemoryError:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from composer_plugins.backends.deepfloyd.reading import (
+    EXTRA,
     readable,
     reason,
     require_packages,
@@ -43,6 +44,10 @@ class TextEncoder:
         eight_bit: read it in 8 bits, in half of float16's memory; needs bitsandbytes. Dettmers et
             al. 2022, "LLM.int8()", arXiv 2208.07339.
         variant: of its weights, such as "fp16"; where there are none of it, the plain ones.
+        length: tokens that it reads, to which shorter prompts are padded.
+        clean: what is done to a prompt first.
+        trimmed: whether the padding is left out of what it returns.
+        extra: how the packages are installed.
     """
 
     source: Source
@@ -53,6 +58,10 @@ class TextEncoder:
     packages: tuple[str, ...] = ("transformers", "sentencepiece", "google.protobuf")
     eight_bit: bool = False
     variant: str | None = None
+    length: int = MAX_LENGTH
+    clean: Callable[[str], str] = str
+    trimmed: bool = False
+    extra: str = EXTRA
     _loaded: tuple[Any, Any] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -61,25 +70,31 @@ class TextEncoder:
 
     @torch.no_grad()
     def __call__(self, prompt: str) -> Tensor:
-        """The embedding (1, 77, D) of a prompt, on the CPU."""
+        """The embedding (1, L, D) of a prompt, on the CPU; L is ``length`` unless trimmed."""
         if self._loaded is None:
             self._loaded = self._load()
         tokenizer, encoder = self._loaded
+        text = self.clean(prompt)
         tokens = tokenizer(
-            prompt,
+            text,
             padding="max_length",
-            max_length=MAX_LENGTH,
+            max_length=self.length,
             truncation=True,
+            return_attention_mask=True,
             return_tensors="pt",
         ).to(self.device)
-        if len(tokenizer(prompt).input_ids) > MAX_LENGTH:
-            warnings.warn(
-                f"IF reads {MAX_LENGTH} tokens of a prompt; the end of {prompt!r} is cut off",
-                stacklevel=2,
-            )
+        self._warn_of_length(prompt, len(tokenizer(text).input_ids))
         mask = tokens.attention_mask if self.masked else None
-        text: Tensor = encoder(tokens.input_ids, attention_mask=mask)[0]
-        return text.cpu()
+        embedding: Tensor = encoder(tokens.input_ids, attention_mask=mask)[0]
+        return (embedding[tokens.attention_mask.bool()][None] if self.trimmed else embedding).cpu()
+
+    def _warn_of_length(self, prompt: str, count: int) -> None:
+        if count > self.length:
+            warnings.warn(
+                f"{self.source.model} reads {self.length} tokens of a prompt; the last "
+                f"{count - self.length} of {count} of {prompt!r} are cut off. Shorten it.",
+                stacklevel=3,
+            )
 
     def free(self) -> None:
         """Forget the network; it is read again when another prompt comes."""
@@ -91,7 +106,7 @@ class TextEncoder:
             torch.cuda.empty_cache()
 
     def _load(self) -> tuple[Any, Any]:
-        require_packages("encoding prompts", *self.packages)
+        require_packages("encoding prompts", *self.packages, mend=self.extra)
         import transformers  # noqa: PLC0415  # slow, optional
 
         folder, variant = self._fetched()

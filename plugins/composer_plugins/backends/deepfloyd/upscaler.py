@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from composer import Output, Request, Stack, State, hookimpl
+from composer import Batch, Output, Stack, State, hookimpl
 from composer.authoring import declared, short_repr, with_nested
 from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
@@ -77,9 +77,8 @@ class UpscalerBackend:
     def encode(self, condition: Any) -> Hashable:
         return self.embeddings.encode(condition)
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        answers = asked(self.unet, self.embeddings, requests)
-        return [Output(answer.to(self.dtype)) for answer in answers]
+    def evaluate(self, batch: Batch) -> Output:
+        return Output(asked(self.unet, self.embeddings, batch).to(self.dtype))
 
     @hookimpl
     def check(self, stack: Stack) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from composer import UNCONDITIONAL, Estimate, Output, Request, UnknownNameError, hookimpl
+from composer import UNCONDITIONAL, Batch, Estimate, Output, Request, UnknownNameError, hookimpl
 from composer.arguments import label_of
-from composer.authoring import short_repr
+from composer.authoring import Clip, clipped, short_repr
 from composer.errors import shown
 from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
-from composer_plugins.backends.clipping import Clip, clipped
 from composer_plugins.backends.memory import memory_bound
 from composer_plugins.backends.placement import place_of
 
@@ -108,29 +107,23 @@ class DiffusersBackend:
         known = last - 1 if last == self.unconditional_label else last
         raise ValueError(f"a condition must be a label from 0 to {known}, got {shown(condition)}")
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        batch = len(requests[0].x)
+    def evaluate(self, batch: Batch) -> Output:
         device, dtype = place_of(self.unet)
-        x = torch.cat([r.x for r in requests]).to(dtype)
         # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is whole,
         # and the nearest there is: schedulers of other paths ask between the first and the image.
-        times = torch.tensor([r.t for r in requests], dtype=torch.float32, device=device)
+        times = torch.tensor(batch.times, dtype=torch.float32, device=device)
         if self.unet.config.time_embedding_type == "learned":
             times = times.round().long().clamp(min=0)
         labels = None
         if self.num_labels is not None:
-            free, asked = self.unconditional_label, [r.condition for r in requests]
-            numbers = [free if condition is UNCONDITIONAL else condition for condition in asked]
-            chosen = torch.tensor(numbers, device=device)
-            labels = chosen.repeat_interleave(batch)
+            free = self.unconditional_label
+            numbers = [free if c is UNCONDITIONAL else c for c in batch.conditions]
+            labels = torch.tensor(numbers, device=device)
+        x = batch.x.to(dtype)
         with memory_bound(x, "load it with dtype='float16', or on a device with more memory"):
-            out = self.unet(x, times.repeat_interleave(batch), class_labels=labels).sample
-        return [self._output(part) for part in out.to(self.dtype).split(batch)]
-
-    def _output(self, out: Tensor) -> Output:
+            out = self.unet(x, times, class_labels=labels).sample.to(self.dtype)
         channels = self.shape[0]
-        variance = out[:, channels:] if self.learns_variance else None
-        return Output(out[:, :channels], variance)
+        return Output(out[:, :channels], out[:, channels:] if self.learns_variance else None)
 
     @hookimpl
     def noise_estimate(

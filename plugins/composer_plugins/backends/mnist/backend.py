@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from composer import UNCONDITIONAL, Backend, Output, Request
+from composer import UNCONDITIONAL, Backend, Batch, Output
 from composer.arguments import label_of
-from composer.authoring import short_repr
+from composer.authoring import grouped, short_repr
 from composer.errors import shown
 from composer.named import Device, DType
 from composer.predictions import PREDICTIONS, Prediction
@@ -48,8 +48,8 @@ class MnistBackend:
         unet: the network that runs, where and in what it is: as trained, or folded, which is
             faster. In evaluation mode.
         schedule, prediction: what it was trained on.
-        share: answer requests about one image with one pass of the encoder. False encodes an image
-            once a request, for comparison.
+        share: answer rows about one image with one pass of the encoder. False encodes an image
+            once a row, for comparison.
         dtype: in which the loop keeps x, whatever the network computes in.
     """
 
@@ -101,39 +101,32 @@ class MnistBackend:
             )
         return digit
 
-    def evaluate(self, requests: Sequence[Request]) -> list[Output]:
-        batch = len(requests[0].x)
+    def evaluate(self, batch: Batch) -> Output:
         device, dtype = place_of(self.unet)
-        times = torch.tensor([r.t for r in requests], dtype=torch.float64)
-        times = self.schedule.unit_time(times).to(device, dtype)
-        labels = torch.tensor([self._label(r.condition) for r in requests], device=device)
-        images, which = self._images(requests)
-        out: Tensor = self.unet(
-            images.to(dtype),
-            times.repeat_interleave(batch),
-            labels.repeat_interleave(batch),
-            which,
-        )
-        return [Output(part) for part in out.float().contiguous().split(batch)]
+        times = self.schedule.unit_time(torch.tensor(batch.times, dtype=torch.float64))
+        labels = torch.tensor([self._label(c) for c in batch.conditions], device=device)
+        images, which = self._images(batch)
+        out: Tensor = self.unet(images.to(dtype), times.to(device, dtype), labels, which)
+        return Output(out.float().contiguous())
 
     def _label(self, condition: Hashable) -> int:
         """The label of an encoded condition."""
         return self.unet.num_classes if condition is UNCONDITIONAL else cast(int, condition)
 
-    def _images(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor | None]:
+    def _images(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The images (N, C, 28, 28) to encode, and the image of each row (R,).
 
         None for the latter where the rows are rounds of all images in their order.
         """
-        images = {id(r.x): r.x for r in requests}
-        if not self.share or len(images) == len(requests):
-            return torch.cat([r.x for r in requests]), None
-        together = torch.cat([*images.values()])
-        if len(images) == 1:
-            return together, None
-        rows = torch.arange(len(together), device=together.device)
-        rows_of = dict(zip(images, rows.split(len(requests[0].x)), strict=True))
-        return together, torch.cat([rows_of[id(r.x)] for r in requests])
+        firsts = [rows[0] for rows in grouped(batch.images)] if self.share else ()
+        if not firsts or len(firsts) == len(batch):
+            return batch.x, None
+        images = batch.take(firsts)
+        rounds, rest = divmod(len(batch), len(images))
+        if not rest and batch.images == images.images * rounds:
+            return images.x, None
+        places = {image: place for place, image in enumerate(images.images)}
+        return images.x, torch.tensor([places[image] for image in batch.images]).to(batch.x.device)
 
 
 def load_mnist_flow(

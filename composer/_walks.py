@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from composer import Stack, State
 from composer.arguments import integer, interval, within
-from composer.authoring import declared, with_nested
 from composer.limits import MAX_WALKS, require_plan
+from composer.plugin import declared, with_nested
+from composer.protocols import Stack, State
 
 
 def require_walks(steps: int, levels: Sequence[float], owner: str) -> None:

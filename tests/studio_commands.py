@@ -1,7 +1,4 @@
-"""What the tests of the studio share."""
-
-import pytest
-from click.testing import CliRunner
+"""The commands of the studio by name, and a recipe."""
 
 from composer_studio.cli import pictures, rank, recipe, sample, short, sweep
 
@@ -26,21 +23,3 @@ views = { identity = 6, rotate_180 = 9 }
 [plugins.cfg]
 scale = 4.0
 """
-
-
-@pytest.fixture
-def run():
-    """Runs a command of the studio."""
-
-    def invoke(name, *arguments):
-        return CliRunner().invoke(COMMANDS[name], [str(one) for one in arguments])
-
-    return invoke
-
-
-@pytest.fixture
-def file(tmp_path):
-    """A recipe of three steps."""
-    written = tmp_path / "six-nine.toml"
-    written.write_text(TEXT)
-    return written

@@ -1,16 +1,17 @@
-"""Several images a seed, and scores of images: what Particles and FeynmanKac share."""
+"""Several candidates a seed, and the scores by which one is chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from composer import Stack, State, Transform
-from composer.authoring import draw
+from composer._once import once
 from composer.errors import shown
+from composer.generators import generator_of
+from composer.protocols import Backend, State, initial_noise
+from composer.transforms import Transform
 
 Score = Callable[[Tensor], Tensor]
 """(B, C, H, W) in [-1, 1] -> (B,), each image scored alone, higher is better."""
@@ -24,15 +25,20 @@ def require_score(score: object, owner: str) -> None:
         )
 
 
-def check_followers(plugin: object, score: Score, stack: Stack) -> None:
+def check_score(score: Score, backend: Backend, owner: str) -> None:
     """Raise a ValueError if a score fails on a grey image of the backend's shape."""
-    owner, backend = type(plugin).__name__, stack.backend
-    grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
-    try:
-        scores = score(grey)
-    except Exception as error:  # a function of somebody's: whatever it raises is the reason
-        raise ValueError(f"{owner}: score failed on images of {backend.shape}: {error}") from error
-    checked_scores(scores, 1, owner)
+
+    def examine() -> None:
+        grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
+        try:
+            scores = score(grey)
+        except Exception as error:  # a function of somebody's: whatever it raises is the reason
+            raise ValueError(
+                f"{owner}: score failed on images of {backend.shape}: {error}"
+            ) from error
+        checked_scores(scores, 1, owner)
+
+    once(examine, "score", score, backend.shape, backend.dtype, backend.device)
 
 
 def scored(score: Score, x: Tensor, owner: str) -> Tensor:
@@ -60,8 +66,8 @@ def follow_several(state: State, count: int) -> None:
     """
     if count == 1:
         return
-    derived = [[_derived(seed, k) for k in range(1, count)] for seed in state.seeds]
-    further = draw(tuple(g for group in derived for g in group), state.backend)
+    derived = [[generator_of(seed, k) for k in range(1, count)] for seed in state.seeds]
+    further = initial_noise([g for group in derived for g in group], state.backend)
     further = further.reshape(len(derived), count - 1, *state.x.shape[1:])
     state.x = torch.cat([state.x[:, None], further], 1).flatten(0, 1)
     state.origin = tuple(i for i in state.origin for _ in range(count))
@@ -70,8 +76,3 @@ def follow_several(state: State, count: int) -> None:
         for first, group in zip(state.generators, derived, strict=True)
         for generator in (first, *group)
     )
-
-
-def _derived(seed: int, particle: int) -> torch.Generator:
-    mixed = np.random.SeedSequence([seed, particle]).generate_state(1)[0]
-    return torch.Generator().manual_seed(int(mixed))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer import State
 from composer.images import Fit, ImageLike, read_mask, read_picture
+from composer.protocols import State
 
 
 @dataclass(frozen=True, eq=False)

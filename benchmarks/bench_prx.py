@@ -1,0 +1,114 @@
+"""Speed on PRXPixel, beside diffusers' PRXPixelPipeline: a part of ``make bench``.
+
+Seconds are the processor's, as in bench_deepfloyd. Both sides start from embeddings of the prompt.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_deepfloyd import generators, pairs
+from diffusers import PRXPixelPipeline, PRXTransformer2DModel
+from torch import Tensor
+
+from composer import Sampler
+from composer_plugins import CFG
+from composer_plugins.backends.pixel_flow import PixelFlowBackend, load_prx
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import tiny_prx  # the networks of the tests
+
+PROMPT, SCALE = "a photo of a cat", 4.0
+
+
+def medium_transformer() -> Any:
+    """Random weights: patches of 16 pixels, four blocks of width 256."""
+    return PRXTransformer2DModel(
+        patch_size=16,
+        in_channels=3,
+        context_in_dim=tiny_prx.WIDTH,
+        hidden_size=256,
+        num_heads=4,
+        depth=4,
+        axes_dim=[32, 32],
+        bottleneck_size=128,
+        resolution_embeds=True,
+    ).eval()
+
+
+def jobs(
+    backend: PixelFlowBackend, pipeline: Any, steps: int
+) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """One guided image, by both libraries."""
+    sampler = Sampler(backend, [CFG(SCALE)], num_inference_steps=steps)
+    (text, mask), (negative, unmask) = (
+        (embedding, torch.ones(1, embedding.shape[1], dtype=torch.bool))
+        for embedding in (backend.embeddings[backend.encode(p)] for p in (PROMPT, ""))
+    )
+    longest = text.shape[1]  # the pipeline pads all alike
+    negative = torch.nn.functional.pad(negative, (0, 0, 0, longest - negative.shape[1]))
+    unmask = torch.nn.functional.pad(unmask, (0, longest - unmask.shape[1]))
+
+    def theirs() -> Tensor:
+        images: Tensor = pipeline(
+            prompt_embeds=text,
+            negative_prompt_embeds=negative,
+            prompt_attention_mask=mask,
+            negative_prompt_attention_mask=unmask,
+            generator=generators([0]),
+            num_inference_steps=steps,
+            guidance_scale=SCALE,
+            height=backend.shape[1],
+            width=backend.shape[2],
+            use_resolution_binning=False,
+            output_type="pt",
+        ).images
+        return images
+
+    return lambda: sampler.sample(PROMPT, seeds=[0]).x, theirs
+
+
+def prx(repeats: int) -> None:
+    """Ours over the pipeline, of a tiny and of a middle-sized network."""
+    print("\nPRXPixel (processor seconds of one thread)")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            folder = tiny_prx.build(Path(place) / "PRX")
+            text = Path(place) / "text.safetensors"
+            for name, network, size in (
+                ("tiny", None, tiny_prx.SIZE),
+                ("middle", medium_transformer(), 256),
+            ):
+                pipeline = PRXPixelPipeline.from_pretrained(folder)
+                backend = load_prx(folder, size=size, embeddings=text)
+                if network is not None:
+                    pipeline.transformer = network
+                    backend = replace(backend, network=network)
+                pipeline.set_progress_bar_config(disable=True)
+                ours, theirs = jobs(backend, pipeline, steps=28)
+                gap = (ours() - theirs()).abs().max().item()
+                found = pairs(ours, theirs, backend.network, repeats)
+                report(name, found, gap)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def report(name: str, found: list[tuple[Any, Any]], gap: float) -> None:
+    ratios = sorted(one.total / other.total for one, other in found)
+    quarter = len(ratios) // 4
+    middle = ratios[quarter : len(ratios) - quarter]
+    between = f"the middle half of {len(ratios)} pairs {middle[0]:.3f} to {middle[-1]:.3f}"
+    print(
+        f"{f'    {name}: ours over PRXPixelPipeline':44} {statistics.median(ratios):.3f}   "
+        f"(at most 1.00; {between}; images differ by {gap:.1e})",
+        flush=True,
+    )

@@ -1,0 +1,88 @@
+"""The same stack at another size of the image: what a cascade asks of the plugins it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast, overload
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from composer.arguments import lacking
+from composer.images import ImageLike, hold_image, read_mask, to_mask, to_pil, to_tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+T = TypeVar("T")
+REFERENCE_SIZE = 64
+"""The height of an image in pixels to which lengths in pixels refer."""
+
+
+class Resizable(Protocol):
+    """A plugin, decomposition, operator or view that holds something of a certain size.
+
+    ``resized(height, width)`` returns the same for images of that size. What states its parameters
+    at 64 pixels and scales them needs no such method.
+    """
+
+    def resized(self, height: int, width: int) -> object: ...
+
+
+def resized(thing: T, height: int, width: int) -> T:
+    """A thing for images of another size: itself, unless it is Resizable."""
+    if lacking(thing, Resizable):
+        return thing
+    return cast(T, cast(Resizable, thing).resized(height, width))
+
+
+@overload
+def resized_image(image: Tensor, height: int, width: int, owner: str) -> Tensor: ...
+
+
+@overload
+def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tensor | Image: ...
+
+
+def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tensor | Image:
+    """An image (B, C, h, w) as (B, C, height, width), shrunk by averaging or enlarged bilinearly.
+
+    A tensor remains one. A picture remains a picture, which a model in grey or in RGB can take.
+
+    Raises:
+        ValueError: other proportions; ``owner`` says whose image it is.
+    """
+    held = hold_image(image, owner)
+    pixels = to_tensor(held)
+    _require_proportions(pixels, height, width, owner)
+    if height == pixels.shape[-2]:
+        return pixels if isinstance(held, Tensor) else held
+    if height < pixels.shape[-2]:
+        made = F.interpolate(pixels, (height, width), mode="area")
+    else:
+        made = F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)
+    return made if isinstance(held, Tensor) else to_pil(made)[0]
+
+
+def resized_mask(mask: ImageLike, height: int, width: int, owner: str) -> Tensor:
+    """A mask (h, w) as (height, width): the mean of the pixels that each new one covers.
+
+    So it is exactly 0 where all that a new pixel covers was 0, exactly 1 where all was 1, and
+    between on the border: what is kept of an image is never repainted, and nothing beside it kept.
+
+    Raises:
+        ValueError: other proportions; ``owner`` says whose mask it is.
+    """
+    pixels = to_mask(mask, owner)
+    _require_proportions(pixels, height, width, owner)
+    if height == pixels.shape[-2]:
+        return pixels
+    return read_mask(pixels, (height, width), "stretch", owner)
+
+
+def _require_proportions(pixels: Tensor, height: int, width: int, owner: str) -> None:
+    h, w = pixels.shape[-2:]
+    if h * width != w * height:
+        raise ValueError(
+            f"{owner} of {h}x{w} would be stretched to {height}x{width}; crop it to these "
+            "proportions"
+        )

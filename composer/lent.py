@@ -1,0 +1,64 @@
+"""Tensors lent to plugins: whoever writes into one is named, for others hold the same tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from composer.estimates import Estimate
+from composer.requests import Request
+
+
+class Lent:
+    """What a plugin holds while it runs, and how often each of it had been written into before.
+
+    Args:
+        request: that it answers, or None.
+        answers: to what it has asked.
+    """
+
+    __slots__ = "_answers", "_before", "_request", "_tensors"
+
+    def __init__(self, request: Request | None, answers: Sequence[Estimate]) -> None:
+        self._request, self._answers = request, answers
+        self._tensors = self._held()
+        self._before = [version(tensor) for tensor in self._tensors]
+
+    def check(self, who: object) -> None:
+        """Raise a ValueError, which names ``who``, if one of the tensors was written into.
+
+        The noise and x_0 of an answer count too, from when they are first looked at.
+        """
+        tensors = self._held()
+        after = [version(tensor) for tensor in tensors]
+        if after == self._before:
+            return
+        known = {id(t): n for t, n in zip(self._tensors, self._before, strict=True)}
+        for tensor, number in zip(tensors, after, strict=True):
+            if number != known.get(id(tensor), 0):
+                raise ValueError(f"{who} wrote into {self._name(tensor)}; work on a copy")
+
+    def _held(self) -> list[Tensor]:
+        held = [] if self._request is None else [self._request.x, *self._request.beside.values()]
+        for answer in self._answers:
+            held += answer.tensors().values()
+        return held
+
+    def _name(self, tensor: Tensor) -> str:
+        """What one of the tensors is called."""
+        named = []
+        if self._request is not None:
+            named.append(("request.x", self._request.x))
+            named += [(f"request.beside[{k!r}]", v) for k, v in self._request.beside.items()]
+        for answer in self._answers:
+            named += [(f"the {name} of an answer", v) for name, v in answer.tensors().items()]
+        return next(name for name, value in named if value is tensor)
+
+
+def version(x: Tensor) -> int:
+    """How often x was written into; 0 of an inference tensor, which does not say."""
+    try:
+        return x._version
+    except RuntimeError:
+        return 0

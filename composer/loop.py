@@ -1,0 +1,102 @@
+"""The loop: the steps of one run, each an estimate and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+import torch
+
+from composer import _checks
+from composer.driver import NoiseEstimate, converse, resolve
+from composer.lent import version
+from composer.model import Model
+from composer.protocols import State
+from composer.requests import Estimate, Request
+from composer.schedules import renoise
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """What every step of a run needs.
+
+    Args:
+        hooks: of the stack.
+        noise_estimates: of the stack, outermost first.
+        model: answers what the innermost asks.
+        debug: whether to check after every hook.
+    """
+
+    hooks: pluggy.PluginManager
+    noise_estimates: Sequence[NoiseEstimate]
+    model: Model
+    debug: bool = False
+
+    def steps(self, state: State) -> Iterator[State]:
+        """The state after every step; at the end, whether all that was made is finite."""
+        while True:
+            try:
+                self._advance(state)
+            except Exception:
+                self.model.finiteness.require()  # what was not finite may have caused it
+                raise
+            if state.finished:
+                self.model.finiteness.require()
+            yield state
+            if state.finished:
+                return
+            state.step += 1
+
+    def streamed(self, state: State) -> Iterator[State]:
+        """Snapshots of a run; what their reader makes of their x, or ``stop()``, acts on it."""
+        for _ in self.steps(state):
+            with torch.inference_mode(False):  # in which tensors do not count what writes into them
+                shown = state.snapshot()
+            given, written = shown.x, version(shown.x)
+            yield shown
+            if state.finished:
+                return
+            # Otherwise the same object: a solver of several steps asks whether x was replaced.
+            if shown.x is not given or version(given) != written:
+                state.x = _checks.checked_image(
+                    shown.x, state, "the reader of the stream", self.model.finiteness
+                ).clone()
+            if shown.stopped:
+                state.stop()
+                self._finish(state)
+                self.model.finiteness.require()
+                vars(shown).update(vars(state.snapshot()))
+
+    @torch.no_grad()
+    def _advance(self, state: State) -> None:
+        """Jump back to noise where the plan says so, then step from t to the cleaner t_next."""
+        schedule, hook, finiteness = state.backend.schedule, self.hooks.hook, self.model.finiteness
+        while schedule.goes_back(state.t, state.t_next):
+            state.x = renoise(schedule, state.x, state.randn(), state.t, state.t_next)
+            state.position += 1
+            state.estimate = None
+        estimate = self._estimate(state.request(state.x, state.t))
+        stepped: Any = hook.step(state=state, estimate=estimate)
+        if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
+            stepped = converse(stepped, self.noise_estimates, self.model, "step", self.debug)
+        state.x = _checks.checked_image(stepped, state, "step", finiteness)
+        state.estimate = estimate
+        state.position += 1
+        plan = list(state.times)
+        hook.post_step(state=state)
+        _checks.check_plan_kept(state, plan)
+        _checks.checked_image(state.x, state, "post_step", finiteness)
+        if state.finished:
+            self._finish(state)
+
+    @torch.no_grad()
+    def _finish(self, state: State) -> None:
+        self.hooks.hook.finish(state=state)
+        _checks.check_finished(state, self.model.finiteness)
+
+    def _estimate(self, request: Request) -> Estimate:
+        estimate = resolve(request, self.noise_estimates, self.model, self.debug)
+        request.forget_views()
+        return estimate

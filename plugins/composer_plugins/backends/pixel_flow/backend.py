@@ -1,0 +1,105 @@
+"""A pixel flow behind the loop: a network that predicts the clean image from text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from composer import Batch, Output
+from composer.authoring import short_repr
+from composer.predictions import SAMPLE, Prediction
+from composer.schedules import FlowSchedule
+from composer.solvers import Euler, Solver
+from composer_plugins.backends.deepfloyd.embeddings import Embeddings
+from composer_plugins.backends.memory import memory_bound
+
+Ask = Callable[[Any, Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""(network, x (N, C, H, W), s (N,), text (N, L, D), which of its tokens are no padding (N, L) or
+None for all) -> clean images (N, C, H, W)."""
+LIGHTER = "load it with dtype='bfloat16' or offload=True, or at a smaller size"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PixelFlowBackend:
+    """A model that predicts the clean image on x = (1 - s) x_0 + s k noise, k its schedule's width.
+
+    Conditions are prompts; no condition is the empty prompt. The pipelines of such models step
+    along the velocity (x - x_0) / max(s, ``least``), bounded where the noise ends. Here that is
+    part of what is predicted,
+
+        x_0' = x + min(1, s / least) (x_0 - x),
+
+    so that Euler's method is the pipeline's, and every other solver heeds the same bound. As x_0'
+    is affine in x_0, guidance and orthogonal views commute with it. The loop keeps x in float32
+    whatever the network computes in.
+
+    Args:
+        network: predicts the clean image, in evaluation mode, on its device.
+        ask: how the network is called.
+        embeddings: of the prompts, (1, L, D), without padding.
+        schedule: a flow whose noise is as wide as that in training.
+        shape: (C, H, W) of the images.
+        least: the smallest divisor of the velocity; PRX's is 0.05.
+        device: where the network computes.
+    """
+
+    network: Any
+    ask: Ask
+    embeddings: Embeddings
+    schedule: FlowSchedule
+    shape: tuple[int, int, int]
+    least: float
+    device: torch.device = torch.device("cpu")
+    prediction: Prediction = SAMPLE
+    dtype: torch.dtype = torch.float32
+    default_solver: Solver = Euler()
+    _kept: dict[Any, tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False)
+
+    __repr__ = short_repr
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"network": self.network}
+
+    def encode(self, condition: Any) -> Hashable:
+        return self.embeddings.encode(condition)
+
+    def evaluate(self, batch: Batch) -> Output:
+        self.embeddings.free_encoder()
+        dtype = next(self.network.parameters()).dtype
+        x, noise = batch.x.to(dtype), [1 - t for t in batch.times]
+        s = torch.tensor(noise, dtype=torch.float32, device=x.device)
+        text, mask = self._text(batch.conditions, dtype)
+        with memory_bound(x, LIGHTER):
+            x0 = self.ask(self.network, x, s, text, mask).to(self.dtype)
+        if min(noise) < self.least:
+            share = (s / self.least).clamp(max=1).to(self.dtype)
+            x0 = batch.x + share[:, None, None, None] * (x0 - batch.x)
+        return Output(x0)
+
+    def _text(
+        self, prompts: tuple[Hashable, ...], dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor | None]:
+        """The texts of rows, padded; kept, for the next step asks for the same."""
+        if (prompts, dtype) not in self._kept:
+            self._kept.clear()
+            texts = [self.embeddings[cast(str, prompt)][0].to(dtype) for prompt in prompts]
+            self._kept[prompts, dtype] = padded(texts)
+        return self._kept[prompts, dtype]
+
+
+def padded(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Texts (L_i, D) as one tensor (N, L, D), and which of their tokens are no padding (N, L); None
+    if all are."""
+    lengths = [len(text) for text in texts]
+    longest = max(lengths)
+    if min(lengths) == longest:
+        return torch.stack([*texts]), None
+    places = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
+    together = torch.nn.utils.rnn.pad_sequence([*texts], batch_first=True)
+    return together, places.to(together.device)

@@ -1,0 +1,234 @@
+"""``load_backend("prx")``: PRXPixel, and what it asks of a pixel flow."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from composer.arguments import finite, integer, positive, switch
+from composer.errors import shown
+from composer.named import Device, DType
+from composer.schedules import FlowSchedule
+from composer_plugins.backends.deepfloyd.embedding_files import cache_file, verbatim
+from composer_plugins.backends.deepfloyd.embeddings import Embeddings
+from composer_plugins.backends.deepfloyd.reading import Reader
+from composer_plugins.backends.deepfloyd.text import TextEncoder
+from composer_plugins.backends.files import Source, read_json
+from composer_plugins.backends.pixel_flow.backend import PixelFlowBackend
+from composer_plugins.backends.placement import placement
+
+MODEL = "Photoroom/prxpixel-t2i"
+LEAST = 0.05
+"""The smallest divisor of the velocity, as the pipeline has it."""
+NETWORK, PIPELINE = "PRXTransformer2DModel", "PRXPixelPipeline"
+SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+PACKAGES = "transformers", "ftfy"
+EXTRA = "pip install 'diffusion-composer[prx]'"
+_CONFIGS = (
+    *("model_index.json", "transformer/config.json", "scheduler/scheduler_config.json"),
+    "text_encoder/config.json",
+)
+# Settings of the scheduler that make another plan, or another step, than this path has.
+_OTHER_PLANS = (
+    *("use_dynamic_shifting", "shift_terminal", "use_karras_sigmas", "use_exponential_sigmas"),
+    *("use_beta_sigmas", "invert_sigmas", "stochastic_sampling"),
+)
+
+
+def load_prx(
+    model: str | Path = MODEL,
+    size: int | Sequence[int] | None = None,
+    embeddings: str | Path | None = None,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    offload: bool = False,
+    variant: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    text_8bit: bool = False,
+) -> PixelFlowBackend:
+    """PRXPixel of Photoroom: text to images of 1024 pixels, whole RGB, without an autoencoder.
+
+    Its pipeline takes 28 steps and guidance of scale 4: ``Sampler(backend, [CFG(4.0)],
+    num_inference_steps=28)``. Of the networks only the denoiser is read here. The text encoder is
+    read when a prompt has no embedding yet, and freed before the denoiser is first asked.
+
+    Args:
+        model: a folder as diffusers saves a PRXPixelPipeline, or a model of the hub.
+        size: height and width of the images, one number or two, multiples of the patch (16 pixels);
+            None for the model's own.
+        embeddings: a .safetensors, .pt or .pth file {prompt: (1, L, D)}, "" being the negative,
+            without padding. None: a file in the user's cache, to which new prompts are added.
+        dtype: of denoiser and text encoder: float32, bfloat16 or float16, as a torch.dtype or its
+            name.
+        device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
+        offload: keep the weights in the CPU's memory, and bring each layer to the device when
+            its turn comes: slow, and for small GPUs.
+        variant: of the weights on the hub, such as "fp16".
+        revision: branch, tag or commit of the hub.
+        local_files_only: take nothing from the hub that is not in its cache.
+        text_8bit: read the text encoder in 8 bits; needs bitsandbytes.
+    """
+    _require_diffusers()
+    place, network_dtype = placement(device, dtype)
+    for name, value in (
+        ("offload", offload),
+        ("local_files_only", local_files_only),
+        ("text_8bit", text_8bit),
+    ):
+        switch(value, f"prx: {name}")
+    if not isinstance(embeddings, str | Path | None):
+        raise TypeError(f"prx: embeddings must be a file, got {type(embeddings).__name__}")
+    if size is not None:
+        _sides(size)  # before anything is fetched
+    source = Source(model, revision, local_files_only)
+    reader = Reader(network_dtype, place, offload, variant)
+    folder = source.fetch(_CONFIGS)
+    index, config = _require_prx(folder)
+    shape = _shape(size, index, config)
+    schedule = _schedule(folder, index)
+    called = str(source.model)
+    store = Embeddings(
+        cache_file(called) if embeddings is None else Path(embeddings).expanduser(),
+        integer(config.get("context_in_dim"), f"{folder}: context_in_dim", least=1),
+        text_encoder(source, place, network_dtype, text_8bit, variant),
+        place,
+        called,
+        verbatim,
+        fewest=0,
+    )
+    folder = source.fetch([*_CONFIGS, *reader.files("transformer")])
+    network = reader.network(folder / "transformer", NETWORK)
+    return PixelFlowBackend(network, asked, store, schedule, shape, LEAST, place)
+
+
+def asked(network: Any, x: Tensor, s: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
+    """The clean images that PRX predicts; see ``Ask``."""
+    out: Tensor = network(x, s, text, attention_mask=mask, return_dict=False)[0]
+    return out
+
+
+def text_encoder(
+    source: Source,
+    device: torch.device,
+    dtype: torch.dtype,
+    eight_bit: bool = False,
+    variant: str | None = None,
+) -> TextEncoder | None:
+    """The text encoder of a PRXPixel, a Qwen3-VL without its eyes; None for a folder that was saved
+    without one."""
+    folder = source.fetch(_CONFIGS)
+    index, _ = _require_prx(folder)
+    if not (folder / "text_encoder" / "config.json").is_file():
+        return None
+    return TextEncoder(
+        source,
+        device,
+        dtype,
+        kind=_class_of(index, "text_encoder", folder),
+        packages=PACKAGES,
+        extra=EXTRA,
+        eight_bit=eight_bit,
+        variant=variant,
+        length=integer(index.get("prompt_max_tokens", 256), f"{folder}: prompt_max_tokens", 1),
+        clean=cleaned,
+        trimmed=True,
+    )
+
+
+def cleaned(prompt: str) -> str:
+    """A prompt as the pipeline cleans it."""
+    import ftfy  # noqa: PLC0415  # optional
+
+    return html.unescape(html.unescape(ftfy.fix_text(prompt))).strip()
+
+
+def _require_diffusers() -> None:
+    import diffusers  # noqa: PLC0415  # slow
+
+    if not hasattr(diffusers, PIPELINE):
+        raise ValueError(
+            f"prx: diffusers must be 0.42 or later, got {diffusers.__version__}; {EXTRA}"
+        )
+
+
+def _require_prx(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What model_index.json and the denoiser's config.json of a folder say, if it is a PRXPixel."""
+    files = folder / "model_index.json", folder / "transformer" / "config.json"
+    for file in files:
+        if not file.is_file():
+            raise ValueError(
+                f"prx: {folder} has no {file.relative_to(folder)}; name a folder as diffusers "
+                f"saves a {PIPELINE}, or a model of the hub such as {MODEL!r}, which without a "
+                "network must be in its cache"
+            )
+    index, config = (read_json(file) for file in files)
+    found = index.get("_class_name"), config.get("_class_name")
+    if found != (PIPELINE, NETWORK):
+        raise ValueError(
+            f"prx: {folder} must be a {PIPELINE} with a {NETWORK}, got {shown(found[0])} with "
+            f"{shown(found[1])}; load another kind by its own backend, see `composer plugins`"
+        )
+    return index, config
+
+
+def _class_of(index: Mapping[str, Any], part: str, folder: Path) -> str:
+    """The class in transformers of a part of a pipeline."""
+    listed = index.get(part)
+    if not isinstance(listed, list) or len(listed) != 2 or listed[0] != "transformers":
+        raise ValueError(
+            f"prx: {folder / 'model_index.json'} must name a class of transformers as {part}, got "
+            f"{shown(listed)}; fetch it anew"
+        )
+    return str(listed[1])
+
+
+def _sides(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = [size, size] if isinstance(size, int) else size
+    if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) != 2:
+        raise TypeError(f"prx: size must be one number, or (height, width), got {shown(size)}")
+    height, width = (integer(side, "prx: size", least=1) for side in sides)
+    return height, width
+
+
+def _shape(
+    size: int | Sequence[int] | None, index: Mapping[str, Any], config: Mapping[str, Any]
+) -> tuple[int, int, int]:
+    """(C, H, W) of the images."""
+    patch = integer(config.get("patch_size"), "prx: patch_size of the denoiser", least=1)
+    channels = integer(config.get("in_channels"), "prx: in_channels of the denoiser", least=1)
+    height, width = _sides(index.get("default_sample_size") or 1024 if size is None else size)
+    for side in (height, width):
+        if side % patch:
+            raise ValueError(
+                f"prx: size must be a multiple of {patch}, the pixels of a patch, got {side}; take "
+                f"{max(patch, round(side / patch) * patch)}"
+            )
+    return channels, height, width
+
+
+def _schedule(folder: Path, index: Mapping[str, Any]) -> FlowSchedule:
+    """The path: as wide as the pipeline says, its times shifted as the scheduler does."""
+    file = folder / "scheduler" / "scheduler_config.json"
+    if not file.is_file():
+        raise ValueError(f"prx: {folder} has no scheduler/{file.name}; fetch it anew")
+    config = read_json(file)
+    others = [name for name in _OTHER_PLANS if config.get(name)]
+    if config.get("_class_name") != SCHEDULER or others:
+        raise ValueError(
+            f"prx: {file} must be a {SCHEDULER} of a fixed shift, got "
+            f"{shown(config.get('_class_name'))}{' with ' * bool(others)}{', '.join(others)}; use "
+            "that of the model's own repository"
+        )
+    shift = positive(config.get("shift", 1.0), f"prx: shift in {file}")
+    least = 1 / integer(config.get("num_train_timesteps", 1000), "prx: num_train_timesteps", 2)
+    return FlowSchedule(
+        noise_scale=positive(index.get("noise_scale", 2.0), "prx: noise_scale"),
+        shift=shift,
+        last=finite(shift * least / (1 + (shift - 1) * least), "prx: the last time"),
+    )
