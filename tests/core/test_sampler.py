@@ -312,11 +312,16 @@ def test_a_bad_stack_is_refused_when_built(arguments, error, sentence):
         ("six", [0], ValueError, "got 'six'"),
         ({1}, [0], TypeError, "must be hashable, got set; one a seed"),
         ([1, 2], [0], ValueError, "condition must be one for all or one a seed, of which there"),
-        ([1, 99], [0, 1], ValueError, "condition: a condition must be a component 0 to 3, got 99"),
+        (
+            [1, 99],
+            [0, 1],
+            ValueError,
+            "condition: a condition must be a component from 0 to 3, got 99",
+        ),
         ([1, None], [0, 1], TypeError, "condition: each of several conditions must be a condition"),
         ([1, CFG(2.0)], [0, 1], TypeError, "each of several conditions must be a condition, got C"),
         ([], [0], TypeError, "conditions must be a list of one condition a seed"),
-        (CFG(2.0), [0], TypeError, "not the plugin CFG"),
+        (CFG(2.0), [0], TypeError, "got the plugin CFG"),
     ],
 )
 def test_a_bad_call_is_refused_before_any_model_call(

@@ -132,8 +132,16 @@ def test_an_anagram_inside_a_band_and_a_band_inside_a_view():
         (lambda: Anagram([("flip", 1)]), TypeError, "views must be a dict"),
         (lambda: Anagram({"flp": 1}), LookupError, "Unknown transform 'flp'. Did you mean flip"),
         (lambda: Anagram({"flip": 1}, "median"), ValueError, "reduction must be one of"),
-        (lambda: Anagram({"flip": 1}, "weighted"), ValueError, "weights must be given if and only if"),
-        (lambda: Anagram({"flip": 1}, "mean", [1.0]), ValueError, "weights must be given if and only if"),
+        (
+            lambda: Anagram({"flip": 1}, "weighted"),
+            ValueError,
+            "weights must be given if and only if",
+        ),
+        (
+            lambda: Anagram({"flip": 1}, "mean", [1.0]),
+            ValueError,
+            "weights must be given if and only if",
+        ),
         (lambda: Anagram({"flip": 1}, "weighted", [0.5]), ValueError, "sum to 1"),
         (lambda: Anagram({"flip": 1}, "weighted", [0.5, 0.5]), ValueError, "1 numbers"),
         (lambda: Hybrid(1, 2, sigma=0), ValueError, "sigma must be a positive number"),
