@@ -67,8 +67,7 @@ def converse(
         waiting = tree.for_the_model
         if not waiting:
             raise ValueError(
-                "A plugin waits for its own answer. It must not be in ``through`` of "
-                "its own request."
+                "A plugin waits for its own answer. Send no request to the plugin that makes it."
             )
         tree.for_the_model = []
         tree.settle(waiting, model([question.request for question in waiting]))

@@ -77,7 +77,7 @@ def test_an_error_that_comes_of_it_does_not_hide_it():
     plugins = [Particles(lambda x: x.flatten(1).sum(1), ((1, 4), (0.5, 2), (0, 1)))]
     with pytest.raises(NonFiniteError, match="the model returned NaN or Inf at step 0") as raised:
         Sampler(Counting(1), plugins, num_inference_steps=STEPS).sample(1)
-    assert "score returned NaN" in str(raised.value.__context__)
+    assert "score must return finite numbers" in str(raised.value.__context__)
 
 
 class Spoils:

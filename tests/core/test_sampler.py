@@ -654,7 +654,7 @@ class Steps:
         (
             lambda e: e.x * float("nan"),
             ArithmeticError,
-            "became NaN or Inf in step at step 0, and the model",
+            "became NaN or Inf in step at step 0 although the model",
         ),
     ],
 )
