@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer.words import short_repr
 
-Rows = Sequence[int]
+_Rows = Sequence[int]
 """Indices of rows, in ascending or any other order."""
 
 
@@ -44,7 +44,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.times)
 
-    def take(self, rows: Rows) -> Batch:
+    def take(self, rows: _Rows) -> Batch:
         """The given rows, in the given order; the batch itself for all rows in their order."""
         if len(rows) == len(self) and _contiguous(rows):
             return self
@@ -82,7 +82,7 @@ class Output(NamedTuple):
     prediction: Tensor
     variance: Tensor | None = None
 
-    def take(self, rows: Rows) -> Output:
+    def take(self, rows: _Rows) -> Output:
         """The output of some rows, in the order given."""
         variance = None if self.variance is None else _taken(self.variance, rows)
         return Output(_taken(self.prediction, rows), variance)
@@ -97,7 +97,7 @@ class Output(NamedTuple):
         )
 
     @staticmethod
-    def gathered(outputs: Sequence[Output], groups: Sequence[Rows]) -> Output:
+    def gathered(outputs: Sequence[Output], groups: Sequence[_Rows]) -> Output:
         """Join the outputs of groups of rows into one Output of all rows in their order.
 
         This reverses ``Batch.take`` of each group.
@@ -117,11 +117,11 @@ def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
     return [*rows.values()]
 
 
-def _contiguous(rows: Rows) -> bool:
+def _contiguous(rows: _Rows) -> bool:
     return list(rows) == [*range(rows[0], rows[0] + len(rows))]
 
 
-def _taken(tensor: Tensor, rows: Rows) -> Tensor:
+def _taken(tensor: Tensor, rows: _Rows) -> Tensor:
     """Rows of a tensor; a view of it if they are consecutive."""
     if _contiguous(rows):
         return tensor[rows[0] : rows[0] + len(rows)]

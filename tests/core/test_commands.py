@@ -151,7 +151,7 @@ def test_an_unknown_name_comes_with_the_nearest(run):
     done = run("check", "rolledd")
     assert done.exit_code == 1
     assert done.output == (
-        "Error: unknown transform, decomposition, plugin or package 'rolledd'; "
+        "Error: Unknown transform, decomposition, plugin or package 'rolledd'. "
         "Did you mean rolled or doubled?\n"
     )
 

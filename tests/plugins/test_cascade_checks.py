@@ -63,7 +63,7 @@ def test_a_plain_stage_follows_the_call_or_its_own_condition():
     ],
 )
 def test_where_no_condition_is_the_finest_one_must_be_given(plugin):
-    with pytest.raises(ValueError, match=r"stage 2 is plain, and \w+ has no one .*condition="):
+    with pytest.raises(ValueError, match=r"stage 2 is plain and \w+ has several .*condition="):
         conditions_heard([plugin])
 
 
@@ -116,8 +116,16 @@ def plain(backend, **options):
         (lambda s, m: Cascade([Stage(m), Stage(s)]), ValueError, "makes 8x8 of 16x16; list"),
         (lambda s, m: Cascade([Stage(s), Stage(s)]), ValueError, "makes 8x8 of 8x8; list"),
         (lambda s, m: Cascade([plain(s), Stage(m)]), ValueError, "only the last stage may be"),
-        (lambda s, m: Stage(s, condition=1), ValueError, "condition is of a plain stage"),
-        (lambda s, m: Stage(s, enlarge=3), TypeError, "enlarge must make a plugin of an image"),
+        (
+            lambda s, m: Stage(s, condition=1),
+            ValueError,
+            "condition must be None unless the stage is plain",
+        ),
+        (
+            lambda s, m: Stage(s, enlarge=3),
+            TypeError,
+            "enlarge must be a function from images to a plugin",
+        ),
         (lambda s, m: Stage("mnist"), TypeError, "backend must be a backend object"),
         (lambda s, m: Stage(s, [CFG]), TypeError, "got the class CFG"),
         (lambda s, m: Cascade([Stage(s)], [Inpaint]), TypeError, "got the class Inpaint"),
@@ -139,7 +147,7 @@ def plain(backend, **options):
         (
             lambda s, m: Cascade([Stage(s), Stage(m, enlarge=lambda x: x)]),
             TypeError,
-            "stage 2: Stage: enlarge returned Tensor, which is no plugin",
+            "stage 2: Stage: enlarge must return a plugin, got Tensor",
         ),
     ],
 )
@@ -154,6 +162,6 @@ def test_a_view_that_is_another_at_the_next_size_is_refused():
         Stage(backend, enlarge=lambda x: DDNM(x, BlockMean(4)))
         for backend in exact_models((28, 112))
     ]
-    with pytest.raises(ValueError, match=r"PatchPermute.* at 112x112 is not the view that it is"):
+    with pytest.raises(ValueError, match=r"PatchPermute.* must be the same view at 112x112 as at"):
         Cascade(stages, [Anagram({"identity": 1, "patch_permute": 2})])
     Cascade(stages, [Anagram({"identity": 1, PatchPermute(7): 2})])

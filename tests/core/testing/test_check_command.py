@@ -57,7 +57,7 @@ def test_what_keeps_its_contract_passes(run):
 
 def test_parts_know_their_name():
     """A tuple of functions would say nothing."""
-    [bands] = {c.subject for c in check_module.CONTRACTS["decomposition"](Bands())}
+    [bands] = {c.subject for c in check_module._CONTRACTS["decomposition"](Bands())}
     assert bands == "Bands(sigmas=(2.0,))"
-    subjects = {c.subject for c in check_module.CONTRACTS["plugin"](Components(Bands(), (1, 2)))}
+    subjects = {c.subject for c in check_module._CONTRACTS["plugin"](Components(Bands(), (1, 2)))}
     assert subjects == {"Bands(sigmas=(2.0,))", "[Components]"}

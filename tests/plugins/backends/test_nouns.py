@@ -266,7 +266,7 @@ def test_training_may_start_from_a_pretrained_folder(tmp_path):
 
 def test_images_in_the_folder_that_is_written_to_are_refused(tmp_path):
     write_images(tmp_path)
-    with pytest.raises(ValueError, match="holds the images to train on"):
+    with pytest.raises(ValueError, match="must be another folder than --data"):
         run(tmp_path, tmp_path)
 
 

@@ -173,7 +173,7 @@ def test_a_view_that_changes_the_sign_of_variances_is_refused():
 def test_the_sampler_refuses_it_when_built():
     with pytest.raises(ValueError, match="Anagram: .*not orthogonal"):
         Sampler(mixture(), [Anagram({Broken("scaled"): 1})])
-    with pytest.raises(ValueError, match=r"RotateClockwise\(\) accepts square images, not 8x6"):
+    with pytest.raises(ValueError, match=r"RotateClockwise\(\) accepts square images, got 8x6"):
         Sampler(mixture(shape=(1, 8, 6)), [Anagram({"rotate_cw": 1})])
 
 
