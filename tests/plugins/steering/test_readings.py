@@ -170,7 +170,7 @@ def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch)
         (["--transform", "orthogonal"], "Orthogonal"),
 <<<<<<< HEAD
         (["--gallery", "no/x"], "must be a folder"),
-        (["--json", "."], "is a folder; name a file"),
+        (["--json", "."], "is a folder. Name a file"),
         (["--json", "no/x.json"], "must be a folder"),
 =======
         (["--gallery", "no/x"], "is no folder"),
