@@ -113,7 +113,7 @@ class _Tree:
         for question, answer in zip(questions, answers, strict=True):
             question.answer = answer
             woken += [asker for asker in question.askers if asker.has_one_more()]
-            question.askers = []  # break the reference cycle, which would keep tensors after the step
+            question.askers = []  # break the reference cycle, which would keep tensors alive
         self._wake(woken)
 
     def _wake(self, conversations: list[_Conversation]) -> None:

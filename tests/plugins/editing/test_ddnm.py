@@ -291,13 +291,8 @@ def test_a_cascade_keeps_the_measurement_in_every_stage():
             "multiple or a divisor of 4x4 blocks, got 16x8",
         ),
         (DDNM(torch.zeros(1, 4, 4), BlockMean(2)), (2, 1), "stretched to 2x1; crop it"),
-<<<<<<< HEAD
         (DDNM(IMAGE, KnownPixels(HALF)), (4, 8), "KnownPixels: mask must have the proportions"),
         (DDNM(IMAGE, Halved()), (4, 4), "at_size to measure at 4x4, got .*Define at_size"),
-=======
-        (DDNM(IMAGE, KnownPixels(HALF)), (4, 8), "KnownPixels: mask must have the proportions"),
-        (DDNM(IMAGE, Halved()), (4, 4), "at 4x4; give it at_size"),
->>>>>>> w-english
     ],
 )
 def test_sizes_that_cannot_be_measured(plugin, size, sentence):

@@ -168,15 +168,9 @@ def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch)
         (["--transform", "flop"], "Did you mean flip"),
         (["--transform", "identity"], "cannot read as two digits"),
         (["--transform", "orthogonal"], "Orthogonal"),
-<<<<<<< HEAD
         (["--gallery", "no/x"], "must be a folder"),
         (["--json", "."], "is a folder. Name a file"),
         (["--json", "no/x.json"], "must be a folder"),
-=======
-        (["--gallery", "no/x"], "is no folder"),
-        (["--json", "."], "is a folder. Name a file"),
-        (["--json", "no/x.json"], "is no folder"),
->>>>>>> w-english
         (["--model", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
         (
             ["--backend", "nouns"],
