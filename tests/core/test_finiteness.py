@@ -215,7 +215,7 @@ def test_a_plugin_that_writes_into_what_others_hold_is_named(what, debug, around
     """Rescale and APG share their conditional row with what they guide."""
     writes = Writes(WRITING[what])
     plugins = [around(writes)] if around else [Innocent(), writes, Innocent()]
-    with pytest.raises(ValueError, match=rf"Writes.noise_estimate wrote into {what}; work on a c"):
+    with pytest.raises(ValueError, match=rf"Writes.noise_estimate wrote into {what}. Work on a c"):
         Sampler(Counting(variance=True), plugins, num_inference_steps=2, debug=debug).sample(1)
 
 

@@ -247,4 +247,4 @@ def test_what_a_stack_raises_is_told_once_and_is_no_breach_of_the_law():
     with pytest.raises(CheckFailed) as caught:
         check_stack([Writes()], shape=(1, 8, 8))
     [_, reason] = str(caught.value).splitlines()
-    assert reason.endswith("wrote into request.x; work on a copy)")
+    assert reason.endswith("wrote into request.x. Work on a copy.)")
