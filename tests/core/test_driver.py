@@ -254,14 +254,17 @@ def wide(output):
 RETURNED = {
     "short": (
         lambda o: Output(o.prediction[:-1]),
-        r"of shape \(1, 1, 8, 8\) for x of \(2, 1, 8, 8",
+        r"shape \(2, 1, 8, 8\) of x, got \(1, 1, 8, 8",
     ),
-    "shape": (wide, "split a learned variance off"),
+    "shape": (wide, "Put a learned variance into"),
     "tensor": (lambda o: o.prediction, "must return one composer.Output"),
     "list": (lambda o: [o], "of all rows, got list"),
     "none": (lambda o: None, "of all rows, got NoneType"),
-    "numpy": (lambda o: Output(o.prediction.numpy()), "no tensor of float"),
-    "whole": (lambda o: Output(o.prediction.long()), "no tensor of fl"),
+    "numpy": (lambda o: Output(o.prediction.numpy()), "floating-point tensor, got ndarray"),
+    "whole": (
+        lambda o: Output(o.prediction.long()),
+        "floating-point tensor, got a tensor of torch.int64",
+    ),
     "variance": (
         lambda o: o._replace(variance=o.prediction[:, :, :1, :1]),
         "variance must have the shape",
