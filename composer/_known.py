@@ -15,17 +15,17 @@ from composer.protocols import State
 
 @dataclass(frozen=True, eq=False)
 class KnownRegion:
-    """An image and a mask for the length of a run, where and in what the run is.
+    """An image and a mask in the device and dtype of a run.
 
     A latent model is shown the latents of the image, and the mask reduced to their grid: the value
     of the nearest pixel, as in the pipelines of diffusers.
 
     Attributes:
-        pixels: (1, C, H, W), or one a seed.
+        pixels: (1, C, H, W), or one image per seed.
         whole: the mask (H, W) in [0, 1] of the pixels, 1 = repaint.
-        given: what the loop has for ``pixels``: these, or their latents.
+        given: the pixels, or their latents over a latent model.
         mask: ``whole`` on the grid of ``given``.
-        owner: whose it is, for messages.
+        owner: the plugin that messages name.
     """
 
     pixels: Tensor
@@ -46,13 +46,13 @@ class KnownRegion:
         return cls(pixels, whole, given, grid, owner)
 
     def image(self, state: State) -> Tensor:
-        """What the loop has for the image of each of the run's images: (1, ...) or (B, ...)."""
+        """The known image or its latents for each row of the run: (1, ...) or (B, ...)."""
         return state.each(self.given, self.owner)
 
     def blended(self, unknown: Tensor, known: Tensor) -> Tensor:
         return self.mask * unknown + (1 - self.mask) * known
 
     def restored(self, state: State) -> Tensor:
-        """Finished images, exact where nothing was to be repainted, also where a run was stopped
-        in noise."""
+        """Finished images with the known pixels set exactly, also after a run that stopped in
+        noise."""
         return torch.where(self.whole == 0, state.each(self.pixels, self.owner), state.x)

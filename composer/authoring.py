@@ -1,4 +1,4 @@
-"""What authors of plugins need beyond the hooks; the built-in plugins use nothing else.
+"""Functions and types for authors of plugins. The built-in plugins use nothing else.
 
 Checks of plain arguments are in :mod:`composer.arguments`, devices and dtypes by name in
 :mod:`composer.named`, pictures and masks in :mod:`composer.images`. docs/authoring.md has a line
@@ -31,6 +31,7 @@ from composer.batch import grouped
 from composer.generators import generator_of
 from composer.latents import image_shape_of, is_latent, require_coder, to_images, to_latents
 from composer.markers import answers
+from composer.placing import to_device
 from composer.plugin import (
     SETS_START,
     conditions_of,
@@ -51,6 +52,7 @@ from composer.protocols import (
     noise_scale_of,
 )
 from composer.requests import combine
+from composer.weights import networks_of, sha256_of
 from composer.words import short_repr
 
 __all__ = [
@@ -91,6 +93,7 @@ __all__ = [
     "is_nested",
     "low_res_schedule_of",
     "models_of",
+    "networks_of",
     "noise_scale_of",
     "once",
     "parts_of",
@@ -105,7 +108,9 @@ __all__ = [
     "rounding",
     "scored",
     "sets_conditions",
+    "sha256_of",
     "short_repr",
+    "to_device",
     "to_images",
     "to_latents",
     "views_of",

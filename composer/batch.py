@@ -1,4 +1,4 @@
-"""What a backend is asked in one call, row by row, and what it answers."""
+"""The rows that a backend gets in one call, and its output."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _Rows = Sequence[int]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Batch:
-    """N rows for a model: each shows it an image, at a time, under a condition.
+    """N rows for a model, each an image at a time with a condition.
 
-    Rows that ask about the same images stand together, request by request: classifier-free guidance
-    of B images is 2 B rows, the B images under one condition and then under the other.
+    The rows of one request stand together. Classifier-free guidance of B images is 2 B rows: the B
+    images with one condition, then with the other.
 
     Args:
         x: noised images (N, C, H, W); never write into it.
         times: N times on the backend's schedule.
         conditions: N conditions, as ``encode`` returned them.
-        images: N numbers; rows of equal numbers show the same image, so that a network may share
-            among them what depends on the image alone.
-        models: N names, which of the backend's ``models`` each row asks; None for its own.
-        beside: further tensors for the model (N, ...), such as a low-resolution conditioning.
+        images: N numbers. Rows with equal numbers have the same image, so that a network may share
+            work that depends on the image alone.
+        models: the name of one of the backend's ``models`` for each row; None for its own model.
+        beside: further tensors for the model (N, ...), such as a low-resolution image.
     """
 
     x: Tensor
@@ -45,7 +45,7 @@ class Batch:
         return len(self.times)
 
     def take(self, rows: _Rows) -> Batch:
-        """Some of the rows, in the order given; itself for all of them in theirs."""
+        """The given rows, in the given order; the batch itself for all rows in their order."""
         if len(rows) == len(self) and _contiguous(rows):
             return self
         return Batch(
@@ -65,7 +65,7 @@ class Batch:
         conditions: Iterable[Hashable] | None = None,
         images: Iterable[int] | None = None,
     ) -> Batch:
-        """A copy with the fields given changed."""
+        """A copy with the given fields changed."""
         return Batch(
             self.x if x is None else x,
             self.times if times is None else tuple(times),
@@ -77,7 +77,7 @@ class Batch:
 
 
 class Output(NamedTuple):
-    """A network's output (N, C, H, W), learned variance split off where there is one."""
+    """A network's output (N, C, H, W), and its learned variance if it has one."""
 
     prediction: Tensor
     variance: Tensor | None = None
@@ -98,8 +98,10 @@ class Output(NamedTuple):
 
     @staticmethod
     def gathered(outputs: Sequence[Output], groups: Sequence[_Rows]) -> Output:
-        """Outputs of groups of rows as one of all rows in their order; the inverse of
-        ``Batch.take`` of each group."""
+        """Join the outputs of groups of rows into one Output of all rows in their order.
+
+        This reverses ``Batch.take`` of each group.
+        """
         together = outputs[0] if len(outputs) == 1 else Output.cat(outputs)
         order = [row for group in groups for row in group]
         if _contiguous(order):
@@ -108,7 +110,7 @@ class Output(NamedTuple):
 
 
 def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
-    """The rows of each different key, in the order in which the keys first come."""
+    """The rows of each distinct key, in the order of the keys' first rows."""
     rows: dict[Hashable, list[int]] = {}
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
@@ -120,7 +122,7 @@ def _contiguous(rows: _Rows) -> bool:
 
 
 def _taken(tensor: Tensor, rows: _Rows) -> Tensor:
-    """Rows of a tensor; a view if they lie together."""
+    """Rows of a tensor; a view of it if they are consecutive."""
     if _contiguous(rows):
         return tensor[rows[0] : rows[0] + len(rows)]
     return tensor[torch.tensor(rows, device=tensor.device)]

@@ -31,7 +31,17 @@ class _InstalledCommands(click.Group):
 @click.group(cls=_InstalledCommands)
 @click.version_option(package_name="diffusion-composer")
 def main() -> None:
-    """One diffusion sampling loop; guidance, inpainting and illusions as plugins."""
+    """Pictures by diffusion: one sampling loop; guidance, inpainting and illusions as plugins.
+
+    \b
+    A first picture, which reads as 6 upright and as 9 upside down:
+      composer anagram 6 9         then look at anagram/sheet.png
+    How a picture was made, and the same again:
+      composer show anagram/0000.png
+      composer replay anagram/0000.png
+    Your own recipe, a file of a few lines:
+      composer sample recipe.toml
+    """
 
 
 main.add_command(plugins)
@@ -39,14 +49,14 @@ main.add_command(check)
 
 
 def _loaded(entry: EntryPoint) -> click.Command:
-    """A package's command; if it breaks, one that says so, so that --help still works."""
+    """A package's command; if it fails to load, a command that reports why, so --help works."""
     owner = entry.value
     command: click.Command | None = None
     with Foreign() as loading:
         owner = (entry.dist and entry.dist.name) or owner
         loaded: object = entry.load()
         if not isinstance(loaded, click.Command):
-            raise TypeError(f"{entry.value} is no command of click, but {shown(loaded)}")
+            raise TypeError(f"{entry.value} must be a click command, got {shown(loaded)}.")
         loaded.get_short_help_str()  # as --help will
         command = loaded
     if command is not None:

@@ -1,4 +1,4 @@
-"""``composer.load_backend``: a backend by name, typed for the names that come with the library."""
+"""``composer.load_backend``: load a backend by name, typed for the built-in names."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ Known = Literal[
 
 
 class NoSuchOption:
-    """What a type checker says that :func:`load_backend` returns, if the backend of a known name
-    has no such option, or not with such a value. It raises."""
+    """The type that a type checker shows for a call of :func:`load_backend` that raises.
+
+    A built-in backend does not have the option, or not with the value given.
+    """
 
 
 # The overloads overlap on purpose: what none of the first seven takes is the eighth's.
@@ -121,6 +123,6 @@ def load_backend(name: str, **options: Any) -> Backend | NoSuchOption:
 
     Raises:
         UnknownNameError: no such backend is registered.
-        TypeError: an option that it does not have, or lacks.
+        TypeError: an option is unknown, or a required one is missing.
     """
     return load_from(installed(), name, options)

@@ -1,4 +1,4 @@
-"""The text encoder of a model, by what its model_index.json says that the model is."""
+"""The text encoder of a model, chosen by its model_index.json."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from composer_plugins.backends.latent.text import PipelineText
 from composer_plugins.backends.pixel_flow import prx
 
 Made = tuple[Encoder | None, Tidy]
-"""An encoder, None for a model saved without one; and under which name a prompt is kept."""
+"""An encoder (None for a model saved without one), and the name under which a prompt is stored."""
 Make = Callable[[Source, torch.device, torch.dtype, bool, str | None], Made]
 
 
 def text_encoder(
     model: Source, device: torch.device, dtype: torch.dtype, eight_bit: bool, variant: str | None
 ) -> Made:
-    """The text encoder of a model that is no pipeline known here is taken for DeepFloyd IF's.
+    """The text encoder of a model; DeepFloyd IF's for an unknown pipeline.
 
     Args:
         model: a folder, or a model of the hub.
-        device, dtype: where and in what it computes.
+        device, dtype: device and dtype of the encoder.
         eight_bit: read it in 8 bits.
-        variant: of its weights, such as "fp16".
+        variant: variant of its weights, such as "fp16".
     """
     file = model.fetch(("model_index.json",)) / "model_index.json"
     kind = read_json(file).get("_class_name") if file.is_file() else None

@@ -253,9 +253,9 @@ def test_what_lacks_or_is_damaged_is_said(tiny_upscaler, tmp_path, spoil, senten
 
 
 def test_stages_are_told_apart(tiny_upscaler, tiny_if, tmp_path):
-    with pytest.raises(ValueError, match="is stage 3 of IF; load it with stage=3"):
+    with pytest.raises(ValueError, match="got stage 3. Load it with stage=3"):
         load_deepfloyd(tiny_upscaler, embeddings=tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match="is stage 2 of IF; load it with stage=2"):
+    with pytest.raises(ValueError, match="got stage 2. Load it with stage=2"):
         load_deepfloyd(tiny_if[2], stage=3, embeddings=tmp_path / "x.safetensors")
 
 
