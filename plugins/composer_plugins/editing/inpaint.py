@@ -18,6 +18,7 @@ from composer.authoring import (
     require_coder,
     resized_image,
     resized_mask,
+    short_repr,
 )
 from composer.images import (
     Fit,
@@ -33,7 +34,7 @@ from composer.limits import MAX_WALKS, require_plan
 Mode = Literal["clean", "renoise", "repaint", "fixed"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Inpaint(Plugin):
     """After each step replace the known region: x <- mask * x + (1 - mask) * known(t).
 
@@ -57,6 +58,8 @@ class Inpaint(Plugin):
             its middle, "pad" adds white bars, which are kept, "stretch" distorts. None requires
             the model's size.
     """
+
+    __repr__ = short_repr
 
     image: ImageLike
     mask: ImageLike

@@ -20,6 +20,7 @@ from composer.authoring import (
     require_walks,
     resized_image,
     resized_mask,
+    short_repr,
 )
 from composer.errors import shown
 from composer.images import (
@@ -33,7 +34,7 @@ from composer.images import (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LanPaint(Plugin):
     """At each noise level walk ``steps`` times over the unknown and the known region together.
 
@@ -63,6 +64,8 @@ class LanPaint(Plugin):
             its middle, "pad" adds white bars, which are kept, "stretch" distorts. None requires
             the model's size.
     """
+
+    __repr__ = short_repr
 
     unique = "walk at each noise level"
     walks = True

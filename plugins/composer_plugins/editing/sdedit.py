@@ -13,6 +13,7 @@ from composer.authoring import (
     noise_scale_of,
     require_coder,
     resized_image,
+    short_repr,
     to_latents,
 )
 from composer.errors import shown
@@ -21,7 +22,7 @@ from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture,
 DEFAULT_STRENGTH = 0.6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SDEdit(Plugin):
     """Noise an image to an intermediate time, then denoise from there.
 
@@ -42,6 +43,8 @@ class SDEdit(Plugin):
         fit: brings an image of another size to the model's: "crop" cuts out its middle, "pad" adds
             white bars, "stretch" distorts. None requires the model's size.
     """
+
+    __repr__ = short_repr
 
     unique = SETS_START
 
