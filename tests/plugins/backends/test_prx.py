@@ -217,7 +217,7 @@ INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
         (
             None,
             {"size": 18},
-            "prx: size must be a multiple of 4, the pixels of a patch, got 18. Use 16",
+            "prx: size must be a multiple of 4, .* a patch, got 18. Use 16",
         ),
         (None, {"size": (16, 3)}, "prx: size must be a multiple of 4, .* got 3. Use 4"),
         (None, {"size": 0}, "prx: size"),
