@@ -214,7 +214,11 @@ INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
     ("spoil", "options", "sentence"),
     [
         (None, {"model": "no such folder"}, "there is no folder 'no such folder'. Name a folder"),
-        (None, {"size": 18}, "prx: size must be a multiple of 4, the pixels of a patch, got 18; t"),
+        (
+            None,
+            {"size": 18},
+            "prx: size must be a multiple of 4, .* a patch, got 18. Use 16",
+        ),
         (None, {"size": (16, 3)}, "prx: size must be a multiple of 4, .* got 3. Use 4"),
         (None, {"size": 0}, "prx: size"),
         (without(INDEX), {}, "prx: .* has no model_index.json. Name a folder"),

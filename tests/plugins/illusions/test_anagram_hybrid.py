@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from composer import Sampler, get_transform
-from composer.protocols import Output
 from composer_plugins import CFG, Anagram, GaussianBlur, Hybrid, TripleHybrid
 from composer_plugins.transforms import Flip
 
@@ -50,11 +49,9 @@ def test_learned_variance_goes_with_the_views_and_bands(monkeypatch):
     backend = mixture()
     plain = type(backend).evaluate
 
-    def evaluate(self, requests):
+    def evaluate(self, batch):
         """Variance = the image itself, so that its way can be followed."""
-        return [
-            Output(o.prediction, r.x) for o, r in zip(plain(self, requests), requests, strict=True)
-        ]
+        return plain(self, batch)._replace(variance=batch.x)
 
     monkeypatch.setattr(type(backend), "evaluate", evaluate)
     x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
