@@ -30,6 +30,55 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
+        "rows of several conditions get the first one's",
+        "composer/requests.py",
+        "tuple(self.condition.conditions[k] for k in self.origin or range(len(self.x)))",
+        "self.condition.conditions[:1] * len(self.x)",
+        "tests/core/test_rows.py",
+    ),
+    Mutation(
+        "candidates take the scale of their own number",
+        "composer/requests.py",
+        "        return numbers[origin]\n",
+        "        return numbers[: len(origin)]\n",
+        "tests/core/test_rows.py",
+    ),
+    Mutation(
+        "rows answered apart are not put back in order",
+        "composer/batch.py",
+        "together.take(sorted(range(len(order)), key=order.__getitem__))",
+        "together",
+        "tests/core/test_rows.py",
+    ),
+    Mutation(
+        "a wide path begins in narrow noise",
+        "composer/protocols.py",
+        "noise if scale == 1 else scale * noise",
+        "noise",
+        "tests/core/test_schedules.py",
+    ),
+    Mutation(
+        "edited images are noised by the scale of the noise, twice",
+        "plugins/composer_plugins/editing/sdedit.py",
+        "state.x / noise_scale_of(state.backend)",
+        "state.x",
+        "tests/core/test_schedules.py",
+    ),
+    Mutation(
+        "a pixel flow divides by s, however small",
+        "plugins/composer_plugins/backends/pixel_flow/backend.py",
+        "if min(noise) < self.least:",
+        "if False:",
+        "tests/plugins/backends/test_prx.py",
+    ),
+    Mutation(
+        "a flow's least time is shifted once",
+        "plugins/composer_plugins/backends/pixel_flow/prx.py",
+        "shift * least / (1 + (shift - 1) * least)",
+        "least",
+        "tests/plugins/backends/test_prx.py",
+    ),
+    Mutation(
         "beta in place of sqrt(beta)",
         "composer/solvers/ancestral.py",
         "alpha=math.sqrt(fixed))",

@@ -1,5 +1,4 @@
-"""The checks of what a caller gives to ``sample``, ``stream`` and ``denoise`` beyond condition and
-seeds."""
+"""Checks of the arguments of ``sample``, ``stream`` and ``denoise``."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from composer.protocols import Backend, Stack
 
 
 def checked_images(x: object, backend: Backend) -> Tensor:
-    """Images (B, C, H, W) that a caller gives in place of the loop's own, as the loop keeps x."""
+    """A caller's images (B, C, H, W), in the device and dtype of the loop."""
     if (
         not isinstance(x, Tensor)
         or x.ndim != 4
@@ -38,7 +37,7 @@ def checked_place(stack: Stack, x: Tensor | None, t: Any) -> int:
     """The index in the plan of the time at which a call begins; t None is the first.
 
     Raises:
-        ValueError: a time that is not in the plan, or its last; the nearest ones are named.
+        ValueError: the time is not in the plan, or is its last; the message names the nearest.
     """
     if t is None:
         return 0
@@ -66,7 +65,7 @@ def checked_place(stack: Stack, x: Tensor | None, t: Any) -> int:
 
 
 def checked_times(t: Any, images: int) -> list[float]:
-    """One time, or one an image, as numbers."""
+    """One time, or one per image, as numbers."""
     dims = getattr(t, "ndim", 0)
     given = t.tolist() if dims else [number_of(t, "t")]
     if dims > 1 or len(given) not in (1, images):
@@ -79,7 +78,7 @@ def checked_times(t: Any, images: int) -> list[float]:
 
 
 def check_returns_nothing(answer: object) -> None:
-    """What a ``callback`` returns would be lost."""
+    """Raise a TypeError if a ``callback`` returned something, which the loop would ignore."""
     if answer is not None:
         raise TypeError(
             f"Sampler: callback must return None, got {type(answer).__name__}. To change the run, "

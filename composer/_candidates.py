@@ -1,4 +1,4 @@
-"""Several candidates a seed, and the scores by which one is chosen."""
+"""Several candidates per seed, and the scores that choose one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Score = Callable[[Tensor], Tensor]
 
 
 def require_score(score: object, owner: str) -> None:
-    """Refuse what cannot be called on images, and views, which return images."""
+    """Raise a TypeError unless ``score`` can be called; a view returns images, not scores."""
     if not callable(score) or isinstance(score, type | Transform):
         raise TypeError(
-            f"{owner}: score must be a function of images that returns numbers, got {shown(score)}"
+            f"{owner}: score must be a function from images to numbers, got {shown(score)}."
         )
 
 
@@ -32,7 +32,7 @@ def check_score(score: Score, backend: Backend, owner: str) -> None:
         grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
         try:
             scores = score(grey)
-        except Exception as error:  # a function of somebody's: whatever it raises is the reason
+        except Exception as error:  # the caller's function may raise anything
             raise ValueError(
                 f"{owner}: score failed on images of {backend.shape}: {error}"
             ) from error
@@ -47,22 +47,23 @@ def scored(score: Score, x: Tensor, owner: str) -> Tensor:
 
 
 def checked_scores(scores: object, count: int, owner: str) -> Tensor:
-    """What a score returned for ``count`` images, if it is as many finite numbers."""
+    """Return the scores of ``count`` images; raise a ValueError unless they are finite (B,)."""
     if not isinstance(scores, Tensor) or tuple(scores.shape) != (count,):
         what = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(
-            f"{owner}: score returned {what}; it must return a tensor of one number an image, "
-            f"({count},)"
+            f"{owner}: score must return a tensor of one number per image, of shape ({count},), "
+            f"got {what}."
         )
     if not bool(torch.isfinite(scores).all()):
-        raise ValueError(f"{owner}: score returned NaN or Inf: {scores.tolist()}")
+        raise ValueError(f"{owner}: score must return finite numbers, got {scores.tolist()}.")
     return scores
 
 
 def follow_several(state: State, count: int) -> None:
     """Make ``count`` images of each seed at the start of a run.
 
-    The first is the image that the seed has alone; the others' generators derive from the seed.
+    The first image is the one that the seed gives alone. The generators of the others derive from
+    the seed.
     """
     if count == 1:
         return

@@ -1,4 +1,4 @@
-"""The checks of a Sampler's arguments; everything that they raise comes before any model call."""
+"""Checks of a Sampler's arguments. They raise before any model call."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from composer.arguments import finite, integer, lacking
 from composer.errors import shown
 from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
+from composer.latents import image_shape_of, is_latent
 from composer.limits import MAX_STEPS
 from composer.markers import answers
 from composer.named import with_objects
@@ -24,7 +25,7 @@ from composer.plugin import (
     sets_conditions,
     with_nested,
 )
-from composer.protocols import Backend, Solver, Stack, State, image_shape_of
+from composer.protocols import Backend, Solver, Stack, State
 from composer.registry import installed
 from composer.requests import UNCONDITIONAL, Each
 
@@ -32,24 +33,30 @@ from composer.requests import UNCONDITIONAL, Each
 def checked_backend(backend: Backend) -> Backend:
     if isinstance(backend, str):
         raise TypeError(
-            f"backend must be a backend object; write composer.load_backend({backend!r})"
+            f"Sampler: backend must be a backend object, got {shown(backend)}. Write "
+            f"composer.load_backend({backend!r})."
         )
     if isinstance(backend, type):
-        raise TypeError(f"backend must be an object; write {backend.__name__}(...)")
+        name = backend.__name__
+        raise TypeError(f"Sampler: backend must be an object, got the class. Write {name}(...).")
     if lacks := lacking(backend, Backend):
-        raise TypeError(f"{type(backend).__name__} is no backend; it lacks {', '.join(lacks)}")
+        raise TypeError(
+            f"Sampler: backend must be a backend, got {type(backend).__name__}. It lacks "
+            f"{', '.join(lacks)}."
+        )
     return with_objects(backend)
 
 
 def stack_of(
     backend: Backend, plugins: Iterable[object], solver: Solver | None, num_inference_steps: int
 ) -> Stack:
-    """The stack of a Sampler's arguments, each of its kind and no two plugins at odds."""
+    """Check a Sampler's arguments and return their stack."""
     backend, chosen = checked_backend(backend), checked_plugins(plugins)
     solver = checked_solver(backend.default_solver if solver is None else solver)
     steps = integer(num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS)
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)
+    check_pixels(stack)
     return stack
 
 
@@ -60,72 +67,74 @@ def checked_image(
     finiteness: Finiteness,
     image: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """What a hook made of the image, if it is the image (C, H, W) of a run."""
+    """Return the x that a hook left; raise a TypeError unless it is a batch of the run's shape."""
     shape, dtype = (len(state.origin), *(image or state.backend.shape)), state.backend.dtype
     if not isinstance(x, Tensor) or x.shape != shape or x.dtype != dtype:
         what = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{hook} made x a {what}; it must be a tensor, {dtype} {shape}")
+        raise TypeError(f"{hook}: x must be a tensor {dtype} {shape}, got {what}.")
     finiteness.note(x, _not_finite, hook, state.step)
     return x
 
 
 def _not_finite(hook: str, step: int) -> str:
     return (
-        f"x became NaN or Inf in {hook} at step {step} though the model's predictions were "
-        "finite; check the plugins, and scales that are very large"
+        f"x became NaN or Inf in {hook} at step {step} although the model's predictions were "
+        "finite. Check the plugins, and very large scales."
     )
 
 
 def checked_start(state: State) -> State:
-    """The state that the ``start`` hooks have left, if a run can begin there."""
+    """Return the state after the ``start`` hooks; raise an error if no run can begin there."""
     _check_plan(state, "start")
     generators: object = state.generators
     if not isinstance(generators, list | tuple) or len(generators) != len(state.origin):
         raise ValueError(
-            f"start made state.generators {generators!r:.80}; it must be a tuple of one generator "
-            f"an image, of which there are {len(state.origin)}"
+            "start: state.generators must be a tuple of one generator per image, "
+            f"{len(state.origin)} in all, got {generators!r:.80}."
         )
     return state
 
 
 def _check_plan(state: State, hook: str) -> None:
-    """Raise an error if the times that a hook has left are no plan of steps."""
+    """Raise an error unless the times that a hook left are a plan of steps."""
     times = state.times
     if not isinstance(times, list | tuple):
-        raise TypeError(
-            f"{hook} made state.times a {type(times).__name__}; it must be a list of times"
-        )
+        raise TypeError(f"{hook}: state.times must be a list of times, got {type(times).__name__}.")
     if len(times) < 2 or state.stopped:
-        raise ValueError(f"no step is left after {hook}; leave at least two times in state.times")
+        raise ValueError(f"{hook} left no step. Leave at least two times in state.times.")
     schedule = state.backend.schedule
     for time in times:
         schedule.at(finite(time, f"after {hook}, a time in state.times"))
     if schedule.goes_back(times[-2], times[-1]):
-        raise ValueError("state.times ends in a jump back to noise; it must end in a step")
+        raise ValueError(f"{hook}: state.times must end in a step, got a jump back to noise.")
     for time, following in pairwise(times):
         if schedule.noise_level(time) == 0 and not schedule.goes_back(time, following):
-            raise ValueError(f"state.times has a step from {time:g}, where the image is clean")
+            raise ValueError(
+                f"{hook}: state.times must not step from {time:g}, where the image is clean."
+            )
 
 
 def check_plan_kept(state: State, plan: list[float]) -> None:
-    """Raise an error if ``post_step`` hooks made of a plan one that ends elsewhere, or that x is
-    not on. Otherwise the run would return noise."""
+    """Raise an error if a ``post_step`` hook changed the current or the last time of the plan.
+
+    The run would return noise.
+    """
     if state.stopped or state.times == plan:
         return
     _check_plan(state, "post_step")
     here, end = plan[state.position], plan[-1]
     if [*state.times[state.position : state.position + 1]] != [here] or state.times[-1] != end:
         raise ValueError(
-            f"post_step changed state.times; the time at state.position must remain t = {here:g}, "
-            f"where x is, and the last one {end:g}. Call state.stop() to end a run early."
+            f"post_step: state.times must keep {here:g} at state.position, where x is, and end at "
+            f"{end:g}. Call state.stop() to end a run early."
         )
 
 
 def check_finished(state: State, finiteness: Finiteness) -> None:
     if state.origin != tuple(range(len(state.seeds))):
         raise ValueError(
-            f"the run ended with {len(state.x)} images of {len(state.seeds)} seeds; a plugin that "
-            "follows several images a seed must select one of them in its finish"
+            f"The run ended with {len(state.x)} images of {len(state.seeds)} seeds. A plugin that "
+            "follows several images per seed must select one of them in its finish."
         )
     checked_image(state.x, state, "finish", finiteness, image_shape_of(state.backend))
 
@@ -134,38 +143,40 @@ def checked_solver(solver: Solver) -> Solver:
     if lacking(solver, Solver):
         got = repr(solver) if isinstance(solver, str | type) else type(solver).__name__
         raise TypeError(
-            f"solver must be a solver object with times() and step(), got {got}; write for "
-            "example Heun(), or DiffusersSolver(scheduler) around a diffusers scheduler"
+            f"Sampler: solver must be a solver object with times() and step(), got {got}. Give for "
+            "example Heun(), or DiffusersSolver(scheduler) around a diffusers scheduler."
         )
     return solver
 
 
 def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
     if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
-        raise TypeError(f"plugins must be a list of plugin objects, got {shown(plugins)}")
+        raise TypeError(f"Sampler: plugins must be a list of plugins, got {shown(plugins)}.")
     chosen = tuple(plugins)
     for plugin in chosen:
         if isinstance(plugin, str):
             made = getattr(installed().find("plugin", plugin).factory, "__name__", plugin)
-            raise TypeError(f"plugins must be objects, got {shown(plugin)}; write {made}(...)")
+            raise TypeError(
+                f"Sampler: plugins must be objects, got {shown(plugin)}. Write {made}(...)."
+            )
         if isinstance(plugin, Mapping):
             raise TypeError(
-                f"plugins must be objects, got {shown(plugin)}; a recipe's are made by "
-                "Sampler.from_recipe"
+                f"Sampler: plugins must be objects, got {shown(plugin)}. Load a recipe with "
+                "Sampler.from_recipe."
             )
         if isinstance(plugin, type):
             raise TypeError(
-                f"plugins must be objects, got the class {plugin.__name__}; "
-                f"write {plugin.__name__}(...)"
+                f"Sampler: plugins must be objects, got the class {plugin.__name__}. "
+                f"Write {plugin.__name__}(...)."
             )
         if answers(plugin, "step") and callable(getattr(plugin, "times", None)):
             name = type(plugin).__name__
-            raise TypeError(f"{name} is a solver; pass it as solver={name}(...)")
+            raise TypeError(f"Sampler: {name} is a solver. Pass it as solver={name}(...).")
         for name in ("conditions", "transforms"):
             if not isinstance(declared(plugin, name), Sequence):
                 raise TypeError(
-                    f"{type(plugin).__name__}: {name} must be a list or tuple; a plugin declares "
-                    "by it what composer.Plugin describes, so rename anything else"
+                    f"{type(plugin).__name__}: {name} must be a list or tuple. It is a declaration "
+                    "of composer.Plugin, so rename an attribute that means something else."
                 )
     return chosen
 
@@ -178,17 +189,32 @@ def check_unique(stack: Stack) -> None:
         if what and (other := doing.setdefault(what, plugin)) is not plugin:
             first, second = type(other).__name__, type(plugin).__name__
             names = f"two {first}" if first == second else f"{first} and {second}"
-            raise ValueError(f"{names} in one stack both {what}; keep one of them")
+            raise ValueError(f"{names} in one stack both {what}. Keep one of them.")
+
+
+def check_pixels(stack: Stack) -> None:
+    """Raise a ValueError for a plugin of pixels in a stack over latents."""
+    if not is_latent(stack.backend):
+        return
+    for plugin in with_nested(stack.plugins):
+        if declared(plugin, "needs_pixels"):
+            instead = declared(plugin, "over_latents")
+            mend = f"Use {instead} in its place" if instead else "Remove it"
+            raise ValueError(
+                f"{type(plugin).__name__} works on pixels and {type(stack.backend).__name__} on "
+                f"latents; a view or a filter does not commute with the decoder. {mend}, or in a "
+                "Cascade run this stage as Stage(..., plain=True)."
+            )
 
 
 def check_conditions(stack: Stack) -> None:
-    """Encode every condition of the stack, and refuse two plugins that decide the same ones."""
+    """Encode every condition of the stack; raise a ValueError if two plugins set the same ones."""
     deciders = [plugin for plugin in stack.plugins if sets_conditions(plugin)]
     if len(deciders) > 1:
         outer, inner = (type(plugin).__name__ for plugin in deciders[:2])
         raise ValueError(
-            f"{outer} and {inner} both set conditions, and those of {inner} would be ignored; put "
-            f"one inside the other, as {outer}({{view: {inner}(...)}}) or in place of a condition"
+            f"{outer} and {inner} both set conditions, and those of {inner} would be ignored. Put "
+            f"one inside the other in place of a condition, as {outer}({{view: {inner}(...)}})."
         )
     for plugin in with_nested(stack.plugins):
         _check_conditions_of(stack, plugin)
@@ -199,7 +225,8 @@ def _check_conditions_of(stack: Stack, plugin: object) -> None:
     for condition in conditions_of(plugin):
         if isinstance(condition, type):
             raise TypeError(
-                f"{owner}: give an object in place of a condition, not {shown(condition)}"
+                f"{owner}: condition must be an object, got {shown(condition)}. Make an object of "
+                "the class."
             )
         if not hooks_of(condition):
             check_encodable(stack.backend, condition, owner)
@@ -207,13 +234,13 @@ def _check_conditions_of(stack: Stack, plugin: object) -> None:
         name = type(condition).__name__
         if "noise_estimate" not in hooks_of(condition):
             raise ValueError(
-                f"{owner}: {name} has no noise_estimate and cannot stand in place of a condition; "
-                "put it in the list of plugins"
+                f"{owner}: {name} has no noise_estimate and cannot stand in place of a condition. "
+                "Put it in the list of plugins."
             )
         if others := sorted(hooks_of(condition) - {"noise_estimate", "check"}):
             raise ValueError(
                 f"{owner}: {name} answers {', '.join(others)} and cannot stand in place of a "
-                "condition; put it in the list of plugins"
+                "condition. Put it in the list of plugins."
             )
         manager = hooked([condition])
         noise_estimates(manager)
@@ -222,44 +249,44 @@ def _check_conditions_of(stack: Stack, plugin: object) -> None:
     if len(kinds) > 1:
         names = " and ".join(sorted(kind.name for kind in kinds))
         raise ValueError(
-            f"{owner} would combine estimates of the kinds {names}; a plugin that works on x_0 or "
-            "noise must stand in all branches, or around them"
+            f"{owner} would combine estimates of the kinds {names}. Put a plugin that works on x_0 "
+            "or noise into all branches, or around them."
         )
 
 
 def check_condition(stack: Stack, condition: Any) -> None:
-    """Check the condition of a call: expressible, and not at odds with the stack."""
+    """Raise an error if the backend cannot encode a call's condition, or a plugin sets it."""
     if condition is None:
         return
     if is_nested(condition):
         raise TypeError(
-            f"condition must be a condition, not the plugin {type(condition).__name__}; "
-            "put it in the list of plugins"
+            f"Sampler: condition must be a condition, got the plugin {type(condition).__name__}. "
+            "Put it in the list of plugins."
         )
     for plugin in stack.plugins:
         if sets_conditions(plugin) and condition is not UNCONDITIONAL:
             raise ValueError(
-                f"condition={condition!r} would replace the conditions that "
-                f"{type(plugin).__name__} sets; leave it None, or remove them from the plugin"
+                f"Sampler: condition={condition!r} would replace the conditions that "
+                f"{type(plugin).__name__} sets. Leave it None, or remove them from the plugin."
             )
     check_encodable(stack.backend, condition, "condition")
 
 
 def check_encodable(backend: Backend, condition: Any, owner: str) -> None:
-    """Refuse a condition that is not hashable, or that the backend cannot express."""
+    """Raise an error unless a condition is hashable and the backend can encode it."""
     try:
         hash(condition)
     except TypeError:
         raise TypeError(
-            f"{owner}: a condition must be hashable, got {type(condition).__name__}; one a seed "
-            "is a list in sample(condition=[...]), and Each([...]) in a plugin"
+            f"{owner}: a condition must be hashable, got {type(condition).__name__}. Give one per "
+            "seed as sample(condition=[...]), or as Each([...]) in a plugin."
         ) from None
     try:
         for one in condition.conditions if isinstance(condition, Each) else (condition,):
             if one is None or isinstance(one, Each) or is_nested(one):
                 raise TypeError(
-                    f"each of several conditions must be a condition, got {shown(one)}; "
-                    "UNCONDITIONAL asks for none"
+                    f"each of several conditions must be a condition, got {shown(one)}. "
+                    "UNCONDITIONAL means no condition."
                 )
             backend.encode(one)
     except (TypeError, ValueError) as error:
@@ -267,7 +294,7 @@ def check_encodable(backend: Backend, condition: Any, owner: str) -> None:
 
 
 def checked_condition(stack: Stack, condition: Any) -> Any:
-    """The condition of a call; a list of one a seed as an Each.
+    """The condition of a call, with a list of one per seed as an Each.
 
     Raises:
         TypeError, ValueError: see :func:`check_condition`.
@@ -279,7 +306,7 @@ def checked_condition(stack: Stack, condition: Any) -> Any:
 
 
 def check_one_a_seed(stack: Stack, condition: Any, seeds: int) -> None:
-    """Raise an error if what the call or a plugin has one a seed is not one for each of them."""
+    """Raise a ValueError if the call or a plugin has values per seed of another number."""
     named = [("condition", condition)]
     for plugin in with_nested(stack.plugins):
         owner = type(plugin).__name__
@@ -288,17 +315,16 @@ def check_one_a_seed(stack: Stack, condition: Any, seeds: int) -> None:
             values = getattr(plugin, name)
             if count_of(values) not in (1, seeds):
                 raise ValueError(
-                    f"{owner}: {name} must be one number or one a seed, of which there are "
-                    f"{seeds}, got {count_of(values)}"
+                    f"{owner}: {name} must be one number, or one per seed, {seeds} in all, got "
+                    f"{count_of(values)}."
                 )
     for owner, given in named:
         if isinstance(given, Each) and len(given) != seeds:
             raise ValueError(
-                f"{owner} must be one for all or one a seed, of which there are {seeds}, got "
-                f"{len(given)}"
+                f"{owner} must be one for all, or one per seed, {seeds} in all, got {len(given)}."
             )
 
 
 def count_of(values: Any) -> int:
-    """How many values there are: 1 of a number."""
+    """The number of values; 1 for a number."""
     return len(values) if getattr(values, "ndim", None) != 0 and hasattr(values, "__len__") else 1

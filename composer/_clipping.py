@@ -1,4 +1,4 @@
-"""What is done to each clean image that is estimated: clipping, or dynamic thresholding."""
+"""Clip each estimated clean image, or apply dynamic thresholding to it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Clip = Callable[[Tensor], Tensor]
 def clipped(
     request: Request, clip: Clip | None
 ) -> Generator[list[Request], list[Estimate], Estimate]:
-    """The estimate that answers ``request``, its clean image clipped; the noise follows from it."""
+    """Return the estimate for ``request`` with its clean image clipped and its noise recomputed."""
     (estimate,) = yield [request]
     if clip is None:
         return estimate
-    # Said as a sample: no other prediction gives x_0 back exactly where alpha is tiny.
+    # As a sample: no other prediction gives x_0 back exactly where alpha is tiny.
     return estimate.replace(prediction=clip(estimate.x0), kind=SAMPLE)
 
 
@@ -29,7 +29,7 @@ def dynamic_threshold(x0: Tensor, percentile: float, max_value: float) -> Tensor
     """Clean images (B, C, H, W) clamped to [-s, s] and divided by s, each by its own s.
 
     s is the ``percentile`` (in [0, 1], interpolated linearly) of |x0| within the image, held in
-    [1, max_value]. Half precision is worked on as float32.
+    [1, max_value]. Half precision is computed in float32.
 
     Saharia et al. 2022, "Photorealistic Text-to-Image Diffusion Models with Deep Language
     Understanding" (Imagen), arXiv 2205.11487, section 2.3.
@@ -43,8 +43,8 @@ def dynamic_threshold(x0: Tensor, percentile: float, max_value: float) -> Tensor
 def _upper_quantile(x: Tensor, q: float) -> Tensor:
     """``torch.quantile(x, q, dim=1)`` of finite (B, N), float32 or float64, N at least 1.
 
-    Only what lies above is put in order, which at q = .95 takes a part of the time of sorting all,
-    and a batch may have more than the 16 million numbers that torch takes.
+    It sorts only the values above the quantile, which at q = .95 is faster than sorting all, and it
+    has no limit of 16 million numbers as torch's function has.
     """
     last = x.shape[1] - 1
     rank = torch.tensor(q, dtype=x.dtype) * last  # rounded as torch does

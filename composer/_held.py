@@ -1,4 +1,4 @@
-"""What images and masks are given as, checked; their numbers."""
+"""The types in which callers give images and masks, their checks, and their numbers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 # Unions of typing, which hold the name of a class of PIL: composer does not load PIL.
 ImageLike: TypeAlias = Union[str, os.PathLike[str], "Image.Image", Array, Tensor]
-"""A path, a PIL image of any mode, or an array of whole numbers: a picture, which is brought to the
-model's channels. Or a tensor or array of floating point, (C, H, W) or (B, C, H, W) in [-1, 1]:
-taken as it is."""
+"""A path, a PIL image of any mode, or an array of whole numbers: a picture, which is converted to
+the model's channels. Or a floating-point tensor or array, (C, H, W) or (B, C, H, W) in [-1, 1],
+which is used unchanged."""
 Held: TypeAlias = Union["Image.Image", Tensor]
-"""What plugins keep: a picture as opened (see :mod:`composer.pictures`), or a tensor as given."""
+"""What plugins keep: an opened picture (see :mod:`composer.pictures`), or the tensor given."""
 
 
 def checked_image(image: ImageLike, name: str) -> Held:
@@ -37,7 +37,7 @@ def checked_image(image: ImageLike, name: str) -> Held:
             "Give pixels (H, W, C) as an array of uint8."
         )
     low, high = tensor.aminmax()
-    # A little overshoot is what a sampler returns, and such images are fed back in.
+    # A sampler overshoots a little, and users feed its images back in.
     if not (low >= -2 and high <= 2):
         raise ValueError(
             f"{name} must lie in [-1, 1], got values from {low:g} to {high:g}. Scale it, for "
@@ -56,19 +56,20 @@ def checked_mask(mask: ImageLike, name: str) -> Held:
         _require_fractions(tensor, name)
     if tensor.ndim != 2 or not tensor.numel():
         raise ValueError(
-            f"{name} must have the shape (H, W), got {tuple(tensor.shape)}. Give one for all."
+            f"{name} must have the shape (H, W), got {tuple(tensor.shape)}. Give one mask for all "
+            "images."
         )
     low, high = tensor.float().aminmax()
     if not (low >= 0 and high <= 1):
         raise ValueError(
-            f"{name} must lie in [0, 1], 1 = repaint, got values from {low:g} to {high:g}. Scale "
-            "it first."
+            f"{name} must lie in [0, 1], got values from {low:g} to {high:g}. Scale it so that 1 "
+            "means repaint."
         )
     return tensor
 
 
 def tensor_of_fractions(image: ImageLike) -> ImageLike:
-    """An array of floating point as a tensor; all else as it is."""
+    """Convert a floating-point array to a tensor; return anything else unchanged."""
     if isinstance(image, np.ndarray) and image.dtype.kind == "f":
         return torch.from_numpy(image.astype(np.float64 if image.itemsize > 4 else np.float32))
     return image
@@ -83,7 +84,7 @@ def _require_fractions(tensor: Tensor, name: str) -> None:
 
 
 def numbers_of(held: Held) -> tuple[Tensor, float]:
-    """(B, C, H, W), and which number is white: uint8 of pictures of 8 bits, others in [-1, 1]."""
+    """(B, C, H, W) and the number that is white: uint8 for 8-bit pictures, else in [-1, 1]."""
     if isinstance(held, Tensor):
         return held if held.ndim == 4 else held[None], 1.0
     if held.mode == "I;16":
@@ -93,7 +94,7 @@ def numbers_of(held: Held) -> tuple[Tensor, float]:
 
 
 def scaled(numbers: Tensor, white: float) -> Tensor:
-    """What :func:`numbers_of` returns, in [-1, 1]."""
+    """The numbers of :func:`numbers_of`, scaled to [-1, 1]."""
     return numbers / (white / 2) - 1 if numbers.dtype == torch.uint8 else numbers
 
 

@@ -1,4 +1,4 @@
-"""What is examined once a process: views, parts and operators, at one size and in one dtype."""
+"""A cache of examinations of views, parts and operators, one per size, dtype and process."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 
 T = TypeVar("T")
 MOST = 256
-"""Answers that are kept; one more, and all are forgotten."""
+"""Results kept; the cache is cleared when it is full."""
 _answers: dict[Hashable, Any] = {}
 
 
 def once(examine: Callable[[], T], *of: object) -> T:
-    """What ``examine()`` returns; called once a process for the things that it is about.
+    """Return ``examine()``, calling it once per process for the same ``of``.
 
-    Frozen dataclasses are the same thing if they are equal, other objects only if they are the same
-    object. An error is raised again at the next call.
+    Frozen dataclasses are the same if they are equal; other objects are the same only as one
+    object. An error is not cached.
 
     Args:
-        examine: a function that depends on nothing but ``of``.
-        of: what is examined and all that the answer depends on, such as ("a view", view, shape).
+        examine: a function that depends on ``of`` alone.
+        of: all that the result depends on, such as ("a view", view, shape).
     """
     key = _key(of)
     if key in _answers:
@@ -44,8 +44,8 @@ def _key(thing: object) -> Hashable:
 
 
 def _is_value(thing: object) -> bool:
-    """Whether a thing is a frozen dataclass that can be hashed: its fields say all about it."""
-    # Of its own class: a plain subclass may hold more than the fields that are compared.
+    """Whether a thing is a hashable frozen dataclass, which its fields define completely."""
+    # Read from the class itself: a plain subclass may hold more than the compared fields.
     params = vars(type(thing)).get("__dataclass_params__")
     if params is None or not params.frozen or not params.eq:
         return False
@@ -57,14 +57,14 @@ def _is_value(thing: object) -> bool:
 
 
 class _Itself:
-    """An object as a key, equal to itself alone and not kept alive by it."""
+    """A key that equals only the same object and does not keep it alive."""
 
     def __init__(self, thing: object) -> None:
         self._hash = id(thing)
         self._thing: Callable[[], object]
         try:
             self._thing = weakref.ref(thing)
-        except TypeError:  # it has slots; kept alive, its id stays its own
+        except TypeError:  # it has slots; keep it alive so that no other object takes its id
             self._thing = lambda: thing
 
     def __hash__(self) -> int:

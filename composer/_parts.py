@@ -23,16 +23,14 @@ class Decomposition(Protocol):
 
 
 def parts_of(decomposition: Decomposition | Sequence[Part], owner: str) -> tuple[Part, ...]:
-    """The parts of a decomposition, or the functions given as such.
+    """The parts of a decomposition, or the functions given in its place.
 
     Raises:
-        TypeError: it has none; ``owner`` says whose it is.
+        TypeError: there are no parts; the message names ``owner``.
     """
     if not lacking(decomposition, Decomposition):
         return cast(Decomposition, decomposition).parts
-    parts = sequence(
-        decomposition, f"{owner}: parts must be functions of an image, or an object with them; it"
-    )
+    parts = sequence(decomposition, f"{owner}: parts, or the list of functions in their place,")
     if not all(callable(part) for part in parts):
-        raise TypeError(f"{owner}: parts must be functions of an image, got {shown(parts)}")
+        raise TypeError(f"{owner}: parts must be functions of an image, got {shown(parts)}.")
     return tuple(parts)

@@ -1,7 +1,7 @@
-"""What a Sampler tries of views and parts when it is built: one batch, once a process.
+"""Probes of views and parts when a Sampler is built: one batch each, once per process.
 
-The proofs are in :mod:`composer.testing`. A probe finds what is wrong beyond the rounding of the
-backend's dtype, and costs a view one application and its inverse, a part one application.
+The proofs are in :mod:`composer.testing`. A probe finds errors larger than the rounding of the
+backend's dtype. It applies a view and its inverse once, and a part once.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ def check_view(view: Transform, backend: Backend, owner: str) -> None:
     """Raise a ValueError unless a view is linear and orthogonal on the backend's images.
 
     For a linear Q, |Qx|^2 - |x|^2 = x^T (Q^T Q - I) x is a polynomial in x; if it vanishes at a
-    random x it vanishes everywhere, with probability one. So do f^-1(f(x)) - x, which finds a pixel
-    that is lost, and f^-1(2 f(x) + 3 f(y)) - 2x - 3y, which finds what is not linear.
+    random x it vanishes everywhere, with probability one. The same holds for f^-1(f(x)) - x, which
+    finds lost pixels, and for f^-1(2 f(x) + 3 f(y)) - 2x - 3y, which finds nonlinear maps.
 
     Raises:
-        TypeError: no Transform.
-        ValueError: a size it does not accept, a map that is not linear and orthogonal or changes
-            its argument, or one that says nothing of variances where values change.
+        TypeError: the view is not a Transform.
+        ValueError: the view does not accept the size, is not linear and orthogonal, changes its
+            argument, or changes values without overriding the maps of variances.
     """
     if not isinstance(view, Transform):
         raise TypeError(
-            f"{owner}: {shown(view)} is no Transform. Give a name such as 'flip', or a Transform "
-            "object."
+            f"{owner}: view must be a Transform, got {shown(view)}. Give a name such as 'flip', or "
+            "a Transform object."
         )
     _, height, width = backend.shape
     if not view.accepts(height, width):
@@ -47,18 +47,18 @@ def check_view(view: Transform, backend: Backend, owner: str) -> None:
 def check_parts(
     parts: Decomposition | Sequence[Part], backend: Backend, owner: str, may_vanish: bool = False
 ) -> None:
-    """Raise a ValueError unless parts are linear maps of the backend's images that sum to them.
+    """Raise a ValueError unless parts are linear maps that sum to the identity on images.
 
     Args:
         parts: functions of an image, or an object with such ``parts``.
-        backend: the model whose images they are of.
-        owner: whose parts they are, for messages.
+        backend: the model that sets the shape of the images.
+        owner: the plugin that messages name.
         may_vanish: whether a part may be zero on all images.
 
     Raises:
-        TypeError: no functions.
-        ValueError: a part that is not linear, changes its argument or the shape, or is zero; parts
-            that do not sum to the identity.
+        TypeError: parts are not functions.
+        ValueError: a part is not linear, changes its argument or the shape, or is zero; or the
+            parts do not sum to the identity.
     """
     functions = parts_of(parts, owner)
     vanishing = _once_for(backend, owner, partial(_probe_parts, functions, backend), "parts", parts)
@@ -70,15 +70,15 @@ def check_parts(
 
 
 def rounding(x: Tensor) -> float:
-    """What numbers made of x may be off by rounding: 16 eps max|x|, 1e-8 max|x| in float64."""
+    """The rounding error to allow: 16 eps max|x|, in float64 1e-8 max|x|."""
     return _relative(x) * x.abs().max().item()
 
 
 def probes(backend: Backend) -> Tensor:
-    """Images x, y and z = -2x - 3y (3, C, H, W) of N(0, 1) noise, the same for a shape.
+    """Images x, y and z = -2x - 3y (3, C, H, W) of N(0, 1) noise, fixed for each shape.
 
-    A map of one image is linear if 2 f(x) + 3 f(y) + f(z) = 0. No half-space holds all three, so
-    that a map which is linear in each of two is found too.
+    A map of one image is linear if 2 f(x) + 3 f(y) + f(z) = 0. No half-space holds all three
+    images, so this also finds a map that is linear in each of two half-spaces.
     """
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, *backend.shape, generator=generator).to(backend.device, backend.dtype)
@@ -88,7 +88,7 @@ def probes(backend: Backend) -> Tensor:
 def _once_for(
     backend: Backend, owner: str, probe: Callable[[], Sequence[int]], kind: str, thing: object
 ) -> Sequence[int]:
-    """What a probe finds; its errors begin with the owner."""
+    """The cached result of a probe; its errors begin with the owner."""
     try:
         return once(probe, kind, thing, backend.shape, backend.dtype, backend.device)
     except ValueError as error:
@@ -111,8 +111,8 @@ def _probe_view(view: Transform, backend: Backend) -> tuple[()]:
     )
     if silent and not _moves_only(seen[0], x[0]):
         raise ValueError(
-            f"{shown(view)} changes values and does not say what becomes of variances. Override "
-            "view_variance and inverse_variance by the squares of its entries."
+            f"{shown(view)} changes values but maps variances as if it moved pixels. Override "
+            "view_variance and inverse_variance with the squares of its entries."
         )
     return ()
 
@@ -141,18 +141,18 @@ def _probe_parts(parts: Sequence[Part], backend: Backend) -> list[int]:
 
 
 def _applied(function: Callable[[Tensor], Tensor], owner: object, x: Tensor) -> Tensor:
-    """What a function makes of images, if it makes such images and leaves its argument alone."""
+    """Apply a function to images; raise a ValueError if it changes their kind or its argument."""
     shape, written = tuple(x.shape[1:]), version(x)
     try:
         seen: object = function(x)
-    except Exception as error:  # whatever it raises is for its author to correct
+    except Exception as error:  # the author's function may raise anything
         raise ValueError(
             f"{shown(owner)} failed on images of {shape} ({said(error)}). It must work on any "
             "images (B, C, H, W)."
         ) from error
     if _described(seen) != (given := _described(x)):
         raise ValueError(
-            f"{shown(owner)} makes {_described(seen)} of {given}. Keep shape, dtype and device."
+            f"{shown(owner)} returns {_described(seen)} for {given}. Keep shape, dtype and device."
         )
     if version(x) != written:
         raise ValueError(f"{shown(owner)} writes into its argument. Make a new tensor.")
@@ -171,7 +171,7 @@ def _not_linear(seen: Tensor, within: float) -> str:
 
 
 def _stretched(seen: Tensor, x: Tensor) -> str:
-    # Sums of squares, which torch adds pairwise: in float32 they hold to its rounding.
+    # torch adds squares pairwise, so that float32 sums are exact to its rounding.
     before, after = (_wide(image).square().sum().sqrt().item() for image in (x, seen))
     gap = abs(after / before - 1)
     return "" if gap <= _relative(x) else f"it changes lengths by the factor {after / before:.6g}"
@@ -186,7 +186,7 @@ def _not_undone(back: Tensor, x: Tensor) -> str:
 
 
 def _moves_only(seen: Tensor, x: Tensor) -> bool:
-    """Whether an orthogonal map is a permutation: no other keeps the sum of cubes."""
+    """Whether an orthogonal map is a permutation, the only kind that keeps the sum of cubes."""
     before, after = (_wide(image) ** 3 for image in (x, seen))
     gap = (after.sum() - before.sum()).abs() / before.abs().sum()
     return gap.item() <= _relative(x)
@@ -197,5 +197,5 @@ def _relative(x: Tensor) -> float:
 
 
 def _wide(x: Tensor) -> Tensor:
-    """Half precision as float32; no device is asked for more than the backend's dtype."""
+    """Half precision as float32; float64 only if the backend uses it."""
     return x.float() if x.itemsize < 4 else x

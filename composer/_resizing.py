@@ -1,4 +1,4 @@
-"""The same stack at another size of the image: what a cascade asks of the plugins it runs."""
+"""The same stack at another image size, as a cascade needs it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ REFERENCE_SIZE = 64
 
 
 class Resizable(Protocol):
-    """A plugin, decomposition, operator or view that holds something of a certain size.
+    """A plugin, decomposition, operator or view that holds data of a fixed size.
 
-    ``resized(height, width)`` returns the same for images of that size. What states its parameters
-    at 64 pixels and scales them needs no such method.
+    ``resized(height, width)`` returns the same object for images of that size. An object whose
+    parameters are stated at 64 pixels and scale needs no such method.
     """
 
     def resized(self, height: int, width: int) -> object: ...
 
 
 def resized(thing: T, height: int, width: int) -> T:
-    """A thing for images of another size: itself, unless it is Resizable."""
+    """The thing for images of another size: itself, unless it is Resizable."""
     if lacking(thing, Resizable):
         return thing
     return cast(T, cast(Resizable, thing).resized(height, width))
@@ -46,10 +46,10 @@ def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tens
 def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tensor | Image:
     """An image (B, C, h, w) as (B, C, height, width), shrunk by averaging or enlarged bilinearly.
 
-    A tensor remains one. A picture remains a picture, which a model in grey or in RGB can take.
+    A tensor remains a tensor. A picture remains a picture, so that grey and RGB models can use it.
 
     Raises:
-        ValueError: other proportions; ``owner`` says whose image it is.
+        ValueError: the proportions differ; the message names ``owner``.
     """
     held = hold_image(image, owner)
     pixels = to_tensor(held)
@@ -66,11 +66,11 @@ def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tens
 def resized_mask(mask: ImageLike, height: int, width: int, owner: str) -> Tensor:
     """A mask (h, w) as (height, width): the mean of the pixels that each new one covers.
 
-    So it is exactly 0 where all that a new pixel covers was 0, exactly 1 where all was 1, and
-    between on the border: what is kept of an image is never repainted, and nothing beside it kept.
+    A new pixel is exactly 0 where it covers only zeros, exactly 1 where it covers only ones, and
+    between 0 and 1 on the border. So known pixels stay known and repainted pixels stay repainted.
 
     Raises:
-        ValueError: other proportions; ``owner`` says whose mask it is.
+        ValueError: the proportions differ; the message names ``owner``.
     """
     pixels = to_mask(mask, owner)
     _require_proportions(pixels, height, width, owner)
@@ -83,6 +83,5 @@ def _require_proportions(pixels: Tensor, height: int, width: int, owner: str) ->
     h, w = pixels.shape[-2:]
     if h * width != w * height:
         raise ValueError(
-            f"{owner} of {h}x{w} would be stretched to {height}x{width}; crop it to these "
-            "proportions"
+            f"{owner} must have the proportions of {height}x{width}, got {h}x{w}. Crop it first."
         )

@@ -1,4 +1,4 @@
-"""Walks at a fixed noise level: steps of the plan that stay at one time, taken by a plugin."""
+"""Walks at a fixed noise level: a plugin takes steps that stay at one time of the plan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from composer.protocols import Stack, State
 
 
 def require_walks(steps: int, levels: Sequence[float], owner: str) -> None:
-    """Refuse a number of walks, or an interval of noise levels, that is none."""
+    """Raise an error unless ``steps`` is a number of walks and ``levels`` an interval."""
     integer(steps, f"{owner}: steps", least=1, most=MAX_WALKS)
     interval(levels, f"{owner}: interval")
 
@@ -21,15 +21,15 @@ def check_walks(plugin: object, stack: Stack) -> None:
     owner = type(plugin).__name__
     if any(declared(p, "alternates") for p in with_nested(stack.plugins)):
         raise ValueError(
-            f"{owner} and an Anagram with reduction='alternate' would each see one view only; "
-            "use reduction='mean'"
+            f"{owner} needs all views at each step, and Anagram(reduction='alternate') sends one. "
+            "Use reduction='mean'."
         )
 
 
 def plan_walks(state: State, steps: int, levels: Sequence[float]) -> None:
-    """Stay ``steps`` times at each time whose noise level lies within ``levels`` and above 0."""
+    """Repeat each time ``steps`` times if its noise level lies in ``levels`` and above 0."""
     require_plan(len(state.times) * (1 + steps), "walks")
-    plan = state.times[:1]  # where x comes from needs no walk
+    plan = state.times[:1]  # no walk at the time that x starts from
     for time in state.times[1:]:
         level = state.backend.schedule.noise_level(time)
         plan += [time] * (1 + (steps if level > 0 and within(level, levels) else 0))

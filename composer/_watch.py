@@ -1,4 +1,4 @@
-"""``Sampler(..., debug=True)``: the plugin is named whose hook leaves a run something wrong."""
+"""``Sampler(..., debug=True)``: check the run after each hook and name the plugin at fault."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from torch import Tensor
 from composer._checks import checked_image
 from composer.finiteness import Finiteness
 from composer.hooks import manager
+from composer.latents import image_shape_of
 from composer.lent import version
 from composer.markers import hookimpl
-from composer.protocols import Asking, State, image_shape_of
+from composer.protocols import Asking, State
 from composer.requests import Estimate
 
 
 def watched(hooks: pluggy.PluginManager) -> pluggy.PluginManager:
-    """The hooks that act on a run, each checked for each plugin as soon as it has run.
+    """The hooks that act on a run, with a check after each plugin's hook.
 
-    The driver does so for ``noise_estimate``, which nests.
+    The driver checks ``noise_estimate``, which nests.
     """
     made = manager()
     for name, plugin in hooks.list_name_plugin():
@@ -44,7 +45,7 @@ class _Hooks:
 
 
 def _plain(plugin: object, hook: str) -> Callable[..., Any]:
-    """A hook that also checks what it has left."""
+    """A hook with a check after it."""
     function, who = _called(plugin, hook)
 
     def call(state: State, estimate: Estimate | None) -> Any:
@@ -53,7 +54,7 @@ def _plain(plugin: object, hook: str) -> Callable[..., Any]:
         result = function(state=state, estimate=estimate)
         for (name, tensor), written in zip(tensors.items(), before, strict=True):
             if version(tensor) != written:
-                raise ValueError(f"{who} wrote into {name}; replace it by a new tensor")
+                raise ValueError(f"{who} wrote into {name}. Replace it with a new tensor.")
         return _CHECKS[hook](state, result, who)
 
     def of_state(state: State) -> Any:
@@ -63,7 +64,7 @@ def _plain(plugin: object, hook: str) -> Callable[..., Any]:
 
 
 def _around(plugin: object, hook: str) -> Callable[..., Any]:
-    """A hook that runs around those of others, and checks what it has left at its end."""
+    """A wrapper hook with a check after its end."""
     function, who = _called(plugin, hook)
 
     def call(state: State, estimate: Estimate | None) -> Generator[Any, Any, Any]:
@@ -88,7 +89,7 @@ def _called(plugin: object, hook: str) -> tuple[Callable[..., Any], str]:
 
 
 def _tensors(state: State, estimate: Estimate | None) -> dict[str, Tensor]:
-    """What a hook is given and must not write into."""
+    """The tensors that a hook receives and must not write into."""
     found = {"state.x": state.x, **{f"state.beside[{k!r}]": v for k, v in state.beside.items()}}
     for name, given in (("estimate", estimate), ("state.estimate", state.estimate)):
         if given is not None:
@@ -102,7 +103,7 @@ def _check_x(state: State, result: Any, who: str) -> Any:
 
 
 def _check_step(state: State, result: Any, who: str) -> Any:
-    """A step may be left to others, taken, or need further estimates first."""
+    """Check the step that a hook returned: None, an image, or a generator that returns one."""
     if isinstance(result, Generator):
         return _check_end(state, result, who)
     return None if result is None else checked_image(result, state, who, Finiteness(at_once=True))
@@ -113,7 +114,7 @@ def _check_end(state: State, asking: Asking[Any], who: str) -> Asking[Any]:
 
 
 def _check_finish(state: State, result: Any, who: str) -> Any:
-    """A latent backend decodes x in one of these, so that it is either of two shapes."""
+    """Check x after a ``finish`` hook: latents, or the pixels that a latent backend decoded."""
     decoded = isinstance(state.x, Tensor) and state.x.shape[1:] == image_shape_of(state.backend)
     shape = image_shape_of(state.backend) if decoded else None
     checked_image(state.x, state, who, Finiteness(at_once=True), shape)
@@ -126,4 +127,4 @@ _CHECKS: dict[str, Callable[[State, Any, str], Any]] = {
     "post_step": _check_x,
     "finish": _check_finish,
 }
-"""(state, what the hook returned, whose hook) -> what it returned."""
+"""(state, the hook's result, the plugin's name) -> the hook's result."""

@@ -1,4 +1,4 @@
-"""What a backend is asked in one call, row by row, and what it answers."""
+"""The rows that a backend gets in one call, and its output."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch import Tensor
 
 from composer.words import short_repr
 
-Rows = Sequence[int]
+_Rows = Sequence[int]
 """Indices of rows, in ascending or any other order."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Batch:
-    """N rows for a model: each shows it an image, at a time, under a condition.
+    """N rows for a model, each an image at a time with a condition.
 
-    Rows that ask about the same images stand together, request by request: classifier-free guidance
-    of B images is 2 B rows, the B images under one condition and then under the other.
+    The rows of one request stand together. Classifier-free guidance of B images is 2 B rows: the B
+    images with one condition, then with the other.
 
     Args:
         x: noised images (N, C, H, W); never write into it.
         times: N times on the backend's schedule.
         conditions: N conditions, as ``encode`` returned them.
-        images: N numbers; rows of equal numbers show the same image, so that a network may share
-            among them what depends on the image alone.
-        models: N names, which of the backend's ``models`` each row asks; None for its own.
-        beside: further tensors for the model (N, ...), such as a low-resolution conditioning.
+        images: N numbers. Rows with equal numbers have the same image, so that a network may share
+            work that depends on the image alone.
+        models: the name of one of the backend's ``models`` for each row; None for its own model.
+        beside: further tensors for the model (N, ...), such as a low-resolution image.
     """
 
     x: Tensor
@@ -44,8 +44,8 @@ class Batch:
     def __len__(self) -> int:
         return len(self.times)
 
-    def take(self, rows: Rows) -> Batch:
-        """Some of the rows, in the order given; itself for all of them in theirs."""
+    def take(self, rows: _Rows) -> Batch:
+        """The given rows, in the given order; the batch itself for all rows in their order."""
         if len(rows) == len(self) and _contiguous(rows):
             return self
         return Batch(
@@ -65,7 +65,7 @@ class Batch:
         conditions: Iterable[Hashable] | None = None,
         images: Iterable[int] | None = None,
     ) -> Batch:
-        """A copy with the fields given changed."""
+        """A copy with the given fields changed."""
         return Batch(
             self.x if x is None else x,
             self.times if times is None else tuple(times),
@@ -77,12 +77,12 @@ class Batch:
 
 
 class Output(NamedTuple):
-    """A network's output (N, C, H, W), learned variance split off where there is one."""
+    """A network's output (N, C, H, W), and its learned variance if it has one."""
 
     prediction: Tensor
     variance: Tensor | None = None
 
-    def take(self, rows: Rows) -> Output:
+    def take(self, rows: _Rows) -> Output:
         """The output of some rows, in the order given."""
         variance = None if self.variance is None else _taken(self.variance, rows)
         return Output(_taken(self.prediction, rows), variance)
@@ -97,9 +97,11 @@ class Output(NamedTuple):
         )
 
     @staticmethod
-    def gathered(outputs: Sequence[Output], groups: Sequence[Rows]) -> Output:
-        """Outputs of groups of rows as one of all rows in their order; the inverse of
-        ``Batch.take`` of each group."""
+    def gathered(outputs: Sequence[Output], groups: Sequence[_Rows]) -> Output:
+        """Join the outputs of groups of rows into one Output of all rows in their order.
+
+        This reverses ``Batch.take`` of each group.
+        """
         together = outputs[0] if len(outputs) == 1 else Output.cat(outputs)
         order = [row for group in groups for row in group]
         if _contiguous(order):
@@ -108,19 +110,19 @@ class Output(NamedTuple):
 
 
 def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
-    """The rows of each different key, in the order in which the keys first come."""
+    """The rows of each distinct key, in the order of the keys' first rows."""
     rows: dict[Hashable, list[int]] = {}
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
     return [*rows.values()]
 
 
-def _contiguous(rows: Rows) -> bool:
+def _contiguous(rows: _Rows) -> bool:
     return list(rows) == [*range(rows[0], rows[0] + len(rows))]
 
 
-def _taken(tensor: Tensor, rows: Rows) -> Tensor:
-    """Rows of a tensor; a view if they lie together."""
+def _taken(tensor: Tensor, rows: _Rows) -> Tensor:
+    """Rows of a tensor; a view of it if they are consecutive."""
     if _contiguous(rows):
         return tensor[rows[0] : rows[0] + len(rows)]
     return tensor[torch.tensor(rows, device=tensor.device)]

@@ -49,14 +49,14 @@ main.add_command(check)
 
 
 def _loaded(entry: EntryPoint) -> click.Command:
-    """A package's command; if it breaks, one that says so, so that --help still works."""
+    """A package's command; if it fails to load, a command that reports why, so --help works."""
     owner = entry.value
     command: click.Command | None = None
     with Foreign() as loading:
         owner = (entry.dist and entry.dist.name) or owner
         loaded: object = entry.load()
         if not isinstance(loaded, click.Command):
-            raise TypeError(f"{entry.value} is no command of click, but {shown(loaded)}")
+            raise TypeError(f"{entry.value} must be a click command, got {shown(loaded)}.")
         loaded.get_short_help_str()  # as --help will
         command = loaded
     if command is not None:

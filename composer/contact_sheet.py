@@ -19,7 +19,7 @@ _BACKGROUND, _INK = (255, 255, 255), (60, 60, 60)
 
 
 def contact_sheet(rows: Mapping[str, Tensor], scale: int = 3, columns: str = "") -> Image.Image:
-    """One picture of labelled rows of images.
+    """Draw labelled rows of images in one picture.
 
     Args:
         rows: {label: images (B, C, H, W) in [-1, 1]}, all of one size.
@@ -29,7 +29,7 @@ def contact_sheet(rows: Mapping[str, Tensor], scale: int = 3, columns: str = "")
     from PIL import Image, ImageDraw  # noqa: PLC0415, loaded when a sheet is drawn
 
     if not isinstance(rows, Mapping) or not rows:
-        raise TypeError(f"contact_sheet: rows must be a dict of images, got {shown(rows)}")
+        raise TypeError(f"contact_sheet: rows must be a dict of images, got {shown(rows)}.")
     integer(scale, "contact_sheet: scale", 1, most=100)
     pictures = {label: to_pil(images) for label, images in rows.items()}
     first = next(iter(pictures.values()))[0]

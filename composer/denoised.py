@@ -1,4 +1,4 @@
-"""One-step denoising of images that are noised to different times."""
+"""One-step denoising of images noised to different times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from composer.words import short_repr
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Denoised:
-    """Estimates at (x, t), a time an image.
+    """Estimates at (x, t), with one time per image.
 
     Attributes:
         prediction: the model's output (B, C, H, W), combined by the plugins.
@@ -36,7 +36,7 @@ class Denoised:
 
     @classmethod
     def of(cls, estimates: Sequence[Estimate]) -> Denoised:
-        """Estimates of one or more images each, one after the other."""
+        """Concatenate estimates of one or more images each."""
         variances = [e.variance for e in estimates if e.variance is not None]
         times = [e.t for e in estimates for _ in e.x]
         return cls(

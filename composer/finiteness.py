@@ -1,4 +1,4 @@
-"""Whether what a run makes stays finite, without a wait for the device at each step."""
+"""Detect NaN and Inf in a run without a wait for the device at each step."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from composer.errors import NonFiniteError
 
 
 class Finiteness:
-    """The sums of what a run makes, kept on the device and read once, when it ends.
+    """Sums of a run's tensors, kept on the device and read once at the end.
 
-    A number that is read back makes the program wait for the device. The sum of finite numbers is
-    finite, unless the numbers are near the largest of their type; to take it is the least work.
+    To read a number back, the program must wait for the device. The sum of finite numbers is finite
+    unless they are near the largest of their type, and it is the cheapest test.
 
     Args:
         at_once: read each sum when it is noted, which waits for the device.
@@ -28,10 +28,12 @@ class Finiteness:
         self._last: Tensor | None = None
 
     def note(self, tensor: Tensor, sentence: Callable[..., str], *facts: Any) -> None:
-        """Remember a tensor's sum, unless it was noted last, and what to say if it is not finite.
+        """Keep a tensor's sum, and the message to raise if it is not finite.
+
+        A tensor that was noted last is not noted again.
 
         Args:
-            sentence: makes the sentence of ``facts``, which hold no tensors.
+            sentence: makes the message from ``facts``, which hold no tensors.
         """
         if tensor is self._last:
             return

@@ -14,7 +14,7 @@ from composer.arguments import choice
 Size = tuple[int, int]
 """(height, width)."""
 Fit = Literal["crop", "pad", "stretch"]
-"""How a picture comes to another size: its middle, all of it with bars, or all of it distorted."""
+"""How to resize a picture: crop its middle, add bars, or distort it."""
 _Resample = Callable[[Tensor, Size], Tensor]
 
 
@@ -33,7 +33,7 @@ def fit_image(x: Tensor, size: Size, fit: Fit, white: float = 1.0) -> Tensor:
 
 
 def fit_mask(mask: Tensor, size: Size, fit: Fit) -> Tensor:
-    """A mask (h, w) as (height, width), cut and padded as its image is; bars are kept, 0.
+    """A mask (h, w) as (height, width), cut and padded like its image; bars are 0, known.
 
     Each pixel is the mean of those it covers: exactly 0 where all were 0, 1 where all were 1.
     """
@@ -55,13 +55,12 @@ def alike(size: Size, other: Size) -> bool:
 
 
 def _bicubic(x: Tensor, size: Size) -> Tensor:
-    """Images at another size, over the area of each pixel where they shrink; within [-1, 1] if they
-    are, or 0 to 255."""
+    """Images at another size, antialiased where they shrink, clipped to [-1, 1] or 0 to 255."""
     if x.shape[-2:] == size:
         return x
     if x.dtype == torch.uint8:
         return F.interpolate(x, size, mode="bicubic", antialias=True)  # rounded as PIL does
-    # Not in half precision, of which CPUs have no kernel.
+    # In float32: CPUs have no kernel for half precision.
     numbers = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     limit = numbers.abs().amax((1, 2, 3), keepdim=True).clamp(min=1.0)
     made = F.interpolate(numbers, size, mode="bicubic", antialias=True)
@@ -69,7 +68,7 @@ def _bicubic(x: Tensor, size: Size) -> Tensor:
 
 
 def _covered(x: Tensor, size: Size) -> Tensor:
-    """Images at another size, each pixel the mean of those that it covers."""
+    """Images at another size, where each pixel is the mean of those it covers."""
     return F.interpolate(x, size, mode="area")
 
 

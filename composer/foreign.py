@@ -1,4 +1,4 @@
-"""Code of other packages, which may raise, exit and print what it likes."""
+"""Run code of other packages, which may raise, exit or print."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from composer.errors import said
 
 
 class Foreign(contextlib.AbstractContextManager["Foreign"]):
-    """Runs a block of other people's code.
+    """Run a block of other packages' code, and keep its error as text.
 
-    Whatever it raises ends the block and is kept in words, also where it exits the process or
-    raises no Exception; a KeyboardInterrupt is the user's and passes. What it prints goes to
-    stderr, for stdout may be somebody's JSON.
+    It catches every exception, SystemExit included, and lets KeyboardInterrupt pass. It sends
+    printed text to stderr, because stdout may carry JSON.
 
     Attributes:
-        error: the type and message of what was raised, None if nothing was.
+        error: the type and message of the exception, None if the block raised nothing.
     """
 
     error: str | None = None

@@ -1,4 +1,4 @@
-"""Random generators that are functions of numbers."""
+"""Random generators that depend on numbers alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 
 def generator_of(seed: int, index: int) -> torch.Generator:
-    """The generator of a step, or a candidate, of a seed; others have others, from 2**32 on too."""
-    # torch reads 32 bits of a seed, so (seed, index) is hashed into that many.
+    """The generator of step or candidate ``index`` of a seed; seeds above 2**32 differ too."""
+    # torch reads 32 bits of a seed, so hash (seed, index) into that many.
     mixed = np.random.SeedSequence([seed, index]).generate_state(1)[0]
     return torch.Generator().manual_seed(int(mixed))

@@ -1,4 +1,4 @@
-"""The plugin manager: pluggy's, with the hooks of a plugin and of a package."""
+"""The plugin manager of pluggy, with the hooks of plugins and packages."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ class _Entry:
 
     @hookspec
     def register_plugins(self, register: Register) -> None:
-        """Offer plugins, transforms, solvers and backends by name; called once a process."""
+        """Offer plugins, transforms, solvers and backends by name; called once per process."""
 
 
 class _Specs(Plugin):
-    """The hooks of a plugin; ``check`` has the former name of its argument, too."""
+    """The hooks of a plugin; ``check`` also accepts the former name of its argument."""
 
     @hookspec(
-        warn_on_impl_args={"sampler": DeprecationWarning("check(sampler) is check(stack) now")}
+        warn_on_impl_args={
+            "sampler": DeprecationWarning("check(sampler) is deprecated. Write check(stack).")
+        }
     )
     def check(self, stack: Stack, sampler: Stack) -> None:  # type: ignore[override]
         """See :meth:`Plugin.check`."""
 
 
 def manager() -> pluggy.PluginManager:
-    """A plugin manager that knows all hooks, and no plugin yet."""
+    """A plugin manager with all hooks and no plugins."""
     made = pluggy.PluginManager(PROJECT)
     made.add_hookspecs(_Specs)
     made.add_hookspecs(_Entry)
@@ -45,16 +47,16 @@ def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
     """A manager that calls the plugins' hooks in the order of the list.
 
     Raises:
-        ValueError, TypeError: one stands there twice, or its methods do not fit the hooks.
+        ValueError, TypeError: a plugin is listed twice, or its methods do not fit the hooks.
     """
     made = manager()
-    # pluggy runs what was registered last first.
+    # pluggy calls plugins in the reverse order of registration.
     for place, plugin in reversed([*enumerate(plugins)]):
         name = type(plugin).__name__
         if any(plugin is other for other in plugins[place + 1 :]):
-            raise ValueError(f"the same {name} object is in plugins twice; make a second one")
+            raise ValueError(f"plugins must be different objects, got one {name} twice. Make two.")
         if made.is_registered(plugin):
-            raise ValueError(f"two {name} in plugins are equal; declare {name} with eq=False")
+            raise ValueError(f"plugins must differ, got two equal {name}. Declare it eq=False.")
         listed = _listed(plugin)
         try:
             made.register(listed, name=f"{place}:{name}")
@@ -62,18 +64,21 @@ def hooked(plugins: Sequence[object]) -> pluggy.PluginManager:
         except pluggy.PluginValidationError as error:
             reason = " ".join(str(error).split())
             raise ValueError(
-                f"{name} does not fit the hooks of composer.Plugin ({reason}); "
-                "mend the name or the arguments of its hook"
+                f"{name} does not fit the hooks of composer.Plugin ({reason}). "
+                "Correct the name or the arguments of its hook."
             ) from error
         if unmarked := sorted(_called_like_hooks(plugin) - hooks_of(plugin)):
-            raise TypeError(f"mark {name}.{unmarked[0]} with @composer.hookimpl, or rename it")
+            raise TypeError(
+                f"{name}: {unmarked[0]} has the name of a hook and no mark. Mark it with "
+                "@composer.hookimpl, or rename it."
+            )
         if not made.get_hookcallers(listed):
-            raise TypeError(f"{name} answers no hook; mark its methods with @composer.hookimpl")
+            raise TypeError(f"{name} answers no hook. Mark its methods with @composer.hookimpl.")
     return made
 
 
 def noise_estimates(hooks: pluggy.PluginManager) -> tuple[NoiseEstimate, ...]:
-    """The generators of the stack, outermost first; pluggy orders them, the driver nests them."""
+    """The ``noise_estimate`` hooks of the stack, outermost first; the driver nests them."""
     implementations = reversed(hooks.hook.noise_estimate.get_hookimpls())
     functions = [cast(NoiseEstimate, impl.function) for impl in implementations]
     for function in functions:
@@ -82,8 +87,10 @@ def noise_estimates(hooks: pluggy.PluginManager) -> tuple[NoiseEstimate, ...]:
 
 
 def _listed(plugin: object) -> object:
-    """The plugin; or its hooks, if it delegates some by ``__getattr__``: pluggy knows what ``dir``
-    lists."""
+    """The object to register: the plugin, or its hooks where ``__getattr__`` provides some.
+
+    pluggy finds only the names that ``dir`` lists.
+    """
     hooks = hooks_of(plugin)
     if hooks <= {*dir(plugin)}:
         return plugin
@@ -91,7 +98,7 @@ def _listed(plugin: object) -> object:
 
 
 def _called_like_hooks(plugin: object) -> set[str]:
-    """Methods with the name of a hook, but for those that the base class has."""
+    """Methods with the name of a hook, except those of the base class."""
     return {
         name
         for name in HOOKS

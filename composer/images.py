@@ -1,4 +1,4 @@
-"""Images and masks at the library's border: checked once, tensors in [-1, 1] from there on."""
+"""Convert images and masks of callers: check them once and make tensors in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -50,33 +50,33 @@ _Shape: TypeAlias = tuple[int, int, int]
 """(C, H, W)."""
 
 _LUMINANCE = (0.299, 0.587, 0.114)
-"""Of RGB in grey, ITU-R BT.601, as PIL has it."""
+"""Weights of R, G, B in grey, ITU-R BT.601, as in PIL."""
 
 
 def read_picture(
     image: ImageLike, shape: _Shape, fit: Fit | None = "crop", name: str = "image"
 ) -> Tensor:
-    """Any picture as images of a model: ``read_picture("cat.jpg", backend.shape)``.
+    """Read any picture for a model: ``read_picture("cat.jpg", backend.shape)``.
 
-    Pictures in grey and in RGB become what the shape has. A tensor keeps its channels.
+    Grey and RGB pictures are converted to the channels of the shape. A tensor keeps its channels.
 
     Args:
         image: see :data:`ImageLike`.
         shape: (C, H, W).
         fit: "crop" cuts the middle out in the proportions of the shape, "pad" adds white bars,
             "stretch" distorts; None requires the size of the shape.
-        name: whose picture it is, for messages.
+        name: the argument that messages name.
 
     Returns:
         (B, C, H, W) in [-1, 1]; B = 1 for a picture.
 
     Raises:
-        TypeError, ValueError, FileNotFoundError: no such picture, or one that does not fit.
+        TypeError, ValueError, FileNotFoundError: it is not a picture, or does not fit.
     """
     held = checked_image(image, name)
     require_shape(held, shape, name, fit)
     numbers, white = numbers_of(held)
-    if fit is not None:  # a photograph in its own numbers, which is ten times faster
+    if fit is not None:  # resize a photograph as uint8, which is ten times faster
         numbers = fit_image(numbers, shape[1:], fit, white)
     pixels = scaled(numbers, white)
     if pixels.shape[1] < shape[0]:
@@ -87,14 +87,16 @@ def read_picture(
 
 
 def read_mask(mask: ImageLike, size: Size, fit: Fit | None = "crop", name: str = "mask") -> Tensor:
-    """Any mask at a size, cut and padded as :func:`read_picture` does its image; bars are 0, kept.
+    """Read any mask at a size, cut and padded like the image of :func:`read_picture`.
+
+    Bars are 0, known.
 
     Args:
         mask: a path, a PIL image or an array of whole numbers, white = 1, repaint (see
             :func:`composer.pictures.open_mask`); or a tensor or array (H, W) of bool, or of
             floating point in [0, 1].
         size: (H, W).
-        fit, name: as of :func:`read_picture`.
+        fit, name: as in :func:`read_picture`.
 
     Returns:
         (H, W) in [0, 1].
@@ -106,39 +108,39 @@ def read_mask(mask: ImageLike, size: Size, fit: Fit | None = "crop", name: str =
 
 
 def to_tensor(image: ImageLike, name: str = "image") -> Tensor:
-    """Any picture at its own size and channels, as (B, C, H, W) in [-1, 1]; float32 if it is no
-    tensor.
+    """Read any picture at its own size and channels, as (B, C, H, W) in [-1, 1].
+
+    A tensor keeps its dtype; all else becomes float32.
 
     Raises:
-        TypeError, ValueError, FileNotFoundError: no such picture, or values that no image has.
+        TypeError, ValueError, FileNotFoundError: it is not a picture, or has values out of range.
     """
     return scaled(*numbers_of(checked_image(image, name)))
 
 
 def to_mask(mask: ImageLike, name: str = "mask") -> Tensor:
-    """Any mask at its own size, as float (H, W) in [0, 1], 1 = repaint; white = 1.
+    """Read any mask at its own size, as float (H, W) in [0, 1], 1 = repaint; white = 1.
 
     Raises:
-        TypeError, ValueError, FileNotFoundError: no such mask, or values outside [0, 1].
+        TypeError, ValueError, FileNotFoundError: it is not a mask, or has values outside [0, 1].
     """
     return mask_pixels(checked_mask(mask, name))
 
 
 def hold_image(image: ImageLike, name: str = "image", fit: Fit | None = None) -> Held:
-    """An image to keep in place of the one given: a file is opened, a picture copied.
+    """Open a file, or copy a picture, for a plugin to keep; a tensor is kept itself.
 
-    A tensor stays itself. So a plugin's recipe holds the pixels, and later changes of the file or
-    the PIL image do not reach it. What will be fitted is kept with at most
-    :data:`composer.pictures.MAX_FITTED` pixels.
+    So a plugin's recipe holds the pixels, and later changes of the file or the PIL image do not
+    affect it. A picture with ``fit`` keeps at most :data:`composer.pictures.MAX_FITTED` pixels.
 
     Raises:
-        TypeError, ValueError, FileNotFoundError: as :func:`to_tensor`.
+        TypeError, ValueError, FileNotFoundError: as in :func:`to_tensor`.
     """
     return _kept(checked_image(image, name), image, fit)
 
 
 def hold_mask(mask: ImageLike, name: str = "mask", fit: Fit | None = None) -> Held:
-    """A mask to keep in place of the one given, as :func:`hold_image` does."""
+    """Open or copy a mask for a plugin to keep, like :func:`hold_image`."""
     return _kept(checked_mask(mask, name), mask, fit)
 
 
@@ -150,17 +152,16 @@ def shape_of(image: ImageLike, name: str = "image") -> _Shape:
 
 
 def require_shape(image: ImageLike, shape: _Shape, owner: str, fit: Fit | None = None) -> None:
-    """Require images that :func:`read_picture` can bring to the backend's (C, H, W).
+    """Raise a ValueError unless :func:`read_picture` can convert an image to the backend's shape.
 
     Raises:
-        ValueError: other channels or, without ``fit``, another size; ``owner`` says whose.
+        ValueError: the channels or, without ``fit``, the size differ; the message names ``owner``.
     """
     (c, h, w), (channels, height, width) = shape_of(image, owner), shape
     strict = isinstance(tensor_of_fractions(image), Tensor) or channels not in (1, 3)
     if c != channels and strict:
         raise ValueError(
-            f"{owner} must have {channels} channel(s), as the backend makes, got {c}. Convert it "
-            "first."
+            f"{owner} must have the backend's {channels} channel(s), got {c}. Convert it first."
         )
     if fit is None:
         _require_size((h, w), (height, width), owner)
@@ -173,12 +174,12 @@ def require_mask(
     fit: Fit | None = None,
     image: ImageLike | None = None,
 ) -> None:
-    """Require a mask that :func:`read_mask` can bring to the backend's (H, W), as its image is.
+    """Raise a ValueError unless :func:`read_mask` can convert a mask to the backend's (H, W).
 
     Args:
-        mask, size, owner, fit: as of :func:`require_shape`.
-        image: to which the mask belongs. It must have the same proportions, or the mask the
-            backend's size: else the two would not be cut at the same place.
+        mask, size, owner, fit: as in :func:`require_shape`.
+        image: the image of the mask. The two must have the same proportions, or the mask must have
+            the backend's size; otherwise ``fit`` would cut them at different places.
     """
     h, w = size_of(checked_mask(mask, owner))
     if fit is None:
@@ -196,7 +197,7 @@ def require_mask(
 def _require_size(got: Size, size: Size, owner: str) -> None:
     if got != size:
         raise ValueError(
-            f"{owner} must be {size[0]}x{size[1]}, as the backend makes, got {got[0]}x{got[1]}. "
+            f"{owner} must have the backend's size {size[0]}x{size[1]}, got {got[0]}x{got[1]}. "
             "Give fit='crop', 'pad' or 'stretch', or resize it first."
         )
 
@@ -212,25 +213,25 @@ def _kept(held: Held, given: ImageLike, fit: Fit | None) -> Held:
 
 def to_pil(x: Tensor) -> list[Image.Image]:
     """(B, C, H, W) in [-1, 1] -> B PIL images; C = 1 is grey, 3 is RGB. Values are clipped."""
-    from PIL import Image  # noqa: PLC0415, a sixth of a second that most runs do without
+    from PIL import Image  # noqa: PLC0415, loads for a sixth of a second
 
     if floating(x, "to_pil: x").ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(
-            f"PIL images need 1 or 3 channels, got a tensor of shape {tuple(x.shape)}; "
-            "use the tensor itself"
+            f"to_pil: x must have the shape (B, 1 or 3, H, W), got {tuple(x.shape)}. Use the "
+            "tensor itself."
         )
     arrays = to_pixels(x).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a) for a in arrays]
 
 
 def to_pixels(x: Tensor) -> Tensor:
-    """Values in [-1, 1], others clipped, as an image file holds them: uint8, 0 to 255."""
+    """Convert values in [-1, 1] to uint8, 0 to 255; values outside are clipped."""
     return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def all_finite(x: Tensor) -> bool:
     """Whether no value is NaN or infinite.
 
-    Their sum then is finite too, which is a tenth of the work to see; unless it overflows.
+    If the sum is finite, all values are; to test the sum is ten times faster.
     """
     return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())

@@ -1,51 +1,51 @@
-"""How much one call may ask for, in one place.
+"""Limits of one call.
 
-Beyond these numbers a call takes all the time or all the memory of a machine. No use is known that
-needs more; a recipe from a stranger, or a slip of a finger, asks for it in a few bytes.
+A call above these limits takes all the time or all the memory of a machine. No known use needs
+more, but a stranger's recipe or a typing error can request more in a few bytes.
 """
 
 MAX_STEPS = 10_000
-"""Steps of a run: ten times the times that most models were trained on."""
+"""Steps of a run: ten times the training times of most models."""
 MAX_PLAN = 1_000_000
-"""Times that a run visits, walks at one noise level and jumps back included."""
+"""Times that a run visits, walks and jumps included."""
 MAX_WALKS = 1_000
-"""Walks at one noise level, and how often RePaint walks one stretch of the plan."""
+"""Walks at one noise level, and repeats of one part of the plan by RePaint."""
 MAX_PARTICLES = 10_000
 """Candidates of one seed."""
 MAX_BANDS = 16
-"""Blurs in cascade; each doubling of the width is one, and ten make a thousand pixels."""
+"""Successive blurs; each doubles the width, so that ten reach a thousand pixels."""
 MAX_SEEDS = 100_000
-"""Of a recipe: seeds of its call."""
+"""Seeds of a recipe's call."""
 MAX_PIXELS = 4096 * 4096
-"""Pixels of one picture that is read or written, and of all pictures of a recipe together, unless
-the model's own images are so large that a few of them are more (:data:`MAX_IMAGES`)."""
+"""Pixels of one picture that is read or written, and of all pictures of a recipe together.
+
+For a model of large images, a recipe may hold more: see :data:`MAX_IMAGES`."""
 
 MAX_IMAGES = 64
-"""Of a recipe: its pictures together have at most as many pixels as so many images of the model,
-or :data:`MAX_PIXELS` if that is more."""
+"""A recipe's pictures together may have as many pixels as this number of images of the model, or
+:data:`MAX_PIXELS` if that is more."""
 MAX_DEPTH = 64
-"""Of a recipe: lists and dictionaries inside each other."""
+"""Nested lists and dictionaries in a recipe."""
 MAX_OBJECTS = 500
-"""Of a recipe: dictionaries, which is what plugins, views and pictures are written as."""
+"""Dictionaries in a recipe: plugins, views and pictures are dictionaries."""
 MAX_LISTS = 10_000
-"""Of a recipe: lists in it."""
+"""Lists in a recipe."""
 MAX_VALUES = 2**21
-"""Of a recipe: values in it, such as the places of a permutation of 1024 x 1024 pixels."""
+"""Values in a recipe, such as the indices of a permutation of 1024 x 1024 pixels."""
 MAX_TEXT = 10_000
-"""Of a recipe: letters of a name or a prompt."""
+"""Letters of a name or a prompt in a recipe."""
 MAX_BYTES = 2**28
-"""Of a recipe: letters of its pictures and tensors together."""
+"""Letters of a recipe's pictures and tensors together."""
 MAX_WHOLE = 2**63
-"""Of a recipe: whole numbers are below it."""
+"""Bound of the whole numbers in a recipe."""
 MAX_SETTING = 100_000
-"""Of a recipe: numbers in the settings of a scheduler, such as its training times, and their
-count."""
+"""Largest number, and largest count of numbers, in a recipe's scheduler settings."""
 
 
 def require_plan(times: int, what: str) -> None:
     """Check the number of times that a run will visit, before the list of them is made."""
     if times > MAX_PLAN:
         raise ValueError(
-            f"{what} make a plan of {times} times, and a run visits at most {MAX_PLAN}. Take fewer "
-            "of them, or fewer steps."
+            f"{what} must make a plan of at most {MAX_PLAN} times, got {times}. Take fewer of "
+            "them, or fewer steps."
         )

@@ -1,4 +1,4 @@
-"""``composer.load_backend``: a backend by name, typed for the names that come with the library."""
+"""``composer.load_backend``: load a backend by name, typed for the built-in names."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from composer.protocols import Backend
 from composer.registry import installed, load_from
 
 Place = str | Path
-Known = Literal["mnist", "mnist-ddpm", "nouns", "with_weak", "diffusers", "deepfloyd", "prx"]
+Known = Literal[
+    "mnist", "mnist-ddpm", "nouns", "with_weak", "diffusers", "deepfloyd", "latent", "prx"
+]
 
 
 class NoSuchOption:
-    """What a type checker says that :func:`load_backend` returns, if the backend of a known name
-    has no such option, or not with such a value. It raises."""
+    """The type that a type checker shows for a call of :func:`load_backend` that raises.
+
+    A built-in backend does not have the option, or not with the value given.
+    """
 
 
-# The overloads overlap on purpose: what none of the first six takes is the seventh's.
+# The overloads overlap on purpose: what none of the first seven takes is the eighth's.
 @overload
 def load_backend(  # type: ignore[overload-overlap]
     name: Literal["mnist", "mnist-ddpm"],
@@ -75,6 +79,23 @@ def load_backend(  # type: ignore[overload-overlap]
     text_8bit: bool = False,
 ) -> Backend: ...
 @overload
+def load_backend(
+    name: Literal["latent"],
+    *,
+    model: Place,
+    size: int | Sequence[int] | None = None,
+    embeddings: Place | None = None,
+    guidance: float | None = None,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    offload: bool = False,
+    variant: str | None = None,
+    vae_slicing: bool = True,
+    vae_tiling: bool = False,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> Backend: ...
+@overload
 def load_backend(  # type: ignore[overload-overlap]
     name: Literal["prx"],
     *,
@@ -102,6 +123,6 @@ def load_backend(name: str, **options: Any) -> Backend | NoSuchOption:
 
     Raises:
         UnknownNameError: no such backend is registered.
-        TypeError: an option that it does not have, or lacks.
+        TypeError: an option is unknown, or a required one is missing.
     """
     return load_from(installed(), name, options)

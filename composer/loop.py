@@ -1,4 +1,4 @@
-"""The loop: the steps of one run, each an estimate and what is made of it."""
+"""The loop: the steps of one run, each an estimate and a new x."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from composer.schedules import renoise
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """What every step of a run needs.
+    """The parts that every step of a run needs.
 
     Args:
-        hooks: of the stack.
-        noise_estimates: of the stack, outermost first.
-        model: answers what the innermost asks.
+        hooks: the hooks of the stack.
+        noise_estimates: the ``noise_estimate`` hooks, outermost first.
+        model: answers the requests of the innermost plugin.
         debug: whether to check after every hook.
     """
 
@@ -35,12 +35,12 @@ class Loop:
     debug: bool = False
 
     def steps(self, state: State) -> Iterator[State]:
-        """The state after every step; at the end, whether all that was made is finite."""
+        """Yield the state after every step; at the end raise an error unless all was finite."""
         while True:
             try:
                 self._advance(state)
             except Exception:
-                self.model.finiteness.require()  # what was not finite may have caused it
+                self.model.finiteness.require()  # NaN or Inf may have caused the error
                 raise
             if state.finished:
                 self.model.finiteness.require()
@@ -50,7 +50,7 @@ class Loop:
             state.step += 1
 
     def streamed(self, state: State) -> Iterator[State]:
-        """Snapshots of a run; what their reader makes of their x, or ``stop()``, acts on it."""
+        """Yield snapshots of a run; the reader may change their x or call ``stop()``."""
         for _ in self.steps(state):
             with torch.inference_mode(False):  # in which tensors do not count what writes into them
                 shown = state.snapshot()
@@ -71,7 +71,7 @@ class Loop:
 
     @torch.no_grad()
     def _advance(self, state: State) -> None:
-        """Jump back to noise where the plan says so, then step from t to the cleaner t_next."""
+        """Jump back to noise where the plan does, then step from t to the cleaner t_next."""
         schedule, hook, finiteness = state.backend.schedule, self.hooks.hook, self.model.finiteness
         while schedule.goes_back(state.t, state.t_next):
             state.x = renoise(schedule, state.x, state.randn(), state.t, state.t_next)

@@ -1,4 +1,4 @@
-"""The two decorators of hooks, and whether an object answers one."""
+"""The two hook decorators, and a test whether an object answers a hook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model at the centre of the stack: requests answered by one batched call of the backend."""
+"""The model at the centre of the stack: it answers requests with one batched backend call."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from composer.stats import Stats
 
 
 class Model:
-    """Answers requests by a backend: deduplicated, in one call, chunked to a memory bound.
+    """Answer requests with a backend: without duplicates, in one call, within a memory bound.
 
     Args:
-        max_rows: most images that the network sees at a time; None for no bound.
-        stats: counted into; rows are per image.
-        finiteness: notes whether the outputs are finite; None for one that nobody reads.
+        max_rows: most rows in one call; None for no bound.
+        stats: the counts to add to.
+        finiteness: notes whether the outputs are finite; None to ignore that.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Model:
         self.max_rows = max_rows
         self.stats = stats
         self.finiteness = finiteness or Finiteness()
-        self._device = backend.device  # asked once: some look through a whole network for it
+        self._device = backend.device  # read once: some backends search their whole network for it
 
     def __call__(self, requests: list[Request]) -> list[Estimate]:
         encoded = [self._encoded(request) for request in requests]
@@ -66,14 +66,14 @@ class Model:
     def _encoded(self, request: Request) -> Request:
         if request.model is not None and request.model not in models_of(self.backend):
             raise ValueError(
-                f"a plugin asks for the model {request.model!r} and {type(self.backend).__name__} "
-                f"has {sorted(models_of(self.backend)) or 'one only'}"
+                f"Request: model must be one of {type(self.backend).__name__}'s, "
+                f"{sorted(models_of(self.backend)) or 'which has one only'}, got {request.model!r}."
             )
-        finite(request.t, "the t that a plugin's request asks at")
+        finite(request.t, "Request: t")
         if request.x.shape[1:] != self.backend.shape:
             raise ValueError(
-                f"a plugin asks about an x of shape {tuple(request.x.shape)} and the backend makes "
-                f"(B, {', '.join(map(str, self.backend.shape))})"
+                f"Request: x must have the backend's shape "
+                f"(B, {', '.join(map(str, self.backend.shape))}), got {tuple(request.x.shape)}."
             )
         condition = UNCONDITIONAL if request.condition is None else request.condition
         return Request(
@@ -90,11 +90,11 @@ class Model:
         )
 
     def _evaluate(self, batch: Batch) -> Output:
-        """One backend call, or as many as ``max_rows`` makes necessary."""
+        """Evaluate a batch in one backend call, or in several within ``max_rows``."""
         bound = self.max_rows or len(batch)
         if bound >= len(batch):
             return self._call(batch)
-        # Rows about one image together, for backends that share among them; each part in order.
+        # Keep the rows of one image together, so that backends can share work between them.
         order = sorted(range(len(batch)), key=batch.images.__getitem__)
         parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
         return Output.gathered([self._call(batch.take(rows)) for rows in parts], parts)
@@ -104,12 +104,12 @@ class Model:
         who, written = f"{type(self.backend).__name__}.evaluate", version(batch.x)
         output = checked_output(self.backend.evaluate(batch), batch.x.shape, who)
         if version(batch.x) != written:
-            raise ValueError(f"{who} wrote into the batch's x; work on a copy")
+            raise ValueError(f"{who} wrote into the batch's x. Work on a copy.")
         return output
 
 
 def encoded(backend: Backend, condition: Any) -> Hashable:
-    """A condition, or each of several, as ``evaluate`` wants it."""
+    """Encode a condition, or each of several, for ``evaluate``."""
     if isinstance(condition, Each):
         return Each([backend.encode(one) for one in condition.conditions])
     return backend.encode(condition)
@@ -120,9 +120,9 @@ def batch_of(requests: Sequence[Request]) -> Batch:
     names = {frozenset(request.beside) for request in requests}
     if len(names) > 1:
         raise ValueError(
-            "requests of one round must carry the same things beside x, got "
-            f"{' and '.join(str(sorted(name)) for name in names)}; derive them from the request "
-            "that a plugin was given"
+            "Request: beside must have the same names in all requests of a round, got "
+            f"{' and '.join(str(sorted(name)) for name in names)}. Derive requests from the one "
+            "that the plugin received."
         )
     counts = [len(request.x) for request in requests]
     numbers: dict[int, range] = {}  # of the images, by the tensor that holds them
@@ -150,8 +150,10 @@ def batch_of(requests: Sequence[Request]) -> Batch:
 
 
 def evaluated(backend: Backend, requests: Sequence[Request]) -> list[Output]:
-    """The output of each request, conditions encoded, by one call of a backend; what
-    :class:`Model` does, without its checks."""
+    """The output of each request with encoded condition, from one call of a backend.
+
+    This is :class:`Model` without its checks.
+    """
     return _split(backend.evaluate(batch_of(requests)), requests)
 
 
@@ -176,16 +178,16 @@ def _identity(request: Request) -> Hashable:
 def _not_finite(step: int, t: float, condition: Hashable) -> str:
     return (
         f"the model returned NaN or Inf at step {step} (t = {t:g}) for the condition "
-        f"{condition!r}; check the weights, or use a wider dtype"
+        f"{condition!r}. Check the weights, or use a wider dtype."
     )
 
 
 def checked_output(output: object, shape: Sequence[int], who: str) -> Output:
-    """What ``evaluate`` returned, if it is one Output of all rows, of the shape of their x."""
+    """Return the result of ``evaluate``; raise an error unless it is one Output of x's shape."""
     if not isinstance(output, Output):
         raise TypeError(
             f"{who} must return one composer.Output(prediction, variance) of all rows, got "
-            f"{type(output).__name__}"
+            f"{type(output).__name__}."
         )
     _check_part("prediction", output.prediction, shape, who)
     if output.variance is not None:
@@ -195,9 +197,10 @@ def checked_output(output: object, shape: Sequence[int], who: str) -> Output:
 
 def _check_part(name: str, part: object, shape: Sequence[int], who: str) -> None:
     if not isinstance(part, Tensor) or not part.is_floating_point():
-        raise TypeError(f"{who} returned a {name} that is no tensor of floating point")
+        got = f"a tensor of {part.dtype}" if isinstance(part, Tensor) else type(part).__name__
+        raise TypeError(f"{who}: {name} must be a floating-point tensor, got {got}.")
     if part.shape != shape:
         raise ValueError(
-            f"{who} returned a {name} of shape {tuple(part.shape)} for x of {tuple(shape)}; split "
-            "a learned variance off into Output.variance"
+            f"{who}: {name} must have the shape {tuple(shape)} of x, got {tuple(part.shape)}. Put "
+            "a learned variance into Output.variance."
         )

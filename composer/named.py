@@ -1,4 +1,4 @@
-"""Devices, dtypes and predictions, by torch's objects or by their names."""
+"""Devices, dtypes and predictions, given as torch's objects or by name."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def device_of(device: Device) -> torch.device:
-    """The device, or that of a name: "cpu", "cuda", "cuda:1", "mps", or "auto" for the first that
-    the machine has of cuda, mps and cpu.
+    """A device, given itself or by name: "cpu", "cuda", "cuda:1", "mps" or "auto".
+
+    "auto" is the first of cuda, mps and cpu that the machine has.
 
     Raises:
-        ValueError: no such name, or a device that this machine lacks.
+        ValueError: the name is unknown, or this machine lacks the device.
     """
     try:
         if not isinstance(device, str | torch.device):
@@ -31,7 +32,7 @@ def device_of(device: Device) -> torch.device:
         place = _best_device() if device == "auto" else torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"device {shown(device)} is none that torch knows. Use 'cpu' or 'auto'."
+            f"device must be a name that torch knows, got {shown(device)}. Use 'cpu' or 'auto'."
         ) from error
     present = torch.accelerator.current_accelerator(check_available=True)
     count = 0 if present is None or present.type != place.type else torch.accelerator.device_count()
@@ -47,14 +48,14 @@ def _best_device() -> torch.device:
 
 
 def dtype_of(dtype: DType, known: Iterable[str] = _DTYPES) -> torch.dtype:
-    """The dtype, or that of a name such as "float16" or "torch.float16".
+    """A dtype, given itself or by a name such as "float16" or "torch.float16".
 
     Args:
         dtype: the dtype or its name.
         known: the names to choose from.
 
     Raises:
-        ValueError: another dtype, or no such name.
+        ValueError: the dtype is not among the known ones.
     """
     named = str(dtype) if isinstance(dtype, torch.dtype) else dtype
     name = named.removeprefix("torch.") if isinstance(named, str) else named
@@ -62,10 +63,10 @@ def dtype_of(dtype: DType, known: Iterable[str] = _DTYPES) -> torch.dtype:
 
 
 def prediction_of(prediction: str | Prediction) -> Prediction:
-    """The prediction type, or that of a name: "epsilon", "sample", "v" or "flow".
+    """A prediction type, given itself or by name: "epsilon", "sample", "v" or "flow".
 
     Raises:
-        ValueError: no such name.
+        ValueError: the name is unknown.
     """
     if isinstance(prediction, Prediction):
         return prediction
@@ -73,10 +74,10 @@ def prediction_of(prediction: str | Prediction) -> Prediction:
 
 
 def shape_of(shape: Any) -> tuple[int, int, int]:
-    """(C, H, W) as a tuple of integers.
+    """Return (C, H, W) as a tuple of integers.
 
     Raises:
-        TypeError, ValueError: anything else.
+        TypeError, ValueError: it is not three positive integers.
     """
     try:
         sizes = tuple(integer(size, "each of shape", least=1) for size in shape)
@@ -88,10 +89,10 @@ def shape_of(shape: Any) -> tuple[int, int, int]:
 
 
 def schedule_of(schedule: Any) -> Schedule:
-    """The schedule.
+    """Return the schedule.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not a Schedule.
     """
     if lacking := [name for name in _PATH if not callable(getattr(schedule, name, None))]:
         raise TypeError(
@@ -102,11 +103,12 @@ def schedule_of(schedule: Any) -> Schedule:
 
 
 def with_objects(backend: Backend) -> Backend:
-    """The backend itself; if it has names or lists in place of torch's objects, that backend with
-    the objects in their place.
+    """The backend, with torch's objects in place of names and lists.
+
+    A backend that has the objects already is returned itself.
 
     Raises:
-        TypeError, ValueError: an attribute is neither what it must be nor the name of such.
+        TypeError, ValueError: an attribute has a wrong type, or is an unknown name.
     """
     changed: dict[str, Any] = {}
     for name, meant in _MEANT.items():
@@ -121,7 +123,7 @@ def with_objects(backend: Backend) -> Backend:
 
 
 class _Read:
-    """A backend, some of its attributes replaced by the objects that they name."""
+    """A backend with some attributes replaced by the objects that they name."""
 
     def __init__(self, backend: Backend, objects: dict[str, Any]) -> None:
         vars(self).update(objects, _backend=backend)
@@ -143,9 +145,9 @@ class _Read:
 
 def _device(device: Any) -> torch.device:
     if isinstance(device, torch.device):
-        return device  # there, or the network would not be: also one that torch cannot count
+        return device  # available, because the network is there; torch may not list it
     if not isinstance(device, str):
-        raise TypeError(f"device must be a torch.device or its name, got {shown(device)}")
+        raise TypeError(f"device must be a torch.device or its name, got {shown(device)}.")
     return device_of(device)
 
 

@@ -1,4 +1,4 @@
-"""What a package offers: names for plugins, transforms, solvers and backends."""
+"""Names of plugins, transforms, solvers and backends that a package offers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Offer:
 
     @property
     def description(self) -> str:
-        """The first line of the factory's docstring, or what reading that raises."""
+        """The first line of the factory's docstring, or the error that reading it raised."""
         text: str | None = None
         with Foreign() as reading:  # a docstring may be a property
             text = inspect.getdoc(self.factory)
@@ -44,9 +44,9 @@ class Offer:
 
 
 class Register:
-    """What ``register_plugins`` is handed: one method a kind of thing.
+    """The argument of ``register_plugins``: one method per kind of offer.
 
-    ``example`` makes one for ``composer check`` to examine, where the factory needs arguments:
+    Where the factory needs arguments, ``example`` makes an object for ``composer check``:
     ``register.plugin("guidance", Guidance, example=lambda: Guidance(3.0))``.
     """
 
@@ -63,7 +63,7 @@ class Register:
     def transform(
         self, name: str, factory: Callable[..., Transform], *, example: Example | None = None
     ) -> None:
-        """Offer a Transform class; its name alone suffices where all parameters have defaults."""
+        """Offer a Transform class; users may give its name if all parameters have defaults."""
         self._offer("transform", name, factory, example)
 
     def decomposition(
@@ -91,18 +91,17 @@ class Register:
 
         Args:
             name, factory: the name, and the function.
-            safe_options: those that a recipe from a stranger may set. Declare here that the
-                function, called with any values of these alone, opens no file but those of its own
-                package and reaches no network: names of files, of models of a hub, and switches of
-                how files are read are not safe. None declares nothing, so that a recipe needs the
-                caller's ``trust=True``.
+            safe_options: the options that a stranger's recipe may set. With any values of these
+                alone, the function must open no files except its own package's and use no network.
+                Names of files, names of hub models and switches of how to read files are not safe.
+                None declares nothing; a recipe then needs the caller's ``trust=True``.
         """
         safe = None if safe_options is None else tuple(safe_options)
         known = inspect.signature(factory).parameters if safe else {}
         if unknown := [option for option in safe or () if option not in known]:
             raise ValueError(
-                f"{self.package} declares the option {unknown[0]!r} of the backend {name!r} safe, "
-                f"which takes {', '.join(known)}"
+                f"{self.package}: safe_options of backend {name!r} must be among "
+                f"{', '.join(known)}, got {unknown[0]!r}."
             )
         self._offer("backend", name, factory, safe_options=safe)
 
@@ -115,14 +114,14 @@ class Register:
         safe_options: tuple[str, ...] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name or not name.isprintable():
-            raise TypeError(f"{self.package} offers a {kind} by the name {name!r}; give a word")
+            raise TypeError(f"{self.package}: the name of a {kind} must be a word, got {name!r}.")
         if not callable(factory):
             raise TypeError(
-                f"{self.package} offers the {kind} {name!r} as {factory!r:.80}; give the class, or "
-                "a function that makes one"
+                f"{self.package}: {kind} {name!r} must be a class, or a function that makes one, "
+                f"got {factory!r:.80}."
             )
         if any((o.kind, o.name) == (kind, name) for o in self.offers):
-            raise ValueError(f"{self.package} offers the {kind} {name!r} twice")
+            raise ValueError(f"{self.package}: {kind} {name!r} must be offered once, got twice.")
         self.offers.append(Offer(kind, name, factory, self.package, example, safe_options))
 
 
@@ -132,10 +131,10 @@ def required(factory: Callable[..., Any]) -> list[str]:
 
 
 def check_options(owner: str, factory: Callable[..., Any], options: Iterable[str]) -> None:
-    """Check that a factory takes these options, and that none is missing.
+    """Check that a factory takes these options, and that no required option is missing.
 
     Raises:
-        TypeError: with the nearest name, and all that there are.
+        TypeError: an option is unknown or missing; the message lists the options.
     """
     named, given = [p.name for p in _named(factory)], list(options)
     takes = f"It takes {', '.join(named)}." if named else "It takes none."

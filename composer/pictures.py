@@ -1,8 +1,8 @@
-"""Pictures from outside, read by one set of rules: files, PIL images of any mode, arrays of pixels.
+"""Read pictures by one set of rules: files, PIL images of any mode, arrays of pixels.
 
-:func:`open_picture` and :func:`open_mask` bring each to one of three PIL modes, L, RGB or I;16,
-upright and without transparency. :mod:`composer.images` makes tensors of these, and imports this
-module, and PIL with it, with the first picture.
+:func:`open_picture` and :func:`open_mask` convert each to one of three PIL modes, L, RGB or I;16,
+upright and without transparency. :mod:`composer.images` makes tensors of these. It imports this
+module, and with it PIL, at the first picture.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ _Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | _Array
 
 MAX_FITTED = MAX_PIXELS // 4
-"""Pixels of a picture that will be fitted to a model: twice the sides of the largest model's, and a
-recipe holds four of them."""
+"""Most pixels of a picture that is kept to be fitted to a model. Its sides are twice those of the
+largest model's images, and a recipe holds four such pictures."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-"""The files that are read: pixels only, no page descriptions."""
+"""File formats that are read: only pixel formats."""
 _DEEP = ("I", "F")
-"""Modes of more than 8 bits start so; PIL's own conversions clip them at 255."""
+"""First letters of modes with more than 8 bits, which PIL's own conversions clip at 255."""
 _NEARLY = 8
-"""Of 255: by how much the channels of a grey picture differ after it was saved as a JPEG."""
+"""How much the channels (0 to 255) of a grey picture may differ after JPEG compression."""
 
 
 def open_picture(source: PictureLike, name: str = "image") -> Image.Image:
-    """A picture as a PIL image of mode L, RGB or I;16 (grey of 16 bits).
+    """Open a picture as a PIL image of mode L, RGB or I;16 (grey of 16 bits).
 
-    Its EXIF orientation is applied, and what is transparent shows white. Files and images of 16
-    bits are scaled by 65535. Whole numbers of other kinds (modes I and F, arrays of int64) are
-    0 and 1, 8 bits or 16 bits, whichever of these holds the largest; fractions lie in [0, 1].
+    The EXIF orientation is applied, and transparent pixels become white. Files and images of 16
+    bits are scaled by 65535. Other whole numbers (modes I and F, arrays of int64) are read as 0 and
+    1, as 8 bits or as 16 bits, the smallest range that holds the largest; fractions lie in [0, 1].
 
     Args:
         source: the path of a file (PNG, JPEG, WebP, BMP, GIF, TIFF), a PIL image of any mode, or
             an array (H, W) or (H, W, 1 to 4) of bool or whole numbers, as PIL's images become.
-        name: whose picture it is, for messages.
+        name: the argument that messages name.
 
     Raises:
-        TypeError: something else, or text of a recipe. FileNotFoundError: no such file.
-        ValueError: a file that holds no picture, or values that do not say what is white.
+        TypeError: the source is of another type, or text of a recipe.
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no picture, or the values do not define white.
     """
     image = _upright(source, name)
     if _is_read(image):
@@ -56,23 +57,23 @@ def open_picture(source: PictureLike, name: str = "image") -> Image.Image:
         return bounded(_deep(image, name))
     flat = _on_white(image)
     flat = bounded(flat.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB"))
-    flat.info.clear()  # what else a file says, such as its transparency, is applied by now
+    flat.info.clear()  # already applied, transparency included
     return flat
 
 
 def open_mask(source: PictureLike, name: str = "mask") -> Image.Image:
-    """A mask as a PIL image of mode L or I;16: white = 1, repaint.
+    """Open a mask as a PIL image of mode L or I;16: white = 1, repaint.
 
-    White paint on a transparent layer is a mask by its alpha. A picture of nothing but 0 and 1
-    is a mask as it is.
+    For white paint on a transparent layer, the alpha is the mask. In a picture of 0 and 1 alone,
+    1 is white.
 
     Args:
-        source: as of :func:`open_picture`.
-        name: whose mask it is, for messages.
+        source: as in :func:`open_picture`.
+        name: the argument that messages name.
 
     Raises:
-        TypeError, FileNotFoundError, ValueError: as :func:`open_picture`; colours, or transparency
-            that may mean either of two masks.
+        TypeError, FileNotFoundError, ValueError: as in :func:`open_picture`; or the mask has
+            colours, or transparency that could mean two different masks.
     """
     image = _upright(source, name)
     if image.has_transparency_data and (alpha := _alpha_of_paint(image, name)) is not None:
@@ -81,8 +82,8 @@ def open_mask(source: PictureLike, name: str = "mask") -> Image.Image:
     if mask.mode == "RGB":
         if (np.ptp(np.asarray(mask, dtype=np.int16), axis=-1) > _NEARLY).any():
             raise ValueError(
-                f"{name} must be grey, white where to repaint, got a picture in colours. Draw it "
-                "in black and white."
+                f"{name} must be grey, got a picture in colours. Draw it in black and white: white "
+                "means repaint."
             )
         mask = mask.convert("L")
     values = np.asarray(mask)
@@ -90,8 +91,8 @@ def open_mask(source: PictureLike, name: str = "mask") -> Image.Image:
 
 
 def _upright(source: PictureLike, name: str) -> Image.Image:
-    """The source as a PIL image of its own mode, turned as its EXIF data say."""
-    if isinstance(source, FromRecipe):  # a stranger's word opens no file
+    """The source as a PIL image of its own mode, turned by its EXIF orientation."""
+    if isinstance(source, FromRecipe):  # a recipe must not open files
         raise TypeError(f"{name} must be a picture, got the text {shown(source)} of a recipe.")
     if isinstance(source, str | os.PathLike):
         return _opened(Path(source), name)
@@ -111,7 +112,9 @@ def _is_read(image: Image.Image) -> bool:
 
 def _opened(path: Path, name: str) -> Image.Image:
     if not path.is_file():
-        raise FileNotFoundError(f"{name} must be a picture, got {str(path)!r}, which is no file.")
+        raise FileNotFoundError(
+            f"{name} must be a picture, got {str(path)!r}. There is no such file."
+        )
     try:
         with Image.open(path, formats=FORMATS) as image:
             return ImageOps.exif_transpose(image)
@@ -141,7 +144,7 @@ def _of_array(values: _Array, name: str) -> Image.Image:
 
 
 def _scaled(values: _Array, name: str) -> _Array:
-    """Numbers as uint8 or uint16, the largest of which is white."""
+    """Numbers as uint8 or uint16, where the largest number of the type is white."""
     if values.dtype == bool:
         return values.astype(np.uint8) * 255
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
@@ -165,13 +168,13 @@ def _in_16_bits(fractions: _Array) -> _Array:
 def _deep(image: Image.Image, name: str) -> Image.Image:
     values = np.asarray(image)
     pixels = _scaled(values, name)
-    if "transparency" in image.info:  # one grey of a PNG file, which PIL's conversions overlook
+    if "transparency" in image.info:  # one grey of a PNG file, which PIL's conversions ignore
         pixels[values == image.info["transparency"]] = np.iinfo(pixels.dtype).max
     return Image.fromarray(pixels)
 
 
 def bounded(picture: Image.Image, pixels: int = MAX_PIXELS) -> Image.Image:
-    """A picture of mode L, RGB or I;16, averaged in blocks if it has more pixels than that."""
+    """A picture of mode L, RGB or I;16, averaged in blocks to at most this number of pixels."""
     block = ceil(sqrt(picture.width * picture.height / pixels))
     if block == 1:
         return picture
@@ -189,12 +192,12 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _with_alpha(image: Image.Image) -> Image.Image:
-    # PIL knows no way from premultiplied grey to RGBA but this.
+    # PIL's only conversion from premultiplied grey to RGBA.
     return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
 
 
 def _alpha_of_paint(image: Image.Image, name: str) -> Image.Image | None:
-    """The alpha of white paint as the mask; None of an image that is opaque everywhere."""
+    """The alpha of white paint as the mask; None for an opaque image."""
     if not image.mode.startswith(_DEEP):
         layer = np.asarray(_with_alpha(image))
         colours, alpha = layer[..., :3], layer[..., 3]

@@ -1,4 +1,4 @@
-"""What a plugin may be: the hooks it may answer, and what it may declare about itself."""
+"""The base class of plugins: the hooks that a plugin may answer, and its declarations."""
 
 from __future__ import annotations
 
@@ -35,38 +35,38 @@ else:
 class Plugin:
     """An optional base of plugins: each hook with its signature, each declaration with its default.
 
-    Mark the hooks that you write with ``@composer.hookimpl`` and leave out the others; a hook may
-    leave out arguments it does not need. An object without this base works too: what it does not
-    declare has the default given here. Declare by an attribute, a property or a dataclass field.
+    Mark the hooks that you write with ``@composer.hookimpl`` and leave out the others. A hook may
+    leave out arguments that it does not need. Make a declaration by an attribute, a property or a
+    dataclass field. A plugin without this base works too; missing declarations have these defaults.
     """
 
     @_default
     def conditions(self) -> Sequence[Any]:
-        """Conditions, or plugins in place of them, that it fills into requests without one. None
-        leaves the choice to the call."""
+        """Conditions, or plugins in their place, that it sets in requests without a condition. The
+        condition None leaves the choice to the call."""
         return ()
 
     @_default
     def transforms(self) -> Sequence[Transform]:
-        """Views that it shows the model the image through."""
+        """Views through which the model sees the image."""
         return ()
 
     @_default
     def parts(self) -> Any:
-        """Linear maps of images that sum to the identity, whose answers it adds up; or an object
-        that has such ``parts``. ``composer check`` proves them."""
+        """Linear maps of images that sum to the identity, or an object with such ``parts``. The
+        plugin adds up the answers for them, and ``composer check`` proves them."""
         return ()
 
     @_default
     def finest(self) -> Any:
-        """The condition, or plugin, of the finest details: what a last, plain stage of a Cascade
-        follows."""
+        """The condition, or plugin, of the finest details. A last, plain stage of a Cascade uses
+        it."""
         return None
 
     @_default
     def unique(self) -> str:
-        """What only one plugin of a stack can do, as a verb: "walk at each noise level". Two
-        plugins that declare the same cannot stand in one stack."""
+        """An action of which a stack may have one, as a verb: "walk at each noise level". Two
+        plugins with the same declaration cannot be in one stack."""
         return ""
 
     @_default
@@ -76,14 +76,19 @@ class Plugin:
 
     @_default
     def predicts(self) -> Prediction | None:
-        """What its estimates predict, if it says so itself: SAMPLE, of a plugin that returns
-        ``estimate.replace(prediction=x0, kind=SAMPLE)``. None: the same as what it is answered."""
+        """The kind of its estimates: SAMPLE for a plugin that returns
+        ``estimate.replace(prediction=x0, kind=SAMPLE)``. None: the kind of the answers it gets."""
         return None
 
     @_default
     def needs_pixels(self) -> bool:
-        """Whether it works on the pixels of images, and so not on latents."""
+        """Whether it needs the pixels of images, and cannot work on latents."""
         return False
+
+    @_default
+    def over_latents(self) -> str:
+        """Of a plugin that needs pixels: the name of the one that does the same over latents."""
+        return ""
 
     @_default
     def follows_several(self) -> bool:
@@ -92,8 +97,8 @@ class Plugin:
 
     @_default
     def one_a_seed(self) -> Sequence[str]:
-        """The names of its attributes that may hold one value a seed, as ``request.each`` takes
-        them; a call checks their lengths before it asks the model."""
+        """The names of its attributes that may hold one value per seed, for ``request.each``. A
+        call checks their lengths before any model call."""
         return ()
 
     @_default
@@ -108,11 +113,11 @@ class Plugin:
 
     @_default
     def plans_times(self) -> bool:
-        """Of a solver: whether it makes a plan of times of its own, instead of the schedule's."""
+        """For a solver: whether it plans times of its own instead of the schedule's."""
         return False
 
     def resized(self, height: int, width: int) -> Self:
-        """The same plugin for images of another size; itself, unless it holds something of one
+        """The same plugin for images of another size; itself, unless it holds data of a fixed
         size."""
         return self
 
@@ -133,26 +138,30 @@ class Plugin:
 
     @hookspec
     def noise_estimate(self, request: Request) -> Asking[Estimate]:
-        """Answer a request: a generator that yields lists of requests, receives their estimates and
-        returns one estimate."""
+        """Answer a request. This is a generator that yields lists of requests, receives their
+        estimates, and returns one estimate."""
         raise NotImplementedError
 
     @hookspec(firstresult=True)
     def step(self, state: State, estimate: Estimate) -> Tensor | Asking[Tensor] | None:
-        """Return the image at ``state.t_next``; None leaves the step to the next plugin, at last to
-        the solver. May be a generator that asks for further estimates, like ``noise_estimate``."""
+        """Return the image at ``state.t_next``, or None to leave the step to the next plugin, and
+        finally the solver. It may be a generator that yields requests, like ``noise_estimate``."""
 
     @hookspec
     def post_step(self, state: State) -> None:
-        """Look at x after a step, or replace it, x being at ``state.t``; or ``state.stop()``."""
+        """After a step, read or replace ``state.x``, now at ``state.t``; or ``state.stop()``."""
 
     @hookspec
-    def finish(self, state: State) -> None:
-        """Look at x after the last step, or replace it; also of a run that was stopped."""
+    def finish(self, state: State) -> Generator[None, None, None] | None:
+        """Read or replace ``state.x`` after the last step, also if the run was stopped.
+
+        A generator with one bare ``yield``, marked ``@hookimpl(wrapper=True)``, goes on after the
+        other plugins' ``finish``, and after a latent backend has decoded x.
+        """
 
 
 SETS_START = "set the start"
-"""What a plugin declares as ``unique`` if its ``start`` makes the image to begin with."""
+"""The value of ``unique`` for a plugin whose ``start`` makes the initial image."""
 HOOKS = frozenset(name for name, value in vars(Plugin).items() if hasattr(value, "composer_spec"))
 
 
@@ -160,7 +169,7 @@ _DEFAULTS = Plugin()
 
 
 def declared(thing: object, name: str) -> Any:
-    """What a plugin declares; the default of :class:`Plugin` if it has no such attribute."""
+    """The declaration of a plugin, or the default of :class:`Plugin` if it has none."""
     return getattr(thing, name, getattr(_DEFAULTS, name))
 
 
@@ -180,7 +189,7 @@ def conditions_of(plugin: object) -> tuple[Any, ...]:
 
 
 def with_nested(plugins: Iterable[object]) -> Generator[object, None, None]:
-    """Plugins, each followed by those that stand in place of its conditions; each object once."""
+    """Plugins, each followed by the plugins in place of its conditions; each object once."""
     seen: set[int] = set()
     waiting = [*plugins][::-1]  # a stack
     while waiting:
@@ -192,14 +201,17 @@ def with_nested(plugins: Iterable[object]) -> Generator[object, None, None]:
 
 
 def sets_conditions(plugin: object) -> bool:
-    """Whether a plugin, or one nested in it, decides conditions."""
+    """Whether a plugin, or one nested in it, sets conditions."""
     every = (c for nested in with_nested([plugin]) for c in conditions_of(nested))
     return not all(is_nested(condition) for condition in every)
 
 
 def kind_of(condition: Any, otherwise: Prediction) -> Prediction:
-    """What the estimates of a plugin, or the model's for a condition, predict: what the plugin
-    declares, or the same as its first condition's. A Sampler checks that the others are like it."""
+    """The kind of the estimates of a plugin, or of the model for a condition.
+
+    It is the plugin's declaration, or the kind of its first condition. A Sampler checks that its
+    other conditions have the same kind.
+    """
     while is_nested(condition):
         own: Prediction | None = declared(condition, "predicts")
         if own is not None:

@@ -1,4 +1,4 @@
-"""What a model's output means: one row (a, b), one formula.
+"""The meaning of a model's output: one row (a, b), one formula.
 
 On the path x = alpha * x_0 + sigma * noise every usual network predicts a * x_0 + b * noise:
 
@@ -15,8 +15,8 @@ Two equations in two unknowns, so with d = alpha * b - a * sigma
 
     noise = (alpha * out - a * x) / d,      x_0 = (b * x - sigma * out) / d.
 
-d vanishes only where the output says nothing of one unknown (epsilon at alpha = 0, sample at
-sigma = 0); that unknown is then taken as its prior mean, zero, here and nowhere else.
+d vanishes only where the output does not depend on one unknown (epsilon at alpha = 0, sample at
+sigma = 0). The formula then returns that unknown's prior mean, zero.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Prediction:
     """A prediction type.
 
     Args:
-        name: how it is called in configurations.
-        row: (alpha, sigma) -> (a, b); works on floats and on tensors. A function of a module, not a
-            lambda, so that it can be pickled.
+        name: its name in configurations.
+        row: (alpha, sigma) -> (a, b), for floats and for tensors. Write it as a function of a
+            module, not as a lambda, so that it can be pickled.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Prediction:
             return out / a if a else out * 0
         if sigma == 0:
             return x / alpha
-        # One large factor, outside: where alpha is tiny (5e-5 at IF's first time) x and the noise
-        # all but cancel, and two factors, each rounded, would leave 20000 times their rounding.
+        # Multiply by one large factor at the end. Where alpha is tiny (5e-5 at IF's first time), x
+        # and the noise almost cancel, and two large factors would multiply rounding by 20000.
         return torch.add(out, x, alpha=-b / sigma) * (-sigma / d)
 
     def _solve(self, alpha: float, sigma: float) -> tuple[float, float, float]:
@@ -77,7 +77,7 @@ class Prediction:
 
 
 def mixed(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
-    """a x + b y of two images (B, C, H, W), in one new tensor: large ones cost by their number."""
+    """a x + b y of two images (B, C, H, W), with one new tensor, which is fast for large images."""
     return (a * x).add_(y, alpha=b)
 
 

@@ -1,6 +1,6 @@
-"""What the loop speaks to: a backend, a solver, the state of a run, and the stack of a sampler.
+"""The protocols of the loop: backend and solver, the state of a run, and the stack of a sampler.
 
-They stand in one file because each names the others.
+They are in one file because each refers to the others.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from composer.batch import Batch, Output
 from composer.images import to_pil
+from composer.latents import to_images
+from composer.placing import to_device
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
 from composer.schedules import DiscreteSchedule, Schedule
@@ -33,10 +35,10 @@ class Backend(Protocol):
 
     Attributes:
         schedule: its path and clock.
-        prediction: what its output means.
+        prediction: the type of its output.
         shape: (C, H, W) of its images.
-        device, dtype: where and in what the loop keeps x.
-        default_solver: the solver to use when none is named.
+        device, dtype: those of x in the loop.
+        default_solver: the solver of a Sampler without one.
     """
 
     @property
@@ -53,18 +55,18 @@ class Backend(Protocol):
     def default_solver(self) -> Solver: ...
 
     def encode(self, condition: Any) -> Hashable:
-        """The condition as ``evaluate`` wants it, the same object for the same condition.
+        """Encode a condition for ``evaluate``; equal conditions give the same object.
 
-        Never called with None. Called again on what it returned, it returns that.
+        It is never called with None, and returns an encoded condition unchanged.
 
         Raises:
-            ValueError: the backend cannot express the condition; the sentence says what it can.
-            UnknownNameError: a name that the backend does not know; it says the nearest.
+            ValueError: the backend does not know the condition; the message lists what it knows.
+            UnknownNameError: the backend does not know the name; the message says the nearest.
         """
         ...
 
     def evaluate(self, batch: Batch) -> Output:
-        """Answer N rows, conditions encoded: one Output (N, C, H, W), in the order of the rows."""
+        """Evaluate N rows with encoded conditions: one Output (N, C, H, W), in their order."""
         ...
 
 
@@ -73,24 +75,23 @@ def models_of(backend: Backend) -> tuple[str, ...]:
     return tuple(getattr(backend, "models", ()))
 
 
-def image_shape_of(backend: Backend) -> tuple[int, int, int]:
-    """(C, H, W) of finished images: its optional attribute ``image_shape``, of a latent model whose
-    ``finish`` decodes x; otherwise ``shape``."""
-    shape: tuple[int, int, int] = getattr(backend, "image_shape", backend.shape)
-    return shape
-
-
 def noise_scale_of(backend: Backend) -> float:
-    """How wide the noise is that a run begins with: its schedule's optional ``noise_scale``, 1 for
-    most paths."""
+    """The standard deviation of the initial noise: the schedule's ``noise_scale``, if any, or 1."""
     return float(getattr(backend.schedule, "noise_scale", 1.0))
 
 
 def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
-    """On which an enlarging model's low-resolution image is noised: its optional attribute
-    ``low_res_schedule``; None for a model that enlarges nothing."""
+    """The schedule that noises the low-resolution image of an enlarging model: its optional
+    attribute ``low_res_schedule``; None for other models."""
     schedule: DiscreteSchedule | None = getattr(backend, "low_res_schedule", None)
     return schedule
+
+
+def guidance_of(backend: Backend) -> float | None:
+    """The guidance scale that a distilled model takes as an input: its optional attribute
+    ``guidance``, which ``beside["guidance"]`` (B,) replaces; None for a model that takes none."""
+    scale: float | None = getattr(backend, "guidance", None)
+    return scale
 
 
 class Solver(Protocol):
@@ -103,7 +104,7 @@ class Solver(Protocol):
     def step(self, state: State, estimate: Estimate) -> Tensor | Asking[Tensor]:
         """The image at ``state.t_next``; mark it with ``composer.hookimpl``.
 
-        ``state.estimate`` is the estimate of the step before. May be a generator that yields
+        ``state.estimate`` is the estimate of the step before. It may be a generator that yields
         requests, like a plugin's ``noise_estimate``.
         """
         ...
@@ -111,30 +112,30 @@ class Solver(Protocol):
 
 @dataclass(eq=False, repr=False)
 class State:
-    """Where a run is.
+    """The state of a run.
 
-    A stream hands out copies: what is set of ``x`` there, and :meth:`stop`, acts on the run; the
-    rest is for reading.
+    A stream yields copies. A change of ``x`` there, and :meth:`stop`, act on the run; other changes
+    do not.
 
     Attributes:
         x: the current image (B, C, H, W); replace it, never write into it. In ``start`` it is the
-            initial noise, as wide as ``noise_scale`` of the schedule.
+            initial noise, with the schedule's ``noise_scale`` as its standard deviation.
         times: the whole plan, from noise to clean; ``start`` hooks may change it. A time noisier
             than the one before it is a RePaint jump.
         position: index in ``times`` of the time that x is at.
         step: 0-based number of the current sampling step.
         estimate: the last combined estimate, None before the first and after a jump.
         condition, seeds, backend, num_inference_steps: as given to the sampler and the call; a list
-            of one condition a seed is an Each.
-        origin: for each image of now, the index in ``seeds`` of the seed it belongs to; one image
-            a seed unless a plugin follows several.
+            of one condition per seed is an Each.
+        origin: for each current image, the index of its seed in ``seeds``; one image per seed
+            unless a plugin follows several.
         stopped: set by :meth:`stop`.
-        beside: tensors that every request carries beside x, see Request: (B, ., H, W) laid out
-            like the image, such as a low-resolution conditioning, or (B,), a number an image.
-        memory: what plugins keep for the length of this run, by plugin.
-        generators: of the images of now, in their order.
-        selections: how often images were dropped or copied; who keeps something of each image
-            between steps, beyond what :meth:`each` gives, must start anew when it changes.
+        beside: further tensors of every request, see Request: (B, ., H, W) with the image's layout,
+            such as a low-resolution image, or (B,), one number per image.
+        memory: data of plugins for the length of this run, by plugin.
+        generators: those of the current images, in their order.
+        selections: how often images were dropped or copied. A plugin that keeps per-image data
+            between steps must reset it when this number changes; :meth:`each` needs no reset.
     """
 
     x: Tensor
@@ -168,14 +169,14 @@ class State:
 
     @property
     def t_next(self) -> float:
-        """The time that the current step goes to; None at the end, which no ``step`` sees."""
+        """The time after the current step; None at the end of the run, after the last ``step``."""
         left = self.position + 1 < len(self.times)
         return self.times[self.position + 1] if left else None  # type: ignore[return-value]
 
     @property
     def images(self) -> list[Image.Image]:
-        """``x`` as PIL images, values outside [-1, 1] clipped."""
-        return to_pil(self.x)
+        """``x`` as PIL images, that of a latent model decoded; values outside [-1, 1] clipped."""
+        return to_pil(to_images(self.backend, self.x))
 
     @property
     def finished(self) -> bool:
@@ -183,20 +184,26 @@ class State:
         return self.stopped or self.position + 1 >= len(self.times)
 
     def stop(self) -> None:
-        """End the run after this step; ``finish`` still runs, of a stream when it is read on."""
+        """End the run after this step; ``finish`` still runs, in a stream at its next state."""
         self.stopped = True
 
     def each(self, batch: Tensor, owner: str) -> Tensor:
-        """What was given for all seeds (1, ...), or for each (len(seeds), ...), for the images of
-        now: (1, ...) or (B, ...).
+        """Images for the current rows, from one for all seeds or one per seed.
+
+        Args:
+            batch: (1, ...) or (len(seeds), ...).
+            owner: the plugin that messages name.
+
+        Returns:
+            (1, ...) or (B, ...).
 
         Raises:
-            ValueError: another number of images was given; ``owner`` says by whom.
+            ValueError: batch has another number of images.
         """
         if len(batch) not in (1, len(self.seeds)):
             raise ValueError(
-                f"{owner}: {len(batch)} images for {len(self.seeds)} seeds; give one image, or "
-                "one a seed"
+                f"{owner}: {len(batch)} images for {len(self.seeds)} seeds. Give one image, or one "
+                "per seed."
             )
         return batch if len(batch) == 1 else batch[list(self.origin)]
 
@@ -208,10 +215,9 @@ class State:
         self._take(rows)
 
     def copy(self, rows: Tensor) -> None:
-        """Image i becomes what image ``rows[i]``, of the same seed, is; its later draws remain its
-        own."""
+        """Replace image i with image ``rows[i]`` of the same seed; image i keeps its generator."""
         if [self.origin[i] for i in rows.tolist()] != list(self.origin):
-            raise ValueError("copy: give one row an image, and rows of the image's own seed")
+            raise ValueError("copy: rows must be one per image, and rows of the image's own seed.")
         self._take(rows)
 
     def _take(self, rows: Tensor) -> None:
@@ -229,14 +235,14 @@ class State:
         return draw(self.generators, self.backend, shape)
 
     def request(self, x: Tensor, t: float) -> Request:
-        """The question this run asks at (x, t)."""
+        """The request of this run at (x, t)."""
         schedule = self.backend.schedule
         return Request(
             x, t, self.condition, self.step, self.beside, schedule=schedule, origin=self.origin
         )
 
     def snapshot(self) -> State:
-        """A copy that later steps leave as it is, and that leaves them alone."""
+        """A copy that is independent of later steps."""
         generators = tuple(torch.Generator().set_state(g.get_state()) for g in self.generators)
         past = self.estimate
         return dataclasses.replace(
@@ -252,7 +258,7 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """What a Sampler is made of; ``check`` hooks receive it.
+    """The parts of a Sampler; ``check`` hooks receive it.
 
     Attributes:
         backend: the model.
@@ -276,24 +282,20 @@ def draw(
 ) -> Tensor:
     """Noise ~ N(0, I) (B, C, H, W) on the backend's device, one image from each generator.
 
-    It is drawn on the generators' device, so that a seed gives the same image everywhere.
+    The draw is on the generators' device, so that a seed gives the same image on every device.
 
     Args:
         shape: (C, H, W), in place of the backend's.
     """
-    images, device = shape or backend.shape, backend.device
-    first = generators[0].device
-    noise = torch.empty((len(generators), *images), dtype=backend.dtype, device=first)
+    size = len(generators), *(shape or backend.shape)
+    noise = torch.empty(size, dtype=backend.dtype, device=generators[0].device)
     for row, generator in zip(noise.split(1), generators, strict=True):
         torch.randn(row.shape, generator=generator, out=row)
-    if device.type == "cuda" and noise.device.type == "cpu":
-        # From pinned memory, or the copy would wait for all that the device has yet to do.
-        return noise.pin_memory().to(device, non_blocking=True)
-    return noise.to(device)
+    return to_device(noise, backend.device)
 
 
 def initial_noise(generators: Sequence[torch.Generator], backend: Backend) -> Tensor:
-    """The noise (B, C, H, W) that runs begin with, one image from each generator: as wide as the
-    backend's schedule says."""
+    """The initial noise (B, C, H, W) of a run, one image from each generator, scaled by the
+    schedule's ``noise_scale``."""
     noise, scale = draw(generators, backend), noise_scale_of(backend)
     return noise if scale == 1 else scale * noise

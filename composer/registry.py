@@ -1,8 +1,8 @@
 """Names for plugins, transforms, solvers and backends, offered by installed packages.
 
 A package offers names by an entry point in the group ``composer`` whose target has a hook
-``register_plugins(register)``. Installing it never changes a sample; a package that breaks is
-reported and breaks nothing else.
+``register_plugins(register)``. Installing it never changes a sample. If a package fails to load,
+the registry keeps its error, and the others work.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ALLOWED = "COMPOSER_PLUGINS"
 
 @dataclass(frozen=True)
 class Package:
-    """One entry point of the group: where it comes from and, if it broke, how."""
+    """One entry point of the group: its package and, if it failed to load, its error."""
 
     name: str
     distribution: str
@@ -38,7 +38,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Registry:
-    """All names known; :func:`installed` makes the one of the installed packages."""
+    """All known names; :func:`installed` returns the registry of the installed packages."""
 
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict)
     packages: tuple[Package, ...] = ()
@@ -47,7 +47,7 @@ class Registry:
         """The offer of this kind and name.
 
         Raises:
-            UnknownNameError: with the nearest names.
+            UnknownNameError: there is none; the message lists the nearest names.
         """
         try:
             return self.offers[kind, name]
@@ -67,18 +67,20 @@ class Registry:
         if taken:
             first = taken[0]
             owner = self.offers[first.kind, first.name].package
-            raise ValueError(f"{first.kind} {first.name!r} is already offered by {owner}")
+            raise ValueError(
+                f"{first.kind} {first.name!r} is already offered by {owner}. Choose another name."
+            )
         added = {(o.kind, o.name): o for o in register.offers}
         return Registry({**self.offers, **added}, self.packages)
 
 
 @functools.cache
 def installed() -> Registry:
-    """The registry of the installed packages, read once a process."""
+    """The registry of the installed packages, read once per process."""
     registry = Registry().with_offers(_own())
     allowed = os.environ.get(ALLOWED)
     names = None if allowed is None else {name.strip() for name in allowed.split(",")}
-    # Our own first: no package may take the name of what came with the library.
+    # The library's offers first, so that no package can take their names.
     entries = entry_points(group=PROJECT)
     for entry in sorted(entries, key=lambda e: (_distribution(e) != OWN, e.name)):
         if names is None or entry.name in names:
@@ -96,14 +98,12 @@ def get_transform(name: str | Transform) -> Transform:
     if isinstance(name, Transform):
         return name
     if not isinstance(name, str):
-        raise TypeError(
-            f"{shown(name)} is no Transform; give the name of one, or a Transform object"
-        )
+        raise TypeError(f"transform must be a Transform or the name of one, got {shown(name)}.")
     offer = installed().find("transform", name)
     if needed := required(offer.factory):
         called = getattr(offer.factory, "__name__", name)
         made = f"{called}({', '.join(f'{parameter}=...' for parameter in needed)})"
-        raise TypeError(f"transform {name!r} has no defaults; give the object itself, {made}")
+        raise TypeError(f"transform {name!r} has no defaults. Give the object itself, {made}.")
     transform: Transform = offer.factory()
     return transform
 
@@ -113,7 +113,7 @@ def load_from(registry: Registry, name: str, options: dict[str, Any]) -> Backend
     factory = registry.find("backend", name).factory
     check_options(f"backend {name!r}", factory, options)
     backend: Backend = factory(**options)
-    # For recipes. Not part of the protocol: a backend may be frozen and need not know its name.
+    # For recipes. It is not part of the protocol, because a backend may be frozen.
     object.__setattr__(backend, "loaded_as", {"name": name, "options": dict(options)})
     return backend
 
@@ -149,7 +149,7 @@ def _loaded(registry: Registry, entry: EntryPoint) -> Registry:
         manager.check_pending()
         manager.hook.register_plugins(register=register)
         if not register.offers:
-            raise ValueError("it offers nothing; mark register_plugins with @composer.hookimpl")
+            raise ValueError("it offers nothing. Mark register_plugins with @composer.hookimpl.")
         registry = registry.with_offers(register)
     package = Package(entry.name, distribution, version, loading.error)
     return Registry(registry.offers, (*registry.packages, package))

@@ -1,4 +1,4 @@
-"""A backend shown on another path, or speaking another prediction type, exactly."""
+"""Present a backend on another path or with another prediction type, exactly."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from composer.words import short_repr
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reparametrised:
-    """The model of ``inner``, asked on ``schedule`` and answering as ``prediction``.
+    """The model of ``inner`` on the path ``schedule``, with outputs of type ``prediction``.
 
     Two points of two paths with the same signal-to-noise ratio are the same image up to a factor:
 
         x_inner = (alpha_inner + sigma_inner) / (alpha + sigma) * x,
 
-    and the inner model's x_0 and noise there are this one's. Around a network that is trained so,
-    it is a preconditioning: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based
+    and both models have the same x_0 and noise there. If the network is trained in this form, it is
+    a preconditioning: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based
     Generative Models", arXiv 2206.00364, section 5.
 
     Args:
-        inner: any backend; a learned variance is dropped, for it belongs to the inner path.
-        schedule, prediction: of the backend shown.
-        default_solver: of the backend shown.
+        inner: any backend; a learned variance is dropped, because it belongs to the inner path.
+        schedule, prediction: the path and prediction type to present.
+        default_solver: the default solver to present.
     """
 
     inner: Backend

@@ -1,4 +1,4 @@
-"""What plugins ask a model, or each other."""
+"""Requests that plugins send to a model, or to each other."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class _Unconditional:
 
 
 UNCONDITIONAL: Final = _Unconditional()
-"""Ask the model for no condition at all, as opposed to None: "not yet decided"."""
+"""The condition "no condition"; None means "not yet set"."""
 
 
 @dataclass(frozen=True, init=False)
 class Each:
-    """One condition a seed, in place of a condition: image k follows that of its own seed.
+    """One condition per seed: each image follows the condition of its own seed.
 
-    ``sampler.sample(condition=["a cat", "a dog"], seeds=[0, 1])`` makes one of a list; a plugin
-    takes one wherever it takes a condition, as in ``Anagram({"identity": Each([6, 7]), ...})``.
+    ``sampler.sample(condition=["a cat", "a dog"], seeds=[0, 1])`` turns its list into an Each. A
+    plugin takes an Each in place of any condition: ``Anagram({"identity": Each([6, 7]), ...})``.
 
     Args:
-        conditions: one a seed of the call.
+        conditions: one per seed of the call.
 
     Raises:
-        TypeError: no list, or one that is empty.
+        TypeError: conditions is not a list, or is empty.
     """
 
     conditions: tuple[Any, ...]
@@ -55,7 +55,7 @@ class Each:
         chosen = tuple(conditions) if isinstance(conditions, list | tuple | range) else ()
         if not chosen:
             raise TypeError(
-                f"Each: conditions must be a list of one condition a seed, got {shown(conditions)}"
+                f"Each: conditions must be a list of one per seed, got {shown(conditions)}."
             )
         object.__setattr__(self, "conditions", chosen)
 
@@ -68,21 +68,21 @@ class Each:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Request:
-    """A question to the model, or to the plugins between here and the model.
+    """A request to the model, or to the plugins between here and the model.
 
     Args:
         x: the noised image (B, C, H, W).
         t: its time on the backend's schedule.
-        condition: a hashable condition, UNCONDITIONAL, one a seed as Each, or None for unspecified.
+        condition: a hashable condition, UNCONDITIONAL, an Each, or None for unspecified.
         step: 0-based number of the sampling step.
-        beside: further tensors for the model: (B, ., H, W) laid out like the image, such as a
-            low-resolution conditioning, on which views act too; (B,), a number an image, on which
-            they do not.
-        through: plugins that answer this request before those further in do.
+        beside: further tensors for the model: (B, ., H, W) with the image's layout, such as a
+            low-resolution image, on which views act too; or (B,), one number per image, which
+            views leave unchanged.
+        through: plugins that answer this request before the next ones of the stack.
         schedule: the backend's schedule; the loop fills it in.
-        model: which of the backend's ``models`` to ask, by name; None for the backend's own.
-        origin: for each image the index of the seed that it belongs to, as ``State.origin``; ()
-            for images that are seeds themselves, one after the other.
+        model: the name of one of the backend's ``models``; None for the backend's own model.
+        origin: for each image the index of its seed, as ``State.origin``; () if image k belongs to
+            seed k.
     """
 
     x: Tensor
@@ -102,7 +102,7 @@ class Request:
     def noise_level(self) -> float:
         """sigma / (alpha + sigma) at t, from 1 (noise) to 0 (image) on every schedule."""
         if self.schedule is None:
-            raise ValueError("this Request has no schedule; pass schedule=backend.schedule")
+            raise ValueError("this Request has no schedule. Pass schedule=backend.schedule.")
         return self.schedule.noise_level(self.t)
 
     def replace(
@@ -114,8 +114,8 @@ class Request:
         through: tuple[Any, ...] | None = None,
         model: str | Keep | None = KEEP,
     ) -> Request:
-        """A copy with the fields given changed; condition None makes it unspecified, and model
-        None asks the backend's own."""
+        """A copy with the given fields changed; condition None makes it unspecified, and model
+        None means the backend's own."""
         return Request(
             self.x if x is None else x,
             self.t if t is None else t,
@@ -130,8 +130,8 @@ class Request:
         )
 
     def rows(self, rows: Tensor) -> Request:
-        """The same question about the images ``rows``, integers (N,) on the CPU, in their order:
-        each with what lies beside it, and as an image of its own seed."""
+        """The same request for the images ``rows``, integers (N,) on the CPU, in their order, each
+        with its further tensors and its seed."""
         origin = self.origin or range(len(self.x))
         beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
         return dataclasses.replace(
@@ -139,11 +139,12 @@ class Request:
         )
 
     def each(self, value: float | Sequence[float] | Tensor) -> float | Tensor:
-        """A number given for all seeds as it is; numbers given one a seed, (S,), as those of the
-        images of this request, (B, 1, 1, 1).
+        """Numbers for the images of this request (B, 1, 1, 1), from one number per seed (S,).
+
+        A single number is returned unchanged.
 
         Raises:
-            ValueError: too few were given.
+            ValueError: there are fewer numbers than seeds.
         """
         if isinstance(value, int | float) or not getattr(value, "ndim", 1):
             return value  # type: ignore[return-value]
@@ -153,8 +154,8 @@ class Request:
             return numbers
         if len(numbers) <= max(origin):
             raise ValueError(
-                f"a value a seed must be one for all or one for each, got {len(numbers)} for seed "
-                f"number {max(origin)}, counted from 0"
+                f"values must be one for all seeds, or one per seed, got {len(numbers)} for seed "
+                f"number {max(origin)}, counted from 0."
             )
         return numbers[origin]
 
@@ -166,36 +167,36 @@ class Request:
         return tuple(self.condition.conditions[k] for k in self.origin or range(len(self.x)))
 
     def answer(self, prediction: Tensor, variance: Tensor | None, kind: Prediction) -> Estimate:
-        """The estimate that answers this request; for models, and what stands in for one.
+        """Make the estimate that answers this request, in a model or a replacement for one.
 
         Args:
             prediction: (B, C, H, W), of the type ``kind``.
             variance: the learned variance channels (B, C, H, W) in [-1, 1], or None.
         """
         if self.schedule is None:
-            raise ValueError("this Request has no schedule; pass schedule=backend.schedule")
+            raise ValueError("this Request has no schedule. Pass schedule=backend.schedule.")
         views = self._views
         return Estimate(prediction, variance, self.x, self.t, self.schedule, kind, (), views)
 
     @property
     def identity(self) -> Hashable:
-        """Equal for requests that ask the same; tensors are the same if they are one object."""
+        """A key that is equal for equal requests; tensors are equal only as one object."""
         beside = tuple((name, id(value)) for name, value in self.beside.items())
         asked = self.t, type(self.condition), self.condition, self.step, self.model
         return id(self.x), self.origin, *asked, beside, id(self.schedule), id(self._views)
 
     def fill(self, condition: Any) -> Request:
-        """Ask for ``condition``, unless this request already says what it asks for.
+        """Set the condition, unless this request already has one.
 
-        A plugin may stand where a condition does: it then answers this request, whatever
-        the condition, and decides the conditions of what it asks in turn.
+        A plugin may stand in place of a condition. It then answers this request, even if the
+        request has a condition, and sets the conditions of its own requests.
         """
         if answers(condition, "noise_estimate"):
             return self.replace(through=(condition, *self.through))
         return self if self.condition is not None else self.replace(condition=condition)
 
     def seen_through(self, view: Transform) -> Request:
-        """The same question about the image seen through a view."""
+        """The same request for the image seen through a view."""
         beside = {
             name: self._views.seen(value, view) if value.ndim == 4 else value
             for name, value in self.beside.items()
@@ -214,5 +215,5 @@ class Request:
         )
 
     def forget_views(self) -> None:
-        """Let go of the views taken of this request and of all that are derived from it."""
+        """Release the cached views of this request and of all requests derived from it."""
         self._views.clear()

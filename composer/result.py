@@ -1,4 +1,4 @@
-"""What a sampling call returns."""
+"""The result of a sampling call."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _SHOWN, _WIDE = 112, 1024
-"""Pixels of an image in a sheet, and of a sheet that a notebook shows."""
+"""Pixels of an image in a sheet, and of a sheet in a notebook."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """Samples and how they came to be.
+    """Samples, with their seeds, cost and recipe.
 
-    ``result[3]``, ``result[:4]`` and ``result[[5, 1]]`` are the results of some of the images, each
-    with its seed; recipe and stats remain those of the whole call. A notebook shows the images.
+    ``result[3]``, ``result[:4]`` and ``result[[5, 1]]`` select images and their seeds; recipe and
+    stats remain those of the whole call. A notebook shows the images.
 
     Attributes:
         x: (B, C, H, W) in [-1, 1], up to the model's overshoot.
-        seeds: image k is a function of seeds[k].
-        stats: what it cost.
+        seeds: one per image; image k depends on seeds[k] alone.
+        stats: the cost of the call.
         draft: the recipe before it is written.
         views: the transforms that the plugins showed the images through.
-        condition: as given to the call; a list of one a seed is an Each.
+        condition: as given to the call, with a list of one per seed as an Each.
     """
 
     x: Tensor
@@ -58,9 +58,9 @@ class Result:
         return len(self.seeds)
 
     def __getitem__(self, which: int | slice | Sequence[int] | Tensor) -> Result:
-        """Some of the images, by index, slice, list of indices, or mask (B,)."""
+        """Select images by index, slice, list of indices, or mask (B,)."""
         chosen = which.cpu().numpy() if isinstance(which, Tensor) else which
-        rows = np.arange(len(self))[chosen].reshape(-1).tolist()  # torch knows no slice backwards
+        rows = np.arange(len(self))[chosen].reshape(-1).tolist()  # torch has no backward slices
         condition = self.condition
         if isinstance(condition, Each):
             condition = Each([condition.conditions[row] for row in rows]) if rows else None
@@ -68,13 +68,13 @@ class Result:
         return replace(self, x=self.x[rows], seeds=seeds, condition=condition)
 
     def __iter__(self) -> Iterator[Result]:
-        """Image by image."""
+        """Iterate over the images, each as a Result."""
         return (self[k] for k in range(len(self)))
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
         """The call as JSON: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
-        repeats it. Written when it is first asked for, of what the arguments were at the call."""
+        repeats it. It is written on first access and records the arguments at the call."""
         return self.draft.written()
 
     @cached_property
@@ -83,10 +83,10 @@ class Result:
         return to_pil(self.x)
 
     def save(self, path: str | os.PathLike[str], size: int | None = None) -> list[Path]:
-        """Write the images as files; PNG and WebP files carry the recipe and the seed.
+        """Save the images as files; PNG and WebP files carry the recipe and the seed.
 
         Args:
-            path: a folder, made if need be, for PNG files named by seed, such as 0007.png; or, for
+            path: a folder for PNG files named by seed, such as 0007.png, made if missing; or, for
                 one image, a file that ends in .png, .jpg, .jpeg or .webp. A file of the same name
                 is replaced.
             size: pixels of the longer side; None for the image's own. Images of less than 64
@@ -96,7 +96,8 @@ class Result:
             The paths of the files.
 
         Raises:
-            TypeError, ValueError: no path, several images for one file, or a size out of range.
+            TypeError, ValueError: path is no path, several images go to one file, or size is out of
+                range.
             OSError: a file cannot be written.
         """
         from composer.saving import save_images  # noqa: PLC0415  # few results are saved
@@ -106,12 +107,12 @@ class Result:
     def sheet(
         self, columns: int = 8, scale: int | None = None, view: str | Transform = "identity"
     ) -> Image.Image:
-        """All images in one picture, row by row; a row begins with the index of its first image.
+        """Draw all images in one picture; each row begins with the index of its first image.
 
         Args:
-            columns: images in a row.
+            columns: images per row.
             scale: whole enlargement of each pixel; None for images of about a hundred pixels.
-            view: a transform or its name to see them through.
+            view: a transform, or its name, to apply first.
         """
         from composer.contact_sheet import contact_sheet  # noqa: PLC0415  # few are drawn
 
@@ -123,7 +124,7 @@ class Result:
         return contact_sheet(rows, integer(enlarged, "sheet: scale", least=1))
 
     def _repr_png_(self) -> bytes | None:
-        """What a notebook shows: the first 64 images; nothing of what no picture has."""
+        """The first 64 images for a notebook; None if x cannot be a picture."""
         if self.x.shape[1] not in (1, 3):
             return None
         picture, written = self[:64].sheet(), io.BytesIO()
@@ -141,15 +142,14 @@ class Result:
         move: float = 2.0,
         scale: int | None = None,
     ) -> Path:
-        """Write a GIF or MP4 in which the images move to a view and back, over and over.
+        """Write a GIF or MP4 in which the images move to a view and back, in a loop.
 
         Args:
             path: ends in .gif, or in .mp4 with the extra ``video``.
-            view: a transform or its name, or several in turn; None for each of :attr:`views`.
-                Images without views go far away and come back, which is how a hybrid reads
-                differently.
+            view: a transform or its name, or a list of them; None for each of :attr:`views`.
+                Images without views shrink into the distance and return, which shows a hybrid.
             captions: one for the images and one for each view, shown while they stand still.
-            fps: frames a second.
+            fps: frames per second.
             hold: seconds that the images, and each view, stand still.
             move: seconds from the images to a view, and back.
             scale: whole enlargement of each pixel; None for a frame of 500 to 1000 pixels.
@@ -160,7 +160,7 @@ class Result:
         from composer.animation import animate  # noqa: PLC0415  # few results are animated
         from composer.animation.film import Timing  # noqa: PLC0415
 
-        if view is None:  # an identity, which returns x itself, has no way to go
+        if view is None:  # an identity, which returns x itself, does not move
             view = [v for v in self.views if v(self.x) is not self.x]
         views = view if isinstance(view, Sequence) and not isinstance(view, str) else [view]
         return animate(self.x, path, views, captions, Timing(fps, hold, move), scale)

@@ -1,4 +1,4 @@
-"""What people call: a stack, checked once, and its runs."""
+"""The Sampler: a stack, checked once, and its runs."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from composer.words import short
 class Sampler:
     """One backend, one solver, and a stack of plugins around them.
 
-    ``plugins=[outer, ..., inner]`` reads like function composition: what ``outer`` asks is
-    answered by the plugins after it, and what the innermost asks by the model.
+    ``plugins=[outer, ..., inner]`` reads like function composition: each plugin's requests go to
+    the plugins after it, and those of the innermost to the model.
 
     Args:
         backend: the model, from :func:`composer.load_backend` or your own.
         plugins: objects with methods marked ``@composer.hookimpl``.
-        solver: how a step is taken; None for the backend's own default.
+        solver: takes the steps; None for the backend's default solver.
         num_inference_steps: steps from noise to image, 1 to 10,000.
-        max_rows: memory bound: most images the network sees at once. None for no bound.
-        debug: check after every hook of every plugin, and name the plugin that left NaN or Inf,
-            or wrote into a tensor; each check waits for the device. Otherwise what a run makes is
-            checked once, at its end.
+        max_rows: memory bound: most images in one call of the network. None for no bound.
+        debug: check after every hook, and name the plugin that made NaN or Inf, or wrote into a
+            tensor; each check waits for the device. Otherwise a run is checked once, at its end.
 
     Raises:
-        ValueError, TypeError: the stack cannot work, with the plugin, the reason and the mend.
+        ValueError, TypeError: the stack cannot work; the message names the plugin, the reason and
+            what to do.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Sampler:
     ) -> None:
         self._stack = _checks.stack_of(backend, plugins, solver, num_inference_steps)
         self._max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
-        # As given: a default solver is that of the backend, also of another one.
+        # As given, so that replace(backend=...) uses the new backend's default solver.
         self._given = _Arguments(
             backend=backend,
             plugins=self.plugins,
@@ -69,7 +69,7 @@ class Sampler:
             max_rows=self._max_rows,
             debug=debug,
         )
-        # A backend that answers hooks, such as a thresholding its model needs, is outermost.
+        # A backend may answer hooks, such as thresholding for its model; it is outermost.
         own = [backend] if hooks_of(backend) else []
         hooks = hooked([*own, *self.plugins, self.solver])
         self._noise_estimates = noise_estimates(hooks)
@@ -82,7 +82,7 @@ class Sampler:
         steps = f"num_inference_steps={self.num_inference_steps}"
         return f"Sampler({short(self.backend)}, [{plugins}], {short(self.solver)}, {steps})"
 
-    def __reduce__(self) -> tuple[Any, ...]:  # pluggy's manager can be neither copied nor pickled
+    def __reduce__(self) -> tuple[Any, ...]:  # pluggy's manager cannot be copied or pickled
         return _made, (type(self), self._given)
 
     def replace(self, **changes: Unpack[_Arguments]) -> Sampler:
@@ -133,18 +133,18 @@ class Sampler:
         """Run the loop to its end.
 
         Args:
-            condition: what to make, in the backend's terms, or a list of one a seed; None leaves
+            condition: what to make, in the backend's terms, or a list of one per seed; None leaves
                 it to the plugins.
-            seeds: one image a seed, each a function of its own seed alone.
+            seeds: one per image; each image depends on its own seed alone.
             progress: show a progress bar.
-            x: noised images (B, C, H, W) to begin with in place of noise; one a seed, or one.
-            t: the time of the plan, see :attr:`times`, that x is noised to; the steps from there
-                on are taken. None for the first, where x is the initial noise.
-            callback: called after each step with a state as :meth:`stream` has it; returns nothing.
+            x: noised images (B, C, H, W) to begin with in place of noise; one per seed, or one.
+            t: the time of x, one of :attr:`times`; the run takes the steps from there on. None for
+                the first time, where x is the initial noise.
+            callback: called after each step with a state as in :meth:`stream`; must return None.
         """
         began, model = time.perf_counter(), self._model()
         state = self._begin(condition, seeds, model.finiteness, x, t)
-        # Now: arguments may change later.
+        # Copy the arguments now: the caller may change them later.
         begun = {} if x is None else {"x": x, "t": None if t is None else state.t}
         draft = recipes.draft(self._stack, self._max_rows, state.condition, state.seeds, begun)
         loop = self._loop(model)
@@ -165,12 +165,11 @@ class Sampler:
         x: Tensor | None = None,
         t: float | Tensor | None = None,
     ) -> Iterator[State]:
-        """The state after every step; arguments as for :meth:`sample`, checked at once.
+        """Yield the state after every step; arguments as for :meth:`sample`, checked at once.
 
-        Each state is a snapshot: later steps leave it as it is. The run goes on from its ``x``,
-        also where that is changed, in place or by another tensor. ``state.stop()`` ends the stream
-        after this state, whose ``x`` then is what the ``finish`` hooks made; to leave the loop ends
-        it at once, without them.
+        Each state is a snapshot, which later steps do not change. The run continues from its ``x``,
+        so you may write into ``x`` or replace it. ``state.stop()`` ends the stream after this state
+        and runs the ``finish`` hooks on its ``x``. If you break out of the loop, they do not run.
         """
         model = self._model()
         state = self._begin(condition, seeds, model.finiteness, x, t)
@@ -186,9 +185,9 @@ class Sampler:
 
         Args:
             x: noised images (B, C, H, W), for example ``backend.schedule.add_noise(x0, noise, t)``.
-            t: their time on the backend's schedule, a number or a tensor of one; or (B,), one an
-                image, all of them in one call of the backend.
-            condition: as for :meth:`sample`; a list is one an image.
+            t: their time on the backend's schedule, a number or a tensor of one number; or (B,),
+                one time per image, in one call of the backend.
+            condition: as for :meth:`sample`; a list has one per image.
         """
         condition = _checks.checked_condition(self._stack, condition)
         x, schedule = _call_checks.checked_images(x, self.backend), self.backend.schedule
@@ -218,27 +217,25 @@ class Sampler:
         plugins: Mapping[int | str, object] | Sequence[object] | None = None,
         trust: recipes.Trust = (),
     ) -> Sampler:
-        """The sampler that a ``result.recipe`` describes.
+        """Make the sampler that a ``result.recipe`` describes.
 
-        A recipe may come from a stranger. It names registered things only, its size is limited
-        (:mod:`composer.limits`), and of a backend it sets options that are declared safe in a
-        recipe, which opens no file of yours and reaches no network.
+        A recipe may come from a stranger. It contains registered names only, its size is limited
+        (:mod:`composer.limits`), and it sets only backend options that are declared safe. So it
+        opens none of your files and uses no network.
 
         Args:
             recipe: the recipe, a dict.
-            registry: of the names in it; None for those of the installed packages.
+            registry: the known names; None for those of the installed packages.
             backend: a model to use in place of the recipe's.
-            plugins: objects that the recipe cannot make, {class: object} by the name of an
-                unregistered class in it; or in place of its plugins, {place: object} by the place
-                in its list; or a list of all of them.
-            trust: names of further options of the backend that the recipe may set, such as
-                ``["model"]``; True for a backend that declares none safe, and all its options.
-                A backend may open and run what they name.
+            plugins: {class name: object} for unregistered classes in the recipe, {index: object} to
+                replace plugins of its list, or a list of all plugins.
+            trust: further backend options that the recipe may set, such as ``["model"]``; True
+                allows any backend and all its options. A backend may open and run what they name.
 
         Raises:
-            ValueError, TypeError: no recipe, one beyond the limits, one that needs trust, or a
+            ValueError, TypeError: it is not a recipe, exceeds a limit, needs trust, or describes a
                 stack that cannot work.
-            UnknownNameError, LookupError: it names what is not registered.
+            UnknownNameError, LookupError: it contains a name that is not registered.
         """
         errors = ValueError, TypeError, LookupError
         with recipes.documented("Recipe: it makes no sampler", *errors):
@@ -248,7 +245,7 @@ class Sampler:
             return cls(**arguments)
 
     def _bar(self, states: Iterator[State], state: State, progress: bool) -> Iterator[State]:
-        """The states, a progress bar beside them."""
+        """The states, with a progress bar."""
         goes_back = self.backend.schedule.goes_back
         total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
         return iter(tqdm(states, total=total, disable=not progress))
@@ -280,7 +277,7 @@ class Sampler:
             num_inference_steps=self.num_inference_steps,
             generators=generators,
         )
-        if x is not None:  # the noise is drawn nevertheless, so that later draws are the same
+        if x is not None:  # after the draw above, so that later draws are the same
             given = state.each(_call_checks.checked_images(x, self.backend), "x")
             state.x = given.expand_as(state.x).clone()
         with torch.no_grad():
@@ -290,7 +287,7 @@ class Sampler:
 
 
 class _Arguments(TypedDict, total=False):
-    """Those of :class:`Sampler`."""
+    """The arguments of :class:`Sampler`."""
 
     backend: Backend
     plugins: Iterable[object]

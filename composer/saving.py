@@ -1,4 +1,4 @@
-"""Samples as files of pictures; a PNG or WebP carries the recipe that it was made by."""
+"""Save samples as picture files; a PNG or WebP carries the recipe of its call."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 KEY = "composer"
-"""Of the text in a PNG, which a WebP has as the ImageDescription of its EXIF: JSON, {"composer":
-version, "seed": of this image, "recipe": of the call}, the hash of the weights in the recipe."""
+"""The key of the text in a PNG, and in a WebP the ImageDescription of its EXIF: JSON {"composer":
+version, "seed": this image's, "recipe": of the call}. The recipe has the hash of the weights."""
 DESCRIPTION = 0x010E
-"""The tag of that ImageDescription."""
+"""The EXIF tag of the ImageDescription."""
 LONGEST = 8_000_000
-"""Letters of it that every reader of PNG files takes."""
+"""The longest text that every reader of PNG files accepts."""
 _PHOTOGRAPH = 64
-"""Pixels of the longer side from which on an image is enlarged smoothly."""
+"""Pixels of the longer side from which an image is enlarged smoothly."""
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -40,8 +40,9 @@ def save_images(
     """Write one image to a file, or any number into a folder; see :meth:`composer.Result.save`.
 
     Raises:
-        TypeError, ValueError: no path, several images for one file, or a size out of range.
-        OSError: a file cannot be written; those that were there are as they were.
+        TypeError, ValueError: path is no path, several images go to one file, or size is out of
+            range.
+        OSError: a file cannot be written; existing files do not change.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"save: path must be a string or a Path, got {shown(path)}.")
@@ -60,10 +61,10 @@ def save_images(
 
 
 def at_size(image: Image.Image, size: int | None) -> Image.Image:
-    """An image whose longer side is ``size`` pixels, None for as it is.
+    """Resize an image so that its longer side is ``size`` pixels; None keeps its size.
 
-    Smoothly (Lanczos), but for an image of less than :data:`_PHOTOGRAPH` pixels that is enlarged:
-    each of its pixels becomes a square.
+    It resamples smoothly (Lanczos), but enlarges an image of less than :data:`_PHOTOGRAPH` pixels
+    by making each pixel a square.
     """
     from PIL.Image import Resampling  # noqa: PLC0415, loads PIL
 
@@ -81,12 +82,12 @@ def _save_one(
     if target.suffix.lower() not in _FORMATS:
         raise ValueError(
             f"save: path must end in {', '.join(_FORMATS)}, or be a folder, got {str(target)!r}. "
-            "Make the folder first if it is to have such a name."
+            "Make a folder of this name first if you mean a folder."
         )
     if len(images) != 1:
         raise ValueError(
             f"save: path must be a folder for {len(images)} images, got {str(target)!r}. Give a "
-            "folder, choose an image by result[0], or save all in one as result.sheet()."
+            "folder, choose one image with result[0], or save result.sheet()."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, lambda unfinished: _write(images[0], unfinished, seeds[0], recipe))
@@ -125,20 +126,20 @@ _SAVERS = {"PNG": _write_png, "WEBP": _write_webp, "JPEG": _write_jpeg}
 
 
 def _text(seed: int, recipe: dict[str, Any]) -> str:
-    """What a PNG says of itself; nothing if that is more than readers take."""
+    """The text of a PNG; "" with a warning if it is longer than readers accept."""
     text = json.dumps({"composer": recipe["composer"], "seed": seed, "recipe": recipe})
     if len(text) <= LONGEST:
         return text
     warnings.warn(
         f"save: the recipe of {len(text):,} letters is too long for a picture, because it holds "
-        "large pictures. Write result.recipe to a JSON file.",
+        "large pictures. Save result.recipe as a JSON file.",
         stacklevel=2,
     )
     return ""
 
 
 def _names(seeds: Sequence[int]) -> Iterator[str]:
-    """A name by each seed; the second image of one seed has 0007-2.png."""
+    """A file name for each seed; the second image of seed 7 is 0007-2.png."""
     seen: Counter[int] = Counter()
     for seed in seeds:
         seen[seed] += 1

@@ -4,10 +4,10 @@ A schedule is two functions of time on the path
 
     x_t = alpha(t) * x_0 + sigma(t) * noise,    noise ~ N(0, I),  x_0 in [-1, 1].
 
-Times are whatever the model was trained on: integers T-1 ... 0 for a discrete (DDPM) schedule,
-with -1 for the clean image; reals from 0 (noise) to 1 (data) for a flow. Nothing outside this
-file knows which way a schedule's clock runs; order is by the noise level sigma / (alpha + sigma),
-1 for pure noise and 0 for data.
+Times are the model's training times: integers T-1 ... 0 for a discrete (DDPM) schedule, with -1 for
+the clean image; reals from 0 (noise) to 1 (data) for a flow. Only this file knows the direction of
+a clock; elsewhere the order is by the noise level sigma / (alpha + sigma), 1 for pure noise and 0
+for data.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Schedule(ABC):
 
     @abstractmethod
     def training_times(self, places: Tensor) -> Tensor:
-        """Times at ``places`` (B,) in [0, 1] of the way along the clock."""
+        """Times at fractions ``places`` (B,) in [0, 1] along the clock."""
 
     @abstractmethod
     def unit_time(self, t: Tensor) -> Tensor:
-        """Times mapped onto [0, 1], as small networks like them."""
+        """Times mapped onto [0, 1], for small networks."""
 
     def at(self, t: float) -> tuple[float, float]:
-        """alpha(t) and sigma(t) of one time as Python floats; every step asks for a dozen."""
+        """alpha(t) and sigma(t) of one time as Python floats, which is fast."""
         alpha, sigma = self.alpha_sigma(torch.tensor(t, dtype=torch.float64))
         return float(alpha), float(sigma)
 
@@ -77,20 +77,20 @@ class Schedule(ABC):
 
         Args:
             x0, noise: (B, C, H, W), or (1, C, H, W) for all; x0 in [-1, 1].
-            t: one time, or one an image (B,).
+            t: one time, or one per image (B,).
         """
         floating(x0, "add_noise: x0")
         floating(noise, "add_noise: noise")
         if x0.ndim == 0 or x0.shape[1:] != noise.shape[1:]:
             raise ValueError(
-                "add_noise: x0 and noise must be of one (C, H, W), got "
-                f"{tuple(x0.shape)} and {tuple(noise.shape)}"
+                "add_noise: x0 and noise must have the same (C, H, W), got "
+                f"{tuple(x0.shape)} and {tuple(noise.shape)}."
             )
         each = len(t) if isinstance(t, Tensor) and t.ndim else 1
         if len({1, len(x0), len(noise), each}) > 2:
             raise ValueError(
-                f"x0, noise and t must be one, or one an image, got {len(x0)}, {len(noise)} and "
-                f"{each} of them"
+                "add_noise: x0, noise and t must have length 1, or one per image, got "
+                f"{len(x0)}, {len(noise)} and {each}."
             )
         if not isinstance(t, Tensor):
             alpha, sigma = self.at(t)
@@ -109,11 +109,11 @@ class FlowSchedule(Schedule):
     2024, "Scaling Rectified Flow Transformers", arXiv 2403.03206, section 5.3.2.
 
     Args:
-        noise_scale: k, above 0; pixel flows of 1024 pixels are trained with 2 or 8.
-        shift: of the times visited towards noise: with s = 1 - t, s becomes
-            shift s / (1 + (shift - 1) s). 1 leaves them even.
-        last: s of the last step before its shift, in (0, 1); the steps are even from 1 to it. None
-            for 1 / n, where the step to the image is as long as the others.
+        noise_scale: k, above 0; pixel flows at 1024 pixels are trained with 2 or 8.
+        shift: shifts the visited times towards noise: with s = 1 - t, s becomes
+            shift s / (1 + (shift - 1) s). 1 keeps them even.
+        last: s before the last step and the shift, in (0, 1); steps are even from 1 to it. None for
+            1 / n, where the step to the image is as long as the others.
     """
 
     noise_scale: float = 1.0
@@ -124,12 +124,12 @@ class FlowSchedule(Schedule):
         positive(self.noise_scale, "FlowSchedule: noise_scale")
         positive(self.shift, "FlowSchedule: shift")
         if self.last is not None and not 0 < finite(self.last, "FlowSchedule: last") < 1:
-            raise ValueError(f"FlowSchedule: last must be in (0, 1), got {shown(self.last)}")
+            raise ValueError(f"FlowSchedule: last must be in (0, 1), got {shown(self.last)}.")
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _float64(t)
         if not bool(((t >= 0) & (t <= 1)).all()):
-            raise ValueError(f"times must be in [0, 1], got {t.tolist()}")
+            raise ValueError(f"FlowSchedule: times must be in [0, 1], got {t.tolist()}.")
         return t, self.noise_scale * (1 - t)
 
     def at(self, t: float) -> tuple[float, float]:
@@ -167,7 +167,7 @@ class DiscreteSchedule(Schedule):
 
     Args:
         alphas_cumprod: T decreasing numbers in [0, 1].
-        spacing: which T / n of the times a sampler of n steps visits, as diffusers names them:
+        spacing: which times a sampler of n steps visits, r = T / n, with diffusers' names:
             "leading" [0, r, 2r, ...], "trailing" [T-1, T-1-r, ...], "linspace" both ends.
         steps_offset: added to the times of "leading" spacing.
     """
@@ -182,18 +182,18 @@ class DiscreteSchedule(Schedule):
             table = _float64(alphas_cumprod)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             raise TypeError(
-                f"alphas_cumprod must be a list of T numbers, got {shown(alphas_cumprod)}"
+                f"alphas_cumprod must be a list of T numbers, got {shown(alphas_cumprod)}."
             ) from None
         if table.ndim != 1 or len(table) < 1:
             raise ValueError(
-                f"alphas_cumprod must be a list of T numbers, got the shape {tuple(table.shape)}"
+                f"alphas_cumprod must be a list of T numbers, got the shape {tuple(table.shape)}."
             )
         if not bool(((table >= 0) & (table <= 1)).all() and (table.diff() <= 0).all()):
-            raise ValueError("alphas_cumprod must decrease within [0, 1], from data to noise")
+            raise ValueError("alphas_cumprod must decrease within [0, 1], from data to noise.")
         if bool((table[:-1] == 0).any()):
             raise ValueError(
-                "alphas_cumprod must be above 0 before the last time, for without a signal no step "
-                "is defined; make every beta but the last less than 1"
+                "alphas_cumprod must be above 0 before the last time, because a step needs a "
+                "signal. Make every beta but the last less than 1."
             )
         integer(steps_offset, "steps_offset", least=0)
         choice(spacing, "spacing", _SPACINGS)
@@ -202,7 +202,7 @@ class DiscreteSchedule(Schedule):
         self.steps_offset = steps_offset
         alphas, sigmas = table.sqrt(), (1 - table).sqrt()
         clean = torch.zeros(1, dtype=torch.float64)
-        # Of the times -1, 0, ..., T - 1; the amplitudes in plain numbers, for each step asks often.
+        # For the times -1, 0, ..., T - 1, as Python floats, which every step reads often.
         self._levels = torch.cat([clean, sigmas / (alphas + sigmas)])
         self._amplitudes = [_variance_preserving(level) for level in self._levels.tolist()]
 
@@ -237,7 +237,7 @@ class DiscreteSchedule(Schedule):
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _float64(t)
         if not bool(((t >= -1) & (t <= len(self) - 1)).all()):
-            raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t.tolist()}")
+            raise ValueError(f"times must be in [-1, {len(self) - 1}], got {t.tolist()}.")
         place = t + 1
         below = place.floor().long().clamp(max=len(self) - 1)
         level = torch.lerp(self._levels[below], self._levels[below + 1], place - below)
@@ -247,13 +247,13 @@ class DiscreteSchedule(Schedule):
     def times(self, num_steps: int) -> list[float]:
         if integer(num_steps, "num_steps", least=1) > len(self):
             raise ValueError(
-                f"num_inference_steps={num_steps} exceeds the {len(self)} times the model was "
-                f"trained on; use at most {len(self)}"
+                f"num_inference_steps must be at most {len(self)}, the number of the model's "
+                f"training times, got {num_steps}."
             )
         times = _SPACINGS[self.spacing](self, num_steps)
         if times[0] >= len(self):
             raise ValueError(
-                f"steps_offset={self.steps_offset} plans time {times[0]} of {len(self)}; lower it"
+                f"steps_offset={self.steps_offset} plans time {times[0]} of {len(self)}. Lower it."
             )
         return [*map(float, times), -1.0]
 
@@ -289,22 +289,22 @@ _SPACINGS = {
 
 
 def _checked_time(t: float, first: int, last: int) -> float:
-    """A time in [first, last] as a float."""
-    if type(t) is not float:  # each step asks a dozen times, of floats
+    """Return a time in [first, last] as a float."""
+    if type(t) is not float:  # called a dozen times per step, with floats
         t = finite(t.item() if isinstance(t, Tensor) and t.ndim == 0 else t, "t")
     if not first <= t <= last:
-        raise ValueError(f"times must be in [{first}, {last}], got {shown(t)}")
+        raise ValueError(f"times must be in [{first}, {last}], got {shown(t)}.")
     return t
 
 
 def _variance_preserving(level: float) -> tuple[float, float]:
-    """The alpha and sigma of a noise level of which alpha^2 + sigma^2 = 1."""
+    """The alpha and sigma at a noise level, with alpha^2 + sigma^2 = 1."""
     length = math.hypot(1 - level, level)
     return (1 - level) / length, level / length
 
 
 def _float64(numbers: float | Sequence[float] | Tensor) -> Tensor:
-    """Numbers in float64 on the CPU, never on a device, some of which have no float64."""
+    """Numbers in float64 on the CPU, because some devices have no float64."""
     if isinstance(numbers, Tensor):
         return numbers.cpu().double()
     return torch.as_tensor(numbers, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What a sampling call costs."""
+"""The cost of a sampling call."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Stats:
     """The cost of one sampling call. Rows are counted per image.
 
     Attributes:
-        requested: rows the plugins asked for.
-        evaluated: rows the model computed, after deduplication.
-        rows: evaluated, for all images together.
+        requested: rows per image that the plugins requested.
+        evaluated: rows per image that the model computed, after deduplication.
+        rows: rows that the model computed for all images together.
         calls: calls of the backend.
         seconds: time of the whole call.
     """
@@ -29,15 +29,15 @@ class Stats:
     calls: int = 0
     seconds: float = 0.0
     _seconds: float = 0.0
-    # Begin and end of calls on a CUDA device whose time has not been read yet.
+    # Start and end events of calls on a CUDA device whose time has not been read yet.
     _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(
         default_factory=list, compare=False
     )
 
     @property
     def model_seconds(self) -> float:
-        """Time spent inside the backend. On a CUDA device it is measured there, and waited for
-        when it is read."""
+        """Time spent inside the backend. On a CUDA device, events measure it, and reading it
+        waits for the device."""
         for began, ended in self._events:
             ended.synchronize()
             self._seconds += began.elapsed_time(ended) / 1000
@@ -46,7 +46,7 @@ class Stats:
 
     @contextmanager
     def timing(self, device: torch.device) -> Iterator[None]:
-        """Count the time of a block as ``model_seconds``; nothing waits for the device."""
+        """Add the time of a block to ``model_seconds``, without a wait for the device."""
         if device.type == "cuda":
             stream = torch.cuda.current_stream(device)
             began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -64,6 +64,6 @@ class Stats:
         return f"Stats({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, which hold no events."""
+        """The state for copies and pickles, which hold no events."""
         _ = self.model_seconds
         return vars(self)

@@ -1,4 +1,4 @@
-"""The base of views: linear, orthogonal maps of images, and the probe that proves them so."""
+"""The base class of views: linear, orthogonal maps of images."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Transform(ABC):
         """Q^-1 x, which is Q^T x."""
 
     def inverse_variance(self, variance: Tensor) -> Tensor:
-        """Carry a per-pixel variance back. Right as it is for permutations of pixels; override it
-        where a sign flips: Var(-x) = Var(x)."""
+        """Carry a per-pixel variance back. The default is correct for permutations of pixels;
+        override it where a sign flips: Var(-x) = Var(x)."""
         return self.inverse(variance)
 
     def view_variance(self, variance: Tensor) -> Tensor:
@@ -55,14 +55,14 @@ class Transform(ABC):
         return ANY_SIZE
 
     def resized(self, height: int, width: int) -> Transform:
-        """The same view for images of this size: itself, unless it holds something of one size."""
+        """The same view for images of this size: itself, unless it holds data of a fixed size."""
         return self
 
     def frame(self, x: Tensor, u: float) -> Tensor:
-        """A picture of the way from x (u = 0) to its view (u = 1), for animations.
+        """A frame between x (u = 0) and its view (u = 1), for animations.
 
-        A cross-fade unless the transform knows better. Same shape and dtype as x (..., C, H, W);
-        exact at both ends, and no orthogonal map in between.
+        The default is a cross-fade. The frame has the shape and dtype of x (..., C, H, W). It is
+        exact at both ends, and need not be orthogonal in between.
         """
         return torch.lerp(x, self(x), u)
 
@@ -72,7 +72,7 @@ class Transform(ABC):
         return Inverse(self)
 
     def __matmul__(self, first: Transform) -> Transform:
-        """(self @ first)(x) = self(first(x)), as of matrices."""
+        """(self @ first)(x) = self(first(x)), as for matrices."""
         if not isinstance(first, Transform):
             return NotImplemented
         return Composed((self, first))
@@ -80,7 +80,9 @@ class Transform(ABC):
 
 @dataclass(frozen=True)
 class Composed(Transform):
-    """A product of transforms: Q_1 Q_2 ... Q_n x, the last applied first; of none, the identity.
+    """A product of transforms, Q_1 Q_2 ... Q_n x, the last applied first.
+
+    An empty product is the identity.
 
     Args:
         transforms: Q_1, ..., Q_n. Made by ``q1 @ q2``.
@@ -91,7 +93,7 @@ class Composed(Transform):
     def __post_init__(self) -> None:
         given = sequence(self.transforms, "Composed: transforms")
         if strangers := [t for t in given if not isinstance(t, Transform)]:
-            raise TypeError(f"Composed: {strangers[0]!r} is no Transform; give Transform objects")
+            raise TypeError(f"Composed: transforms must be Transforms, got {strangers[0]!r}.")
         # Nested products are flattened, so that a @ (b @ c) == (a @ b) @ c.
         flat: list[Transform] = []
         for transform in self.transforms:
@@ -130,7 +132,7 @@ class Composed(Transform):
         return Composed(tuple(t.resized(height, width) for t in self.transforms))
 
     def frame(self, x: Tensor, u: float) -> Tensor:
-        """One factor after the other, each for an equal part of the way."""
+        """Move through the factors in turn, each for an equal part of the way."""
         place = u * len(self.transforms)
         for done, transform in enumerate(reversed(self.transforms)):
             x = transform.frame(x, min(max(place - done, 0.0), 1.0))
@@ -149,7 +151,7 @@ class Inverse(Transform):
 
     def __post_init__(self) -> None:
         if not isinstance(self.of, Transform):
-            raise TypeError(f"Inverse: {shown(self.of)} is no Transform; give a Transform object")
+            raise TypeError(f"Inverse: of must be a Transform, got {shown(self.of)}.")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.of.inverse(x)

@@ -1,4 +1,4 @@
-"""Objects in a few words: tensors by their shape, networks by their class."""
+"""Short forms of objects: tensors by their shape, networks by their class."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 _MOST = 6
 """Items of a list that are shown."""
 _LONG = 80
-"""Letters of what an object says of itself."""
+"""Most letters of an object's own repr."""
 
 
 @functools.singledispatch
 def short(value: Any) -> str:
-    """A value on one line: a tensor by its shape, a network by its class, an object of a dataclass
-    by its fields, a list by its first items. Without addresses, which differ between processes."""
+    """A value on one line: a tensor by its shape, a network by its class, a dataclass object by its
+    fields, a list by its first items. It has no addresses, which differ between processes."""
     kind = type(value)
     written = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.repr  # type: ignore[attr-defined]
     if written or vars(kind).get("__repr__") is short_repr:
@@ -30,7 +30,7 @@ def short(value: Any) -> str:
 
 
 def short_repr(self: Any) -> str:
-    """The fields of a dataclass that are not as by default, each as :func:`short` has it.
+    """The class and the fields that differ from their defaults, each in the form of :func:`short`.
 
     For ``__repr__ = short_repr`` in a class that is declared with ``@dataclass(repr=False)``.
     """
@@ -86,5 +86,5 @@ def _by_default(owner: object, field: dataclasses.Field[Any]) -> bool:
     value, default = getattr(owner, field.name), field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
-    # Tensors and arrays compare to tensors and arrays, which is never True itself.
+    # A comparison of tensors or arrays gives a tensor or array, which is never True itself.
     return value is default or (type(value) is type(default) and (value == default) is True)

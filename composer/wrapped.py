@@ -1,4 +1,4 @@
-"""``composer.wrap``: a backend around a network, without a class of one's own."""
+"""``composer.wrap``: make a backend from a network, without writing a class."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class WrappedNetwork:
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which the loop keeps x: float32, unless the network computes in float64."""
+        """The dtype of x in the loop: float32, unless the network computes in float64."""
         return torch.promote_types(self.network_dtype, torch.float32)
 
     def encode(self, condition: Any) -> Hashable:
@@ -56,8 +56,8 @@ class WrappedNetwork:
             return UNCONDITIONAL  # type: ignore[no-any-return]
         if not self.classes:
             raise ValueError(
-                f"the network has no classes and cannot make {shown(condition)}. Leave conditions "
-                "away, or say how many classes there are, wrap(..., classes=10)."
+                f"the network has no classes and cannot make {shown(condition)}. Leave out the "
+                "condition, or give the number of classes, as in wrap(..., classes=10)."
             )
         number = label_of(condition)
         if number not in range(self.classes) or number == self.null:
@@ -69,7 +69,7 @@ class WrappedNetwork:
         return number
 
     def evaluate(self, batch: Batch) -> Output:
-        # One call, but for rows without a label if the network takes None for that.
+        # One call; one more for rows without a label if the network takes None for them.
         groups = grouped([self.classes > 0 and self._label(c) is None for c in batch.conditions])
         return Output.gathered([self._answer(batch.take(rows)) for rows in groups], groups)
 
@@ -95,17 +95,17 @@ class WrappedNetwork:
             if None not in arguments:
                 raise
             raise ValueError(
-                f"the network failed with the label None ({said(error)}). Say which label was "
-                f"trained as none, for example wrap(..., null={self.classes})."
+                f"the network failed with the label None ({said(error)}). Give the label that was "
+                f'trained as "no label", for example wrap(..., null={self.classes}).'
             ) from error
-        out = getattr(out, "sample", out)  # as the networks of diffusers answer
+        out = getattr(out, "sample", out)  # the networks of diffusers return an object
         channels = self.shape[0] * (1 + self.learns_variance)
         expected = (len(x), channels, *self.shape[1:])
         if not isinstance(out, Tensor) or out.shape != expected:
             got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ValueError(
-                f"the network must return a tensor of shape {expected}, got {got}. If it has 2C "
-                "channels, the second half a learned variance, wrap(..., learns_variance=True)."
+                f"the network must return a tensor of shape {expected}, got {got}. If the second "
+                "half of 2C channels is a learned variance, write wrap(..., learns_variance=True)."
             )
         return out
 
@@ -124,32 +124,31 @@ def wrap(
     device: Device | None = None,
     dtype: DType | None = None,
 ) -> WrappedNetwork:
-    """A backend of a network that is called ``net(x, t, label)``, or without classes ``net(x, t)``.
+    """Make a backend of a network ``net(x, t, label)``, or without classes ``net(x, t)``.
 
-    x is (N, C, H, W), t (N,) and label (N,) int64; it returns (N, C, H, W), or an object with that
-    as ``sample``. All that a step asks of it is one call.
+    x is (N, C, H, W), t (N,) and label (N,) int64. The network returns (N, C, H, W), or an object
+    with that as ``sample``. Each step makes one call.
 
     Args:
         net: the network, in evaluation mode, or any function.
         shape: (C, H, W) of its images.
         schedule: the path that it was trained on, such as ``FlowSchedule()`` or
             ``DiscreteSchedule.linear(1000)``.
-        prediction: what its output means: "epsilon", "sample", "v", "flow", or a
+        prediction: the type of its output: "epsilon", "sample", "v", "flow", or a
             :class:`~composer.predictions.Prediction` of your own.
-        classes: how many labels it knows: conditions are 0 to classes - 1. None if it takes none.
-        null: the label that was trained as "no label", often ``classes``. None: the network is
-            called with the label None for that, in a call of its own.
-        time: what the network takes for t: "clock", the schedule's own times (999 to 0 on 1000 of
-            them, or 0, noise, to 1 on a flow), "unit", these mapped onto [0, 1], or a function of
-            the clock's times (N,), such as ``lambda t: 1 - t`` or ``torch.Tensor.long``.
-        learns_variance: whether it returns 2C channels, the second half being a variance in
-            [-1, 1].
-        solver: the default one; None for DDIM, which on a flow is Euler's method.
-        device: where x is; None: where the network's parameters are.
-        dtype: what the network computes in; None: what its parameters are in.
+        classes: the number of labels; conditions are 0 to classes - 1. None for no labels.
+        null: the label that was trained as "no label", often ``classes``. None for a network that
+            takes the label None, which needs a call of its own.
+        time: the network's t: "clock" for the schedule's times (999 to 0 for 1000 times, or from 0,
+            noise, to 1 for a flow), "unit" for these mapped onto [0, 1], or a function of the
+            clock's times (N,), such as ``lambda t: 1 - t`` or ``torch.Tensor.long``.
+        learns_variance: whether the second half of 2C channels is a variance in [-1, 1].
+        solver: the default solver; None for DDIM, which on a flow is Euler's method.
+        device: the device of x; None for the device of the network's parameters.
+        dtype: the dtype in which the network computes; None for that of its parameters.
 
     Raises:
-        TypeError, ValueError: an argument is none of these.
+        TypeError, ValueError: an argument has a wrong type or value.
     """
     if not callable(net) or isinstance(net, type):
         raise TypeError(f"wrap: net must be a network or a function, got {shown(net)}.")

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 _UNFINISHED = re.compile(r"\.(?P<pid>\d+)-[0-9a-f]{8}\.(?P<name>.+)")
-"""The name of what is being written: the process, a number of its own, and what it will be."""
+"""The name of a temporary file: the process, a number, and the final name."""
 _STALE = 3600
-"""Seconds after which nobody, be it on another machine, still writes to an untouched file."""
+"""Seconds after which no process, even on another machine, still writes to an unchanged file."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a temporary file beside ``path``, flush it to the disk, then rename it in place.
+    """Write to a temporary file next to ``path``, flush it to the disk, then rename it.
 
     The temporary file has the suffix of ``path``.
 
     Raises:
-        OSError: in one sentence, whatever the writing library raises; ``path`` is as it was.
+        OSError: the file cannot be written, whatever the writing library raised; ``path`` does not
+            change.
     """
     require_file(path)
     _remove_stale(path)
@@ -41,11 +42,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a folder's files into a temporary folder beside it, then move each in place: none is
-    half-written, whatever becomes of the others.
+    """Write a folder's files into a temporary folder next to it, then move each in place.
+
+    Each file is complete, even if another one fails.
 
     Raises:
-        OSError: in one sentence; unless a file cannot be moved, those of ``path`` are as they were.
+        OSError: a file cannot be written; the files in ``path`` do not change, unless a move fails.
     """
     make_folder(path)
     _remove_stale(path)
@@ -70,10 +72,10 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_left_over(folder: Path) -> None:
-    """Remove what processes that were killed have left unfinished in a folder, if it is there.
+    """Remove temporary files of killed processes from a folder, if it exists.
 
-    Call it under a lock of the folder, before anything is written: whatever this process seems to
-    be writing there is then of one that had its number.
+    Call it under a lock of the folder, before writing. Temporary files with the number of this
+    process then belong to an earlier process with the same number.
     """
     for place in [*folder.glob(".*")]:
         found = _UNFINISHED.fullmatch(place.name)
@@ -82,67 +84,67 @@ def remove_left_over(folder: Path) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Refuse a file to write that is a folder; found before the work that fills it."""
+    """Raise an IsADirectoryError if a file to write is a folder; call it before the work."""
     if os.path.isdir(path):  # noqa: PTH112  # Path's own raises of a name that is too long
-        raise IsADirectoryError(f"{path} is a folder; name a file")
+        raise IsADirectoryError(f"{path} is a folder. Name a file.")
 
 
 def require_writable(path: Path) -> None:
-    """Refuse a file that cannot be written, before the work that fills it; makes its folder.
+    """Make the folder of a file, and test that the file can be written; call it before the work.
 
     Raises:
-        OSError: in one sentence.
+        OSError: it cannot be written.
     """
     require_file(path)
     make_folder(path.parent)
     with _in_a_sentence(path):
-        # Asking for permission alone does not see a file system that takes no writing.
+        # A test of permissions alone does not detect a read-only file system.
         unfinished = _temporary(path)
         unfinished.touch()
         unfinished.unlink()
 
 
 def require_folder(path: Path) -> None:
-    """Refuse a folder to write into that is something else; it need not be there yet."""
+    """Raise a NotADirectoryError if a folder to write into is a file; it need not exist yet."""
     if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path} is a file; name a folder")
+        raise NotADirectoryError(f"{path} is a file. Name a folder.")
 
 
 def make_folder(path: Path) -> Path:
-    """The folder, made if need be.
+    """Make a folder if it is missing, and return it.
 
     Raises:
-        OSError: in one sentence: a file is in its place, or it may not be made.
+        OSError: a file is in its place, or the folder cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
-            f"{path} cannot be a folder ({error.strerror}); name another place"
+            f"{path} cannot be a folder ({error.strerror}). Name another place."
         ) from error
     return path
 
 
 def _mode(new: Path) -> int:
-    """Of a new file, as the umask says: safetensors lets nobody else read what it writes."""
+    """The mode of a new file by the umask; safetensors makes files that only the owner can read."""
     new.touch()
     return new.stat().st_mode
 
 
 def _settle(file: Path, mode: int) -> None:
-    """Put a finished file on the disk."""
+    """Set the mode of a finished file and flush it to the disk."""
     file.chmod(mode)
     with file.open("rb") as content:
         os.fsync(content.fileno())
 
 
 def _temporary(path: Path) -> Path:
-    """Where to write what will be ``path``; threads of one process, too, have each their own."""
+    """The temporary name for ``path``; each thread of a process has its own."""
     return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.{path.name}")
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove what processes that are gone have left of ``path``, if it is old."""
+    """Remove old temporary files for ``path`` of processes that ended."""
     before = re.compile(rf"\.{re.escape(path.name)}\.(?P<pid>\d+)")  # of earlier versions
     for place in path.parent.glob(".*"):
         found = _UNFINISHED.fullmatch(place.name) or before.fullmatch(place.name)
@@ -156,7 +158,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def _remove(place: Path) -> None:
-    """Remove a file or a folder; another user's stays."""
+    """Remove a file or a folder; leave those of other users."""
     with contextlib.suppress(OSError):
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place, ignore_errors=True)
@@ -165,7 +167,7 @@ def _remove(place: Path) -> None:
 
 
 def _lives(pid: int) -> bool:
-    """Whether a process of this number is running here; True where nobody can tell."""
+    """Whether a process of this number runs here; True if that is unknown."""
     if os.name != "posix":
         return True
     try:
@@ -179,10 +181,10 @@ def _lives(pid: int) -> bool:
 
 @contextlib.contextmanager
 def _in_a_sentence(path: Path) -> Iterator[None]:
-    """Around the writing of ``path``.
+    """Turn the libraries' disk errors while writing ``path`` into one OSError.
 
     Raises:
-        OSError: in place of what libraries raise of the disk.
+        OSError: ``path`` cannot be written.
     """
     try:
         yield
@@ -193,7 +195,7 @@ def _in_a_sentence(path: Path) -> Iterator[None]:
 
 
 def _of_the_disk(error: BaseException) -> bool:
-    """Whether a file could not be written: torch's own error of it is one of many kinds."""
+    """Whether an error means that a file could not be written; torch has several types for it."""
     words = "enforce fail at inline_container", "PytorchStreamWriter"
     return isinstance(error, OSError | SafetensorError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
@@ -202,8 +204,8 @@ def _of_the_disk(error: BaseException) -> bool:
 
 def _unwritable(path: Path, error: BaseException) -> OSError:
     return OSError(
-        f"{path} could not be written ({_reason(error)}); make room, or name a place that can be "
-        "written to"
+        f"{path} could not be written ({_reason(error)}). Free some space, or name a writable "
+        "place."
     )
 
 
@@ -211,5 +213,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     words = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    # torch says where in its source it noticed, and no more.
+    # torch's message names only a place in its source.
     return "the disk may be full" if isinstance(error, RuntimeError) else words

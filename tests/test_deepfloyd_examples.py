@@ -121,7 +121,7 @@ def test_pictures_of_one_s_own(scripts, course, tmp_path):
     ("options", "sentence"),
     [
         ([], "there is no folder 'no/such/folder'"),
-        (["--device", "toaster"], "device 'toaster' is none that torch knows"),
+        (["--device", "toaster"], "device must be a name that torch knows, got 'toaster'"),
         (["--stride", "0"], "--stride must be an integer of at least 1, got 0"),
         (["--stride", "-5"], "--stride must be an integer of at least 1, got -5"),
         (["--steps", "3", "0"], "--steps must be an integer of at least 1, got 0"),
@@ -131,7 +131,7 @@ def test_pictures_of_one_s_own(scripts, course, tmp_path):
             ["--image", str(FOLDER)],
             r"--image must be a picture, got '.*deepfloyd', which is no file",
         ),
-        (["--out", __file__], r"\.py cannot be a folder .*; name another place"),
+        (["--out", __file__], r"\.py cannot be a folder .*. Name another place"),
     ],
 )
 def test_what_goes_wrong_is_a_sentence(scripts, tmp_path, monkeypatch, options, sentence):

@@ -19,7 +19,7 @@ from composer.writing import require_writable, write_atomically
 __all__ = ["Timing", "animate"]
 
 _WIDTH_OF_ONE, _WIDTH = 512, 1024
-"""In pixels, of an image and of a frame: what ``scale=None`` enlarges to, if it can."""
+"""Pixels of an image and of a frame: the goals of ``scale=None``."""
 
 
 def animate(
@@ -30,19 +30,20 @@ def animate(
     timing: Timing | None = None,
     scale: int | None = None,
 ) -> Path:
-    """Write a GIF or MP4 that goes from the images to each view and back.
+    """Write a GIF or MP4 that moves from the images to each view and back.
 
     Args:
         x: images (B, C, H, W) in [-1, 1], shown side by side.
         path: ends in .gif or .mp4; an existing file is replaced once the new one is complete.
-        views: transforms or their names, one after the other; if empty the images go far away
-            instead, as hybrids want.
-        captions: one for the image and one for each view (or for far away), or none.
+        views: transforms or their names, shown in turn. If empty, the images shrink into the
+            distance instead, which suits hybrids.
+        captions: one for the image and one for each view (or for the distance), or none.
         timing: speeds; None for the defaults.
         scale: whole enlargement of each pixel; None for a frame of about 500 to 1000 pixels.
 
     Raises:
-        ValueError, TypeError, ImportError, OSError: it cannot be written; said before any work.
+        ValueError, TypeError, ImportError, OSError: an argument is wrong, or the file cannot be
+            written; raised before any work.
     """
     timing, target = timing or Timing(), Path(path)
     form = _checked_format(target, timing)
@@ -59,7 +60,7 @@ def animate(
 def _pictures(
     x: Tensor, views: Sequence[Transform], captions: Sequence[str], scale: int
 ) -> list[Picture]:
-    """Of the way to each view, or of the way far away."""
+    """The pictures of the way to each view, or into the distance."""
     from composer.animation.drawing import captioned, going_away, moving  # noqa: PLC0415, loads PIL
 
     pictures = [moving(x, view, scale) for view in views] or [going_away(x, scale)]
@@ -79,10 +80,10 @@ def _there_and_back(picture: Picture, timing: Timing) -> Iterator[Shot]:
 def _checked_format(target: Path, timing: Timing) -> Format:
     form = FORMATS.get(target.suffix.lower())
     if form is None:
-        raise ValueError(f"animate: path must end in .gif or .mp4, got {str(target)!r}")
+        raise ValueError(f"animate: path must end in .gif or .mp4, got {str(target)!r}.")
     if not target.parent.is_dir():
         raise ValueError(
-            f"animate: the folder {str(target.parent)!r} does not exist; make it first"
+            f"animate: the folder {str(target.parent)!r} does not exist. Make it first."
         )
     form.check(timing)
     require_writable(target)
@@ -92,15 +93,15 @@ def _checked_format(target: Path, timing: Timing) -> Format:
 def _checked_images(x: Tensor) -> Tensor:
     if floating(x, "animate: images").ndim != 4 or x.numel() == 0 or x.shape[1] not in (1, 3):
         raise ValueError(
-            f"animate: images must have the shape (B, 1 or 3, H, W), got {tuple(x.shape)}"
+            f"animate: images must have the shape (B, 1 or 3, H, W), got {tuple(x.shape)}."
         )
     if not all_finite(x):
-        raise ValueError("animate: images have NaN or Inf; mend what made them")
+        raise ValueError("animate: images must be finite, got NaN or Inf. Check what made them.")
     return x.detach().float().cpu()
 
 
 def _checked_scale(scale: int | None, x: Tensor) -> int:
-    """The enlargement asked for, or the one that fits; no frame beyond MAX_PIXELS."""
+    """The given enlargement, or the one that fits; raise a ValueError above MAX_PIXELS."""
     columns, rows = min(len(x), COLUMNS), -(-len(x) // COLUMNS)
     height, width = x.shape[-2:]
     if scale is None:
@@ -108,20 +109,20 @@ def _checked_scale(scale: int | None, x: Tensor) -> int:
     scale = integer(scale, "animate: scale", least=1)
     if columns * width * rows * height * scale**2 > MAX_PIXELS:
         raise ValueError(
-            f"animate: scale={scale} makes frames of more than {MAX_PIXELS} pixels; lower it"
+            f"animate: scale={scale} makes frames of more than {MAX_PIXELS} pixels. Lower it."
         )
     return scale
 
 
 def _checked_views(views: Sequence[str | Transform], x: Tensor) -> list[Transform]:
     if not isinstance(views, Sequence) or isinstance(views, str):
-        raise TypeError(f"animate: views must be a list of transforms or names, got {shown(views)}")
+        raise TypeError(f"animate: views must be a list of transforms, got {shown(views)}.")
     height, width = x.shape[-2:]
     seen = []
     for given in views:
         view = get_transform(given)
         if not view.accepts(height, width):
-            raise ValueError(f"animate: {view!r} accepts {view.sizes}, not {height}x{width}")
+            raise ValueError(f"animate: {view!r} accepts {view.sizes}, got {height}x{width}.")
         seen.append(view)
     return seen
 
@@ -129,10 +130,10 @@ def _checked_views(views: Sequence[str | Transform], x: Tensor) -> list[Transfor
 def _checked_captions(captions: Sequence[str], count: int) -> Sequence[str]:
     listed = isinstance(captions, Sequence) and not isinstance(captions, str)
     if not listed or not all(isinstance(caption, str) for caption in captions):
-        raise TypeError(f"animate: captions must be a list of strings, got {shown(captions)}")
+        raise TypeError(f"animate: captions must be a list of strings, got {shown(captions)}.")
     if captions and len(captions) != count:
         raise ValueError(
-            f"animate: captions must be {count}, the image's and one for each view, "
-            f"got {len(captions)}"
+            f"animate: captions must be {count}, one for the image and one for each view, "
+            f"got {len(captions)}."
         )
     return captions

@@ -1,4 +1,4 @@
-"""The pictures of an animation, each a function of the share of the way that has been gone."""
+"""The pictures of an animation as functions of the share of the way, from 0 to 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from composer.transforms import Transform
 
 MARGIN = 4
 FAR = 12.0
-"""How many times smaller an image without views grows."""
+"""The factor by which an image without views shrinks."""
 INK = 60
 LINE = 28
 """Height of the line of captions."""
@@ -22,7 +22,7 @@ def moving(x: Tensor, view: Transform, scale: int) -> Picture:
 
 
 def going_away(x: Tensor, scale: int) -> Picture:
-    """The sheet of all images grows smaller, each second by the same factor."""
+    """The sheet of all images shrinks by the same factor each second."""
     near = _side_by_side(x, scale)
 
     def picture(share: float) -> Image.Image:
@@ -38,7 +38,7 @@ def going_away(x: Tensor, scale: int) -> Picture:
 
 
 def captioned(picture: Picture, first: str, last: str) -> Picture:
-    """A line below: the image's caption fades as it leaves, the view's appears as it arrives."""
+    """Add a caption line: the image's caption fades out, and the view's caption fades in."""
 
     def with_line(share: float) -> Image.Image:
         image = picture(share)
@@ -56,7 +56,7 @@ def captioned(picture: Picture, first: str, last: str) -> Picture:
 
 
 def _side_by_side(x: Tensor, scale: int) -> Image.Image:
-    """Images (B, C, H, W), each pixel enlarged to a square, in rows of eight; one has no margin."""
+    """Images (B, C, H, W) in rows of eight, each pixel a square; a single image has no margin."""
     images = [
         i.resize((i.width * scale, i.height * scale), Image.Resampling.NEAREST) for i in to_pil(x)
     ]

@@ -1,4 +1,4 @@
-"""A film: pictures in time, and the files it is written to."""
+"""A film: pictures in time, and the files that hold it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 COLUMNS = 8
-"""Images side by side in a frame, at most."""
+"""Most images side by side in a frame."""
 MAX_FPS = 240
 MAX_GIF_FPS = 50
 """Viewers slow down a GIF whose frames last less than two hundredths of a second."""
@@ -28,10 +28,10 @@ Picture: TypeAlias = "Callable[[float], Image.Image]"
 
 @dataclass(frozen=True)
 class Timing:
-    """How long things last.
+    """The speed of an animation.
 
     Args:
-        fps: frames a second while something moves.
+        fps: frames per second while something moves.
         hold: seconds that the image, and each view, stand still.
         move: seconds from the image to a view, and back.
     """
@@ -42,18 +42,18 @@ class Timing:
 
     def __post_init__(self) -> None:
         if positive(self.fps, "animate: fps") > MAX_FPS:
-            raise ValueError(f"animate: fps must be at most {MAX_FPS}, got {shown(self.fps)}")
+            raise ValueError(f"animate: fps must be at most {MAX_FPS}, got {shown(self.fps)}.")
         if positive(self.move, "animate: move") > LONGEST:
             raise ValueError(
-                f"animate: move must be at most {LONGEST} seconds, got {shown(self.move)}"
+                f"animate: move must be at most {LONGEST} seconds, got {shown(self.move)}."
             )
         if not 0 <= finite(self.hold, "animate: hold") <= LONGEST:
             raise ValueError(
-                f"animate: hold must be 0 to {LONGEST} seconds, got {shown(self.hold)}"
+                f"animate: hold must be 0 to {LONGEST} seconds, got {shown(self.hold)}."
             )
 
     def shares(self) -> list[float]:
-        """Shares of the way of the frames between image and view, slow at both ends."""
+        """The share of the way at each frame between image and view, slow at both ends."""
         count = max(1, round(self.move * self.fps))
         places = [(k + 1) / (count + 1) for k in range(count)]
         return [t * t * (3 - 2 * t) for t in places]
@@ -68,7 +68,7 @@ class Shot(NamedTuple):
 
 
 class Format(NamedTuple):
-    """How files of one suffix are written, and what they need."""
+    """How to check and write files of one suffix."""
 
     check: Callable[[Timing], object]
     write: Callable[[Sequence[Shot], Path, float], None]
@@ -77,13 +77,13 @@ class Format(NamedTuple):
 def _check_gif(timing: Timing) -> None:
     if timing.fps > MAX_GIF_FPS:
         raise ValueError(
-            f"animate: a GIF has at most {MAX_GIF_FPS} frames a second, got fps={timing.fps:g}; "
-            "write an .mp4"
+            f"animate: fps of a GIF must be at most {MAX_GIF_FPS}, got {timing.fps:g}. "
+            "Write an .mp4 instead."
         )
 
 
 def _write_gif(film: Sequence[Shot], file: Path, fps: float) -> None:
-    """A shot is one frame; what lasts no hundredth of a second is left out."""
+    """Write each shot as one frame; leave out shots shorter than a hundredth of a second."""
     # A GIF counts hundredths of a second: rounding the running sum keeps the whole length right.
     ends, durations = 0.0, []
     for shot in film:
@@ -101,7 +101,7 @@ def _write_gif(film: Sequence[Shot], file: Path, fps: float) -> None:
 
 
 def _write_mp4(film: Sequence[Shot], file: Path, fps: float) -> None:
-    """A shot is as many frames as it lasts; H.264, which wants even sides."""
+    """Write each shot as the frames of its length, in H.264, which needs even sides."""
     from PIL import Image  # noqa: PLC0415, loaded when a film is written
 
     first = film[0].picture(film[0].share)
@@ -125,7 +125,8 @@ def _ffmpeg() -> Any:
         import imageio_ffmpeg  # noqa: PLC0415, an optional extra
     except ImportError:
         raise ImportError(
-            "an .mp4 needs imageio-ffmpeg: pip install 'diffusion-composer[video]', or write a .gif"
+            "animate: an .mp4 needs imageio-ffmpeg. Run pip install 'diffusion-composer[video]', "
+            "or write a .gif."
         ) from None
     return imageio_ffmpeg
 
@@ -137,5 +138,5 @@ FORMATS = {
 
 
 def grey(mode: str, value: int) -> int | tuple[int, int, int]:
-    """A grey as Pillow wants it in a picture of this mode."""
+    """A grey value in the form that Pillow needs for a picture of this mode."""
     return value if mode == "L" else (value, value, value)

@@ -1,4 +1,4 @@
-"""``composer check``: the contracts of :mod:`composer.testing`, over what is installed."""
+"""``composer check``: prove the contracts of :mod:`composer.testing` for installed offers."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class _Row:
 @click.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--verbose", is_flag=True, help="Show what passed, too.")
+@click.option("--verbose", is_flag=True, help="Also show checks that passed.")
 def check(name: str, as_json: bool, verbose: bool) -> None:
-    """Prove a registered transform or plugin, or all of a package's.
+    """Prove a registered transform, decomposition or plugin, or all of a package.
 
-    NAME is a registered name, a distribution or an entry point. Transforms must be orthogonal,
-    decompositions sum to the identity, plugins that answer noise_estimate keep the law of
-    composition. Exit status 1 if a check fails.
+    NAME is a registered name, a distribution or an entry point. A transform must be orthogonal. A
+    decomposition must sum to the identity. A plugin that answers noise_estimate must keep the law
+    of composition. The exit status is 1 if a check fails.
     """
     try:
         rows = list(_rows(installed(), name))
@@ -63,8 +63,8 @@ def _echo(rows: list[_Row], verbose: bool) -> None:
         click.echo()
     names = dict.fromkeys(row.name for row in rows)
     counts = {s: sum(r.status == s for r in rows) for s in ("passed", "failed", "skipped")}
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    click.echo(f"{told}, of {', '.join(names)}")
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    click.echo(f"{summary}, of {', '.join(names)}")
 
 
 def _rows(registry: Registry, name: str) -> Iterator[_Row]:
@@ -78,8 +78,8 @@ def _rows(registry: Registry, name: str) -> Iterator[_Row]:
     if not chosen and not packages:
         if other := next((o for o in registry.offers.values() if o.name == name), None):
             raise click.ClickException(
-                f"{name} is a {other.kind}; this command examines transforms, decompositions and "
-                "plugins, and composer.testing.check_backend a backend"
+                f"NAME must be a transform, decomposition or plugin, got the {other.kind} {name}. "
+                "Check a backend with composer.testing.check_backend."
             )
         known = {o.name for o in offers} | {distribution_of(o) for o in offers}
         known |= {n for p in registry.packages for n in (p.name, p.distribution)}
@@ -95,7 +95,7 @@ def _rows_of(offer: Offer) -> Iterator[_Row]:
         needed = required(offer.factory)
         if needed and offer.example is None:
             unexamined = (
-                f"needs {', '.join(needed)}; examine it in a test, or offer it with an example"
+                f"needs {', '.join(needed)}; check it in a test, or offer it with an example"
             )
         else:
             made = (offer.example or offer.factory)()
@@ -120,15 +120,15 @@ def _row_of(name: str, check: Check) -> _Row:
 
 def _why_no_contract(thing: object) -> str:
     if not declared(thing, "obeys_law"):
-        return "no contract: it says that it leaves the law of composition on purpose"
+        return "no contract: it declares that it leaves the law of composition"
     return "no contract: it answers no noise_estimate"
 
 
 def _plugin_checks(plugin: Any) -> list[Check]:
-    """The contracts that a plugin is under: of its parts, and of a stack of it alone."""
+    """The checks of a plugin's parts, and of a stack with this plugin alone."""
     hooked([plugin])  # raises if it answers no hook, or one that does not exist
     parts = declared(plugin, "parts")
-    # Parts may be a decomposition of their own, which knows its name.
+    # Parts may be a decomposition object, which has a name.
     owner = parts if hasattr(parts, "parts") else plugin
     checks = decomposition_checks(owner) if parts else []
     if answers(plugin, "noise_estimate") and declared(plugin, "obeys_law"):
@@ -141,4 +141,4 @@ _CONTRACTS: Mapping[str, Callable[[Any], list[Check]]] = {
     "decomposition": decomposition_checks,
     "plugin": _plugin_checks,
 }
-"""The checks of what is offered as each kind; they refuse what is no such thing."""
+"""The checks of each kind of offer; they raise a TypeError for an object of another kind."""

@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def one_sentence(command: F) -> F:
-    """Show what is wrong as one sentence instead of a traceback."""
+    """Show the message of an error instead of a traceback."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``composer plugins``: what is installed, and what failed to load."""
+"""``composer plugins``: list installed packages' offers, and packages that failed to load."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def plugins(as_json: bool) -> None:
         return
     _echo(offered, ("name", "kind", "distribution", "version", "description"))
     if failed:
-        click.echo("\nFailed to load; nothing else is affected:\n")
+        click.echo("\nFailed to load (the others work):\n")
         _echo(failed, ("entry_point", "distribution", "version", "error"))
 
 
 def _row_of(offer: Offer, registry: Registry) -> dict[str, Any]:
-    """An offer in words."""
+    """The row of an offer."""
     versions = {package.distribution: package.version for package in registry.packages}
     hooks: frozenset[str] = frozenset()
-    with Foreign():  # asking a class for an attribute may run its code
+    with Foreign():  # to read an attribute of a class may run its code
         hooks = hooks_of(offer.factory)
     distribution = distribution_of(offer)
     known = versions.get(distribution)
@@ -61,7 +61,7 @@ def _row_of(offer: Offer, registry: Registry) -> dict[str, Any]:
 
 
 def distribution_of(offer: Offer) -> str:
-    """The distribution that an offer comes with; the core's own carry a remark."""
+    """The name of the distribution of an offer, without the core's remark."""
     return offer.package.removesuffix(" (core)")
 
 

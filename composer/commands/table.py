@@ -10,7 +10,7 @@ import click
 
 
 def echo_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns of one line each; the last is as wide as it likes."""
+    """Print aligned columns; only the last may be of any width."""
     lines = [list(head), *([_one_line(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -19,10 +19,10 @@ def echo_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _one_line(cell: str) -> str:
-    """Without line breaks, and without what would steer a terminal."""
+    """Text without line breaks and terminal control characters."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(cell.split()))
 
 
 def echo_json(value: Any) -> None:
-    """Indented JSON."""
+    """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2))

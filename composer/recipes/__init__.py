@@ -1,10 +1,9 @@
-"""Recipes: a sampling call as JSON, and back.
+"""Recipes: write a sampling call as JSON, and read it back.
 
-A recipe names registered things only, never import paths, so that reading one runs no code but
-that of installed packages. An object that no package registers is written as
-``{"unregistered": ...}``, and whoever reads the recipe supplies it. A recipe may come from a
-stranger: it opens no file and reaches no network unless the caller says so (``trust=``), and its
-size is checked before anything is made of it (:mod:`composer.limits`).
+A recipe contains registered names, never import paths, so reading it runs only code of installed
+packages. An object that no package registers is written as ``{"unregistered": ...}``, and the
+reader supplies it. A recipe may come from a stranger. It opens no file and uses no network unless
+the caller allows it (``trust=``), and its size is checked first (:mod:`composer.limits`).
 """
 
 from composer.recipes.reading import Trust, arguments_of, call_of, decode, documented

@@ -1,4 +1,4 @@
-"""The size of a recipe, checked before anything is made of it."""
+"""Check the size of a recipe before reading it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from composer.limits import (
 from composer.recipes.pictures import pixels_of
 
 PAYLOADS = ("image", "tensor", "array")
-"""Keys of long texts, which are pictures and tensors."""
+"""Keys whose texts are long: pictures and tensors."""
 _NUMBERS = frozenset({int, float, bool, type(None)})
 
 
 @dataclass
 class Size:
-    """What has been counted of a recipe.
+    """Counts of a recipe's contents.
 
     Attributes:
-        dictionaries, lists, values: how many there are.
-        letters: of pictures and tensors.
-        pixels: of pictures, by their heads.
+        dictionaries, lists, values: their numbers.
+        letters: the letters of pictures and tensors.
+        pixels: the pixels of pictures, read from their headers.
     """
 
     dictionaries: int = 0
@@ -43,7 +43,7 @@ class Size:
     waiting: list[tuple[Any, int]] = field(default_factory=list)
 
     def count(self, value: Any, depth: int) -> None:
-        """Count one value; what is in it waits."""
+        """Count one value, and queue the values in it."""
         if isinstance(value, dict):
             self._count_dictionary(value, depth)
         elif isinstance(value, list | tuple):
@@ -76,7 +76,7 @@ class Size:
 
     def _wait(self, values: Sequence[Any], depth: int) -> None:
         _limit(depth, MAX_DEPTH, "levels")
-        if set(map(type, values)) <= _NUMBERS:  # of a long list, such as a permutation
+        if set(map(type, values)) <= _NUMBERS:  # a long list, such as a permutation
             whole = [value for value in values if type(value) is int]
             _check_scalar(max(whole, key=abs, default=0))
         else:
@@ -84,10 +84,11 @@ class Size:
 
 
 def size_of(recipe: Any) -> Size:
-    """The size of what is JSON and within the limits; without recursion, until the first excess.
+    """Count a recipe without recursion, and stop at the first limit exceeded.
 
     Raises:
-        ValueError: it is larger. TypeError: it holds something that is no JSON.
+        ValueError: the recipe exceeds a limit.
+        TypeError: it holds a value that is not JSON.
     """
     size = Size(waiting=[(recipe, 1)])
     while size.waiting:
@@ -96,11 +97,11 @@ def size_of(recipe: Any) -> Size:
 
 
 def check_pixels(size: Size, shape: tuple[int, ...]) -> None:
-    """Compare the pixels of a recipe's pictures with those of a model's images (C, H, W)."""
+    """Raise a ValueError if a recipe's pictures have too many pixels for a model's (C, H, W)."""
     if size.pixels > max(MAX_PIXELS, MAX_IMAGES * shape[-2] * shape[-1]):
         raise ValueError(
-            f"Recipe: its pictures have {size.pixels} pixels together, which is too many for a "
-            f"model of {shape[-2]}x{shape[-1]}. Make them smaller."
+            f"Recipe: its pictures have {size.pixels} pixels in all, too many for a model of "
+            f"{shape[-2]}x{shape[-1]}. Make them smaller."
         )
 
 
@@ -109,7 +110,7 @@ def _check_scalar(value: Any) -> None:
         _limit(len(value), MAX_TEXT, "letters in one text")
     elif isinstance(value, int):
         if abs(value) >= MAX_WHOLE:
-            raise ValueError("Recipe: a whole number must be below 2**63.")
+            raise ValueError("Recipe: integers must be below 2**63.")
     elif value is not None and not isinstance(value, float):
         raise TypeError(
             f"Recipe: it must be JSON, got {shown(value)}. Pass objects as plugins={{...}} or "

@@ -1,4 +1,4 @@
-"""Pictures, tensors and arrays of a recipe: read from text, their size known beforehand."""
+"""Read a recipe's pictures, tensors and arrays from text, after their size was checked."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor
 from composer.errors import shown
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_HEAD = 24  # bytes to the end of width and height
+_HEAD = 24  # bytes up to the end of width and height
 _KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
-"""Chunks of a PNG that are the picture. Texts and profiles may be compressed a thousandfold."""
+"""Chunks of a PNG that hold the picture. Texts and profiles may expand a thousandfold."""
 _MAX_CHUNKS = 10_000
 
 
 def pixels_of(text: str) -> int:
-    """The pixels of a PNG, of which only the head is read; 0 of what is none."""
+    """The number of pixels of a PNG, read from its header; 0 if it is not a PNG."""
     try:
         head = base64.b64decode(text[:32])
-    except ValueError:  # no base64
+    except ValueError:  # not base64
         return 0
     return math.prod(struct.unpack(">II", head[16:24])) if _is_png(head) else 0
 
 
 def read_picture(text: Any) -> Any:
-    """The PIL image of a PNG in base64; its pixels have been counted."""
+    """The PIL image of a PNG in base64, whose pixels were counted before."""
     from PIL import PngImagePlugin  # noqa: PLC0415  # few recipes hold pictures
 
     content = _bytes(text)
@@ -62,12 +62,12 @@ def _bytes(text: Any) -> bytes:
 
 
 def _without_extras(png: bytes) -> bytes:
-    """The chunks of a PNG that are the picture, its first head among them."""
+    """A PNG with only the chunks that hold the picture, its first header included."""
     parts, place = [png[:8]], 8
     for _ in range(_MAX_CHUNKS):
         (length,) = struct.unpack(">I", png[place : place + 4])
         kind, end = png[place + 4 : place + 8], place + 12 + length
-        first = len(parts) == 1  # a second head would be of another size than the one counted
+        first = len(parts) == 1  # a second header could state another size than the counted one
         if kind in _KEPT and (first or kind != b"IHDR"):
             parts.append(png[place:end])
         if kind == b"IEND":

@@ -1,4 +1,4 @@
-"""A sampling call from JSON: the arguments of ``Sampler`` and of ``sample``."""
+"""Read a sampling call from JSON: the arguments of ``Sampler`` and of ``sample``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from composer.requests import UNCONDITIONAL, Each
 Given = Mapping[int | str, object]
 Trust = bool | Collection[str]
 WHOLE = "backend"
-"""The word for all of a backend in ``trust=``."""
+"""The entry of ``trust=`` that allows all options of a backend."""
 
 
 def arguments_of(
@@ -37,8 +37,8 @@ def arguments_of(
     """The arguments of ``Sampler`` that a recipe describes; see ``Sampler.from_recipe``.
 
     Raises:
-        ValueError, TypeError: no recipe, one beyond the limits, or one that needs trust.
-        UnknownNameError, LookupError: it names what is not registered.
+        ValueError, TypeError: it is not a recipe, exceeds a limit, or needs trust.
+        UnknownNameError, LookupError: it contains a name that is not registered.
     """
     needed = {"backend", "plugins", "solver", "num_inference_steps"}
     if not isinstance(recipe, Mapping) or not needed <= recipe.keys():
@@ -69,7 +69,7 @@ def call_of(recipe: Any, registry: Registry | None = None) -> dict[str, Any]:
     """The arguments of ``sample`` that a recipe holds: condition, seeds, and x and t if given.
 
     Raises:
-        ValueError, TypeError, LookupError: as ``Sampler.from_recipe``.
+        ValueError, TypeError, LookupError: as in ``Sampler.from_recipe``.
     """
     call = recipe.get("call") if isinstance(recipe, Mapping) else None
     if not isinstance(call, Mapping) or call.keys() - {"x", "t"} != {"condition", "seeds"}:
@@ -89,23 +89,23 @@ def decode(value: Any, registry: Registry) -> Any:
     """The value that :func:`~composer.recipes.encode` wrote, lists as tuples.
 
     Raises:
-        LookupError: it names what is not registered.
+        LookupError: it contains a name that is not registered.
     """
     return Reader(registry).decode(value)
 
 
 @contextmanager
 def documented(what: str, *passed: type[Exception]) -> Iterator[None]:
-    """Around what a recipe makes: errors leave as the documented ones, in one sentence each.
+    """Turn errors of objects that a recipe makes into documented ones, with short messages.
 
     Raises:
-        ValueError: that ``what``, in place of whatever is raised but the types ``passed``.
+        ValueError: begins with ``what``; replaces any error except the types ``passed``.
     """
     try:
         yield
-    except (KeyError, IndexError) as error:  # LookupErrors too, but of somebody's code
+    except (KeyError, IndexError) as error:  # LookupErrors raised by other code
         raise ValueError(f"{what} ({said(error)}).") from error
-    except UnknownNameError:  # which shortens itself
+    except UnknownNameError:  # its message is short already
         raise
     except passed as error:
         words = str(error)
@@ -118,11 +118,11 @@ def documented(what: str, *passed: type[Exception]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Reader:
-    """Makes what a recipe describes.
+    """Make the objects that a recipe describes.
 
     Args:
-        registry: of the names that it may use.
-        given: objects for those that are in no registry, by the name of their class.
+        registry: the names that the recipe may use.
+        given: objects for unregistered classes, by class name.
     """
 
     registry: Registry
@@ -130,18 +130,18 @@ class Reader:
     used: set[str] = field(default_factory=set)
 
     def read(self, value: Any) -> Any:
-        """:meth:`decode`, with documented errors only."""
+        """Like :meth:`decode`, but raise only documented errors."""
         with documented("Recipe: it is malformed", ValueError, LookupError):
             return self.decode(value)
 
     def plugins(self, listed: Any, given: Mapping[int, object]) -> tuple[object, ...]:
-        """The plugins of a list, those at some places replaced."""
+        """The plugins of a list, with objects given for some indices."""
         if not isinstance(listed, list | tuple):
             raise ValueError(f"Recipe: plugins must be a list, got {shown(listed)}.")
         if outside := [place for place in given if not 0 <= place < len(listed)]:
             raise ValueError(
-                f"Recipe: it has {len(listed)} plugins, counted from 0, and plugins= gives one for "
-                f"the place {outside[0]}."
+                f"Recipe: plugins= must give indices from 0 to {len(listed) - 1}, the places in "
+                f"the recipe's list, got {outside[0]}."
             )
         return tuple(
             given[place] if place in given else self.read(value)
@@ -149,7 +149,7 @@ class Reader:
         )
 
     def decode(self, value: Any) -> Any:
-        """One value, and what is in it."""
+        """Decode one value and the values in it."""
         if isinstance(value, str):
             return FromRecipe(value)
         if isinstance(value, list | tuple):
@@ -187,16 +187,16 @@ class Reader:
             return self.given[name]
         what = shown(value if name is None else name)
         raise LookupError(
-            f"Recipe: {what} is not registered. Install the package that offers it, or pass an "
-            f"object as plugins={{{what}: ...}}."
+            f"Recipe: {what} is not registered. Install its package, or pass an object as "
+            f"plugins={{{what}: ...}}."
         )
 
     def check_all_used(self) -> None:
-        """Check that every object given has a place in the recipe."""
+        """Raise a ValueError if the recipe does not use an object that was given."""
         if unused := sorted(self.given.keys() - self.used):
             raise ValueError(
-                f"Recipe: it has no unregistered {shown(unused[0])}, for which plugins= gives an "
-                "object. Name the class as the recipe does, or the place in its list."
+                f"Recipe: plugins= gives {shown(unused[0])}, which the recipe does not contain. "
+                "Give the class name that the recipe has, or an index of its list."
             )
 
 
@@ -216,19 +216,19 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 def _given(
     plugins: Given | Sequence[object] | None,
 ) -> tuple[dict[str, object], dict[int, object], Sequence[object] | None]:
-    """What ``plugins=`` gives: objects by class, objects by place, and all of the list anew."""
+    """Split ``plugins=`` into objects by class name, objects by index, and a whole list."""
     if plugins is None:
         return {}, {}, None
     if isinstance(plugins, list | tuple):
         return {}, {}, plugins
     if not isinstance(plugins, Mapping):
         raise TypeError(
-            f"plugins must be a dict of class names or places to objects, or a list of all of "
-            f"them, got {shown(plugins)}."
+            f"plugins must be a dict from class names or indices to objects, or a list of all "
+            f"plugins, got {shown(plugins)}."
         )
     if wrong := [key for key in plugins if not isinstance(key, str | int)]:
         raise TypeError(
-            f"plugins must map class names or places to objects, got {shown(wrong[0])}."
+            f"plugins must map class names or indices to objects, got {shown(wrong[0])}."
         )
     return (
         {key: plugin for key, plugin in plugins.items() if isinstance(key, str)},
@@ -238,7 +238,7 @@ def _given(
 
 
 def _backend(written: Any, registry: Registry, trust: Trust) -> Any:
-    """The backend that a recipe names, loaded with options that are safe or trusted."""
+    """Load the backend that a recipe names, with options that are safe or trusted."""
     if not isinstance(written, Mapping) or "name" not in written:
         named = written.get("unregistered") if isinstance(written, Mapping) else None
         what = shown(written if named is None else named)
@@ -257,14 +257,14 @@ def _backend(written: Any, registry: Registry, trust: Trust) -> Any:
 
 
 def _check_trusted(offer: Offer, options: Mapping[str, Any], trust: Trust) -> None:
-    """Check that a recipe asks of a backend only what is declared safe, or trusted."""
+    """Raise a ValueError if a recipe sets a backend option that is neither safe nor trusted."""
     trusted = {WHOLE} if trust is True else {trust} if isinstance(trust, str) else set(trust or ())
     if WHOLE in trusted:
         return
     if offer.safe_options is None:
         raise ValueError(
-            f"Recipe: backend {shown(offer.name)} may read files or reach the network. Pass "
-            "trust=True if you trust the recipe, or your own as backend=."
+            f"Recipe: backend {shown(offer.name)} may read files or use the network. Pass "
+            "trust=True if you trust the recipe, or your own backend as backend=."
         )
     if asked := sorted(options.keys() - trusted - set(offer.safe_options)):
         raise ValueError(
@@ -275,11 +275,11 @@ def _check_trusted(offer: Offer, options: Mapping[str, Any], trust: Trust) -> No
 
 
 def _warn_of_version(written: Any) -> None:
-    """Warn of a recipe by another minor version."""
+    """Warn if another minor version wrote the recipe."""
     ours = current_version()
     if isinstance(written, str) and written.split(".")[:2] != ours.split(".")[:2]:
         warnings.warn(
-            f"Recipe: it was written by composer {shown(written)} and is read by {ours!r}. The "
+            f"Recipe: composer {shown(written)} wrote it, and composer {ours!r} reads it. The "
             "images may differ.",
             stacklevel=4,
         )

@@ -1,6 +1,6 @@
-"""Schedulers of diffusers in recipes: by name and settings.
+"""Schedulers of diffusers in recipes, by name and settings.
 
-Their names are compared with a list, so that nothing of diffusers is imported for any other name.
+Only a name in the list below makes this module import diffusers.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ SCHEDULERS = frozenset(
         "UniPCMultistepScheduler",
     ]
 )
-"""Those that :class:`~composer.solvers.DiffusersSolver` drives."""
+"""The schedulers that :class:`~composer.solvers.DiffusersSolver` drives."""
 
 
 def settings_of(value: object) -> dict[str, Any] | None:
-    """The settings of a scheduler of diffusers that is in the list; None of anything else."""
+    """The settings of a diffusers scheduler in the list; None for any other object."""
     kind = type(value)
     diffusers = sys.modules.get("diffusers")
     if kind.__name__ not in SCHEDULERS or getattr(diffusers, kind.__name__, None) is not kind:
@@ -66,7 +66,7 @@ def scheduler_of(name: Any, settings: Any) -> Any:
 
     Raises:
         UnknownNameError: the name is not in the list.
-        ValueError: settings that are too large, or that the scheduler does not take.
+        ValueError: the settings are too large, or the scheduler does not take them.
     """
     if not isinstance(name, str) or name not in SCHEDULERS:
         raise UnknownNameError("scheduler", name, SCHEDULERS)
@@ -79,11 +79,11 @@ def scheduler_of(name: Any, settings: Any) -> Any:
 
     kind = getattr(diffusers, name)
     known = _known(kind)
-    # Private words say which version and class wrote them, and have no effect.
+    # Private settings state the version and class that wrote them, and have no effect.
     if more := [key for key in settings if key not in known and not key.startswith("_")]:
         warnings.warn(
-            f"Recipe: {name} of the installed diffusers has no settings {shown(more)}. They are "
-            "left out.",
+            f"Recipe: {name} of the installed diffusers has no settings {shown(more)}, which are "
+            "ignored.",
             stacklevel=2,
         )
     return kind(**{key: value for key, value in settings.items() if key in known})

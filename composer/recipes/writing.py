@@ -1,4 +1,4 @@
-"""A sampling call as JSON: noted when the call begins, written when it is asked for."""
+"""Write a sampling call as JSON: copy the arguments at the call, write the text on demand."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ PLAIN = frozenset({type(None), bool, int, float, str})
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A recipe that is not written yet: names, numbers, and copies of pictures and tensors.
+    """A recipe that is not text yet: names, numbers, and copies of pictures and tensors.
 
-    To copy a picture takes a hundredth of the time in which it becomes text, and most recipes are
-    never read. What the caller changes afterwards leaves the copies as they are.
+    To copy a picture is a hundred times faster than to encode it, and most recipes are never read.
+    Later changes by the caller do not affect the copies.
     """
 
     content: dict[str, Any]
@@ -46,7 +46,7 @@ class Draft:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A copy of a picture, tensor or array, by the key under which a recipe has it."""
+    """A copy of a picture, tensor or array, with its key in a recipe."""
 
     key: str
     copy: Any
@@ -59,12 +59,12 @@ def draft(
     seeds: Sequence[int] = (),
     beginning: Mapping[str, Any] | None = None,
 ) -> Draft:
-    """What the recipe of one call will say, whatever becomes of the arguments.
+    """Copy what the recipe of one call needs, so that the arguments may change later.
 
     Args:
-        stack, max_rows: of the sampler.
-        condition, seeds: of the call.
-        beginning: the further arguments of the call that say where it begins, x and t.
+        stack, max_rows: the sampler's.
+        condition, seeds: the call's.
+        beginning: the call's x and t, if given.
     """
     registry = installed()
     begun = {name: noted(value, registry) for name, value in (beginning or {}).items()}
@@ -85,7 +85,7 @@ def draft(
 def describe(
     stack: Stack, max_rows: int | None = None, condition: Any = None, seeds: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """The recipe of one call, at once."""
+    """The recipe of one call, written at once."""
     return draft(stack, max_rows, condition, seeds).written()
 
 
@@ -96,12 +96,12 @@ def encode(value: Any, registry: Registry) -> Any:
 
 @functools.cache
 def current_version() -> str:
-    """Of the library, as recipes have it."""
+    """The version of the library, as recipes record it."""
     return version("diffusion-composer")
 
 
 def noted(value: Any, registry: Registry) -> Any:
-    """A value as JSON, but for pictures and tensors, which are copied."""
+    """A value as JSON, with pictures and tensors as copies."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -113,7 +113,7 @@ def noted(value: Any, registry: Registry) -> Any:
     if isinstance(value, Each):
         return {"each": noted(value.conditions, registry)}
     if isinstance(value, list | tuple | range):
-        plain = set(map(type, value)) <= PLAIN  # of a long list, such as a permutation
+        plain = set(map(type, value)) <= PLAIN  # a long list, such as a permutation
         return list(value) if plain else [noted(v, registry) for v in value]
     if isinstance(value, Mapping):
         return {"pairs": [[noted(k, registry), noted(v, registry)] for k, v in value.items()]}
@@ -122,7 +122,7 @@ def noted(value: Any, registry: Registry) -> Any:
 
 
 def _held(value: object) -> Held | None:
-    """A picture, tensor or array, copied as it is now."""
+    """A copy of a picture, tensor or array; None for other values."""
     if isinstance(value, Tensor):
         return Held("tensor", value.detach().clone(memory_format=torch.contiguous_format))
     if _is(value, "PIL.Image", "Image"):
@@ -133,7 +133,7 @@ def _held(value: object) -> Held | None:
 
 
 def _copied(picture: Any) -> Any:
-    """A copy of a PIL image that also says what is up."""
+    """A copy of a PIL image with its EXIF orientation."""
     copied = picture.copy()
     if exif := picture.getexif():
         copied.info["exif"] = exif.tobytes()
@@ -155,7 +155,7 @@ def _noted_object(value: object, registry: Registry) -> dict[str, Any]:
         if name is not None:
             fields = _fields(registry.find(kind, name).factory)
             if not all(hasattr(value, field) for field in fields):
-                break  # what it was made with cannot be read off it
+                break  # the object does not keep this argument
             options = {field: noted(getattr(value, field), registry) for field in fields}
             return {kind: name, "options": options}
     return {"unregistered": type(value).__qualname__}
@@ -200,7 +200,7 @@ def _written(noted: Any) -> Any:
 
 def _as_png(picture: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", exif=picture.getexif())  # which says what is up
+    picture.save(buffer, "PNG", exif=picture.getexif())  # keeps the orientation
     return buffer.getvalue()
 
 

@@ -1,8 +1,8 @@
-"""Solvers: how x goes from one time to the next, given the model's estimate.
+"""Solvers: take x from one time to the next, given the model's estimate.
 
 Every solver is written on the general path x = alpha x_0 + sigma noise, so each works for DDPM
-schedules and for flows alike. A solver keeps no state of its own: what a multi-step rule
-remembers is the loop's ``state.estimate``, the estimate of the step before (None after a jump).
+schedules and for flows. A solver keeps no state: a multi-step rule reads ``state.estimate``, the
+estimate of the step before (None after a jump).
 """
 
 from composer.protocols import Solver

@@ -1,4 +1,4 @@
-"""How diffusers' schedulers differ: in what they show a network, and in what it is to answer."""
+"""Families of diffusers' schedulers, by the input and output of the network."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from composer.schedules import DiscreteSchedule, Schedule
 
 _KINDS = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
 _EDM_SIGNS = {"epsilon": 1.0, "v_prediction": -1.0}
-# It integrates noise - x_0, from noise to data.
+# FlowMatch schedulers integrate noise - x_0, from noise to data.
 _REVERSED_FLOW = Prediction("reversed flow", lambda alpha, sigma: (-1.0, 1.0))
 
 
 class Place(NamedTuple):
-    """Where a scheduler evaluates the network.
+    """A point at which a scheduler evaluates the network.
 
     Args:
-        time: the model's.
+        time: the model's time.
         level: the noise level of the scheduler's variables.
-        beyond: whether that is noisier than the model's noisiest time, which ``time`` then is.
+        beyond: whether the level is above the model's noisiest time; ``time`` then is that time.
     """
 
     time: float
@@ -35,13 +35,13 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """Schedulers that are driven alike.
+    """Schedulers that DiffusersSolver drives in the same way.
 
     Args:
-        fits: whether a scheduler is of it.
+        fits: whether a scheduler belongs to the family.
         levels: noise levels sigma / (alpha + sigma) at which it evaluates the network.
-        shown: (scheduler, level) -> (alpha, sigma) of the image that the network is shown there.
-        prediction: what the network answers, on the path of what it is shown.
+        shown: (scheduler, level) -> (alpha, sigma) of the network's input at that level.
+        prediction: the type of the network's output, on the path of its input.
         own_times: (scheduler, schedule) -> the times that it gives the network, if they are times
             of this schedule.
     """
@@ -53,10 +53,10 @@ class Family:
     own_times: Callable[[Any, Schedule], list[float] | None] = lambda scheduler, schedule: None
 
     def places(self, scheduler: Any, levels: list[float], schedule: Schedule) -> list[Place]:
-        """Where a model of ``schedule`` is asked for a scheduler's evaluations at ``levels``.
+        """The model's times for a scheduler's evaluations at ``levels``.
 
-        These are the scheduler's own times where it was made for this schedule, so that the
-        network is shown what diffusers shows it; else the times of equal noise level.
+        They are the scheduler's own times if it was made for this schedule, so that the network has
+        the same input as in diffusers. Otherwise they are the times of equal noise level.
         """
         own = self.own_times(scheduler, schedule) or [math.nan] * len(levels)
         noisiest = schedule.time_at(1.0)
@@ -65,7 +65,7 @@ class Family:
             time = schedule.time_at(level)
             if level > schedule.noise_level(time) + 1e-7:
                 return Place(time, level, beyond=True)
-            # Karras' times are whole or nearly so, and the last signal may be 2^-24 in place of 0.
+            # Karras' times are nearly integers, and the last signal may be 2^-24 in place of 0.
             if abs(label - time) < 1.001 or label == noisiest:
                 return Place(label, schedule.noise_level(label), beyond=False)
             return Place(time, level, beyond=False)
@@ -77,37 +77,37 @@ def family_of(scheduler: Any) -> Family:
     """The family of a diffusers scheduler.
 
     Raises:
-        ValueError: it is of none, or its step asks for more than output, time and image.
+        ValueError: it belongs to none, or its step needs more than output, time and image.
     """
     name = type(scheduler).__name__
     family = next((family for family in _FAMILIES if family.fits(scheduler)), None)
     if family is None:
         raise ValueError(
-            f"{name}, as it is configured, is neither a DDPM-like scheduler of epsilon, sample or "
-            "v_prediction at whole times, nor a FlowMatch, EDM or IPNDM one; use one of those, or "
-            "a solver of composer"
+            f"DiffusersSolver: {name} in this configuration must be DDPM-like (epsilon, sample or "
+            "v_prediction, integer times), FlowMatch, EDM or IPNDM, and is not. Use one of those, "
+            "or a solver of composer."
         )
     if more := asked_beyond(scheduler):
         raise ValueError(
-            f"a step of {name} asks for {' and '.join(more)} beside output, time and image, and "
-            "DiffusersSolver has none of these; use another scheduler, or a solver of composer"
+            f"DiffusersSolver: a step of {name} needs {' and '.join(more)}, which a backend does "
+            "not give. Use another scheduler, or a solver of composer."
         )
     if name in _UNKNOWN.get(scheduler.config.get("prediction_type"), ()):
         raise ValueError(
-            f"{name} knows no prediction_type={scheduler.config.prediction_type!r}; configure it "
-            "with 'epsilon', whatever the model predicts"
+            f"{name} does not support prediction_type={scheduler.config.prediction_type!r}. "
+            "Configure it with 'epsilon', for any model."
         )
     if name == "UniPCMultistepScheduler" and _ends_in_nan(scheduler.config):
         raise ValueError(
-            f"{name} divides by zero in its last step, as it is configured; configure it with "
+            f"{name} in this configuration divides by zero in its last step. Configure it with "
             "final_sigmas_type='sigma_min', or with predict_x0=True, solver_type='bh2' and "
-            "lower_order_final=True"
+            "lower_order_final=True."
         )
     return family
 
 
 def asked_beyond(scheduler: Any) -> list[str]:
-    """What a scheduler's step needs beside the output of the model, the time and the image."""
+    """The arguments of a scheduler's step other than the model's output, time and image."""
     open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [
         name
@@ -119,7 +119,7 @@ def asked_beyond(scheduler: Any) -> list[str]:
 
 
 def _ends_in_nan(config: Any) -> bool:
-    """Whether UniPC's last step, to a sigma of 0, is none that it can take."""
+    """Whether UniPC's last step, to a sigma of 0, divides by zero."""
     regular = config.predict_x0 and config.lower_order_final and config.solver_type == "bh2"
     return config.final_sigmas_type == "zero" and not regular
 
@@ -135,23 +135,25 @@ def thresholds(scheduler: Any) -> bool:
 
 
 def _has(scheduler: Any, setting: str, heeding: tuple[str, ...]) -> bool:
-    """Whether a setting is on, in a scheduler that heeds it: some take it and do nothing, and
-    ``from_config`` keeps the word of others."""
+    """Whether a setting is on and the scheduler uses it.
+
+    Some schedulers accept a setting and ignore it, and ``from_config`` keeps settings of others.
+    """
     return bool(scheduler.config.get(setting)) and type(scheduler).__name__ in heeding
 
 
 def _is(scheduler: Any, prefix: str) -> bool:
-    """By name, for to import them all takes seconds."""
+    """Whether a class name in the scheduler's mro begins so; an import would take seconds."""
     return any(kind.__name__.startswith(prefix) for kind in type(scheduler).__mro__)
 
 
 def _levels_of(sigmas: Iterable[Any]) -> list[float]:
-    """Of x_0 + sigma noise; in Python's numbers, for 1 - level is small where sigma is large."""
+    """Noise levels of x_0 + sigma noise, in Python floats: 1 - level is tiny for large sigma."""
     return [sigma / (1 + sigma) for sigma in map(float, sigmas)]
 
 
 def _variance_preserving(scheduler: Any, level: float) -> tuple[float, float]:
-    """The alpha and sigma of which alpha^2 + sigma^2 = 1."""
+    """The alpha and sigma at a noise level, with alpha^2 + sigma^2 = 1."""
     angle = math.atan2(level, 1 - level)
     return math.cos(angle), math.sin(angle)
 
@@ -162,17 +164,17 @@ def _discrete_levels(scheduler: Any) -> list[float]:
     if scheduler.num_inference_steps > len(table) or not all(map(math.isfinite, times)):
         raise ValueError(
             f"{name} has {len(table)} times and no plan of {scheduler.num_inference_steps} steps "
-            "among them; take another number of steps, or configure it otherwise"
+            "among them. Take another number of steps, or another configuration."
         )
     if min(times) < 0 or max(times) > len(table) - 1:
         raise ValueError(
-            f"{name} plans a time outside of 0 to {len(table) - 1}, as its timestep_spacing is "
-            "rounded; take another number of steps"
+            f"{name} plans a time outside of 0 to {len(table) - 1}, because it rounds its "
+            "timestep_spacing. Take another number of steps."
         )
     if scheduler.config.prediction_type == "epsilon" and table[int(times[0])] == 0:
         raise ValueError(
-            f"{name} begins at a signal of zero, where epsilon says nothing of the image; "
-            "configure it with prediction_type='v_prediction', whatever the model predicts"
+            f"{name} begins at a signal of zero, where epsilon does not determine the image. "
+            "Configure it with prediction_type='v_prediction', for any model."
         )
     if hasattr(scheduler, "sigmas"):
         return _levels_of(_sigmas(scheduler)[: len(times)])
@@ -181,17 +183,17 @@ def _discrete_levels(scheduler: Any) -> list[float]:
 
 
 def _sigmas(scheduler: Any) -> list[float]:
-    """Of x_0 + sigma noise at each evaluation: KDPM2 takes every second one between two steps."""
+    """sigma of x_0 + sigma noise at each evaluation; KDPM2 has one between each two steps."""
     sigmas: list[float] = scheduler.sigmas.tolist()
     between = getattr(scheduler, "sigmas_interpol", None)
     if between is not None:
-        ancestral = hasattr(scheduler, "sigmas_down")  # that of its first half stands first
+        ancestral = hasattr(scheduler, "sigmas_down")  # the sigma of the first half comes first
         sigmas[1::2] = (between.roll(1) if ancestral else between).tolist()[1::2]
     return sigmas
 
 
 def _path_of(scheduler: Any) -> DiscreteSchedule:
-    # Some put 2^-24 in place of a last 0, which is more than what stands before it.
+    # Some schedulers put 2^-24 in place of a last 0, which exceeds the number before it.
     return DiscreteSchedule(scheduler.alphas_cumprod.cummin(0).values)
 
 
@@ -208,13 +210,14 @@ def _is_discrete(scheduler: Any) -> bool:
     return (
         config.get("prediction_type") in _KINDS
         and hasattr(scheduler, "alphas_cumprod")
-        and not config.get("use_flow_sigmas")  # another path than that of alphas_cumprod
+        and not config.get("use_flow_sigmas")  # a path other than that of alphas_cumprod
         and config.get("timestep_type") != "continuous"
     )
 
 
 def _edm_shown(scheduler: Any, level: float) -> tuple[float, float]:
-    """c_in (x_0 + sigma noise), of standard deviation 1 where that of x_0 is sigma_data."""
+    """alpha and sigma of c_in (x_0 + sigma noise), which has standard deviation 1 if x_0 has
+    sigma_data."""
     sigma = level / (1 - level)
     c_in = 1 / math.hypot(sigma, scheduler.config.sigma_data)
     return c_in, c_in * sigma
@@ -239,7 +242,7 @@ _UNKNOWN = {
     ),
     "v_prediction": ("UnCLIPScheduler",),
 }
-"""Predictions that a scheduler takes in its configuration and not in its steps."""
+"""Predictions that a scheduler accepts in its configuration and fails on in its steps."""
 _CLIPPING = (
     *("DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler"),
     *("HeunDiscreteScheduler", "LCMScheduler", "UnCLIPScheduler"),
@@ -272,7 +275,7 @@ _FAMILIES = (
         shown=_edm_shown,
         prediction=_edm_prediction,
     ),
-    Family(  # of betas of its own it takes as many steps as there are, whatever is asked
+    Family(  # with trained_betas it ignores the number of steps given
         fits=lambda s: _is(s, "IPNDMScheduler") and s.config.get("trained_betas") is None,
         levels=lambda s: [
             float(b) / (float(a) + float(b))
@@ -282,4 +285,4 @@ _FAMILIES = (
         prediction=lambda s: V,
     ),
 )
-"""The first that fits; none fits what another does."""
+"""The families; at most one fits a scheduler."""

@@ -1,4 +1,4 @@
-"""What a diffusers scheduler plans, laid out on a model's path."""
+"""The plan of a diffusers scheduler on a model's path."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from composer.schedules import Schedule
 from composer.solvers._families import Family, Place
 
 NEARLY_CLEAN = 0.1
-"""A noise level at which no sample begins; a plan of one step may, and would return its noise."""
+"""The lowest noise level at which a plan may begin; below it a run would return its noise."""
 ROUNDING = 1e-5
-"""By which noise levels that are equal may differ, computed in float32."""
+"""The difference of equal noise levels that float32 may cause."""
 GAP = 1e-9
-"""Between the noise levels of two evaluations that the model can only be asked at one."""
+"""The gap put between two evaluations at one noise level of the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +27,12 @@ class Plan:
     """The evaluations of a scheduler.
 
     Attributes:
-        scheduler: with its timesteps set; to be copied before use.
-        places: one an evaluation, their times all different: a time is the name of its place, so
-            that plugins may leave out times, and come back to others.
-        times: of the places, and the clean image's.
-        one_evaluation: whether a step is one evaluation, so that a run may begin at each.
-        width: of the scheduler's first noise, over that of the path there; 1 or nearly so.
+        scheduler: with its timesteps set; copied before use.
+        places: one per evaluation. Their times all differ and identify the places, so that plugins
+            may leave out or repeat times.
+        times: the times of the places, and the clean image's.
+        one_evaluation: whether each step is one evaluation; a run may then begin at any of them.
+        width: the ratio of the scheduler's initial noise to the path's, about 1.
     """
 
     scheduler: Any
@@ -42,7 +42,7 @@ class Plan:
     width: float
 
     def begin(self, index: int) -> Any:
-        """A scheduler that begins at an evaluation."""
+        """A copy of the scheduler that begins at an evaluation."""
         scheduler = copy.deepcopy(self.scheduler)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(index)
@@ -52,14 +52,14 @@ class Plan:
         """The index of a time.
 
         Raises:
-            ValueError: none is.
+            ValueError: the plan does not contain the time.
         """
         try:
             return self.times.index(time)
         except ValueError:
             raise ValueError(
-                f"{type(self.scheduler).__name__} has no time {time:g} in its plan; plugins may "
-                "leave out or repeat its times, not add others"
+                f"{type(self.scheduler).__name__} has no time {time:g} in its plan. A plugin may "
+                "leave out or repeat times, and must not add others."
             ) from None
 
 
@@ -67,7 +67,7 @@ def plan_of(scheduler: Any, family: Family, schedule: Schedule, num_steps: int) 
     """The plan of a scheduler in ``num_steps`` steps for a model of ``schedule``.
 
     Raises:
-        ValueError: it has none, or none that leads from noise to an image.
+        ValueError: the scheduler has no such plan, or the plan does not go from noise to an image.
     """
     name = type(scheduler).__name__
     planned = copy.deepcopy(scheduler)
@@ -75,11 +75,11 @@ def plan_of(scheduler: Any, family: Family, schedule: Schedule, num_steps: int) 
         planned.set_timesteps(num_steps)
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise ValueError(
-            f"{name} has no plan of {num_steps} steps ({error}); take another number of them, or "
-            "configure it otherwise"
+            f"{name} has no plan of {num_steps} steps ({error}). Take another number of steps, or "
+            "another configuration."
         ) from error
     levels = family.levels(planned)
-    # UnCLIP's has no order; PNDM's is 1, and it evaluates more often than it steps.
+    # UnCLIP has no order; PNDM has order 1, but more evaluations than steps.
     one_evaluation = getattr(planned, "order", 1) == 1 and len(levels) == num_steps
     _require_falling(levels, name, num_steps, strictly=one_evaluation)
     places = _distinct(family.places(planned, levels, schedule), schedule)
@@ -92,7 +92,7 @@ def plan_of(scheduler: Any, family: Family, schedule: Schedule, num_steps: int) 
 
 
 def scale(scheduler: Any, index: int) -> float:
-    """What a scheduler under way shows the network, over its own variable, at an evaluation."""
+    """The ratio of the network's input to the scheduler's own variable at an evaluation."""
     if not hasattr(scheduler, "scale_model_input"):
         return 1.0
     one = torch.ones(1, dtype=torch.float64)
@@ -100,31 +100,31 @@ def scale(scheduler: Any, index: int) -> float:
 
 
 def _require_falling(levels: Sequence[float], name: str, steps: int, strictly: bool) -> None:
-    """Refuse a plan that is no way from noise to an image."""
+    """Raise a ValueError unless the noise levels fall from noise to an image."""
     if not all(map(math.isfinite, levels)):
         raise ValueError(
-            f"{name} has no plan of {steps} steps: not all its noise levels are finite; take "
-            "another number of them, or configure it otherwise"
+            f"{name} has no plan of {steps} steps, because a noise level is not finite. Take "
+            "another number of steps, or another configuration."
         )
     if any(after > before + ROUNDING for before, after in pairwise(levels)):
         raise ValueError(
-            f"{name} in {steps} steps goes from cleaner to noisier times, which here means a jump; "
-            "take another number of steps, or a scheduler that only denoises"
+            f"{name} in {steps} steps goes from cleaner to noisier times, which the loop takes for "
+            "a jump. Take another number of steps, or a scheduler that only denoises."
         )
     if strictly and any(after == before for before, after in pairwise(levels)):
         raise ValueError(
-            f"{name} in {steps} steps stays at one noise level for two of them, and divides by the "
-            "difference; take fewer steps"
+            f"{name} in {steps} steps has two steps at one noise level, and divides by the "
+            "difference. Take fewer steps."
         )
     if levels[0] < NEARLY_CLEAN:
         raise ValueError(
-            f"{name} in {steps} steps begins at a nearly clean image, where there is only noise; "
-            "take more steps, or timestep_spacing='trailing'"
+            f"{name} in {steps} steps must begin at noise, and begins at a nearly clean image. "
+            "Take more steps, or timestep_spacing='trailing'."
         )
 
 
 def _distinct(places: Sequence[Place], schedule: Schedule) -> list[Place]:
-    """The places, the times of those at one noise level moved apart by next to nothing."""
+    """The places, with the times of equal noise levels moved apart by :data:`GAP`."""
     distinct: list[Place] = []
     last = math.inf
     for place in places:

@@ -1,7 +1,7 @@
 """One-evaluation solvers: Euler, DDIM and DDPM's ancestral sampling.
 
-All three re-mix the estimated clean image and noise, x_s = alpha_s x_0 + sigma_s noise, and
-differ in how much of the noise is drawn anew.
+All three mix the estimated clean image and noise again, x_s = alpha_s x_0 + sigma_s noise. They
+differ in the share of noise that is fresh.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DDIM:
 
     def __post_init__(self) -> None:
         if not 0 <= finite(self.eta, "DDIM: eta") <= 1:
-            raise ValueError(f"DDIM: eta must be in [0, 1], got {self.eta}")
+            raise ValueError(f"DDIM: eta must be in [0, 1], got {self.eta}.")
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         return schedule.times(num_steps)
@@ -72,15 +72,15 @@ class DDPM:
 
         x_s = (alpha_s beta x_0 + r sigma_s^2 x_t) / sigma_t^2 + spread * noise',
 
-    spread^2 = beta sigma_s^2 / sigma_t^2 ("fixed_small") or beta ("fixed_large"); where the model
-    learned a variance v in [-1, 1], between the two at (v + 1) / 2 of the way on a log scale.
+    spread^2 = beta sigma_s^2 / sigma_t^2 ("fixed_small") or beta ("fixed_large"). A learned
+    variance v in [-1, 1] interpolates between the two on a log scale, at (v + 1) / 2.
 
     Ho et al. 2020, arXiv 2006.11239, equation 7 and section 3.2; Nichol & Dhariwal 2021,
     arXiv 2102.09672, equation 15.
 
     Args:
-        variance: "fixed_small" or "fixed_large", for models that learned none. The large one is
-            meant for all steps of training; with few steps it leaves noise in the image.
+        variance: "fixed_small" or "fixed_large", for models without a learned variance. The large
+            one suits as many steps as in training; with few steps it leaves noise in the image.
     """
 
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
@@ -116,6 +116,6 @@ def posterior_variance(estimate: Estimate, s: float) -> float:
 
 
 def _learned_spread(learned: Tensor, smallest: float, largest: float) -> Tensor:
-    """Standard deviation of the noise added, between those of two variances on a log scale."""
+    """Standard deviation of the noise to add, interpolated between two variances on a log scale."""
     low, high = 0.5 * math.log(smallest), 0.5 * math.log(largest)
     return torch.exp((high - low) / 2 * learned + (high + low) / 2)

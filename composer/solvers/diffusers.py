@@ -24,15 +24,15 @@ from composer.solvers._plan import Plan, plan_of, scale
 
 @dataclass(eq=False)
 class _Run:
-    """One pass of a scheduler along its plan: schedulers count their steps and remember outputs.
+    """One pass of a scheduler along its plan; schedulers count steps and remember outputs.
 
     Attributes:
-        plan: that it follows.
-        scheduler: a copy of the plan's, under way.
-        begun: the evaluation that it began at.
-        index: the next one.
-        position, selections: of the state, where it goes on from.
-        left: the image that it left there.
+        plan: the plan that it follows.
+        scheduler: a copy of the plan's scheduler, in use.
+        begun: the index of its first evaluation.
+        index: the index of its next evaluation.
+        position, selections: those of the state after its last step.
+        left: the image after its last step.
     """
 
     plan: Plan
@@ -44,7 +44,7 @@ class _Run:
     left: Tensor
 
     def goes_on(self, state: State) -> bool:
-        """Whether the scheduler's next evaluation is the one that ``state`` is at."""
+        """Whether ``state`` is at the scheduler's next evaluation."""
         where = self.position, self.selections
         return (
             where == (state.position, state.selections) and self.plan.times[self.index] == state.t
@@ -54,23 +54,23 @@ class _Run:
 class DiffusersSolver:
     """A solver that takes its times and steps from a diffusers scheduler.
 
-    The scheduler keeps its own variables; the loop's x is what it would show the model, carried
-    to the backend's path by the noise level. So a scheduler made for DDPM drives a flow model and
-    the other way round. Those of DDPM's kind (``alphas_cumprod``; epsilon, sample or v), of
-    FlowMatch, of EDM and IPNDM are driven.
+    The scheduler keeps its own variables. The loop's x is the scheduler's network input, moved to
+    the backend's path at the same noise level. So a scheduler made for DDPM drives a flow model,
+    and a flow scheduler drives a DDPM model. It drives DDPM-like schedulers (``alphas_cumprod``;
+    epsilon, sample or v), FlowMatch, EDM and IPNDM.
 
-    Where a scheduler is noisier than the model's noisiest time, the model is asked at that time,
-    and the scheduler is handed alpha x_0 + sigma noise of the estimate on its own path; so it is
-    on the way back. After a jump, a walk, or a step that a plugin took, the scheduler starts anew
-    where x is, its history forgotten.
+    Where a scheduler is noisier than the model's noisiest time, the solver evaluates the model at
+    that time, and gives the scheduler alpha x_0 + sigma noise of the estimate on its own path.
+    After a jump, a walk, or a step by a plugin, the scheduler restarts at x without its history.
 
     Args:
         scheduler: a configured diffusers scheduler; it is copied, never changed. Configure it with
-            ``clip_sample=False``: clipping is the default of DDPMScheduler, DDIMScheduler and
-            others, and a model that was not trained with it makes other images.
+            ``clip_sample=False``: DDPMScheduler, DDIMScheduler and others clip by default, and a
+            model that was not trained with clipping then makes other images.
 
     Raises:
-        TypeError: no scheduler. ValueError: a kind of scheduler that this cannot drive.
+        TypeError: it is not a scheduler.
+        ValueError: the solver cannot drive this kind of scheduler.
 
     Warns:
         UserWarning: the scheduler clips every clean image that it estimates.
@@ -81,24 +81,26 @@ class DiffusersSolver:
     def __init__(self, scheduler: Any) -> None:
         if not all(hasattr(scheduler, name) for name in ("set_timesteps", "step", "config")):
             raise TypeError(
-                f"DiffusersSolver needs a diffusers scheduler, got {type(scheduler).__name__}"
+                "DiffusersSolver: scheduler must be a diffusers scheduler, got "
+                f"{type(scheduler).__name__}."
             )
         if isinstance(scheduler, type):
             raise TypeError(
-                f"DiffusersSolver needs a scheduler object; write {scheduler.__name__}()"
+                f"DiffusersSolver: scheduler must be an object, got the class. Write "
+                f"{scheduler.__name__}()."
             )
         if clips(scheduler):
             warnings.warn(
-                f"DiffusersSolver: {type(scheduler).__name__} clips every clean image that it "
-                "estimates (clip_sample=True), and a model that was not trained with that then "
-                "makes other images. Configure the scheduler with clip_sample=False; a backend of "
+                f"DiffusersSolver: {type(scheduler).__name__} clips every estimated clean image "
+                "(clip_sample=True), which changes the images of a model that was not trained with "
+                "clipping. Configure the scheduler with clip_sample=False; a backend of "
                 "load_backend('diffusers') clips by itself where its model needs it.",
                 stacklevel=2,
             )
         self.scheduler = copy.deepcopy(scheduler)
         self._family = family_of(scheduler)
         self._accepted = frozenset(inspect.signature(scheduler.step).parameters)
-        # DPM-Solver and its like throw it away, and more of an image that has not 3 channels.
+        # DPM-Solver and similar schedulers drop half of the channels, assuming 3-channel images.
         heeds = "variance_type" in vars(scheduler)
         self._learns_variance = heeds and scheduler.variance_type in ("learned", "learned_range")
         if "variance_type" in scheduler.config and not heeds:
@@ -107,12 +109,12 @@ class DiffusersSolver:
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         return list(self._plan(schedule, num_steps).times)
 
-    @hookimpl(wrapper=True)  # to look at the plan after all that change it
+    @hookimpl(wrapper=True)  # to read the plan after all plugins have changed it
     def start(self, state: State) -> Generator[None, None, None]:
         noise = state.x
         yield
         plan = self._plan(state.backend.schedule, state.num_inference_steps)
-        if state.x is noise:  # as wide as it is there: on a flow, less than 1 after the start
+        if state.x is noise:  # scale it to the first time: on a flow, below 1 after the start
             path = math.hypot(*state.backend.schedule.at(state.t))
             state.x = noise * (plan.width * path / noise_scale_of(state.backend))
         for time in set(state.times):
@@ -123,7 +125,7 @@ class DiffusersSolver:
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:
-        if state.t_next == state.t:  # a walk that no plugin takes
+        if state.t_next == state.t:  # a walk whose step no plugin took
             return estimate.x
         run = self._run(state)
         here = run.plan.places[run.index]
@@ -143,7 +145,7 @@ class DiffusersSolver:
         return run.left
 
     def _reached(self, run: _Run, state: State, estimate: Estimate, stepped: Tensor) -> Tensor:
-        """The loop's image at ``state.t_next``, of the scheduler's at its next evaluation."""
+        """Convert the scheduler's image at its next evaluation to x at ``state.t_next``."""
         if run.index == len(run.plan.places):
             return stepped
         there = run.plan.places[run.index]
@@ -156,7 +158,7 @@ class DiffusersSolver:
         return _mixed(amplitudes, estimate.x0, (x - alpha * estimate.x0) / sigma)
 
     def _run(self, state: State) -> _Run:
-        """The run under way, or one that begins where ``state`` is."""
+        """The current run, or a new one that begins at ``state``."""
         kept: Plan | _Run | None = state.memory.get(self)
         if isinstance(kept, _Run) and kept.goes_on(state):
             return kept
@@ -176,13 +178,13 @@ class DiffusersSolver:
     def _require_one_evaluation(self, plan: Plan) -> None:
         if not plan.one_evaluation:
             raise ValueError(
-                f"{type(self.scheduler).__name__} evaluates several times a step and can neither "
-                "start, walk nor jump inside its plan, nor lose images on the way; use Heun() or a "
-                "one-evaluation scheduler"
+                f"{type(self.scheduler).__name__} evaluates several times a step, so that plugins "
+                "cannot start, walk, jump or select images inside its plan. Use Heun() or a "
+                "one-evaluation scheduler."
             )
 
     def _output(self, run: _Run, estimate: Estimate, shown: tuple[float, float]) -> Tensor:
-        """What the scheduler expects of its network."""
+        """The network output that the scheduler expects."""
         prediction = self._family.prediction(run.scheduler)
         output = prediction.target(estimate.x0, estimate.noise, *shown)
         if not self._learns_variance:
@@ -190,25 +192,31 @@ class DiffusersSolver:
         if estimate.variance is None:
             raise ValueError(
                 f"{type(self.scheduler).__name__} expects a learned variance and the backend has "
-                "none; configure it with variance_type='fixed_small'"
+                "none. Configure it with variance_type='fixed_small'."
             )
         return torch.cat([output, estimate.variance], 1)
 
     def _further(self, run: _Run, state: State) -> dict[str, Any]:
-        """What some schedulers' steps take beside output, time and image."""
+        """Further arguments of some schedulers' steps."""
         following = run.scheduler.timesteps[run.index + 1 :]
         further = {
             "generator": list(state.generators),
-            "prev_timestep": following[0] if len(following) else None,  # UnCLIP's, else t - 1
-            "order": min(4, run.index - run.begun + 1),  # LMS's, else as if it had begun at 0
+            "prev_timestep": following[0]
+            if len(following)
+            else None,  # for UnCLIP, whose default is t - 1
+            # For LMS, whose default assumes a run from 0.
+            "order": min(4, run.index - run.begun + 1),
         }
         return {name: value for name, value in further.items() if name in self._accepted}
 
 
 @contextmanager
 def _correcting(scheduler: Any, left: Tensor, x: Tensor) -> Iterator[None]:
-    """Around a step, let a corrector pass by the images of ``x`` that were changed since they were
-    ``left``: UniPC's and SA's compute them anew from the ones before, and would undo the change."""
+    """During a step, keep the corrector from images that plugins changed since the last step.
+
+    The correctors of UniPC and SA recompute an image from earlier ones, and would undo the change.
+    ``left`` is the image after the last step, ``x`` the image now.
+    """
     names = "multistep_uni_c_bh_update", "stochastic_adams_moulton_update"
     name = next((name for name in names if hasattr(scheduler, name)), None)
     if name is None:

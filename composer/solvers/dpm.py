@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M): second order from one evaluation a step."""
+"""DPM-Solver++(2M): second order from one evaluation per step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DPMSolverPP:
         alpha_s, sigma_s = estimate.schedule.at(state.t_next)
         x0 = estimate.x0
         before = state.estimate
-        # A corrector's walk leaves an estimate at this very time, of another image.
+        # A walk leaves an estimate at this time, but of another image.
         if before is not None and before.t != estimate.t and sigma_s > 0:
             h = _lambda(estimate.schedule, state.t_next) - _lambda(estimate.schedule, estimate.t)
             h_before = _lambda(estimate.schedule, estimate.t) - _lambda(estimate.schedule, before.t)

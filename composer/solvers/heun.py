@@ -16,13 +16,13 @@ from composer.schedules import Schedule
 
 @dataclass(frozen=True)
 class Heun:
-    """Heun's method for the probability-flow ODE, two evaluations a step but for the last.
+    """Heun's method for the probability-flow ODE, two evaluations per step except the last.
 
-    Every path becomes the straight one after division by alpha + sigma: with u = x / (alpha +
-    sigma) and the noise level tau = sigma / (alpha + sigma), u = (1 - tau) x_0 + tau noise and
-    du / dtau = noise - x_0, regular from pure noise to data. The trapezoidal rule is taken there;
-    on a flow schedule u = x and tau = 1 - t. The step that reaches the clean image stays Euler's,
-    as in Karras et al. 2022 (arXiv 2206.00364, algorithm 1): at sigma = 0 no model is defined.
+    Division by alpha + sigma makes every path straight: with u = x / (alpha + sigma) and the noise
+    level tau = sigma / (alpha + sigma), u = (1 - tau) x_0 + tau noise and du / dtau = noise - x_0,
+    regular from pure noise to data. The method applies the trapezoidal rule to u; on a flow
+    schedule u = x and tau = 1 - t. The last step is Euler's, as in Karras et al. 2022 (arXiv
+    2206.00364, algorithm 1), because no model is defined at sigma = 0.
     """
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:

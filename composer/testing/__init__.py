@@ -1,6 +1,6 @@
-"""For tests: exact backends, and the contracts of transforms, decompositions and stacks.
+"""Test kit: exact backends, and contracts of backends, transforms, decompositions and stacks.
 
-``composer.testing.strategies`` has hypothesis strategies; hypothesis is imported with it only.
+``composer.testing.strategies`` has hypothesis strategies; only that module imports hypothesis.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 def parametrize_with_checks(
     things: Iterable[object], *, shapes: Sequence[tuple[int, int, int]] | None = None
 ) -> Callable[[T], T]:
-    """A pytest decorator: the test is run once for each check of each thing, as ``check``.
+    """A pytest decorator: run the test once for each check of each thing, as ``check``.
 
     ::
 
@@ -57,11 +57,11 @@ def parametrize_with_checks(
 
     Args:
         things: transforms and decompositions, at least one.
-        shapes: (C, H, W) to examine all of them at; None leaves the choice to the kit.
+        shapes: (C, H, W) at which to examine all of them; None for the kit's shapes.
     """
     checks = [check for thing in things for check in _checks(thing, shapes)]
     if not checks:
-        raise ValueError("nothing to check: things is empty; give at least one")
+        raise ValueError("things must not be empty. Give at least one thing to check.")
     return parametrize(checks)
 
 
@@ -70,8 +70,8 @@ def _checks(thing: object, shapes: Sequence[tuple[int, int, int]] | None) -> lis
         return transform_checks(thing, shapes=shapes)
     if answers(thing, "noise_estimate") and not declared(thing, "parts"):
         raise TypeError(
-            f"{in_words(thing)} is a plugin; examine stacks by check_stack([...]), or each check "
-            "by pytest.mark.parametrize('check', stack_checks([...]))"
+            f"things must be transforms or decompositions, got the plugin {in_words(thing)}. "
+            "Write pytest.mark.parametrize('check', stack_checks([...])), or check_stack([...])."
         )
     return decomposition_checks(thing, shapes=shapes)
 

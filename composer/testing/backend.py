@@ -22,22 +22,22 @@ from composer.testing.checks import Check, Contract, checks_of, first, in_words,
 from composer.testing.probe import noise
 
 LEVELS = (0.8, 0.2)
-"""Noise levels at which a model is asked."""
+"""Noise levels at which the checks evaluate a model."""
 NOISY = 0.7
-"""The noise level at which a model says what it predicts. Of the shipped models, rightly declared,
-the clean image holds at most .14 of the noise there, of any other declaration at least .27."""
+"""The noise level at which the kit tests the declared prediction. With the shipped models, the
+clean image holds at most .14 of the noise for a right declaration, at least .27 for a wrong one."""
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A backend, and what to ask it.
+    """A backend, and the requests to check it with.
 
     Args:
         backend: the backend.
         conditions: conditions that it knows.
-        beside: what its requests carry beside x.
-        tolerance: how far two answers may be apart, as a share of the largest value.
-        trained: whether its network is.
+        beside: further tensors of its requests.
+        tolerance: the allowed difference of two answers, as a share of the largest value.
+        trained: whether its network is trained.
     """
 
     backend: Backend
@@ -53,35 +53,37 @@ class Examined:
         return drawn.to(self.backend.device, self.backend.dtype)
 
     def request(self, condition: Any, level: float, x: Tensor) -> Request:
-        """A question about x at a noise level."""
+        """A request at x and a noise level."""
         schedule, encoded = self.backend.schedule, self.backend.encode(condition)
         time = schedule.time_at(level)
         return Request(x, time, encoded, beside=self.beside, schedule=schedule)
 
     def requests(self, x: Tensor | None = None) -> list[Request]:
-        """All conditions at all levels about one x, as a stack of plugins may ask them at once; by
-        default about a new copy of the two images, which a backend may spoil."""
+        """Requests of all conditions at all levels for one x, as a stack of plugins may send them.
+
+        By default x is a new copy of the two images, because a backend may write into it.
+        """
         seen = self.x.clone() if x is None else x
         return [self.request(c, level, seen) for c in self.conditions for level in LEVELS]
 
     @cached_property
     def outputs(self) -> Sequence[Output]:
-        """What the backend returns for all of them, as most laws want it."""
+        """The backend's outputs for :meth:`requests`, cached for the laws."""
         with torch.no_grad():
             return evaluated(self.backend, self.requests())
 
     @property
     def usual(self) -> list[Tensor]:
-        """The predictions for all of them."""
+        """The predictions for :meth:`requests`."""
         return [output.prediction for output in self.outputs]
 
     @torch.no_grad()
     def answers(self, requests: Sequence[Request]) -> list[Tensor]:
-        """The predictions; see ``answers_each_row`` for what is checked of them."""
+        """The predictions for requests; ``answers_each_row`` checks their form."""
         return [output.prediction for output in evaluated(self.backend, requests)]
 
     def apart(self, seen: Sequence[Tensor], expected: Sequence[Tensor], what: str) -> str:
-        """How two lists of answers differ, "" if they do not."""
+        """The difference of two lists of answers in words, "" if there is none."""
         largest = max(1e-6, *(e.abs().max().item() for e in expected))
         pairs = zip(seen, expected, strict=True)
         return first(off(s, e, self.tolerance * largest, what) for s, e in pairs)
@@ -95,12 +97,12 @@ def has_its_attributes(examined: Examined) -> str:
 
 
 def encodes_conditions(examined: Examined) -> str:
-    """A condition is encoded as something hashable, equal each time, and again as itself."""
+    """``encode`` returns an equal hashable each time, and returns an encoded condition itself."""
     return first(_misencoded(examined.backend, c) for c in examined.conditions)
 
 
 def refuses_in_a_sentence(examined: Examined) -> str:
-    """Of what is no condition ``encode`` raises ValueError, TypeError or UnknownNameError."""
+    """``encode`` raises ValueError, TypeError or UnknownNameError for an unknown condition."""
     for junk in ("no such condition \0", object(), -1, float("nan"), ()):
         try:
             examined.backend.encode(junk)
@@ -119,7 +121,7 @@ def answers_each_row(examined: Examined) -> str:
 
 
 def is_deterministic(examined: Examined) -> str:
-    """The same requests have the same answers, and torch's global random state is as it was."""
+    """Equal requests have equal answers, and torch's global random state does not change."""
     once, before = examined.usual, torch.get_rng_state()
     again = examined.answers(examined.requests())
     if not torch.equal(before, torch.get_rng_state()):
@@ -128,19 +130,19 @@ def is_deterministic(examined: Examined) -> str:
 
 
 def answers_alone_and_together(examined: Examined) -> str:
-    """What else is asked in a call, and in which order, changes no answer."""
+    """Other requests in a call, and their order, do not change an answer."""
     together, singles = examined.usual, examined.requests()
     alone = [examined.answers([request])[0] for request in singles]
     turned = examined.answers(examined.requests()[::-1])[::-1]
-    return examined.apart(together, alone, "an answer, asked with others,") or examined.apart(
-        turned, alone, "an answer, asked in another order,"
+    return examined.apart(together, alone, "an answer, requested with others,") or examined.apart(
+        turned, alone, "an answer, requested in another order,"
     )
 
 
 def answers_image_by_image(examined: Examined) -> str:
-    """An image has the answer in a batch that it has alone."""
+    """An image has the same answer in a batch as alone."""
     if any(len(value) > 1 for value in examined.beside.values()):
-        raise SkipTest("what lies beside the images is not the same for each")
+        raise SkipTest("the further tensors of the requests differ between the images")
     together = examined.usual
     for k, x in enumerate(examined.x.split(1)):
         alone = examined.answers(examined.requests(x.clone()))
@@ -151,7 +153,7 @@ def answers_image_by_image(examined: Examined) -> str:
 
 
 def answers_equal_tensors_equally(examined: Examined) -> str:
-    """Requests about one tensor may share work; about an equal one they have the same answer."""
+    """Requests with one tensor may share work; an equal tensor has the same answer."""
     requests = examined.requests()
     copies = [request.replace(x=request.x.clone()) for request in requests]
     seen = examined.answers(copies)
@@ -178,17 +180,17 @@ def answers_rows_of_any_condition(examined: Examined) -> str:
 
 
 def predicts_what_it_says(examined: Examined) -> str:
-    """Asked about a grey image and noise, the model finds that noise, and a clean image that holds
-    less than a fifth of it."""
+    """For a grey image with noise, the answer implies that noise, and a clean image with less than
+    a fifth of it."""
     if not examined.trained:
-        raise SkipTest("only a trained network says what it predicts")
+        raise SkipTest("only a trained network shows its prediction type")
     return first(_misread(examined, condition) for condition in examined.conditions)
 
 
 def samples(examined: Examined) -> str:
     """Two steps with the default solver make images."""
     if examined.beside:
-        raise SkipTest("a run needs the plugin that lays tensors beside the images")
+        raise SkipTest("a run needs the plugin that adds the further tensors")
     sampler = Sampler(examined.backend, num_inference_steps=2)
     for condition in examined.conditions:
         x = sampler.sample(condition, seeds=[0, 1]).x
@@ -198,24 +200,24 @@ def samples(examined: Examined) -> str:
 
 
 CONTRACT: Contract[Examined] = {
-    has_its_attributes: "give the attribute as docs/write-a-backend.md says",
-    encodes_conditions: "return something hashable, the same for the same condition, and return it "
-    "again when it is given back",
-    refuses_in_a_sentence: "raise a ValueError that says what the backend can make",
+    has_its_attributes: "give the attribute the type that docs/write-a-backend.md states",
+    encodes_conditions: "return a hashable, the same for the same condition, and return an encoded "
+    "condition unchanged",
+    refuses_in_a_sentence: "raise a ValueError that lists the known conditions",
     answers_each_row: "return one Output(prediction, variance) of all rows, in the dtype and "
     "on the device of the backend",
     is_deterministic: "call net.eval(), and draw nothing in evaluate",
     answers_alone_and_together: "give each row its own time and condition, and return the answers "
     "in the order of the rows",
-    answers_image_by_image: "call net.eval(), and take no means over the batch",
+    answers_image_by_image: "call net.eval(), and compute no means over the batch",
     answers_rows_of_any_condition: "give each row its own time and condition",
-    answers_equal_tensors_equally: "tell images apart by batch.images only to share work",
+    answers_equal_tensors_equally: "use batch.images only to share work",
     leaves_x_alone: "work on a copy",
-    predicts_what_it_says: "say the prediction and the schedule that the network was trained with, "
-    "and give it times as it was trained; trained=False leaves this check out",
-    samples: "mend the solver or the network",
+    predicts_what_it_says: "declare the prediction and schedule of the training, and give the "
+    "network its training times; trained=False skips this check",
+    samples: "correct the solver or the network",
 }
-"""What a backend keeps, and what to do where it does not."""
+"""The laws of a backend, and what to do where one is broken."""
 
 
 def backend_checks(
@@ -229,17 +231,16 @@ def backend_checks(
     """The named checks of a backend.
 
     Args:
-        backend: the backend; n conditions take some 7 + 5 n calls, each about one or two images.
-        conditions: some that it knows; no condition is examined too, if it can be encoded.
-        trained: False for a network that is not: what it predicts is then not compared with what
-            the backend says that it predicts.
-        beside: tensors that its requests carry beside x, (1, ., H, W) or (1,), such as the
-            low-resolution image of an enlarging model.
-        tolerance: how far answers that should be equal may be apart, as a share of the largest
+        backend: the backend; n conditions need about 7 + 5 n calls with one or two images.
+        conditions: some conditions that it knows; UNCONDITIONAL is added if it can be encoded.
+        trained: False for an untrained network, to skip the check of its prediction type.
+        beside: further tensors of its requests, (1, ., H, W) or (1,), such as the low-resolution
+            image of an enlarging model.
+        tolerance: the allowed difference of answers that should be equal, as a share of the largest
             value; about 0.05 for a network in bfloat16.
 
     Raises:
-        TypeError, ValueError: no backend, or no condition to ask it about.
+        TypeError, ValueError: it is not a backend, or there is no condition to check.
     """
     backend = checked_backend(backend)
     chosen = (*_unconditional(backend), *sequence(conditions, "conditions"))
@@ -261,11 +262,11 @@ def check_backend(
     beside: Mapping[str, Tensor] | None = None,
     tolerance: float = 1e-3,
 ) -> None:
-    """Run all :func:`backend_checks`; arguments as there.
+    """Run all :func:`backend_checks`, with the same arguments.
 
     Raises:
-        CheckFailed: every check that failed, why, and what to mend.
-        TypeError, ValueError: as of :func:`backend_checks`.
+        CheckFailed: it lists every check that failed, why, and what to do.
+        TypeError, ValueError: as in :func:`backend_checks`.
     """
     run_all(
         backend_checks(backend, conditions, trained=trained, beside=beside, tolerance=tolerance)
@@ -300,7 +301,7 @@ def _unlike(prediction: Tensor, x: Tensor) -> str:
 
 
 def _misread(examined: Examined, condition: Any) -> str:
-    """By how much of the noise there is in what the answer implies of noise and clean image."""
+    """Measure the noise in the noise and in the clean image that an answer implies."""
     backend = examined.backend
     alpha, sigma = backend.schedule.at(backend.schedule.time_at(NOISY))
     asked = examined.request(condition, NOISY, sigma * examined.x)
@@ -313,6 +314,6 @@ def _misread(examined: Examined, condition: Any) -> str:
     if 0.7 < found < 1.3 and abs(clean) < 0.2:
         return ""
     return (
-        f"read as {kind.name!r}, an answer about a grey image and noise finds {found:.2f} of that "
-        f"noise, and {clean:.2f} of it in the clean image, instead of about 1 and 0"
+        f"read as {kind.name!r}, an answer for a grey image with noise implies {found:.2f} of that "
+        f"noise, and a clean image with {clean:.2f} of it, instead of about 1 and 0"
     )

@@ -1,4 +1,4 @@
-"""A contract as a list of named checks, and the ways to run them: singly, together, in pytest."""
+"""A contract as a list of named checks, which run singly, together, or in pytest."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from torch import Tensor
 
 T = TypeVar("T")
 TOLERANCE = 1e-8
-"""Of results in float64, for images of N(0, 1) noise."""
+"""The allowed error of results in float64, for images of N(0, 1) noise."""
 Contract = Mapping[Callable[[T], str], str]
-"""{law: mend}. A law says what is wrong with a thing, "" if nothing is, and raises ``SkipTest``
-where it does not apply; its name is the check's. The mend says what to do."""
+"""{law: advice}. A law returns what is wrong with a thing, or "". It raises ``SkipTest`` where it
+does not apply. Its name is the name of the check. The advice says what to do."""
 
 
 class CheckFailed(AssertionError):  # noqa: N818  # as pytest words it
-    """A thing does not keep its contract; says which checks failed, why, and what to mend."""
+    """A thing breaks its contract; the message says which checks failed, why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One named check of one object. Call it: nothing happens, or it raises.
+    """One named check of one object. A call returns None or raises.
 
     Args:
         subject: the object in words.
-        name: of the check.
-        examine: what is wrong with the object, "" if nothing is.
-        mend: what to do.
-        mends_errors: whether the mend is for an error raised too; if not, the error tells.
+        name: the name of the check.
+        examine: returns what is wrong with the object, or "".
+        mend: the advice what to do.
+        mends_errors: whether the advice also applies to an error raised; if not, its message does.
     """
 
     subject: str
@@ -47,8 +47,8 @@ class Check:
         """Run it.
 
         Raises:
-            CheckFailed: with what is wrong and what to mend.
-            unittest.SkipTest: it does not apply; pytest shows it as skipped, with the reason.
+            CheckFailed: the check failed; the message says why and what to do.
+            unittest.SkipTest: the check does not apply; pytest shows the reason.
         """
         outcome = self.outcome()
         if outcome.status == "failed":
@@ -57,12 +57,12 @@ class Check:
             raise SkipTest(outcome.why)
 
     def outcome(self) -> Outcome:
-        """Run it and say how it went, without raising."""
+        """Run the check and return its outcome without raising."""
         try:
             trouble = self.examine()
         except SkipTest as skip:
             return Outcome(self, "skipped", str(skip))
-        except Exception as error:  # whatever the object raises is its failure, not the kit's
+        except Exception as error:  # any error of the object is a failed check
             return Outcome(self, "failed", f"raised {type(error).__name__}: {error}", error)
         return Outcome(self, "failed" if trouble else "passed", trouble)
 
@@ -72,7 +72,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check went, and why."""
+    """The result of a check, and its reason."""
 
     check: Check
     status: Literal["passed", "failed", "skipped"]
@@ -81,18 +81,18 @@ class Outcome:
 
     @property
     def mend(self) -> str:
-        """What to do about a failure, where its error does not say so."""
+        """What to do about a failure; "" where its error says so."""
         tells = self.error is not None and not self.check.mends_errors
         return self.check.mend if self.status == "failed" and not tells else ""
 
     @property
     def reason(self) -> str:
-        """Why, and the mend."""
+        """The reason and the advice."""
         return f"({self.why}); {self.mend}" if self.mend else f"({self.why})"
 
     @property
     def sentence(self) -> str:
-        """What failed, why, and the mend."""
+        """The name of the check, the reason and the advice."""
         return f"{self.check.name} {self.reason}"
 
 
@@ -107,10 +107,10 @@ def checks_of(
 
 
 def run_all(checks: Iterable[Check]) -> None:
-    """Run every check, then raise one :class:`CheckFailed` that tells of all that failed."""
+    """Run every check, then raise one :class:`CheckFailed` that lists all failures."""
     failed = [o for o in [check.outcome() for check in checks] if o.status == "failed"]
     if failed:
-        names: dict[str, list[str]] = {}  # by reason: what fails for one reason is told once
+        names: dict[str, list[str]] = {}  # by reason, so that each reason appears once
         for outcome in failed:
             names.setdefault(outcome.reason, []).append(outcome.check.name)
         reasons = "\n  ".join(f"{', '.join(named)} {reason}" for reason, named in names.items())
@@ -118,21 +118,21 @@ def run_all(checks: Iterable[Check]) -> None:
 
 
 def parametrize(checks: Iterable[Check]) -> Callable[[T], T]:
-    """A pytest decorator: the test's argument ``check`` is each check in turn."""
+    """A pytest decorator: run the test for each check, as its argument ``check``."""
     import pytest  # noqa: PLC0415  # a test's dependency, not the library's
 
     mark: Any = pytest.mark.parametrize("check", list(checks), ids=str)
     return mark  # type: ignore[no-any-return]
 
 
-_whole = reprlib.Repr()  # which copes with a __repr__ that raises
+_whole = reprlib.Repr()  # handles a __repr__ that raises
 _whole.maxother = 1000
 
 
 def in_words(thing: object) -> str:
-    """An object as messages and the names of tests have it: short, on one line.
+    """A short form of an object on one line, for messages and names of tests.
 
-    Without addresses, which differ between processes: pytest-xdist compares the names of its own.
+    It has no addresses, which differ between processes: pytest-xdist compares names of tests.
     """
     words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(_whole.repr(thing).split()))
     return words if len(words) <= 80 else f"{words[:77]}..."
@@ -143,7 +143,7 @@ def _name(law: object) -> str:
 
 
 def off(measured: Any, expected: Any, tolerance: float, what: str) -> str:
-    """'f(x) is off by 0.3' where two tensors differ by more than a tolerance, else ""."""
+    """Return "f(x) is off by 0.3" if two tensors differ by more than a tolerance, else ""."""
     if measured.shape != expected.shape:
         return f"{what} has the shape {tuple(measured.shape)}, not {tuple(expected.shape)}"
     gap = (measured.double() - expected.double()).abs().max().item() if measured.numel() else 0.0
@@ -151,19 +151,19 @@ def off(measured: Any, expected: Any, tolerance: float, what: str) -> str:
 
 
 def rounding(x: Tensor) -> float:
-    """16 eps max|x|: what results in x's dtype may be off; in float64 the tolerance of probes."""
+    """The allowed rounding error in x's dtype, 16 eps max|x|; in float64 the probes' tolerance."""
     if x.dtype == torch.float64:
         return TOLERANCE
     return 16 * torch.finfo(x.dtype).eps * x.abs().max().item()
 
 
 def writes_into(view: Callable[[Tensor], Tensor], x: Tensor) -> bool:
-    """Whether a map changes its argument; x is spent."""
+    """Whether a map writes into its argument, which may change x."""
     before = x.clone()
     view(x)
     return not torch.equal(x, before)
 
 
 def first(troubles: Iterable[str]) -> str:
-    """The first trouble of many cases, or ""."""
+    """The first nonempty trouble, or ""."""
     return next((trouble for trouble in troubles if trouble), "")

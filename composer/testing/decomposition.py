@@ -38,10 +38,10 @@ from composer.testing.probe import (
 Part = Callable[[Tensor], Tensor]
 
 SIZES = ((28, 28), (40, 64), (16, 16), (64, 24))
-# Long ones, too: in a large square filters take seconds.
+# Oblong images too; filters of a large square take seconds.
 LARGE = ((256, 256), (24, 1024), (1024, 24))
 REFERENCE = 64
-# Periods a side, by size; at 28 pixels the short ones are a few pixels long, where filters round.
+# Periods per side, by size. At 28 pixels short waves span a few pixels, where filters round.
 WAVES = {28: (1, 2), 256: (2, 5)}
 SHARE = 0.15
 
@@ -55,18 +55,18 @@ class Decomposed:
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """Real sizes in three channels, and the first of them in one if the parts take that."""
+        """Real sizes in three channels, and the first of them in one channel if accepted."""
         gray = ((1, *SIZES[0]),) if self.channels == 1 else ()
         return self.given or (*((3, *size) for size in SIZES), *gray)
 
     @cached_property
     def large(self) -> tuple[Shape, ...]:
-        """The square only where shapes are given: others might not be accepted."""
+        """Large shapes; the square only if shapes are given, because others may not be accepted."""
         return tuple((self.channels, *size) for size in LARGE[: 1 if self.given else None])
 
     @cached_property
     def channels(self) -> int:
-        """Of large images: one where the parts take one, which is a third of the work."""
+        """Channels of large images: one if the parts accept it, which saves two thirds."""
         channels, height, width = self.given[0] if self.given else (3, *SIZES[0])
         refused = any(refusal(part, (1, height, width)) for part in self.parts)
         return channels if refused else 1
@@ -83,13 +83,13 @@ def decomposition_checks(
             oblong ones up to 1024.
 
     Raises:
-        TypeError, ValueError: it has no parts, no shapes, or shapes that a part refuses.
+        TypeError, ValueError: there are no parts or no shapes, or a part raises at a shape.
     """
     parts = getattr(decomposition, "parts", decomposition)
     if not isinstance(parts, Sequence) or not parts or not all(callable(p) for p in parts):
         raise TypeError(
-            f"{in_words(decomposition)} is no decomposition; give functions of an image, or an "
-            "object whose attribute parts is a tuple of such"
+            f"decomposition must be a sequence of functions of an image, or an object with such "
+            f"parts, got {in_words(decomposition)}."
         )
     given = checked_shapes(shapes)
     require_taken(parts, given, decomposition)
@@ -100,7 +100,7 @@ def check_decomposition(decomposition: object, *, shapes: Sequence[Shape] | None
     """Run all :func:`decomposition_checks`.
 
     Raises:
-        CheckFailed: every check that failed, why, and what to mend.
+        CheckFailed: it lists every check that failed, why, and what to do.
     """
     run_all(decomposition_checks(decomposition, shapes=shapes))
 
@@ -118,7 +118,7 @@ def shape(thing: Decomposed) -> str:
 
 
 def nonzero(thing: Decomposed) -> str:
-    """No part is zero on images of three channels: what follows its condition would not be seen."""
+    """No part is zero on images of three channels; its condition would have no effect."""
 
     def trouble(size: Shape, i: int, part: Part) -> str:
         seen = size[0] == 1 or bool(part(noise(size, 1)).any())
@@ -139,7 +139,7 @@ def linear(thing: Decomposed) -> str:
 
 
 def sum_to_identity(thing: Decomposed) -> str:
-    """sum_i P_i x = x, to 1e-8 in float64; in large images to 1e-4 in float32, which is faster."""
+    """sum_i P_i x = x, to 1e-8 in float64; for large images to 1e-4 in float32, for speed."""
 
     def trouble(size: Shape, kind: torch.dtype, tolerance: float) -> str:
         x = noise(size, 1, dtype=kind)
@@ -152,7 +152,7 @@ def sum_to_identity(thing: Decomposed) -> str:
 
 
 def by_image(thing: Decomposed) -> str:
-    """An image of a batch has the parts it has alone."""
+    """An image has the same parts in a batch as alone."""
 
     def trouble(size: Shape, i: int, part: Part) -> str:
         x = noise(size, 3)
@@ -173,7 +173,7 @@ def no_mutation(thing: Decomposed) -> str:
 
 
 def dtype(thing: Decomposed) -> str:
-    """float16, bfloat16, float32 and float64 are kept, and the parts sum to x within rounding."""
+    """Parts keep float16, bfloat16, float32 and float64, and sum to x within rounding."""
 
     def troubles() -> Iterator[str]:
         for size in thing.shapes[:2]:
@@ -192,7 +192,7 @@ def dtype(thing: Decomposed) -> str:
 
 
 def non_contiguous(thing: Decomposed) -> str:
-    """However an image lies in memory, it has the same parts."""
+    """An image has the same parts in every memory layout."""
 
     def troubles() -> Iterator[str]:
         for i, part in enumerate(thing.parts):
@@ -204,9 +204,9 @@ def non_contiguous(thing: Decomposed) -> str:
 
 
 def global_state(thing: Decomposed) -> str:
-    """Random numbers of torch, numpy and random, torch's default dtype and threads are left alone.
+    """The parts do not use global generators of torch, numpy and random, nor torch's settings.
 
-    The generators are neither drawn from nor seeded nor read.
+    They do not draw from, seed or read the generators, nor change torch's dtype and threads.
     """
     return global_trouble(lambda: [part(noise(thing.shapes[0], 1)) for part in thing.parts])
 
@@ -217,19 +217,19 @@ def deterministic(thing: Decomposed) -> str:
     def trouble(size: Shape, i: int, part: Part) -> str:
         x = noise(size, 1)
         same = torch.equal(part(x.clone()), part(x.clone()))
-        return "" if same else f"part {i}{at(size)} is another at the second call"
+        return "" if same else f"part {i}{at(size)} differs at the second call"
 
     return _every(thing, trouble)
 
 
 def scales(thing: Decomposed) -> str:
-    """The same picture is split alike at 28, 64 and 256 pixels.
+    """The same picture is split in the same way at 28, 64 and 256 pixels.
 
-    For waves w of 1 to 5 periods a side, <w, P w> / <w, w> is that at 64 pixels within 0.15.
+    For waves w of 1 to 5 periods per side, <w, P w> / <w, w> equals that at 64 pixels within 0.15.
     """
 
     def shares(part: Part, size: int, periods: Sequence[int]) -> Tensor:
-        """(2 periods,): of each wave along the rows, and along rows and columns."""
+        """The share of each wave (2 periods,), along the rows, and along rows and columns."""
         place = (torch.arange(size) + 0.5) / size
         waves = torch.stack([torch.cos(2 * math.pi * k * place) for k in periods])[:, :, None]
         images = torch.cat([waves.expand(-1, size, size), waves * waves.mT])[:, None]
@@ -242,7 +242,7 @@ def scales(thing: Decomposed) -> str:
         if gap < SHARE:
             return ""
         return (
-            f"part {i} takes {gap:.2g} more or less of {worst} periods a side at {size} pixels "
+            f"part {i} takes {gap:.2g} more or less of {worst} periods per side at {size} pixels "
             f"than at {REFERENCE}"
         )
 
@@ -253,14 +253,14 @@ def scales(thing: Decomposed) -> str:
 
 CONTRACT: Contract[Decomposed] = {
     shape: "return a tensor of the argument's shape at every size",
-    nonzero: "leave out a part that takes nothing",
-    linear: "filter by weights that the image does not decide",
+    nonzero: "leave out a part that is zero",
+    linear: "filter with weights that do not depend on the image",
     sum_to_identity: "make the last part the rest, x minus the others",
     by_image: "filter each image by itself",
     no_mutation: "make a new tensor; clone before writing",
-    dtype: "keep x's dtype, and make kernels and masks with .to(x)",
-    non_contiguous: "use reshape or flatten in place of view, and ask for no strides",
-    global_state: "draw no random numbers, and set nothing that others see",
+    dtype: "keep x's dtype, and convert kernels and masks with .to(x)",
+    non_contiguous: "use reshape or flatten instead of view, and do not read strides",
+    global_state: "draw no random numbers, and change no global settings",
     deterministic: "keep no state between calls and draw no random numbers",
     scales: "state lengths at 64 pixels and scale them with the image: the same stack runs at "
     "every stage of a cascade",

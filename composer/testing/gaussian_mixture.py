@@ -1,4 +1,4 @@
-"""A backend whose data distribution, and so whose perfect model, is known in closed form."""
+"""A backend whose data distribution and exact model are known in closed form."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class GaussianMixtureBackend:
         stds: K numbers s_k > 0.
         weights: K numbers; None for equal.
         schedule, prediction: any path and any prediction type.
-        dtype: of x and the arithmetic.
+        dtype: the dtype of x and of the arithmetic.
     """
 
     means: Tensor
@@ -51,7 +51,7 @@ class GaussianMixtureBackend:
 
     def __post_init__(self) -> None:
         if not isinstance(self.means, Tensor):
-            raise TypeError(f"means must be a tensor (K, C, H, W), got {shown(self.means)}")
+            raise TypeError(f"means must be a tensor (K, C, H, W), got {shown(self.means)}.")
         weights = [1.0] if self.weights is None else self.weights
         for name, values in (("stds", self.stds), ("weights", weights)):
             for number in sequence(values, name):
@@ -59,10 +59,12 @@ class GaussianMixtureBackend:
         if self.means.ndim != 4 or len(self.means) != len(self.stds):
             raise ValueError(
                 f"means must be (K, C, H, W) with K = len(stds), got {tuple(self.means.shape)} "
-                f"and {len(self.stds)} stds"
+                f"and {len(self.stds)} stds."
             )
         if self.weights is not None and len(self.weights) != len(self.stds):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.stds)} components")
+            raise ValueError(
+                f"weights must be {len(self.stds)}, one per component, got {len(self.weights)}."
+            )
         object.__setattr__(self, "prediction", prediction_of(self.prediction))
         object.__setattr__(self, "dtype", dtype_of(self.dtype))
 
@@ -81,8 +83,8 @@ class GaussianMixtureBackend:
         component = label_of(condition)
         if component not in range(len(self.means)):
             raise ValueError(
-                f"a condition must be a component 0 to {len(self.means) - 1}, "
-                f"got {shown(condition)}"
+                f"a condition must be a component from 0 to {len(self.means) - 1}, "
+                f"got {shown(condition)}."
             )
         return component
 

@@ -1,4 +1,4 @@
-"""Whether a function leaves the state of the process alone, and does without it."""
+"""Test whether a function changes the global state of the process, or depends on it."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ _GLOBALS: dict[str, tuple[Callable[[], object], Callable[[Any], object]]] = {
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
 }
-"""How each is read, as something that == compares, and set."""
+"""Functions that read each state, as a value to compare with ==, and set it."""
 
 
 def global_trouble(answers: Answers) -> str:
-    """What a function has to do with global state: it moves it, or depends on a seed of it."""
+    """Say whether a function changes global state, or depends on the seed of a global generator."""
     one, moved = _answered(answers, 1)
     if moved:
-        return f"it moves {moved}"
+        return f"it changes {moved}"
     other, _ = _answered(answers, 2)
     same = all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     return "" if same else "its answer depends on the seed of a global generator"
 
 
 def _answered(answers: Answers, seed: int) -> tuple[Sequence[Tensor], str]:
-    """What a function returns where the global generators are seeded so, and what it moved."""
+    """The results of a function with global generators seeded, and the state that it changed."""
     kept = _states()
     try:
         torch.default_generator.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
-        # An earlier call may have set these already; from here it would set them again.
+        # Start from other values: an earlier call may already have set its own.
         torch.set_default_dtype(torch.float32)
         torch.set_num_threads(UNUSUAL_THREADS)
         before = _states()

@@ -18,10 +18,10 @@ from composer.words import short_repr
 
 @dataclass(frozen=True, eq=False, repr=False)
 class IdentityBackend:
-    """f(x) = x for every condition: each lawful stack's estimate at x is x exactly.
+    """f(x) = x for every condition: the estimate of each lawful stack at x is x exactly.
 
-    A plugin asks about views V_i x and combines the answers with linear maps A_i; it is lawful if
-    sum_i A_i V_i = I, and then its sample does not depend on the model's prediction type.
+    A plugin sends views V_i x and combines the answers with linear maps A_i. It is lawful if
+    sum_i A_i V_i = I; its sample then does not depend on the model's prediction type.
 
     Args:
         shape: (C, H, W) of the images.

@@ -1,4 +1,4 @@
-"""What a transform is examined with: images of sizes that it accepts."""
+"""The images with which the kit examines a transform, of sizes that it accepts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL_OBLONG = ((6, 8), (5, 7), (8, 12), (16, 24))
 FRESH = ((20, 20), (44, 44), (52, 52), (36, 36), (20, 12))
 TINY = ((1, 1), (2, 2), (3, 3), (4, 4), (1, 4), (3, 2))
 LARGE = ((1024, 1024), (512, 512), (128, 128))
-# Where none of the above is accepted: anything small, then what models make.
+# If none of the above is accepted: small sizes, then sizes of models.
 FURTHER: tuple[tuple[int, int], ...] = (
     *product(range(1, 65), range(1, 65)),
     *((n, n) for n in (96, 128, 512, 1024)),
@@ -40,7 +40,7 @@ class Probe:
 
     Args:
         transform: the view Q.
-        given: shapes; none for those of the lists above that it accepts.
+        given: shapes; empty for the accepted shapes of the lists above.
     """
 
     transform: Transform
@@ -48,7 +48,7 @@ class Probe:
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """Real sizes, oblong ones too where they are accepted, and further numbers of channels."""
+        """Real sizes, oblong ones if accepted, and other numbers of channels."""
         if self.given:
             return self.given
         real = self._accepted(REAL) or self._any
@@ -56,8 +56,8 @@ class Probe:
 
     @cached_property
     def small(self) -> tuple[Shape, ...]:
-        """A square and an oblong shape, small enough for the whole matrix of Q, and the first of
-        them in further numbers of channels."""
+        """A square and an oblong shape, small enough for the whole matrix of Q, and the first one
+        in other numbers of channels."""
         if self.given:
             return self.given[:1]
         chosen = self._accepted(SMALL)[:1] + self._accepted(SMALL_OBLONG)[:1] or self._any
@@ -65,12 +65,12 @@ class Probe:
 
     @cached_property
     def middling(self) -> tuple[Shape, ...]:
-        """The real sizes without the largest, for checks that call often."""
+        """The real sizes except the largest, for checks with many calls."""
         return tuple(s for s in self.shapes if s[1] * s[2] <= 64 * 64) or self.shapes[:1]
 
     @cached_property
     def extreme(self) -> tuple[Shape, ...]:
-        """A few pixels, and a million; in one channel if the view takes that."""
+        """Shapes of a few pixels and of a million, in one channel if the view accepts it."""
         if self.given:
             return self.given
         light = sorted(CHANNELS)
@@ -79,8 +79,7 @@ class Probe:
 
     @cached_property
     def fresh(self) -> tuple[Shape, ...]:
-        """Sizes at which nothing has been called before, not even to see whether it can be; each
-        is for one law."""
+        """Sizes at which the view was never called before, each for one law."""
         channels = self.shapes[0][0]
         accepted = [size for size in FRESH if self.transform.accepts(*size)]
         return () if self.given else tuple((channels, *size) for size in accepted)
@@ -89,7 +88,7 @@ class Probe:
     def _any(self) -> tuple[Shape, ...]:
         if shapes := self._accepted(FURTHER, most=1):
             return shapes
-        raise SkipTest("no accepted size is known; give shapes=[(C, H, W)]")
+        raise SkipTest("the kit knows no accepted size; give shapes=[(C, H, W)]")
 
     def _accepted(
         self,
@@ -99,7 +98,7 @@ class Probe:
     ) -> tuple[Shape, ...]:
         accepted = (size for size in sizes if self.transform.accepts(*size))
         return tuple(
-            next(self._taken(size, order), (order[0], *size))  # if none, the checks will say so
+            next(self._taken(size, order), (order[0], *size))  # if none, the checks fail
             for size in islice(accepted, most)
         )
 
@@ -108,58 +107,60 @@ class Probe:
         return tuple(other for other in self._taken((height, width), CHANNELS) if other != shape)
 
     def _taken(self, size: tuple[int, int], order: Iterable[int]) -> Iterator[Shape]:
-        """In the numbers of channels that the view takes; ``accepts`` speaks of sizes only."""
+        """Shapes with numbers of channels that the view accepts; ``accepts`` knows sizes only."""
         shapes = ((channels, *size) for channels in order)
         return (shape for shape in shapes if not refusal(self.transform, shape))
 
 
 def checked_shapes(shapes: Sequence[Shape] | None) -> tuple[Shape, ...]:
-    """The shapes to examine something at; none leaves the choice to the kit."""
+    """Return the given shapes, checked; None becomes ()."""
     if shapes is None:
         return ()
     given = tuple(checked_shape(shape) for shape in sequence(shapes, "shapes"))
     if not given:
-        raise ValueError("shapes is empty; give at least one (C, H, W), or None")
+        raise ValueError("shapes must not be empty. Give at least one (C, H, W), or None.")
     return given
 
 
 def checked_shape(shape: Shape) -> Shape:
-    """(C, H, W), each at least 1."""
+    """Return (C, H, W) if each is at least 1."""
     sizes = [integer(n, "C, H and W of a shape", least=1) for n in sequence(shape, "a shape")]
     if len(sizes) != 3:
-        raise ValueError(f"a shape must be (C, H, W), got {shown(shape)}")
+        raise ValueError(f"a shape must be (C, H, W), got {shown(shape)}.")
     channels, height, width = sizes
     return channels, height, width
 
 
 def require_taken(maps: Iterable[Map], shapes: Iterable[Shape], owner: object) -> None:
-    """Refuse shapes to examine maps at that one of the maps refuses."""
+    """Raise a ValueError if a map does not accept one of the shapes."""
     for view, shape in product(tuple(maps), shapes):
         if why := refusal(view, shape):
-            raise ValueError(f"shapes: {in_words(owner)} refuses {shape} ({why}); give others")
+            raise ValueError(
+                f"shapes: {in_words(owner)} does not accept {shape} ({why}). Give other shapes."
+            )
 
 
 def refusal(view: Map, shape: Shape) -> str:
-    """Why a map refuses images (C, H, W), in the words of its ValueError; "" if it does not."""
+    """The message of a map's ValueError for images (C, H, W); "" if it accepts them."""
     try:
         view(torch.zeros(1, *shape))
     except ValueError as error:
         return str(error) or "ValueError"
     except Exception:
-        return ""  # broken, which is no refusal: the checks will say so
+        return ""  # the map is broken, and the checks will fail
     return ""
 
 
 def noise(
     shape: Sequence[int], *lead: int, seed: int = 0, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """N(0, 1) images (*lead, C, H, W) from a generator of their own."""
+    """N(0, 1) images (*lead, C, H, W) from a new generator."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn((*lead, *shape), generator=generator, dtype=torch.float64).to(dtype)
 
 
 def layouts(shape: Shape) -> Iterator[tuple[str, Tensor]]:
-    """Two images that do not lie in memory in the order of their dimensions."""
+    """Pairs of images with other memory layouts than the contiguous one."""
     channels, height, width = shape
     yield "strided", noise((channels, 2 * height, 2 * width), 2)[..., ::2, ::2]
     yield "transposed", noise((channels, width, height), 2).transpose(-2, -1)
@@ -168,7 +169,7 @@ def layouts(shape: Shape) -> Iterator[tuple[str, Tensor]]:
 
 
 def maps(transform: Transform) -> Iterator[tuple[str, Map]]:
-    """Q, Q^-1 and what they make of variances, where that is another map, each with its name."""
+    """Q, Q^-1 and the maps of variances if they differ from these, each with its name."""
     yield "f(x)", transform
     yield "inverse(x)", transform.inverse
     for name in ("view_variance", "inverse_variance"):
@@ -177,6 +178,6 @@ def maps(transform: Transform) -> Iterator[tuple[str, Map]]:
 
 
 def at(shape: Shape) -> str:
-    """' of 28x28 images'; of other than three channels ' of 1x28x28 images'."""
+    """ " of 28x28 images"; " of 1x28x28 images" for other than three channels."""
     sizes = shape[1:] if shape[0] == CHANNELS[0] else shape
     return f" of {'x'.join(map(str, sizes))} images"

@@ -1,4 +1,4 @@
-"""How often a run reads numbers back from the device, seen on a CPU."""
+"""Count how often a run reads numbers back from the device; works on a CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-# What needs the values of a tensor to go on: a device must then finish all that it was given.
+# Operations that need the values of a tensor: the program must wait for the device.
 _WAITING = frozenset(
     f"aten::{name}"
     for name in (
@@ -24,14 +24,14 @@ _COPYING = frozenset((Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.cpu)
 
 
 class Reads(TorchDispatchMode):
-    """Count within a ``with`` block what would make a program wait for its device.
+    """Count the operations in a ``with`` block that would make a program wait for its device.
 
-    That is a number, a comparison or an array of Python's made of a tensor that comes of images.
-    Images are what is drawn at random in the block, what is given, and what is computed of these.
-    Tables of a schedule or scheduler, which lie on the CPU in every run, are not.
+    Such an operation makes a Python number, comparison or array from image data. Image data are
+    tensors drawn at random in the block, tensors given, and all tensors computed from these. Tables
+    of a schedule or scheduler are not image data: they are on the CPU in every run.
 
     Args:
-        images: further tensors of which to see reads, such as the masks of a plugin.
+        images: further tensors to count as image data, such as the masks of a plugin.
 
     Attributes:
         counts: how often each operation read.
@@ -47,16 +47,16 @@ class Reads(TorchDispatchMode):
 
     @property
     def total(self) -> int:
-        """All reads until now."""
+        """The number of reads so far."""
         return self.counts.total()
 
     def see(self, name: str, arguments: Any) -> None:
-        """Count an operation that reads, if one of its arguments comes of images."""
+        """Count a reading operation if one of its arguments is image data."""
         if self.comes_of_images(arguments):
             self.counts[name] += 1
 
     def comes_of_images(self, arguments: Any) -> bool:
-        """Whether one of the tensors among arguments does."""
+        """Whether a tensor among the arguments is image data."""
         leaves = tree_leaves(arguments)
         return any(isinstance(leaf, Tensor) and leaf in self._images for leaf in leaves)
 
@@ -87,7 +87,7 @@ class Reads(TorchDispatchMode):
 
 
 class _Copies(TorchFunctionMode):
-    """Reads that are no operations of their own on a CPU."""
+    """Counts reads that are not separate operations on a CPU."""
 
     def __init__(self, reads: Reads) -> None:
         super().__init__()
@@ -102,5 +102,5 @@ class _Copies(TorchFunctionMode):
 
 
 def _by_mask(args: tuple[Any, ...]) -> bool:
-    """Whether a tensor is indexed by booleans, which are counted first."""
+    """Whether a tensor is indexed by booleans, which a device must count first."""
     return any(isinstance(i, Tensor) and i.dtype == torch.bool for i in tree_leaves(args[1]))

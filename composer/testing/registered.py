@@ -1,4 +1,4 @@
-"""What of the registry can be examined as it is: the offers that need no arguments."""
+"""The registered transforms and decompositions that need no arguments."""
 
 from __future__ import annotations
 

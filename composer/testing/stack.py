@@ -18,22 +18,24 @@ from composer.testing.stack_probe import Stack, mixture
 def stack_checks(
     plugins: Sequence[object], *, condition: Any = None, shape: Shape = (3, 32, 32)
 ) -> list[Check]:
-    """The named checks of a stack: the law for both kinds of schedule and all four predictions,
-    batches, a learned variance, and decided conditions.
+    """The named checks of a stack.
+
+    They check the law for both kinds of schedule and all four predictions, batches, a learned
+    variance, and conditions that are already set.
 
     Args:
-        plugins: [outer, ..., inner], as for :class:`~composer.Sampler`, at least one; conditions
+        plugins: [outer, ..., inner], as for :class:`~composer.Sampler`, at least one. Conditions
             are the components 0 to 9 of a mixture of Gaussians.
-        condition: of the call; None for component 1, unless the plugins set conditions.
+        condition: the condition of the call; None for component 1, unless plugins set conditions.
         shape: (C, H, W) of the images.
 
     Raises:
-        TypeError, ValueError: no plugins, none that a Sampler takes, no such condition, or no
-            shape.
+        TypeError, ValueError: there are no plugins, a Sampler does not accept them, or condition or
+            shape is wrong.
     """
     plugins = checked_plugins(plugins)
     if not plugins:
-        raise ValueError("nothing to check: plugins is empty; give at least one")
+        raise ValueError("plugins must not be empty. Give at least one plugin to check.")
     shape = checked_shape(shape)
     sampler = Sampler(mixture(shape), plugins)
     if condition is None and not any(sets_conditions(plugin) for plugin in plugins):
@@ -51,7 +53,7 @@ def check_stack(
     """Run all :func:`stack_checks`; plugins that leave the law on purpose fail them too.
 
     Raises:
-        CheckFailed: every check that failed, why, and what to mend.
-        TypeError, ValueError: as of :func:`stack_checks`.
+        CheckFailed: it lists every check that failed, why, and what to do.
+        TypeError, ValueError: as in :func:`stack_checks`.
     """
     run_all(stack_checks(plugins, condition=condition, shape=shape))

@@ -1,4 +1,4 @@
-"""How a stack of plugins behaves: to batches, to a learned variance, to decided conditions."""
+"""Checks of a stack with batches, with a learned variance, and with conditions already set."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SEEDS = (0, 1)
 
 
 def by_image(stack: Stack) -> str:
-    """Two images together have the estimates, and two seeds the samples, that each has alone.
+    """Two images have the same estimates in a batch as alone, and two seeds the same samples.
 
-    To 1e-6 of max|x|, in float64, over the exact model of a mixture; the images are of two of its
-    components, so that what guides them differs.
+    To 1e-6 of max|x|, in float64, with the exact model of a mixture. The images belong to two of
+    its components, so that their guidance differs.
     """
     backend = mixture(stack.shape)
     model = Model(backend, None, Stats())
@@ -52,11 +52,11 @@ def by_image(stack: Stack) -> str:
 
 
 def variance(stack: Stack) -> str:
-    """The learned variance is kept, carried back from views, and never extrapolated.
+    """The stack keeps the learned variance, carries it back from views, and never extrapolates it.
 
-    If the model's is one number for each condition, the stack's lies between these. If the square
-    of what the model saw is added, it lies x^2 higher, where the model saw x with its pixels moved
-    and their signs changed only.
+    If the model's variance is one number per condition, the stack's lies between these numbers. If
+    the model adds the square of its input, the stack's lies x^2 higher; this is checked where the
+    inputs are x with moved pixels and changed signs only.
     """
     requests = [*stack.requests(SCHEDULES["flow"]())]
     return first(_extrapolated(stack, request) for request in requests) or first(
@@ -65,19 +65,21 @@ def variance(stack: Stack) -> str:
 
 
 def leaves_decided_conditions(stack: Stack) -> str:
-    """Asked about a condition, each plugin asks about that, and not about those it fills in."""
+    """If the request has a condition, each plugin keeps it and does not fill in its own."""
     estimating = [plugin for plugin in stack.plugins if answers(plugin, "noise_estimate")]
     return first(_overruled(replace(stack, plugins=(plugin,))) for plugin in estimating)
 
 
 def predicts(stack: Stack) -> str:
-    """What a plugin's estimates predict is what it declares: where it stands in place of a
-    condition, they are added to others by that."""
+    """A plugin's estimates have the kind that it declares.
+
+    A Sampler uses the declaration where the plugin stands in place of a condition.
+    """
 
     def trouble(plugin: object) -> str:
         alone = replace(stack, plugins=(plugin,))
         [request, *_] = stack.requests(SCHEDULES["flow"]())
-        model = _Told(stack)
+        model = _WithVariance(stack)
         made, said = alone.estimate(request, model).kind, kind_of(plugin, model.prediction)
         who = type(plugin).__name__
         return "" if made == said else f"{who} declares {said.name!r} and returns {made.name!r}"
@@ -86,19 +88,19 @@ def predicts(stack: Stack) -> str:
 
 
 CONDUCT: Contract[Stack] = {
-    by_image: "an image depends on its seed alone: take means over the last three dimensions only, "
-    "and draw by state.randn()",
-    variance: "take the variance of one answer, in guidance the conditional one, or their mean, by "
-    ".replace(variance=...), and answers back from a view by .seen_back(view)",
-    leaves_decided_conditions: "fill in by request.fill(condition) what is not decided; guidance "
-    "outside would do nothing",
-    predicts: "declare predicts = SAMPLE, or whatever kind=... is in what it returns",
+    by_image: "let an image depend on its seed alone: compute means over the last three dimensions "
+    "only, and draw with state.randn()",
+    variance: "take the variance of one answer, in guidance the conditional one, or their mean, "
+    "with .replace(variance=...), and carry answers back from a view with .seen_back(view)",
+    leaves_decided_conditions: "set the condition with request.fill(condition), which keeps one "
+    "that is set; otherwise guidance outside does nothing",
+    predicts: "declare predicts = SAMPLE, or the kind=... of the estimates that it returns",
 }
-"""The manners of a stack, and what to do where they are broken."""
+"""The laws of a stack's conduct, and what to do where one is broken."""
 
 
-class _Told:
-    """The model f(x) = x, whose variance is a number for each condition, plus share * x^2."""
+class _WithVariance:
+    """The model f(x) = x, whose variance is one number per condition, plus share * x^2."""
 
     def __init__(self, stack: Stack, share: float = 0.0) -> None:
         backend = IdentityBackend(stack.shape, SCHEDULES["flow"]())
@@ -117,13 +119,13 @@ class _Told:
         return level + self.share * request.x.square()
 
     def holds(self, variance: Tensor) -> bool:
-        """Whether a variance lies between those of the conditions asked about."""
+        """Whether a variance lies between those of the requested conditions."""
         highest = max(self.levels.values(), default=0.0)
         return bool(((variance >= -TOLERANCE) & (variance <= highest + TOLERANCE)).all())
 
 
 def _extrapolated(stack: Stack, request: Request) -> str:
-    model = _Told(stack)
+    model = _WithVariance(stack)
     seen = stack.estimate(request, model).variance
     if seen is None:
         return "the variance that the model learned is dropped"
@@ -131,12 +133,12 @@ def _extrapolated(stack: Stack, request: Request) -> str:
         return f"the variance has the shape {tuple(seen.shape)}, not {tuple(request.x.shape)}"
     if model.holds(seen):
         return ""
-    told = ", ".join(f"{level:g}" for level in model.levels.values())
-    return f"of the model's variances {told} it makes {seen.min():.3g} to {seen.max():.3g}"
+    given = ", ".join(f"{level:g}" for level in model.levels.values())
+    return f"from the model's variances {given} it makes {seen.min():.3g} to {seen.max():.3g}"
 
 
 def _left_in_a_view(stack: Stack, request: Request) -> str:
-    model = _Told(stack, share=1.0)
+    model = _WithVariance(stack, share=1.0)
     seen = stack.estimate(request, model).variance
     if seen is None or not all(_rearranged(r.x, request.x) for r in model.asked):
         return ""
@@ -156,12 +158,12 @@ def _overruled(stack: Stack) -> str:
     free = [k for k in range(COMPONENTS) if k not in own]
     asked = {d: _asked(stack, d) for d in (UNCONDITIONAL, *free[:1])}
     who = type(plugin).__name__
-    # Guidance of scale 0 asks about no condition but UNCONDITIONAL, and that it must.
+    # Guidance of scale 0 requests UNCONDITIONAL only, and must do so.
     if not any(decided in answered for decided, answered in asked.items()):
         decided, answered = [*asked.items()][-1]
-        return f"asked about {decided!r}, {who} asks about {[*answered]} only"
+        return f"for a request with condition {decided!r}, {who} requests {[*answered]} only"
     return first(
-        f"asked about {decided!r}, {who} fills in {condition!r}"
+        f"for a request with condition {decided!r}, {who} fills in {condition!r}"
         for decided, answered in asked.items()
         for condition in answered
         if condition in own
@@ -169,8 +171,8 @@ def _overruled(stack: Stack) -> str:
 
 
 def _asked(stack: Stack, condition: Any) -> dict[Hashable, None]:
-    """The conditions that a model is asked about, where the request has decided one."""
-    model = _Told(stack)
+    """The conditions that reach the model if the request has one."""
+    model = _WithVariance(stack)
     for request in stack.requests(SCHEDULES["flow"]()):
         stack.estimate(request.replace(condition=condition), model)
     return dict.fromkeys(request.condition for request in model.asked)

@@ -1,7 +1,7 @@
-"""The law of composition, for a stack of plugins: over f(x) = x the estimate at x is x.
+"""The law of composition, for a stack of plugins: with f(x) = x the estimate at x is x.
 
-Plugins ask about views V_i x and combine the answers with linear maps A_i. If sum_i A_i V_i = I,
-the sample is the same whichever prediction type the model speaks.
+Plugins send views V_i x and combine the answers with linear maps A_i. If sum_i A_i V_i = I, the
+sample is the same for all prediction types of the model.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from composer.testing.stack_probe import SCHEDULES, STEPS, Stack, mixture
 
 MEND = (
     "the stack leaves the law: sum_i A_i V_i is not the identity, so that its sample depends on "
-    "how the model expresses its prediction; let the coefficients sum to one and each view be "
-    "undone, or, if it is meant, say so in its docstring and work on .noise or .x0"
+    "the model's prediction type; let the coefficients sum to one and carry each view back, or, if "
+    "this is intended, declare obeys_law = False and work on .noise or .x0"
 )
 
 
 def laws(stack: Stack) -> dict[str, Callable[[], str]]:
-    """By name: for both kinds of schedule and all four predictions, and other channels."""
+    """The laws by name, for both kinds of schedule, all four predictions, and other channels."""
     found: dict[str, Callable[[], str]] = {}
     for clock in SCHEDULES:
         for name, prediction in PREDICTIONS.items():
@@ -38,7 +38,7 @@ def laws(stack: Stack) -> dict[str, Callable[[], str]]:
 
 
 def _returns_x(stack: Stack, clock: str, prediction: Prediction) -> str:
-    """Over f(x) = x the estimate is x: at three noise levels, and at every step of a run.
+    """With f(x) = x the estimate is x, at three noise levels and at every step of a run.
 
     To 1e-8 of max|x|, in float64.
     """
@@ -61,7 +61,7 @@ def _returns_x(stack: Stack, clock: str, prediction: Prediction) -> str:
 
 
 def _same_sample(stack: Stack, clock: str) -> str:
-    """Over the exact model of a mixture, the sample is the same for all four predictions.
+    """With the exact model of a mixture, the sample is the same for all four predictions.
 
     To 1e-6 of max|x|, in float64, after six steps.
     """
@@ -73,17 +73,17 @@ def _same_sample(stack: Stack, clock: str) -> str:
     reference = samples["v"]
     tolerance = 1e-6 * max(1.0, reference.abs().max().item())
     return first(
-        off(x, reference, tolerance, f"the sample by {name} against that by v")
+        off(x, reference, tolerance, f"the sample with {name}, compared with v,")
         for name, x in samples.items()
     )
 
 
 def _other_channels(stack: Stack) -> str:
-    """Images of one channel, or else of three, are returned too; skipped if they are refused."""
+    """The law holds for one channel, or else three; skipped if the stack does not accept them."""
     channels, height, width = stack.shape
     other = replace(stack, shape=(3 if channels == 1 else 1, height, width))
     try:
         Sampler(mixture(other.shape), stack.plugins)
     except (TypeError, ValueError) as error:
-        raise SkipTest(f"images {other.shape} are refused: {error}") from error
+        raise SkipTest(f"the stack does not accept images {other.shape}: {error}") from error
     return _returns_x(other, "flow", FLOW)

@@ -1,4 +1,4 @@
-"""What a stack of plugins is examined with: models that are known, and requests."""
+"""The known models and the requests with which the kit examines a stack of plugins."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from composer.testing.probe import Shape, noise
 
 COMPONENTS = 10
 STEPS = 6
-# Noise levels, and the step at which each is asked about: some plugins count them.
+# Noise levels, and the step number of each: some plugins count steps.
 LEVELS = {0.9: 0, 0.5: 7, 0.1: 40}
 
 
 class _FlowInside(FlowSchedule):
-    """Flow times from 0.02: at pure noise a prediction of the noise says nothing of the image."""
+    """Flow times from 0.02: at pure noise, epsilon does not determine the image."""
 
     def times(self, num_steps: int) -> list[float]:
         return [0.02 + 0.98 * t for t in super().times(num_steps)]
@@ -44,7 +44,7 @@ class Stack:
     shape: Shape
 
     def requests(self, schedule: Schedule) -> Iterator[Request]:
-        """About two images, at three noise levels."""
+        """Requests for two images, at three noise levels."""
         x = noise(self.shape, 2)
         for level, step in LEVELS.items():
             t = schedule.time_at(level)
@@ -52,12 +52,12 @@ class Stack:
 
     @torch.no_grad()
     def estimate(self, request: Request, answer: Answer) -> Estimate:
-        """What the plugins make of a model's answers."""
+        """The estimate that the plugins make from a model's answers."""
         return resolve(request, noise_estimates(hooked(self.plugins)), answer)
 
 
 def mixture(shape: Shape) -> GaussianMixtureBackend:
-    """Ten random images (C, H, W), each a component."""
+    """A mixture of ten random images (C, H, W), each a component."""
     generator = torch.Generator().manual_seed(7)
     means = torch.rand((COMPONENTS, *shape), generator=generator, dtype=torch.float64) * 2 - 1
     return GaussianMixtureBackend(means, [0.1 + 0.02 * k for k in range(COMPONENTS)])

@@ -1,7 +1,7 @@
-"""Hypothesis strategies for images and transforms; they shrink to what a person would try first.
+"""Hypothesis strategies for images and transforms, which shrink to the simplest examples.
 
-Give tests that use them ``@settings(deadline=None)``: the first call of a transform may build a
-permutation.
+Mark tests that use them with ``@settings(deadline=None)``: the first call of a transform may build
+a permutation.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def images(
     kind = draw(st.sampled_from(["numbers", "pixel", "noise"]))
     if kind == "noise":
         return noise(shape, seed=draw(st.integers(0, 2**31)), dtype=dtype)
-    flat = torch.arange(count) % 256  # what bfloat16 holds exactly
+    flat = torch.arange(count) % 256  # bfloat16 holds these exactly
     if kind == "pixel":
         flat = (torch.arange(count) == draw(st.integers(0, count - 1))).long()
     return flat.reshape(shape).to(dtype)
@@ -81,24 +81,25 @@ def transforms(
     Shrinks to the identity.
 
     Args:
-        height, width: only those that accept this size; both, or None for any.
-        channels: of the images they must work with, where a size is given.
+        height, width: return only transforms that accept this size; None for any.
+        channels: the channels that they must accept, if a size is given.
 
     Raises:
-        TypeError, ValueError: no size, or one that no registered transform accepts.
+        TypeError, ValueError: the size is wrong, or no registered transform accepts it.
     """
     by_name = registered_transforms()
     known = [by_name[name] for name in sorted(by_name, key=lambda n: (n != "identity", n))]
     if (height is None) != (width is None):
         raise ValueError(
-            f"height={height!r} and width={width!r} are half of a size; give both, or neither"
+            f"height and width must both be given, got {height!r} and {width!r}. Give both, or "
+            "neither."
         )
     if height is not None and width is not None:
         size = integer(height, "height", least=1), integer(width, "width", least=1)
         shape = integer(channels, "channels", least=1), *size
         known = [t for t in known if t.accepts(*size) and not refusal(t, shape)]
         if not known:
-            raise ValueError(f"no registered transform accepts images of the shape {shape}")
+            raise ValueError(f"No registered transform accepts images of the shape {shape}.")
     single = st.sampled_from(known)
     inverse = single.map(lambda t: t.inverse_transform)
     product = st.builds(lambda a, b: a @ b, single, single | inverse)

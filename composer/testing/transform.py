@@ -19,19 +19,22 @@ def transform_checks(transform: Transform, *, shapes: Sequence[Shape] | None = N
 
     Args:
         transform: the view to examine.
-        shapes: (C, H, W) to examine it at; None for those of a fixed list that it accepts, square
-            and oblong, from 28 to 256 pixels, small ones for the whole matrix, some of 1 and 1024.
+        shapes: (C, H, W) at which to examine it; None for the accepted ones of a fixed list: square
+            and oblong from 28 to 256 pixels, small ones for the whole matrix, and 1 and 1024.
 
     Raises:
-        TypeError, ValueError: no Transform, no shapes, or shapes that it refuses.
+        TypeError, ValueError: it is not a Transform, shapes is empty, or it does not accept one.
     """
     if not isinstance(transform, Transform):
-        raise TypeError(f"{in_words(transform)} is no Transform; subclass composer.Transform")
+        raise TypeError(
+            f"transform must be a Transform, got {in_words(transform)}. Subclass "
+            "composer.Transform."
+        )
     given = checked_shapes(shapes)
     for _, height, width in given:
         if transform.accepts(height, width) is False:
             raise ValueError(
-                f"shapes: {in_words(transform)} accepts {transform.sizes}, not {height}x{width}"
+                f"shapes: {in_words(transform)} accepts {transform.sizes}, got {height}x{width}."
             )
     require_taken([transform], given, transform)
     return checks_of(CONTRACT, Probe(transform, given), in_words(transform))
@@ -41,6 +44,6 @@ def check_transform(transform: Transform, *, shapes: Sequence[Shape] | None = No
     """Run all :func:`transform_checks`.
 
     Raises:
-        CheckFailed: every check that failed, why, and what to mend.
+        CheckFailed: it lists every check that failed, why, and what to do.
     """
     run_all(transform_checks(transform, shapes=shapes))

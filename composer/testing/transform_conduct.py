@@ -1,4 +1,4 @@
-"""How a view behaves: what it leaves alone, keeps, refuses, remembers, and can be written as."""
+"""Checks of a view's conduct: arguments, dtypes, sizes, state, recipes and products."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ ASKED = (*((n, n) for n in (1, 2, 3, 7, 16, 28, 64, 256, 1024)), (28, 30), (30, 
 
 
 def accepted_sizes(probe: Probe) -> str:
-    """accepts() says yes or no to every size, and sizes in words what; others are refused so."""
+    """accepts() returns a bool for every size, and errors for other sizes contain ``sizes``."""
     view = probe.transform
     answers = {size: view.accepts(*size) for size in ASKED}
     vague = [size for size, answer in answers.items() if not isinstance(answer, bool)]
     if vague:
-        return f"accepts{vague[0]} is {answers[vague[0]]!r}, neither True nor False"
+        return f"accepts{vague[0]} is {answers[vague[0]]!r}, not True or False"
     if not isinstance(view.sizes, str) or not view.sizes:
         return f"sizes is {view.sizes!r}"
     refused = [size for size, answer in answers.items() if not answer]
     if not refused:
         return ""
     if view.sizes == "any size":
-        return f"sizes says any size, accepts{refused[0]} says no"
+        return f"sizes is 'any size', but accepts{refused[0]} is False"
     try:
         check_view(view, IdentityBackend((3, *refused[0])), "Anagram")
     except ValueError as error:
-        return "" if view.sizes in str(error) else f"the refusal does not say sizes: {error}"
-    return f"a view of size {refused[0]} is not refused"
+        return "" if view.sizes in str(error) else f"the error does not contain sizes: {error}"
+    return f"a Sampler raises no error at size {refused[0]}"
 
 
 def no_mutation(probe: Probe) -> str:
@@ -54,7 +54,7 @@ def no_mutation(probe: Probe) -> str:
 
 
 def dtype_and_device(probe: Probe) -> str:
-    """float16, bfloat16, float32 and float64 are kept, on every device there is.
+    """The maps keep float16, bfloat16, float32 and float64, on every available device.
 
     Rounding: within 16 eps max|f(x)| of float64's answer.
     """
@@ -78,7 +78,7 @@ def dtype_and_device(probe: Probe) -> str:
 
 
 def non_contiguous(probe: Probe) -> str:
-    """However an image lies in memory, it is seen the same: strided, transposed, expanded."""
+    """The view does not depend on the memory layout: strided, transposed, expanded."""
 
     def troubles() -> Iterator[str]:
         for size in probe.middling:
@@ -92,15 +92,15 @@ def non_contiguous(probe: Probe) -> str:
 
 
 def deterministic(probe: Probe) -> str:
-    """The same image, twice, and by an equal object: bitwise the same."""
+    """A second call, and an equal object, give bitwise the same view."""
 
     def trouble(size: Shape, what: str, view: Map, other: Map) -> str:
         x = noise(size, 2)
         once = view(x.clone())
         if not torch.equal(view(x.clone()), once):
-            return f"{what}{at(size)} is another at the second call"
+            return f"{what}{at(size)} differs at the second call"
         same = torch.equal(other(x.clone()), once)
-        return "" if same else f"{what}{at(size)} is another by an equal object"
+        return "" if same else f"{what}{at(size)} differs with an equal object"
 
     pairs = zip(maps(probe.transform), maps(copy.deepcopy(probe.transform)), strict=True)
     return first(
@@ -111,9 +111,9 @@ def deterministic(probe: Probe) -> str:
 
 
 def global_state(probe: Probe) -> str:
-    """Random numbers of torch, numpy and random, torch's default dtype and threads are left alone.
+    """The maps do not use global generators of torch, numpy and random, nor torch's settings.
 
-    The generators are neither drawn from nor seeded nor read.
+    They do not draw from, seed or read the generators, nor change torch's dtype and threads.
     """
     sizes = probe.fresh[1:2] or probe.shapes[:1]
     return global_trouble(
@@ -122,26 +122,26 @@ def global_state(probe: Probe) -> str:
 
 
 def equal_copies(probe: Probe) -> str:
-    """Hashable, equal to a copy and to one made of the same fields: views are cached by it."""
+    """The view is hashable, and equal to a copy and to one with the same fields, for caches."""
     view = probe.transform
-    hash(view)  # a TypeError is the answer
+    hash(view)  # a TypeError fails the check
     copies = {"a deep copy": copy.deepcopy(view)}
     if dataclasses.is_dataclass(view):
-        copies["one made of the same fields"] = dataclasses.replace(view)
+        copies["a view with the same fields"] = dataclasses.replace(view)
     x = noise(probe.shapes[0])
     for what, other in copies.items():
         if view != other or hash(view) != hash(other):
             return f"{what} is not equal to it, or has another hash"
         if not torch.equal(other(x.clone()), view(x.clone())):
-            return f"{what} is equal to it and sees another image"
+            return f"{what} is equal to it and maps x to another image"
     return ""
 
 
 def recipe(probe: Probe) -> str:
-    """Written into a recipe and read again it is an equal view that does the same."""
+    """A view written into a recipe and read again is an equal view with the same map."""
     view, registry = probe.transform, installed()
     if registry.name_of("transform", type(view)) is None:
-        raise SkipTest(f"{type(view).__name__} is not registered; recipes name what is")
+        raise SkipTest(f"{type(view).__name__} is not registered, and recipes need a name")
     written = encode(view, registry)
     text = json.dumps(written, allow_nan=False)
     if "unregistered" in text:
@@ -167,7 +167,7 @@ def algebra(probe: Probe) -> str:
 
     def troubles() -> Iterator[str]:
         if back.inverse_transform != view:
-            yield "inverse_transform.inverse_transform is another"
+            yield "inverse_transform.inverse_transform differs from it"
         for size in probe.middling:
             x = noise(size, 2)
             for what, (made, meant) in same.items():
@@ -179,19 +179,20 @@ def algebra(probe: Probe) -> str:
 
 
 CONDUCT: Contract[Probe] = {
-    accepted_sizes: "let accepts(height, width) return True or False, and say in sizes which pass",
+    accepted_sizes: "let accepts(height, width) return True or False, and describe the accepted "
+    "sizes in sizes",
     no_mutation: "make a new tensor; clone before writing",
     dtype_and_device: "return x's dtype on x's device; compute in float32 or wider, and make "
     "tensors of your own with .to(x)",
-    non_contiguous: "use reshape or flatten in place of view, and ask for no strides",
-    deterministic: "let the parameters alone decide what is seen, and keep no state between calls",
-    global_state: "draw from torch.Generator().manual_seed(seed), seed being a parameter; set "
-    "nothing that others see",
-    equal_copies: "make it a @dataclass(frozen=True) whose parameters are numbers, words or tuples",
-    recipe: "let the parameters be numbers, words or tuples, each kept under its own name",
+    non_contiguous: "use reshape or flatten instead of view, and do not read strides",
+    deterministic: "let the map depend on the parameters alone, and keep no state between calls",
+    global_state: "draw from torch.Generator().manual_seed(seed) with a parameter seed, and change "
+    "no global settings",
+    equal_copies: "make it a @dataclass(frozen=True) with numbers, strings or tuples as fields",
+    recipe: "let the parameters be numbers, strings or tuples, each an attribute of its own name",
     algebra: "leave inverse_transform and @ to the base class, or make them agree with the maps",
 }
-"""The manners of a view, and what to do where they are broken."""
+"""The laws of a view's conduct, and what to do where one is broken."""
 
 
 def _devices() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a view draws of the way from an image to its view, for animations."""
+"""Checks of the frames between an image and its view, for animations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BETWEEN = (0.25, 0.5, 0.75)
 
 
 def frame(probe: Probe) -> str:
-    """frame(x, 0) is x and frame(x, 1) is f(x), at every size, the largest in float64 only."""
+    """frame(x, 0) is x and frame(x, 1) is f(x), at every size; large sizes in float64 only."""
 
     def trouble(size: Shape, dtype: torch.dtype, u: float) -> str:
         x = noise(size, 2, dtype=dtype)
@@ -33,7 +33,7 @@ def frame(probe: Probe) -> str:
 
 
 def frame_between(probe: Probe) -> str:
-    """Between, a picture of x's shape and dtype, finite, and of each image by itself."""
+    """A frame between is finite, has x's shape and dtype, and treats each image by itself."""
     cases = zip(probe.shapes, cycle(BETWEEN), strict=False)
     kinds = product(BETWEEN, DTYPES)
     return first(_unlike(probe.transform, size, u) for size, u in cases) or first(
@@ -43,14 +43,14 @@ def frame_between(probe: Probe) -> str:
 
 FRAMES: Contract[Probe] = {
     frame: "return x at u = 0 and f(x) at u = 1, in x's dtype, and write into new tensors only",
-    frame_between: "draw each image by itself, by x and u alone, in x's dtype; index dimensions "
+    frame_between: "draw each image by itself, from x and u alone, in x's dtype; index dimensions "
     "from the end",
 }
-"""The laws of the way to a view, and what to do where they are broken."""
+"""The laws of frames, and what to do where one is broken."""
 
 
 def _drawn(view: Transform, x: Tensor, u: float) -> tuple[Tensor, str]:
-    """frame(x, u), and what is wrong with it whatever it shows."""
+    """frame(x, u), and what is wrong with its form."""
     given = x.clone()
     picture, what = view.frame(given, u), f"frame(x, {u:g}) of {x.dtype} {tuple(x.shape)}"
     if (picture.shape, picture.dtype) != (x.shape, x.dtype):
@@ -61,7 +61,7 @@ def _drawn(view: Transform, x: Tensor, u: float) -> tuple[Tensor, str]:
 
 
 def _unlike(view: Transform, size: Shape, u: float) -> str:
-    """Whether (A, B, C, H, W), (B, C, H, W) and (C, H, W) are drawn differently."""
+    """Whether frames of (A, B, C, H, W), (B, C, H, W) and (C, H, W) differ."""
     x = noise(size, 1, 2)
 
     def troubles() -> Iterator[str]:

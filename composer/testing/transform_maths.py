@@ -1,7 +1,7 @@
-"""What a view is: a linear, orthogonal map, its inverse, and what follows for variances and noise.
+"""Checks of a view's mathematics: a linear, orthogonal map, its inverse, variances and noise.
 
-All in float64, where a single misplaced pixel of a 256x256 image stands a million times above
-rounding. Unless said otherwise, gaps are those of N(0, 1) images and at most 1e-8.
+They compute in float64, where one misplaced pixel of a 256x256 image is a million times larger than
+rounding. Unless stated otherwise, images are N(0, 1) and errors at most 1e-8.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def shape(probe: Probe) -> str:
 
 
 def every_size(probe: Probe) -> str:
-    """From 1x1 to 1024x1024 pixels, inverse(f(x)) = x and |f(x)| = |x|, in what models work in."""
+    """inverse(f(x)) = x and |f(x)| = |x| from 1x1 to 1024x1024 pixels, in the dtypes of models."""
 
     def troubles() -> Iterator[str]:
         view = probe.transform
@@ -68,9 +68,9 @@ def linear(probe: Probe) -> str:
 
 
 def orthogonal_matrix(probe: Probe) -> str:
-    """Q^T Q = I, entry by entry, Q being built from basis images at a small size.
+    """Q^T Q = I, entry by entry, with Q built from basis images at a small size.
 
-    Of images of more than 1024 numbers, 1024 columns of Q drawn by a fixed seed.
+    For images of more than 1024 numbers, it checks 1024 columns of Q, drawn with a fixed seed.
     """
 
     def trouble(size: Shape) -> str:
@@ -129,7 +129,7 @@ def inverse_on_both_sides(probe: Probe) -> str:
 
 
 def by_image(probe: Probe) -> str:
-    """An image of a batch is seen as it is alone."""
+    """An image has the same view in a batch as alone."""
 
     def trouble(size: Shape, what: str, view: Map) -> str:
         x = noise(size, 3)
@@ -140,7 +140,7 @@ def by_image(probe: Probe) -> str:
 
 
 def leading_dimensions(probe: Probe) -> str:
-    """(C, H, W), (1, C, H, W), (B, C, H, W) and (A, B, C, H, W) are seen alike."""
+    """(C, H, W), (1, C, H, W), (B, C, H, W) and (A, B, C, H, W) have the same views."""
 
     def trouble(size: Shape, what: str, view: Map) -> str:
         x = noise(size, 2, 3)
@@ -160,10 +160,10 @@ def leading_dimensions(probe: Probe) -> str:
 
 
 def variance(probe: Probe) -> str:
-    """Variances go through the squared entries: v -> (Q o Q) v to the view, (Q o Q)^T v back.
+    """Variances map by the squared entries: v -> (Q o Q) v to the view, (Q o Q)^T v back.
 
-    They are the variances of Q e where e is independent noise of variances v: (Q e_i)^2 for the
-    image e_i of one pixel. Rows and columns of Q o Q sum to one, so ones stay ones.
+    These are the variances of Q e for independent noise e of variances v: (Q e_i)^2 for the image
+    e_i of one pixel. Rows and columns of Q o Q sum to one, so ones stay ones.
     """
 
     def troubles() -> Iterator[str]:
@@ -184,7 +184,7 @@ def variance(probe: Probe) -> str:
 
 
 def gradient(probe: Probe) -> str:
-    """Of <f(x), y> with respect to x it is inverse(y), also after a call in inference mode."""
+    """The gradient of <f(x), y> in x is inverse(y), also after a call in inference mode."""
     view = probe.transform
     size = (probe.fresh[2:] or probe.shapes)[0]
     x, y = noise(size), noise(size, seed=1)
@@ -203,8 +203,8 @@ def gradient(probe: Probe) -> str:
 def gaussian_noise(probe: Probe) -> str:
     """N(0, I) stays N(0, I): mean, variance, kurtosis and correlations of neighbours.
 
-    Each statistic of n = 2 C H W numbers, scaled to unit variance, must be within 5; for a right
-    view, 6 statistics a size at 10 sizes leave less than 1e-4 to chance, and the seed is fixed.
+    Each statistic of n = 2 C H W numbers, scaled to unit variance, must lie within 5. For a correct
+    view, 6 statistics at each of 10 sizes fail with a chance below 1e-4, and the seed is fixed.
     """
 
     def trouble(size: Shape) -> str:
@@ -226,29 +226,29 @@ def gaussian_noise(probe: Probe) -> str:
 
 
 MATHS: Contract[Probe] = {
-    shape: "return a tensor of the argument's shape, or refuse the size in accepts(), and a "
-    "number of channels by a ValueError",
-    every_size: "let the maps hold from one pixel to a million and in every dtype, with indices of "
-    "whole numbers, or refuse the size in accepts()",
-    linear: "move, mix or change the sign of pixels by amounts that the image does not decide",
+    shape: "return a tensor of the argument's shape; otherwise return False from accepts() for a "
+    "size, and raise a ValueError for a number of channels",
+    every_size: "let the maps work from one pixel to a million and in every dtype, with integer "
+    "indices, or return False from accepts()",
+    linear: "move, mix or change the sign of pixels by amounts that do not depend on the image",
     orthogonal_matrix: "send every pixel to one place of its own, or mix pixels by an orthogonal "
     "matrix",
-    norm: "move, rotate or change the sign of pixels; neither scale, copy, drop nor blend them",
-    inner_product: "keep angles: a permutation, a rotation or a change of signs does",
+    norm: "move, rotate or change the sign of pixels; do not scale, copy, drop or blend them",
+    inner_product: "keep angles, as a permutation, a rotation or a change of signs does",
     inverse_on_both_sides: "let inverse() undo __call__ at every size",
     inverse_is_adjoint: "let inverse() be the transpose of an orthogonal map",
     by_image: "act on the last three dimensions alone, each image by itself",
     leading_dimensions: "index dimensions from the end (-3, -2, -1), so that any may lead",
-    variance: "override inverse_variance and view_variance by the squares of the matrix's entries: "
-    "a sign does not flip a variance",
+    variance: "override inverse_variance and view_variance with the squares of the matrix's "
+    "entries: a sign does not flip a variance",
     gradient: "compute with torch alone, without detach, and keep no tensors of inference mode",
-    gaussian_noise: "make the view orthogonal; the model would see noise it was not trained on",
+    gaussian_noise: "make the view orthogonal, so that the model sees its training noise",
 }
 """The laws of a view, and what to do where one is broken."""
 
 
 def basis(size: Shape, most: int) -> Tensor:
-    """(k, C, H, W): images of one pixel, all of them or ``most`` drawn by a fixed seed."""
+    """Images (k, C, H, W) of one pixel each: all of them, or ``most`` drawn with a fixed seed."""
     n = math.prod(size)
     chosen = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
     images = torch.zeros(len(chosen), n, dtype=torch.float64)
@@ -262,7 +262,7 @@ def _relative(measured: Tensor, expected: Tensor, x: Tensor, y: Tensor, what: st
 
 
 def _correlation(x: Tensor, dim: int) -> Tensor:
-    """Of neighbours along a dimension, in standard errors; 0 where there are none."""
+    """The correlation of neighbours along a dimension, in standard errors; 0 if there are none."""
     length = x.shape[dim]
     if length < 2:
         return torch.zeros(())

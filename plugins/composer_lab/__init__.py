@@ -1,1 +1,1 @@
-"""How the shipped models were trained and measured, and the figures drawn."""
+"""Training and evaluation of the shipped models, and the figures."""

@@ -217,9 +217,13 @@ def test_a_run_goes_on_from_what_x_is_made_on_the_way(in_place, mode):
 @pytest.mark.parametrize(
     ("x", "error", "sentence"),
     [
-        (X, TypeError, "the reader of the stream made x a torch.float32"),
-        (X.double()[..., :4], TypeError, r"the reader of the stream made x a .* \(1, 1, 8, 4\)"),
-        (None, TypeError, "the reader of the stream made x a NoneType"),
+        (X, TypeError, "the reader of the stream: x must be a tensor .*, got torch.float32"),
+        (
+            X.double()[..., :4],
+            TypeError,
+            r"the reader of the stream: x must be .* got .* \(1, 1, 8, 4\)",
+        ),
+        (None, TypeError, "the reader of the stream: x must be a tensor .*, got NoneType"),
     ],
 )
 def test_what_a_reader_makes_of_x_is_checked(x, error, sentence):

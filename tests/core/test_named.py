@@ -79,7 +79,11 @@ def test_what_stands_for_a_backend_is_copied_and_pickled(again):
 @pytest.mark.parametrize(
     ("attribute", "error", "sentence"),
     [
-        ({"device": "abacus"}, ValueError, "Own: device 'abacus' is none that torch knows"),
+        (
+            {"device": "abacus"},
+            ValueError,
+            "Own: device must be a name that torch knows, got 'abacus'",
+        ),
         ({"device": 0}, TypeError, "Own: device must be a torch.device or its name, got 0"),
         ({"dtype": "float33"}, ValueError, "Own: dtype must be one of .*float32.*, got 'float33'"),
         ({"dtype": float}, ValueError, "Own: dtype must be one of .*, got <class 'float'>"),

@@ -107,7 +107,7 @@ def test_the_list_of_schedulers_is_what_diffusers_solver_drives():
 def test_a_scheduler_that_is_not_listed_raises_before_diffusers_is_asked():
     for name in ("ScoreSdeVeScheduler", "StableDiffusionPipeline", "os", "", None, [], 3):
         solver = {"solver": "diffusers", "options": {"scheduler": {"scheduler": name}}}
-        with pytest.raises(UnknownNameError, match="unknown scheduler"):
+        with pytest.raises(UnknownNameError, match="Unknown scheduler"):
             Sampler.from_recipe({**old("plain"), "solver": solver})
 
 

@@ -217,7 +217,9 @@ def test_paths_are_opened_and_closed(tmp_path):
     held = hold_image(file)
     file.unlink()
     assert torch.equal(to_tensor(held), expected)
-    with pytest.raises(FileNotFoundError, match="image must be a picture, .* which is no file"):
+    with pytest.raises(
+        FileNotFoundError, match="image must be a picture, .* There is no such file"
+    ):
         to_tensor(file)
     image.save(file)
     with pytest.raises(TypeError, match="image must be a picture, got the text .* of a recipe"):
@@ -302,7 +304,7 @@ CUT_OUT = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 4, 4), n
 @pytest.mark.parametrize(
     ("mask", "sentence"),
     [
-        (Image.new("RGB", (4, 4), "red"), "mask must be grey, white where to repaint"),
+        (Image.new("RGB", (4, 4), "red"), "mask must be grey, got a picture in colours"),
         (layer(0, 0, 0, 255), "opaque, or white paint on a transparent layer, got RGBA"),
         (CUT_OUT, "opaque, or white paint"),
         (with_info(Image.fromarray(np.eye(4, dtype=np.uint8)), transparency=0), "opaque, or white"),

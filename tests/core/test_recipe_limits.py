@@ -172,10 +172,10 @@ def test_constructors_take_no_more_than_the_limit(make, most):
 @pytest.mark.parametrize(
     ("plugins", "words"),
     [
-        ([Langevin(1000)], "walks make a plan of"),
+        ([Langevin(1000)], "walks must make a plan of at most"),
         (
             [Inpaint(torch.zeros(1, 8, 8), torch.eye(8), "repaint", 9, 1000)],
-            "resamples make a plan",
+            "resamples must make a plan of at most",
         ),
     ],
 )

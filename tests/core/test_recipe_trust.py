@@ -231,7 +231,7 @@ def test_a_backend_that_declares_nothing_needs_all_the_trust(registry):
 
 def test_a_package_declares_options_that_there_are():
     with pytest.raises(
-        ValueError, match="the option 'sise' of the backend 'mine' safe, which takes"
+        ValueError, match="safe_options of backend 'mine' must be among .* got 'sise'"
     ):
         Register("me").backend("mine", lambda size: mixture(), safe_options=("sise",))
 
@@ -248,6 +248,7 @@ def test_the_shipped_backends_declare_no_path_and_no_switch_of_loading_safe(name
         "with_weak": set(),
         "diffusers": {"device", "dtype", "unconditional_label"},
         "deepfloyd": None,
+        "latent": None,
     }
     safe = composer.installed().find("backend", name).safe_options
     assert (safe if safe is None else set(safe)) == expected[name]
@@ -302,10 +303,14 @@ def test_objects_stand_for_what_is_unregistered():
 @pytest.mark.parametrize(
     ("plugins", "error", "words"),
     [
-        ({"Metrisc": Metrics()}, ValueError, "it has no unregistered 'Metrisc'"),
-        ({1: Metrics()}, ValueError, "it has 1 plugins, counted from 0, .* the place 1"),
-        ({-1: Metrics()}, ValueError, "the place -1"),
-        ({1.5: Metrics()}, TypeError, "class names or places to objects, got 1.5"),
+        (
+            {"Metrisc": Metrics()},
+            ValueError,
+            "plugins= gives 'Metrisc', which the recipe does not contain",
+        ),
+        ({1: Metrics()}, ValueError, "plugins= must give indices from 0 to 0, .* got 1"),
+        ({-1: Metrics()}, ValueError, "indices from 0 to 0, .* got -1"),
+        ({1.5: Metrics()}, TypeError, "class names or indices to objects, got 1.5"),
         ("Metrics", TypeError, "plugins must be"),
         (3, TypeError, "plugins must be"),
     ],

@@ -250,25 +250,29 @@ REFUSED = [
     ({"num_inference_steps": 0}, ValueError, "num_inference_steps must be an integer of at least"),
     ({"num_inference_steps": 2.5}, TypeError, "num_inference_steps must be an integer"),
     ({"max_rows": 0}, ValueError, "max_rows"),
-    ({"plugins": [CFG]}, TypeError, r"got the class CFG; write CFG\(\.\.\.\)"),
+    ({"plugins": [CFG]}, TypeError, r"got the class CFG. Write CFG\(\.\.\.\)"),
     ({"plugins": "cfg"}, TypeError, "plugins must be a list"),
     ({"plugins": {"cfg": 4.0}}, TypeError, "plugins must be a list"),
-    ({"plugins": ["cfg"]}, TypeError, r"plugins must be objects, got 'cfg'; write CFG\(\.\.\.\)"),
-    ({"plugins": ["cgf"]}, LookupError, "unknown plugin 'cgf'; did you mean cfg"),
-    ({"plugins": [{"plugin": "cfg"}]}, TypeError, "are made by Sampler.from_recipe"),
-    ({"plugins": [DDIM()]}, TypeError, r"DDIM is a solver; pass it as solver=DDIM"),
+    ({"plugins": ["cfg"]}, TypeError, r"plugins must be objects, got 'cfg'. Write CFG\(\.\.\.\)"),
+    ({"plugins": ["cgf"]}, LookupError, "Unknown plugin 'cgf'. Did you mean cfg"),
+    ({"plugins": [{"plugin": "cfg"}]}, TypeError, "Load a recipe with Sampler.from_recipe"),
+    ({"plugins": [DDIM()]}, TypeError, r"DDIM is a solver. Pass it as solver=DDIM"),
     ({"plugins": [Silent()]}, TypeError, "Silent answers no hook"),
-    ({"plugins": [Equal(), Equal()]}, ValueError, "declare Equal with eq=False"),
+    ({"plugins": [Equal(), Equal()]}, ValueError, "got two equal Equal. Declare it eq=False"),
     ({"plugins": [NoRequest()]}, TypeError, "must take one argument, the request"),
     ({"plugins": [Hybrid(Both(), 2)]}, ValueError, "Hybrid: Both answers post_step and cannot"),
-    ({"plugins": [NoHook()]}, TypeError, r"mark NoHook\.post_step with @composer\.hookimpl"),
+    (
+        {"plugins": [NoHook()]},
+        TypeError,
+        r"NoHook: post_step has the name of a hook and no mark. Mark it with @composer\.hookimpl",
+    ),
     ({"plugins": [TypoHook()]}, ValueError, "TypoHook does not fit the hooks.*poststep"),
     ({"plugins": [WrongArgument()]}, ValueError, "WrongArgument does not fit the hooks.*stat"),
-    ({"plugins": [CFG(2.0)] * 2}, ValueError, "same CFG object is in plugins twice"),
+    ({"plugins": [CFG(2.0)] * 2}, ValueError, "got one CFG twice"),
     (
         {"plugins": [Anagram({"flip": 1}), Hybrid(1, 2)]},
         ValueError,
-        "Anagram and Hybrid both set conditions.*put one inside the other",
+        "Anagram and Hybrid both set conditions.*Put one inside the other",
     ),
     (
         {"plugins": [SDEdit(torch.zeros(1, 8, 8)), SDEdit(torch.zeros(1, 8, 8))]},
@@ -281,7 +285,7 @@ REFUSED = [
         "Hybrid: SDEdit has no noise_estimate and cannot stand",
     ),
     ({"plugins": [Hybrid("a prompt", 2)]}, ValueError, "Hybrid: a condition must be a component"),
-    ({"plugins": [Hybrid(CFG, 2)]}, TypeError, "Hybrid: give an object in place"),
+    ({"plugins": [Hybrid(CFG, 2)]}, TypeError, "Hybrid: condition must be an object, got"),
     ({"plugins": [Hybrid([1], 2)]}, TypeError, "Hybrid: a condition must be hashable"),
 ]
 
@@ -296,23 +300,28 @@ def test_a_bad_stack_is_refused_when_built(arguments, error, sentence):
 @pytest.mark.parametrize(
     ("condition", "seeds", "error", "sentence"),
     [
-        (1, [], ValueError, "seeds is empty"),
+        (1, [], ValueError, "seeds must not be empty"),
         (1, [0.5], TypeError, "seeds must be integers, got 0.5"),
         (1, ["1"], TypeError, "seeds must be integers"),
         (1, [True], ValueError, "seeds must be integers"),
         (1, [-1], ValueError, "from 0 to"),
         (1, [2**32], ValueError, "from 0 to"),
         (1, b"12", TypeError, "must be a sequence of integers"),
-        (1, 3, TypeError, "must be a sequence of integers such as"),
-        (99, [0], ValueError, "condition: a condition must be a component 0 to 3, got 99"),
+        (1, 3, TypeError, "must be a sequence of integers, got 3. Give"),
+        (99, [0], ValueError, "condition: a condition must be a component from 0 to 3, got 99"),
         ("six", [0], ValueError, "got 'six'"),
-        ({1}, [0], TypeError, "must be hashable, got set; one a seed"),
-        ([1, 2], [0], ValueError, "condition must be one for all or one a seed, of which there"),
-        ([1, 99], [0, 1], ValueError, "condition: a condition must be a component 0 to 3, got 99"),
+        ({1}, [0], TypeError, "must be hashable, got set. Give one per seed"),
+        ([1, 2], [0], ValueError, "condition must be one for all, or one per seed, 1 in all"),
+        (
+            [1, 99],
+            [0, 1],
+            ValueError,
+            "condition: a condition must be a component from 0 to 3, got 99",
+        ),
         ([1, None], [0, 1], TypeError, "condition: each of several conditions must be a condition"),
         ([1, CFG(2.0)], [0, 1], TypeError, "each of several conditions must be a condition, got C"),
         ([], [0], TypeError, "conditions must be a list of one condition a seed"),
-        (CFG(2.0), [0], TypeError, "not the plugin CFG"),
+        (CFG(2.0), [0], TypeError, "got the plugin CFG"),
     ],
 )
 def test_a_bad_call_is_refused_before_any_model_call(
@@ -347,7 +356,7 @@ def test_integers_of_numpy_are_integers():
 def test_a_backend_name_is_not_a_backend():
     with pytest.raises(TypeError, match=r"composer\.load_backend\('mnist'\)"):
         Sampler("mnist")
-    with pytest.raises(TypeError, match="int is no backend"):
+    with pytest.raises(TypeError, match="backend must be a backend, got int"):
         Sampler(3)
 
 
@@ -398,10 +407,18 @@ class Changes:
     ("change", "error", "what"),
     [
         (lambda x: x * math.nan, ArithmeticError, "x became NaN or Inf in"),
-        (lambda x: x[..., :4], TypeError, r"made x a torch.float64 \(1, 1, 8, 4\)"),
-        (lambda x: torch.cat([x, x]), TypeError, r"made x a torch.float64 \(2, 1, 8, 8\)"),
-        (lambda x: x.numpy(), TypeError, "made x a ndarray"),
-        (lambda x: x.float(), TypeError, "made x a torch.float32"),
+        (
+            lambda x: x[..., :4],
+            TypeError,
+            r"x must be a tensor .*, got torch.float64 \(1, 1, 8, 4\)",
+        ),
+        (
+            lambda x: torch.cat([x, x]),
+            TypeError,
+            r"x must be a tensor .*, got torch.float64 \(2, 1, 8, 8\)",
+        ),
+        (lambda x: x.numpy(), TypeError, "x must be a tensor .*, got ndarray"),
+        (lambda x: x.float(), TypeError, "x must be a tensor .*, got torch.float32"),
     ],
 )
 def test_what_hooks_make_of_the_image_is_checked(hook, change, error, what):
@@ -451,15 +468,15 @@ def at_no_time(request):
 @pytest.mark.parametrize(
     ("ask", "sentence"),
     [
-        (unturned, r"of two different images were combined; .* estimate.seen_back\(view\)"),
+        (unturned, r"must have the same x to be combined, .* estimate.seen_back\(view\)"),
         (
             elsewhen,
-            "Asks.noise_estimate returned an estimate at t = 0.9 when it was asked",
+            "Asks.noise_estimate must return an estimate at t = 0, got t = 0.9",
         ),
-        (two_times, "at t = 0 was combined with one of .* at t = 0.9"),
-        (writing, "Asks.noise_estimate wrote into request.x; work on a copy"),
-        (of_another_size, r"asks about an x of shape \(1, 1, 8, 4\)"),
-        (at_no_time, "the t that a plugin's request asks at must be a"),
+        (two_times, "to be combined, got .* at t = 0 and .* at t = 0.9"),
+        (writing, "Asks.noise_estimate wrote into request.x. Work on a copy"),
+        (of_another_size, r"Request: x must have .* got \(1, 1, 8, 4\)"),
+        (at_no_time, "Request: t must be a"),
     ],
 )
 def test_what_a_plugin_mixes_up_is_refused(ask, sentence):
@@ -524,21 +541,39 @@ class Starts:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda s: s.times.clear(), "no step is left after start"),
-        (lambda s: s.stop(), "no step is left after start"),
-        (lambda s: s.times.reverse(), "ends in a jump back to noise"),
-        (lambda s: setattr(s, "x", s.x[:1]), r"start made x a torch.float64 \(1, 1, 8, 8\)"),
+        (lambda s: s.times.clear(), "start left no step"),
+        (lambda s: s.stop(), "start left no step"),
+        (lambda s: s.times.reverse(), "must end in a step, got a jump back to noise"),
+        (
+            lambda s: setattr(s, "x", s.x[:1]),
+            r"start: x must be a tensor .*, got torch.float64 \(1, 1, 8, 8\)",
+        ),
         (lambda s: s.times.__setitem__(2, math.nan), "a time in state.times must be"),
         (lambda s: s.times.__setitem__(2, None), "a time in state.times must be"),
-        (lambda s: setattr(s, "x", s.x.half()), "start made x a torch.float16"),
-        (lambda s: setattr(s, "x", None), "start made x a NoneType; it must be a tensor"),
-        (lambda s: s.times.__setitem__(-2, s.times[-1]), "a step from 1, where the image is clean"),
+        (lambda s: setattr(s, "x", s.x.half()), "start: x must be a tensor .*, got torch.float16"),
+        (lambda s: setattr(s, "x", None), "start: x must be a tensor .*, got NoneType"),
+        (
+            lambda s: s.times.__setitem__(-2, s.times[-1]),
+            "must not step from 1, where the image is clean",
+        ),
         (lambda s: s.times.__setitem__(2, 7.0), r"times must be in \[0, 1\]"),
-        (lambda s: setattr(s, "times", None), "start made state.times a NoneType; it must be a li"),
-        (lambda s: setattr(s, "times", 0.5), "start made state.times a float; it must be a list"),
-        (lambda s: setattr(s, "generators", ()), r"start made state.generators \(\); it must be"),
-        (lambda s: setattr(s, "generators", None), "state.generators None; it must be a tuple of"),
-        (lambda s: setattr(s, "generators", s.generators[:1]), "which there are 2"),
+        (
+            lambda s: setattr(s, "times", None),
+            "start: state.times must be a list of times, got None",
+        ),
+        (
+            lambda s: setattr(s, "times", 0.5),
+            "start: state.times must be a list of times, got float",
+        ),
+        (
+            lambda s: setattr(s, "generators", ()),
+            r"start: state.generators must be a tuple .* got \(\)",
+        ),
+        (
+            lambda s: setattr(s, "generators", None),
+            "state.generators must be a tuple of .* got None",
+        ),
+        (lambda s: setattr(s, "generators", s.generators[:1]), "2 in all"),
     ],
 )
 def test_what_start_leaves_is_checked(change, sentence):
@@ -565,15 +600,21 @@ def cut(state):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (cut, r"post_step changed state.times; .* the last one 1\. Call state.stop\(\) to end"),
-        (lambda s: setattr(s, "times", s.times[:-1]), "post_step changed state.times"),
-        (lambda s: setattr(s, "times", s.times[2:]), r"must remain t = 0\.3, where x is"),
-        (lambda s: s.times.clear(), "no step is left after post_step"),
-        (lambda s: setattr(s, "times", None), "post_step made state.times a NoneType"),
+        (cut, r"post_step: state.times must keep .* end at 1\. Call state.stop\(\) to end"),
+        (lambda s: setattr(s, "times", s.times[:-1]), "post_step: state.times must keep"),
+        (
+            lambda s: setattr(s, "times", s.times[2:]),
+            r"must keep 0\.3 at state.position, where x is",
+        ),
+        (lambda s: s.times.clear(), "post_step left no step"),
+        (
+            lambda s: setattr(s, "times", None),
+            "post_step: state.times must be a list of times, got NoneType",
+        ),
         (lambda s: s.times.insert(-1, 2.0), r"times must be in \[0, 1\]"),
         (lambda s: s.times.insert(-1, math.nan), "after post_step, a time in state.times must be"),
-        (lambda s: s.times.append(1.0), "a step from 1, where the image is clean"),
-        (lambda s: s.times.append(0.5), "ends in a jump back to noise"),
+        (lambda s: s.times.append(1.0), "must not step from 1, where the image is clean"),
+        (lambda s: s.times.append(0.5), "must end in a step, got a jump back to noise"),
     ],
 )
 def test_a_plan_that_post_step_spoils_is_no_image(change, sentence):
@@ -608,12 +649,12 @@ class Steps:
 @pytest.mark.parametrize(
     ("answer", "error", "sentence"),
     [
-        (lambda e: e, TypeError, "step made x a Estimate; it must be a tensor"),
-        (lambda e: e.x[0], TypeError, "step made x a torch"),
+        (lambda e: e, TypeError, "step: x must be a tensor .*, got Estimate"),
+        (lambda e: e.x[0], TypeError, "step: x must be a tensor .*, got torch"),
         (
             lambda e: e.x * float("nan"),
             ArithmeticError,
-            "became NaN or Inf in step at step 0 though",
+            "became NaN or Inf in step at step 0 although the model",
         ),
     ],
 )

@@ -177,7 +177,7 @@ def test_what_is_no_solver_is_refused():
     for bad in ("euler", DDIM, object()):
         with pytest.raises(TypeError, match="solver must be a solver object"):
             Sampler(mixture(), solver=bad)
-    with pytest.raises(TypeError, match="needs a diffusers scheduler"):
+    with pytest.raises(TypeError, match="scheduler must be a diffusers scheduler"):
         DiffusersSolver("euler")
 
 

@@ -218,7 +218,12 @@ GIVEN = {"shape": (1, 8, 8), "schedule": FlowSchedule(), "prediction": "flow"}
         (len, {"null": -1}, ValueError, "wrap: null must be an integer of at least 0"),
         (len, {"time": "seconds"}, ValueError, "wrap: time must be 'clock', 'unit' or a function"),
         (len, {"learns_variance": 1}, TypeError, "wrap: learns_variance must be True or False"),
-        (len, {"device": "abacus"}, ValueError, "device 'abacus' is none that torch knows"),
+        (
+            len,
+            {"device": "abacus"},
+            ValueError,
+            "device must be a name that torch knows, got 'abacus'",
+        ),
         (len, {"dtype": "int8"}, ValueError, "dtype must be one of"),
     ],
 )

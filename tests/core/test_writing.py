@@ -117,16 +117,16 @@ def test_whatever_a_library_raises_of_a_full_disk_is_a_sentence(tmp_path, error,
         path.write_text("ha")
         raise error
 
-    with pytest.raises(OSError, match=rf"file could not be written .*{words}.*; make room"):
+    with pytest.raises(OSError, match=rf"file could not be written .*{words}.* Free some space"):
         write_atomically(tmp_path / "file", full)
     assert not [*tmp_path.iterdir()]
 
 
 def test_what_is_in_the_way_is_named(tmp_path):
-    with pytest.raises(OSError, match="is a folder; name a file"):
+    with pytest.raises(OSError, match="is a folder. Name a file"):
         write_atomically(tmp_path, lambda path: path.write_text("x"))
     (tmp_path / "taken").touch()
-    with pytest.raises(OSError, match="cannot be a folder .*; name another place"):
+    with pytest.raises(OSError, match="cannot be a folder .*. Name another place"):
         make_folder(tmp_path / "taken" / "below")
 
 
@@ -184,7 +184,7 @@ def test_a_file_of_a_folder_that_cannot_be_moved_is_said_in_a_sentence(tmp_path,
     folder = tmp_path / "folder"
     write_folder(folder, lambda place: (place / "a").write_text("old"))
     (folder / "b").mkdir()
-    with pytest.raises(OSError, match="folder/b is a folder; name a file"):
+    with pytest.raises(OSError, match="folder/b is a folder. Name a file"):
         write_folder(folder, write)
     assert (folder / "a").read_text() == "old"  # found before any is moved
     (folder / "b").rmdir()
@@ -194,7 +194,9 @@ def test_a_file_of_a_folder_that_cannot_be_moved_is_said_in_a_sentence(tmp_path,
 
     with monkeypatch.context() as changed:
         changed.setattr(Path, "replace", full)
-        with pytest.raises(OSError, match="folder/a could not be written .No space left on dev.*;"):
+        with pytest.raises(
+            OSError, match="folder/a could not be written .No space left on dev.* Free"
+        ):
             write_folder(folder, write)
     assert [*tmp_path.iterdir()] == [folder]
 

@@ -134,10 +134,10 @@ def test_images_of_seeds_stay_with_their_seeds():
 
 def test_what_is_no_result_cannot_go_on():
     cascade = two_stages()
-    with pytest.raises(TypeError, match="give the result of a stage, .* got Tensor"):
+    with pytest.raises(TypeError, match="result must be a stage's Result, got Tensor"):
         cascade.enlarge(cascade.first.sample().x)
     alone = Cascade(cascade.stages[:1])
-    with pytest.raises(ValueError, match="the cascade has one stage, which nothing follows"):
+    with pytest.raises(ValueError, match="the cascade must have at least two stages, got one"):
         alone.enlarge(alone.sample()[0])
     for stages in (cascade.stages[0], [cascade.stages[0].backend], []):
         with pytest.raises(TypeError, match=r"must be a list of Stage\(backend, ...\), got \w+$"):
@@ -159,7 +159,9 @@ def test_any_stage_but_the_last_can_go_on():
     _, middle, large = cascade.sample(1, seeds=BATCH)
     (again,) = cascade.enlarge(middle, [11])
     torch.testing.assert_close(again.x, large.x[1:])
-    with pytest.raises(ValueError, match=r"images are \(1, 32, 32\); give one of a stage before"):
+    with pytest.raises(
+        ValueError, match=r"of a stage before the last, .* got images of \(1, 32, 32\)"
+    ):
         cascade.enlarge(large)
     with pytest.raises(ValueError, match=r"seed 7 is not in the result, which has \(3, 11\)"):
         cascade.enlarge(middle, [3, 7])

@@ -63,7 +63,7 @@ def test_a_plain_stage_follows_the_call_or_its_own_condition():
     ],
 )
 def test_where_no_condition_is_the_finest_one_must_be_given(plugin):
-    with pytest.raises(ValueError, match=r"stage 2 is plain, and \w+ has no one .*condition="):
+    with pytest.raises(ValueError, match=r"stage 2 is plain and \w+ has several .*condition="):
         conditions_heard([plugin])
 
 
@@ -88,7 +88,7 @@ class Unasked:
 @pytest.mark.parametrize(
     ("condition", "plugins", "sentence"),
     [
-        (3, [], r"stage 2: condition: a condition must be a component 0 to 1, got 3"),
+        (3, [], r"stage 2: condition: a condition must be a component from 0 to 1, got 3"),
         (1, [Anagram({"identity": 0, "flip": 1})], r"stage 1: condition=1 would replace"),
     ],
 )
@@ -113,11 +113,19 @@ def plain(backend, **options):
     [
         (lambda s, m: Cascade([]), TypeError, r"stages must be a list of Stage"),
         (lambda s, m: Cascade([Sampler(s)]), TypeError, r"stages must be a list of Stage"),
-        (lambda s, m: Cascade([Stage(m), Stage(s)]), ValueError, "makes 8x8 of 16x16; list"),
-        (lambda s, m: Cascade([Stage(s), Stage(s)]), ValueError, "makes 8x8 of 8x8; list"),
+        (lambda s, m: Cascade([Stage(m), Stage(s)]), ValueError, "got 16x16 before 8x8. List"),
+        (lambda s, m: Cascade([Stage(s), Stage(s)]), ValueError, "got 8x8 before 8x8. List"),
         (lambda s, m: Cascade([plain(s), Stage(m)]), ValueError, "only the last stage may be"),
-        (lambda s, m: Stage(s, condition=1), ValueError, "condition is of a plain stage"),
-        (lambda s, m: Stage(s, enlarge=3), TypeError, "enlarge must make a plugin of an image"),
+        (
+            lambda s, m: Stage(s, condition=1),
+            ValueError,
+            "condition must be None unless the stage is plain",
+        ),
+        (
+            lambda s, m: Stage(s, enlarge=3),
+            TypeError,
+            "enlarge must be a function from images to a plugin",
+        ),
         (lambda s, m: Stage("mnist"), TypeError, "backend must be a backend object"),
         (lambda s, m: Stage(s, [CFG]), TypeError, "got the class CFG"),
         (lambda s, m: Cascade([Stage(s)], [Inpaint]), TypeError, "got the class Inpaint"),
@@ -134,12 +142,12 @@ def plain(backend, **options):
         (
             lambda s, m: Cascade([Stage(s)], [SDEdit(torch.zeros(1, 16, 8))]),
             ValueError,
-            "stage 1: SDEdit: image of 16x8 would be stretched to 8x8; crop it",
+            "stage 1: SDEdit: image must have the proportions of 8x8, got 16x8. Crop it",
         ),
         (
             lambda s, m: Cascade([Stage(s), Stage(m, enlarge=lambda x: x)]),
             TypeError,
-            "stage 2: Stage: enlarge returned Tensor, which is no plugin",
+            "stage 2: Stage: enlarge must return a plugin, got Tensor",
         ),
     ],
 )
@@ -154,6 +162,6 @@ def test_a_view_that_is_another_at_the_next_size_is_refused():
         Stage(backend, enlarge=lambda x: DDNM(x, BlockMean(4)))
         for backend in exact_models((28, 112))
     ]
-    with pytest.raises(ValueError, match=r"PatchPermute.* at 112x112 is not the view that it is"):
+    with pytest.raises(ValueError, match=r"PatchPermute.* must be the same view at 112x112 as at"):
         Cascade(stages, [Anagram({"identity": 1, "patch_permute": 2})])
     Cascade(stages, [Anagram({"identity": 1, PatchPermute(7): 2})])

@@ -67,7 +67,9 @@ def test_proportions_are_kept(resize):
     picture = Image.new("L", (12, 8))  # width, height
     made = resize(picture, 16, 24, "it")  # a mask's numbers, but a picture remains one
     assert made.size == (24, 16) if resize is resized_image else made.shape == (16, 24)
-    with pytest.raises(ValueError, match="it of 8x12 would be stretched to 16x16; crop it"):
+    with pytest.raises(
+        ValueError, match="it must have the proportions of 16x16, got 8x12. Crop it"
+    ):
         resize(picture, 16, 16, "it")
 
 
@@ -139,7 +141,9 @@ def test_every_registered_view_is_the_same_at_the_sizes_of_a_cascade(small, larg
     }
     for name, view in registered_transforms().items():
         if name in finer[small]:
-            with pytest.raises(ValueError, match=f"is not the view that it is at {small}x{small}"):
+            with pytest.raises(
+                ValueError, match=f"must be the same view at .* as at {small}x{small}"
+            ):
                 check_same_view(view, (3, small, small), view, (3, large, large))
         else:
             check_same_view(view, (3, small, small), view, (3, large, large))

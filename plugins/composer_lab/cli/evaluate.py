@@ -1,4 +1,4 @@
-"""``composer evaluate``: figures of quality, by a judge that never guides or chooses."""
+"""``composer evaluate``: measures of quality by a judge that never guides or chooses."""
 
 from __future__ import annotations
 

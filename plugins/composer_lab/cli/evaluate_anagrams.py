@@ -1,4 +1,4 @@
-"""``composer evaluate anagrams``: pairs of digits, read both ways by a judge."""
+"""``composer evaluate anagrams``: pairs of digits that a judge reads in both views."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ COLUMNS = "correct", "best", "aligned", "concealed"
     "--gallery",
     type=click.Path(path_type=Path),
     help="Also write, for each transform, a picture of the best of all seeds by the chooser: "
-    "GALLERY-TRANSFORM.png. All pairs are then sampled, those in --json too.",
+    "GALLERY-TRANSFORM.png. This samples all pairs, those in --json too.",
 )
 @one_sentence
 def anagrams(
@@ -60,11 +60,12 @@ def anagrams(
 ) -> None:
     """All 55 pairs of digits, one read upright, the other through a transform.
 
-    correct: share of samples that the judge reads as intended both ways. best: the same for the
-    best of --best-of seeds as another network, the chooser, ranks them. aligned: mean probability
-    of the worse reading. concealed: how well the two views tell the two digits apart.
+    correct: share of samples that the judge reads as intended in both views. best: the same share
+    for the best of --best-of seeds, ranked by another network, the chooser. aligned: mean
+    probability of the worse reading. concealed: how surely the two views distinguish the two
+    digits.
 
-    A line is written to --json as it is done, and one that is there already is not done again.
+    Each row is saved to --json when it is done, and rows found there are not computed again.
     """
     table = KeptTable.read(as_json)
     _require_useful(transforms, seeds, best_of, gallery)
@@ -75,8 +76,8 @@ def anagrams(
     for transform in transforms:
         check_view(get_transform(transform), model.backend, f"--transform {transform}")
     for transform in transforms:
-        click.echo(f"{transform}, {seeds} seeds a pair")
-        click.echo("  pair " + "".join(f"{column:>11}" for column in COLUMNS) + "  rows a sample")
+        click.echo(f"{transform}, {seeds} seeds per pair")
+        click.echo("  pair " + "".join(f"{column:>11}" for column in COLUMNS) + "  rows per sample")
         rows: list[Row] = []
         best = []
         for upright, seen in PAIRS:
@@ -101,18 +102,20 @@ def _require_useful(
     transforms: tuple[str, ...], seeds: int, best_of: int, gallery: Path | None
 ) -> None:
     if best_of > seeds:
-        raise ValueError(f"--best-of {best_of} needs at least as many --seeds, got {seeds}")
+        raise ValueError(f"--seeds must be at least the {best_of} of --best-of, got {seeds}.")
     for transform in transforms:
         if isinstance(get_transform(transform), Identity):
-            raise ValueError(f"--transform {transform}: one view cannot read as two digits")
+            raise ValueError(
+                f"--transform must be another view than the identity, got {transform}."
+            )
         if gallery is not None:
             require_file(_picture(gallery, transform))
     if gallery is not None and not gallery.absolute().parent.is_dir():
-        raise ValueError(f"{gallery.parent} is no folder; make it first")
+        raise ValueError(f"{gallery.parent} must be a folder. Make it first.")
 
 
 def _key(model: Model, transform: str, views: dict[str, int]) -> Row:
-    """What, beside what is said of all lines, makes one the same line."""
+    """The row's cache key, beside the settings of the whole table."""
     return {
         "transform": transform,
         "pair": [*views.values()],
@@ -151,7 +154,7 @@ def _picture(gallery: Path, transform: str) -> Path:
 
 
 def _write_gallery(transform: str, best: torch.Tensor, gallery: Path) -> None:
-    """The best image of each pair, above it as seen through the transform."""
+    """Write the best image of each pair, upright and through the transform."""
     seen = get_transform(transform)(best)
     rows: dict[str, torch.Tensor] = {}
     for first in range(0, len(PAIRS), 11):

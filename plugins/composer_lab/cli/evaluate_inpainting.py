@@ -1,4 +1,4 @@
-"""``composer evaluate inpainting``: what each method keeps, and what it costs."""
+"""``composer evaluate inpainting``: the quality and the cost of each method."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONDITIONS = {"the digit": True, "nothing": False}
     multiple=True,
     type=click.Choice([*METHODS]),
     default=[*METHODS],
-    help="One of several; all by default.",
+    help="Method to compare; all by default.",
 )
 @click.option("--steps", type=click.IntRange(1), default=20, show_default=True)
 @click.option(
@@ -57,20 +57,20 @@ def inpainting(
     dtype: str,
     as_json: Path | None,
 ) -> None:
-    """Test digits without their lower half, made whole in several ways.
+    """Repaint the lower half of test digits by several methods.
 
-    kept: share that the judge reads as the digit it was, the model having been told the digit, or
-    nothing. known_error and unknown_error: mean distance from the digit (the range is 2) where it
-    was kept, and where it was made. rows: network rows an image. Without --data the digits are
-    those shipped in the package, in turn of each kind, of which there may be fewer than --count.
+    kept: share that the judge reads as the original digit, with the digit as condition, or without
+    one. known_error and unknown_error: mean distance from the original (the range is 2) in the
+    known half, and in the repainted one. rows: network rows per image. Without --data the digits
+    are those in the package, equally many of each kind, which may be fewer than --count.
 
-    A line is written to --json as it is done, and one that is there already is not done again.
+    Each row is saved to --json when it is done, and rows found there are not computed again.
     """
     table = KeptTable.read(as_json)
     digits, labels = _digits(count, data)
     model, judge = load_model(name, dtype), load_judge()
     right = float((judge.classify(digits) == labels).float().mean())
-    # What cannot be done is refused before anything is.
+    # Raise for impossible settings before sampling.
     blank = torch.full((1, 1, 28, 28), -1.0)
     recipes = {}
     for method in methods:
@@ -91,9 +91,9 @@ def inpainting(
     }
     for told, conditional in CONDITIONS.items():
         if conditional and not model.conditional:
-            click.echo(f"{name} was trained without classes and can be told nothing")
+            click.echo(f"{name} was trained without classes and takes no condition")
             continue
-        click.echo(f"the model is told {told}")
+        click.echo(f"condition: {told}")
         click.echo(f"  {'method':12}" + "".join(f"{name:>15}" for name in COLUMNS))
         for method in methods:
             key = {"told": told, "method": method, "recipe": recipes[method], **of_all}

@@ -13,8 +13,8 @@ DTYPE = click.option(
     type=click.Choice([*DTYPES]),
     default="float32",
     show_default=True,
-    help="Of the network.",
+    help="Dtype of the network.",
 )
 AS_JSON = click.option(
-    "--json", "as_json", type=click.Path(path_type=Path), help="Keep the table in this file."
+    "--json", "as_json", type=click.Path(path_type=Path), help="Save the table in this file."
 )

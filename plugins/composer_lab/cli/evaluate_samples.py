@@ -1,4 +1,4 @@
-"""``composer evaluate samples``: solvers, steps and guidance, by how digits come out."""
+"""``composer evaluate samples``: quality of digits by solver, steps and guidance."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ COLUMNS = (
 )
 @click.option(
     "--weak",
-    help="A weaker model, by name or folder, for --guidance autoguidance.",
+    help="Name or folder of a weaker model, for --guidance autoguidance.",
 )
 @click.option(
     "--solver",
@@ -84,7 +84,11 @@ COLUMNS = (
     envvar="COMPOSER_MNIST",
     help="Folder of the four idx files; without it, no precision, recall and coverage.",
 )
-@click.option("--keep", type=click.Path(path_type=Path), help="Keep the samples in this folder.")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Save the samples in this folder and reuse them.",
+)
 @AS_JSON
 @one_sentence
 def samples(
@@ -101,16 +105,16 @@ def samples(
     keep: Path | None,
     as_json: Path | None,
 ) -> None:
-    """Every solver, number of steps, guidance and scale, one line each; scale 1 is not guided.
+    """Compare every solver, number of steps, guidance and scale, one row each; scale 1 is unguided.
 
-    frechet: distance from the 10,000 test digits in the features of the judge, which falls with
-    --count; beside it, in the first line, that of as many train digits. precision, recall,
-    coverage: how far samples lie among test digits, and test digits among samples. right: share
-    read as the digit asked for; worst: that of the worst digit (all ten are in --json); neither of
-    a model that was trained without classes. rows: network rows an image. cfg++ takes scale / 12.5.
+    frechet: distance from the 10,000 test digits in the judge's features, which falls with --count;
+    the first row shows that of as many train digits. precision, recall, coverage: overlap of
+    samples and test digits. right: share read as the conditioning digit; worst: the share of the
+    worst digit (all ten are in --json); models trained without classes have neither. rows: network
+    rows per image. cfg++ takes scale / 12.5.
 
-    A line is written to --json as it is done, and one that is there already is not done again;
-    samples in --keep are used again, also by a larger --count.
+    Each row is saved to --json when it is done, and rows found there are not computed again.
+    Samples in --keep are reused, also with a larger --count.
     """
     table = KeptTable.read(as_json)
     if keep is not None:
@@ -118,23 +122,23 @@ def samples(
         require_writable(keep / "samples")
     if first_seed + count > 2**32:
         raise ValueError(
-            f"--first-seed {first_seed} leaves no {count} seeds below 2**32; take a smaller one"
+            f"--first-seed must be at most {2**32 - count} for {count} seeds, got {first_seed}."
         )
     if weak is None and AUTOGUIDANCE in guidances:
-        raise ValueError("--guidance autoguidance needs a weaker model; name it by --weak")
+        raise ValueError("--guidance autoguidance needs a weaker model. Name it by --weak.")
     settings = list(dict.fromkeys(_settings(solvers, steps, guidances, scales)))
     lines = [line for name in models for line in lines_of(name, dtype, weak, settings)]
     for model, setting in lines:
-        setting.require_possible(model)  # before anything is sampled
+        setting.require_possible(model)  # before sampling
     judge = load_judge()
     reference = shipped_reference() if data is None else reference_of(judge, (count,), data)
     floor = reference.floors.get(count)
     if floor is None:
         click.echo(
-            f"no floor is shipped for {count} samples, but for "
+            f"the package has no floor for {count} samples, only for "
             f"{', '.join(map(str, reference.floors))}; --data measures it"
         )
-    click.echo(f"{count} samples a line, {dtype}, judge {judge_hash(judge)[:12]}")
+    click.echo(f"{count} samples per row, {dtype}, judge {judge_hash(judge)[:12]}")
     click.echo(" ".join((*(f"{name:12}" for name in NAMES), *(f"{n:>9}" for n in COLUMNS))))
     if floor is not None:
         click.echo(_line({"model": "train digits", **asdict(floor)}))
@@ -163,7 +167,7 @@ def _settings(
 def lines_of(
     name: str, dtype: str, weak: str | None, settings: Sequence[Setting]
 ) -> list[tuple[Model, Setting]]:
-    """Each setting with the model, or where it asks for a weaker one, with the two."""
+    """Each setting with the model, or with the model and the weaker one if it needs both."""
     alone = both = load_model(name, dtype)
     if weak is not None and any(setting.guidance == AUTOGUIDANCE for setting in settings):
         both = with_weaker(alone, load_model(weak, dtype))
@@ -171,7 +175,7 @@ def lines_of(
 
 
 def _key(model: Model, setting: Setting) -> Row:
-    """What, beside what is said of all lines, makes one the same line."""
+    """The row's cache key, beside the settings of the whole table."""
     return {
         "model": model.name,
         **asdict(setting),
@@ -183,7 +187,7 @@ def _key(model: Model, setting: Setting) -> Row:
 
 def _line(row: Row) -> str:
     shown = dict(row)
-    if accuracy := row.get("accuracy"):  # none of a model that is not told the digit
+    if accuracy := row.get("accuracy"):  # a model without classes has none
         shown |= {"right": sum(accuracy) / len(accuracy), "worst": min(accuracy)}
     names = (f"{shown.get(name, ''):12}" for name in NAMES)
     return " ".join((*names, *(f"{_figure(shown.get(name)):>9}" for name in COLUMNS)))

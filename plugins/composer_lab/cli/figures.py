@@ -27,12 +27,12 @@ from composer_lab.figures import (
 
 
 def print_list(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    """The names, and what each shows."""
+    """Print the names of the figures with one line on each."""
     if not wanted:
         return
     for name, make in FIGURES.items():
         click.echo(f"{name:22}{about(make)}")
-    click.echo("and with --run, of a training:")
+    click.echo("with --run, figures of a training:")
     for of_kind in OF_RUNS.values():
         for name, make in of_kind.items():
             click.echo(f"{name:22}{about(make)}")
@@ -41,21 +41,21 @@ def print_list(context: click.Context, parameter: click.Parameter, wanted: bool)
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--only", "names", multiple=True, help="A figure by name; may be given repeatedly.")
+@click.option("--only", "names", multiple=True, help="Name of a figure; may be given repeatedly.")
 @click.option(
     "--run",
     "folders",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Folder that `composer train` wrote: its losses, its epochs, and its network in place of "
-    "the shipped one; may be given repeatedly.",
+    help="Folder that `composer train` wrote: draw its losses and epochs, and use its network "
+    "instead of the shipped one; may be given repeatedly.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 100),
     default=0,
     show_default=True,
-    help="Of the noise.",
+    help="Seed of the noise.",
 )
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=print_list,
@@ -65,13 +65,13 @@ def print_list(context: click.Context, parameter: click.Parameter, wanted: bool)
 def figures(out: Path, names: tuple[str, ...], folders: tuple[Path, ...], seed: int) -> None:
     """Draw the figures of every experiment into the folder OUT.
 
-    They are of the models and the test digits in the package, unless a --run stands in their place;
-    nothing is downloaded. The same seed gives the same pictures.
+    They use the models and the test digits in the package, or the models of --run. Nothing is
+    downloaded. The same seed gives the same pictures.
     """
     runs = [Run.read(folder) for folder in folders]
     makes, lab = chosen(names, runs), Lab.of(runs, seed)
     if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("figures need matplotlib: pip install 'diffusion-composer[train]'")
+        raise ValueError("figures need matplotlib. Run pip install 'diffusion-composer[train]'.")
     make_folder(out)
     stands, note = stand_ins(runs), of_whom(runs)
     of_runs = {"loss"}.union(*OF_RUNS.values())
@@ -88,17 +88,17 @@ def figures(out: Path, names: tuple[str, ...], folders: tuple[Path, ...], seed: 
 
 
 def of_whom(runs: Sequence[Run]) -> str:
-    """What a reader must know of the networks that drew a figure; nothing if all are shipped."""
+    """A note on the networks that drew a figure."""
     if not runs:
         return ""
     if not (stands := stand_ins(runs)):
         return "Drawn by the networks in the package."
     who = " and ".join(f"{run.name} in place of {place}" for place, run in stands.items())
-    return f"With {who}; what is said of results is of the networks in the package."
+    return f"With {who}; the caption describes the results of the networks in the package."
 
 
 def noted(figure: Figure, note: str) -> Figure:
-    """A figure with one more sentence in its caption; films have no room for one."""
+    """A figure with one more sentence in its caption; films have no caption."""
     if not note or not isinstance(figure, Sheet | Curves):
         return figure
     return replace(figure, caption=f"{figure.caption} {note}".strip())

@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def choose_preset(context: click.Context, option: click.Parameter, name: str | None) -> None:
-    """Let a preset say the defaults of the other options."""
+    """Let a preset set the defaults of the other options."""
     if name is not None:
         context.default_map = PRESETS[name]
 
@@ -55,7 +55,7 @@ def width_option(default: int) -> Callable[[F], F]:
 class _Train(click.Group):
     """Reads `composer train --data X ...` as `composer train nouns --data X ...`.
 
-    A group takes the first word that is no option for a command; only it can put one there.
+    A group takes the first word that is not an option for a command, so the group must insert one.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -66,7 +66,7 @@ class _Train(click.Group):
 
 @click.group(cls=_Train)
 def train() -> None:
-    """Train a model; the same command again resumes what was stopped.
+    """Train a model; repeat the command to resume a stopped training.
 
     `composer train --data ...` is short for `composer train nouns --data ...`.
     """
@@ -79,7 +79,7 @@ def train() -> None:
     is_eager=True,
     expose_value=False,
     callback=choose_preset,
-    help="The course's options; those given beside it override it.",
+    help="The course's options; options given beside it override it.",
 )
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="flow", show_default=True)
 @click.option(
@@ -87,7 +87,7 @@ def train() -> None:
     type=click.Choice(CONDITIONINGS),
     default="class",
     show_default=True,
-    help="On time and class, or on time alone: added, or multiplied.",
+    help="Condition on time and class, or on time alone: added, or multiplied.",
 )
 @DATA
 @width_option(64)
@@ -109,7 +109,7 @@ def mnist(
 
     Without --data the images come from $COMPOSER_MNIST, else from a checked download into the
     cache. OUT gets checkpoint.pt, log.json, loss.png, samples.png and the folder model/, which
-    load_backend("mnist", weights=OUT/model) loads; OUT/epoch-001 and so on get the like.
+    load_backend("mnist", weights=OUT/model) loads; OUT/epoch-001 and so on get the same.
     """
     from composer_lab.training.mnist import train_mnist  # noqa: PLC0415  # needs torch
 
@@ -122,8 +122,15 @@ def mnist(
 
 
 @train.command("denoiser")
-@click.option("--sigma", default=0.5, show_default=True, help="Of noise, for pixels in [0, 1].")
-@click.option("--pure-noise", is_flag=True, help="Show noise alone; it learns the mean digit.")
+@click.option(
+    "--sigma",
+    default=0.5,
+    show_default=True,
+    help="Standard deviation of the noise, for pixels in [0, 1].",
+)
+@click.option(
+    "--pure-noise", is_flag=True, help="Train on noise alone, which learns the mean digit."
+)
 @DATA
 @width_option(128)
 @LIMIT
@@ -160,14 +167,14 @@ def denoiser(
     "--data",
     default=NOUNS,
     show_default=True,
-    help="`nouns`, composed of traits in the package, or a folder of images.",
+    help="`nouns`, drawn from traits in the package, or a folder of images.",
 )
 @click.option(
     "--epoch-size",
     type=click.IntRange(1),
     default=25_600,
     show_default=True,
-    help="Nouns an epoch.",
+    help="Nouns per epoch.",
 )
 @one_sentence
 @training_options(TrainingConfig())
@@ -181,8 +188,8 @@ def nouns(
 ) -> None:
     """Train a diffusers UNet on Nouns, pixel-art characters of 32x32, or on your own images.
 
-    Every step draws fresh Nouns and the network is conditioned on their heads; the images of a
-    folder are cropped and resized to 32x32, and it is unconditional. OUT gets checkpoint.pt,
+    Every step draws new Nouns, and the network is conditioned on their heads. Images of a folder
+    are cropped and resized to 32x32, and the network is unconditional. OUT gets checkpoint.pt,
     log.json, loss.png and the pipeline model/, which load_backend("diffusers", model=OUT/model)
     loads.
     """
@@ -191,11 +198,13 @@ def nouns(
     _require_matplotlib()
     if data == NOUNS and Path(data).is_dir():
         raise ValueError(
-            f"--data {data} is the package's, and there is a folder of that name here; write "
-            f"./{data} for the folder, or begin elsewhere for the package's"
+            f"--data {data} means the package's Nouns, but a folder here has that name too. Write "
+            f"./{data} for the folder, or start in another folder for the package's."
         )
     if not data:
-        raise ValueError("--data is empty; name a folder of images, or leave it out")
+        raise ValueError(
+            "--data must not be empty. Name a folder of images, or leave the option out."
+        )
     folder = None if data == NOUNS else Path(data)
     train_nouns(config, out, folder, init, epoch=epoch_size, progress=progress)
     _say_what_was_written(out)
@@ -224,4 +233,6 @@ def _say_what_was_written(out: Path) -> None:
 
 def _require_matplotlib() -> None:
     if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("the loss curve needs matplotlib: pip install 'diffusion-composer[train]'")
+        raise ValueError(
+            "the loss curve needs matplotlib. Run pip install 'diffusion-composer[train]'."
+        )

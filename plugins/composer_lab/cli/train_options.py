@@ -16,13 +16,13 @@ Command = Callable[..., None]
 
 
 def epochs(value: str | tuple[int, ...]) -> tuple[int, ...]:
-    """Whole numbers with commas between them, or a default, which is a tuple already."""
+    """Parse whole numbers with commas between them; a default is a tuple already."""
     if isinstance(value, tuple):
         return value
     try:
         return tuple(int(part) for part in value.split(",") if part.strip())
     except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no list of epochs such as 1,5,10") from error
+        raise click.BadParameter(f"epochs must be a list such as 1,5,10, got {value!r}.") from error
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -31,20 +31,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "learning_rate": {},
     "lr_schedule": {"type": click.Choice(list(LR_SCHEDULES))},
     "adam_betas": {"type": (float, float)},
-    "ema_decay": {"help": "Of the average of the weights; 0 for the last weights."},
+    "ema_decay": {"help": "Decay of the average of the weights; 0 for the last weights."},
     "logit_normal": {"type": (float, float), "help": "Mean and spread of the times' logit."},
     "seed": {},
     "device": {},
-    "bf16": {"help": "Autocast to bfloat16; by default, where the device computes in it."},
+    "bf16": {"help": "Autocast to bfloat16; by default if the device computes in it."},
     "snapshots": {
         "type": epochs,
         "metavar": "1,5,...",
-        "help": "Epochs after which to write the model as it is then.",
+        "help": "Epochs after which to write the model.",
     },
 }
-"""Fields of TrainingConfig that are options, and what click is told of them."""
+"""{field of TrainingConfig: arguments of its click option}."""
 SWITCHES = frozenset({"bf16"})
-"""Those that are said as --name or --no-name."""
+"""Options written as --name or --no-name."""
 
 
 def training_options(
@@ -53,14 +53,14 @@ def training_options(
     """Options for a command that takes config, out, init and progress.
 
     Args:
-        defaults: of the options.
-        without: fields that mean nothing to this training.
+        defaults: defaults of the options.
+        without: fields that this training does not use.
     """
     names = [name for name in SETTINGS if name not in without]
     folder = click.Path(path_type=Path)
     options = [
-        click.option("--out", type=folder, required=True, help="Where to write."),
-        click.option("--init", type=folder, help="Trained folder to start from."),
+        click.option("--out", type=folder, required=True, help="Folder to write to."),
+        click.option("--init", type=folder, help="Folder of a trained model to start from."),
         *(
             click.option(
                 _declared(name),

@@ -1,4 +1,4 @@
-"""Quality of samples as an independent judge sees it."""
+"""Quality of samples, measured by an independent judge."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def conditional_accuracy(
     seeds: Sequence[int],
     solver: Solver | None = None,
 ) -> float:
-    """Share of samples that the judge reads as the digit asked for, ten digits a seed."""
+    """Share of samples that the judge reads as their conditioning digit; ten digits per seed."""
     sampler = Sampler(backend, [CFG(scale)], solver, num_inference_steps, MAX_ROWS)
     right = sum(
         int((judge.classify(sampler.sample(digit, seeds).x) == digit).sum()) for digit in range(10)
@@ -40,15 +40,15 @@ def conditional_accuracy(
 
 
 class Anagrams(NamedTuple):
-    """Anagrams of one pair and what the judge says of them.
+    """Anagrams of one pair of digits, with measures by the judge.
 
     Attributes:
         views: {transform: digit}.
-        x: (B, 1, 28, 28), one a seed.
+        x: (B, 1, 28, 28), one per seed.
         correct: (B,) bool, read as intended in every view.
         aligned, concealed: (B,) in [0, 1]; see :mod:`composer_plugins.steering.readings`.
         chosen: (B,) the score of the chooser, higher is better.
-        rows: network rows an image has cost.
+        rows: network rows per image.
     """
 
     views: Mapping[str, int]
@@ -60,7 +60,7 @@ class Anagrams(NamedTuple):
     rows: float
 
     def best_of(self, count: int) -> float:
-        """Share of read-as-intended among the best by the chooser of each ``count`` seeds."""
+        """Share read as intended, of the image per ``count`` seeds that the chooser ranks best."""
         groups = len(self.x) // count
         best = self.chosen[: groups * count].reshape(groups, count).argmax(1)
         right = self.correct[: groups * count].reshape(groups, count)
@@ -68,14 +68,14 @@ class Anagrams(NamedTuple):
 
 
 ANAGRAM_STEPS = 4
-"""Few steps and several candidates read better than one candidate of as many rows."""
+"""Several candidates in few steps read better than one candidate at the same number of rows."""
 
 
 def anagram_stack(
     views: Mapping[str, int], candidates: int = 5, scale: float = 3.0
 ) -> list[object]:
-    """The plugins that make the best anagrams for 80 rows a sample, in ANAGRAM_STEPS steps:
-    the best of ``candidates`` by the chooser. docs/benchmarks.md compares."""
+    """The plugins that make the best anagrams at 80 rows per sample and ANAGRAM_STEPS steps: the
+    best of ``candidates`` by the chooser. See docs/benchmarks.md."""
     best = Particles(ReadsAs(views), ((1.0, candidates), (0.0, 1)))
     return [best, Anagram(views), CFG(scale)]
 
@@ -87,7 +87,7 @@ def anagram_sampler(
     solver: Solver | None = None,
     num_inference_steps: int = ANAGRAM_STEPS,
 ) -> Sampler:
-    """What :func:`anagrams` samples with."""
+    """The sampler of :func:`anagrams`."""
     plugins = anagram_stack(views) if stack is None else stack
     return Sampler(backend, plugins, solver, num_inference_steps, MAX_ROWS)
 

@@ -1,7 +1,7 @@
-"""How far two sets of features are apart, whatever network they are from.
+"""Distances between two sets of features of any network.
 
-Features are (N, D), one row an image, of a frozen network. Distances by different networks, or of
-different counts, do not compare.
+Features are (N, D), one row per image, of a frozen network. Distances of different networks, or of
+different counts, cannot be compared.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from composer.arguments import integer
 
 MAX_ROWS = 1000
-"""Memory bound: rows of a matrix of distances that are held at once."""
+"""Memory bound: the rows of a matrix of distances that are held at once."""
 
 
 class Moments(NamedTuple):
@@ -52,12 +52,12 @@ def _factor(covariance: Tensor) -> Tensor:
 
 
 class Manifolds(NamedTuple):
-    """How far made images lie among real ones, and real ones among those made; each in [0, 1].
+    """Overlap of generated and real images; each value in [0, 1].
 
     Attributes:
-        precision: share of the made that lie within the real manifold.
-        recall: share of the real that lie within the made manifold.
-        coverage: share of the real in whose own ball something was made.
+        precision: share of the generated images that lie within the real manifold.
+        recall: share of the real images that lie within the generated manifold.
+        coverage: share of the real images whose ball holds a generated one.
     """
 
     precision: float
@@ -66,7 +66,7 @@ class Manifolds(NamedTuple):
 
 
 def manifolds(real: Tensor, made: Tensor, k: int = 3) -> Manifolds:
-    """Compare features by balls that reach to the k-th nearest neighbour of their own kind.
+    """Compare features by balls whose radius is the distance to the k-th neighbour of the same set.
 
     A manifold is the union of the balls. Precision and recall: Kynkaanniemi et al. 2019, "Improved
     Precision and Recall Metric for Assessing Generative Models", arXiv 1904.06991 (its k is 3).
@@ -81,8 +81,8 @@ def manifolds(real: Tensor, made: Tensor, k: int = 3) -> Manifolds:
         _check(features, f"manifolds: {name}", least=k + 1)
     if real.shape[1] != made.shape[1]:
         raise ValueError(
-            f"manifolds: real and made must be of one width, got {real.shape[1]} and "
-            f"{made.shape[1]}; take both from one network"
+            f"manifolds: real and made must have one width, got {real.shape[1]} and "
+            f"{made.shape[1]}. Take both from one network."
         )
     real, made = real.double(), made.double()
     real_radii, made_radii = radii(real, k), radii(made, k)
@@ -99,7 +99,7 @@ def manifolds(real: Tensor, made: Tensor, k: int = 3) -> Manifolds:
 
 
 def radii(features: Tensor, k: int) -> Tensor:
-    """Distance (N,) of each to the k-th nearest of the others."""
+    """The distance (N,) of each feature to its k-th nearest neighbour."""
     nearest = [
         torch.cdist(part, features).kthvalue(k + 1, dim=1).values  # the nearest is itself
         for part in features.split(MAX_ROWS)
@@ -109,8 +109,8 @@ def radii(features: Tensor, k: int) -> Tensor:
 
 def _check(features: Tensor, name: str, least: int) -> None:
     if not isinstance(features, Tensor) or features.ndim != 2:
-        raise ValueError(f"{name} must be a tensor (N, D)")
+        raise ValueError(f"{name} must be a tensor (N, D).")
     if len(features) < least:
-        raise ValueError(f"{name} must have at least {least} rows, got {len(features)}")
+        raise ValueError(f"{name} must have at least {least} rows, got {len(features)}.")
     if not features.isfinite().all():
-        raise ValueError(f"{name} has NaN or Inf; mend what made it")
+        raise ValueError(f"{name} must be finite, got NaN or Inf. Check what computed it.")

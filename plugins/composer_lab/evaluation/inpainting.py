@@ -1,4 +1,4 @@
-"""Ways of inpainting compared: test digits lose half, and the judge reads what comes back."""
+"""Comparison of inpainting methods: the judge reads digits with a repainted lower half."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ METHODS: dict[str, Callable[[Tensor, Tensor], object]] = {
 
 
 def inpainter(backend: Backend, method: str, digits: Tensor, num_inference_steps: int) -> Sampler:
-    """What makes digits (B, 1, 28, 28) whole by the method of a name.
+    """The sampler that repaints digits (B, 1, 28, 28) by a method of METHODS.
 
     Raises:
-        ValueError: it cannot be done in so few steps.
+        ValueError: the method needs more steps.
     """
     plugin = METHODS[method](digits, lower_half())
     return Sampler(backend, [plugin], None, num_inference_steps, MAX_ROWS)
 
 
 class Inpainted(NamedTuple):
-    """Digits made whole by one method, and how well.
+    """Digits repainted by one method, with measures of quality.
 
     Attributes:
         method: its name in METHODS.
         x: (B, 1, 28, 28).
-        kept: share that the judge reads as the digit it was.
-        known_error, unknown_error: mean |x - digit| where it was kept, and where it was made.
-        rows: network rows an image has cost.
+        kept: share that the judge reads as the original digit.
+        known_error, unknown_error: mean |x - digit| in the known region, and in the repainted one.
+        rows: network rows per image.
     """
 
     method: str
@@ -61,7 +61,7 @@ class Inpainted(NamedTuple):
 
 
 def lower_half() -> Tensor:
-    """A mask (28, 28) that removes the lower half."""
+    """A mask (28, 28) of the lower half."""
     mask = torch.zeros(28, 28)
     mask[14:] = 1
     return mask
@@ -76,12 +76,12 @@ def inpainted(
     conditional: bool = True,
     num_inference_steps: int = 20,
 ) -> Inpainted:
-    """Remove the lower half of each digit, make it anew, and judge.
+    """Repaint the lower half of each digit, and judge the results.
 
     Args:
         digits, labels: (B, 1, 28, 28) in [-1, 1] and (B,).
         method: a name in METHODS.
-        conditional: tell the model which digit it was; else nothing.
+        conditional: condition the model on the original digit; else on nothing.
         num_inference_steps: before the jumps and walks of the method.
     """
     mask, x, rows = lower_half(), torch.empty_like(digits), 0

@@ -23,13 +23,14 @@ FLOOR_COUNTS = 100, 200, 500, 1000, 2000, 5000, 10_000
 
 @dataclass(frozen=True)
 class Quality:
-    """What the judge's features say of samples.
+    """Quality of samples, measured in the judge's features.
 
     Attributes:
-        frechet: Frechet distance from the test digits; it falls with the count of samples.
-        accuracy: share read as the digit asked for, for each of the ten; None if none was asked.
+        frechet: Frechet distance from the test digits; falls with the number of samples.
+        accuracy: share read as the conditioning digit, for each of the ten; None without
+            conditions.
         precision, recall, coverage: see :class:`~composer_lab.evaluation.distances.Manifolds`, of
-            NEIGHBOURS neighbours; None where the test digits are not at hand.
+            NEIGHBOURS neighbours; None where the features of the test digits are not available.
     """
 
     frechet: float
@@ -41,14 +42,14 @@ class Quality:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The test digits as the judge sees them.
+    """The test digits in the judge's features.
 
     Args:
         test: moments of their features.
-        floors: {count: Quality of so many train digits, as many of each kind}: what a perfect
-            model would have.
-        judge: its hash.
-        features: of the test digits (N, 128), or None.
+        floors: {count: Quality of that many train digits, equally many per digit}: the value of a
+            perfect model.
+        judge: hash of the judge.
+        features: features (N, 128) of the test digits, or None.
     """
 
     test: Moments
@@ -57,7 +58,7 @@ class Reference:
     features: Tensor | None = None
 
     def save(self, file: Path) -> None:
-        """Write moments and floors; features are left out."""
+        """Write moments and floors, without features."""
         floors = {count: asdict(floor) for count, floor in self.floors.items()}
         metadata = {"judge": self.judge, "floors": json.dumps(floors)}
         parts = {k: v.float() for k, v in self.test._asdict().items()}
@@ -65,22 +66,22 @@ class Reference:
 
 
 def shipped_reference() -> Reference:
-    """That in the package: no features, and floors of FLOOR_COUNTS."""
+    """The reference in the package: without features, and with floors of FLOOR_COUNTS."""
     shipped = files(__package__) / "weights" / "reference.safetensors"
     with as_file(shipped) as path, safe_open(path, "pt") as file:
         test = Moments(*(file.get_tensor(name).double() for name in Moments._fields))
         metadata = file.metadata()
     if metadata["judge"] != judge_hash(load_judge()):
         raise ValueError(
-            "reference.safetensors is of another judge than the one in the package; write it anew "
-            "by reference_of(load_judge(), FLOOR_COUNTS, folder).save(file)"
+            "reference.safetensors must be of the judge in the package. Write it again "
+            "by reference_of(load_judge(), FLOOR_COUNTS, folder).save(file)."
         )
     floors = json.loads(metadata["floors"]).items()
     return Reference(test, {int(n): Quality(**floor) for n, floor in floors}, metadata["judge"])
 
 
 def reference_of(judge: Judge, counts: tuple[int, ...], folder: Path | None = None) -> Reference:
-    """From the idx files, with features, and floors of the counts asked for."""
+    """Make a reference from the idx files, with features, and with floors of ``counts``."""
     features = judge.embed(to_model(load_mnist("test", folder)[0]))
     reference = Reference(moments(features), {}, judge_hash(judge), features)
     train = load_mnist("train", folder)
@@ -90,11 +91,11 @@ def reference_of(judge: Judge, counts: tuple[int, ...], folder: Path | None = No
 
 
 def balanced(images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The first images of each digit, in turn: the k-th is of the digit k % 10."""
+    """The first ``count`` images in turns of the digits: image k is of the digit k % 10."""
     of_each = [(labels == digit).nonzero()[:, 0] for digit in range(10)]
     if count > (most := 10 * min(map(len, of_each))):
         raise ValueError(
-            f"of each digit alike there are {most} train digits, got {count}; take less"
+            f"count must be at most {most} for equally many of each digit, got {count}."
         )
     chosen = torch.stack([of_each[k % 10][k // 10] for k in range(count)])
     return images[chosen], labels[chosen]
@@ -105,15 +106,15 @@ def quality(judge: Judge, images: Tensor, digits: Tensor | None, reference: Refe
 
     Args:
         images: uint8 (N, 28, 28).
-        digits: (N,) those asked for, some of each; None if none was asked for.
+        digits: (N,) the conditions, at least one of each digit; None without conditions.
 
     Raises:
         ValueError: a digit is not among ``digits``, or the reference is by another judge.
     """
     if reference.judge != judge_hash(judge):
-        raise ValueError("the reference is of another judge; make it by reference_of(judge, ...)")
+        raise ValueError("reference must be of this judge. Make it by reference_of(judge, ...).")
     if digits is not None and (missing := sorted({*range(10)} - {*digits.tolist()})):
-        raise ValueError(f"digits must hold each of the ten, and {missing} are not there; add some")
+        raise ValueError(f"digits must hold each of the ten, got none of {missing}.")
     features = judge.embed(to_model(images))
     accuracy = None if digits is None else _accuracy(judge.head(features).argmax(1), digits)
     distance = frechet_distance(moments(features), reference.test)
@@ -129,6 +130,6 @@ def _accuracy(read: Tensor, digits: Tensor) -> tuple[float, ...]:
 
 
 def evenly(features: Tensor, count: int) -> Tensor:
-    """At most ``count``, from the whole length: the first test digits are the harder ones."""
+    """At most ``count`` features, evenly spaced, because the first test digits are harder."""
     count = min(count, len(features))
     return features[torch.arange(count) * len(features) // count]

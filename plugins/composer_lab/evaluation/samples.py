@@ -1,4 +1,4 @@
-"""Samples of digits by named settings, in blocks that can be kept and taken up again."""
+"""Samples of digits by named settings, in blocks that can be saved and reused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from composer_plugins.solvers.spaced import Spaced
 MAX_ROWS = 32
 SHAPE = 1, 28, 28
 BLOCK = 250
-"""Images that are sampled, and kept, at a time."""
+"""Images per block: sampled and saved together."""
 
 SOLVERS: Mapping[str, Solver] = {
     "euler": Euler(),
@@ -56,11 +56,11 @@ GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "cfg++": lambda scale: [CFGPlusPlus(_paper_scale(scale))],
     AUTOGUIDANCE: lambda scale: [Autoguidance(scale)],
 }
-"""{name: the plugins for a guidance scale}; CFG++'s own scale, to 1, is that at which its paper
-compares it. Autoguidance needs a model with a weak one beside it."""
+"""{name: the plugins for a guidance scale}. CFG++ takes its own scale, from 0 to 1, as its paper
+converts it. Autoguidance needs a model with a weak one beside it."""
 
 UNGUIDED = "none", AUTOGUIDANCE
-"""Those that lead towards no class."""
+"""Guidances that need no class."""
 
 SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm"}
 
@@ -71,8 +71,8 @@ class Setting:
 
     Args:
         solver: its name in SOLVERS.
-        steps: num_inference_steps; a row each, or two by Heun.
-        scale: of the guidance; 1 for none.
+        steps: num_inference_steps; one row per step, or two with Heun.
+        scale: the guidance scale; 1 for none.
         guidance: its name in GUIDANCES.
     """
 
@@ -86,26 +86,27 @@ class Setting:
         return Sampler(backend, plugins, SOLVERS[self.solver], self.steps, MAX_ROWS)
 
     def require_possible(self, model: Model) -> None:
-        """Raise what sampling would, before anything is sampled.
+        """Raise the errors that sampling would raise, without sampling.
 
         Raises:
-            ValueError: plugins refuse it, or it guides a model that was trained without classes.
+            ValueError: a plugin raises one, or the setting guides a model that was trained without
+                classes.
         """
         self.sampler(model.backend)
         if self.guidance not in UNGUIDED and not model.conditional:
             raise ValueError(
-                f"{model.name} was trained without classes, which {self.guidance} guides towards; "
-                "take --scale 1, or --guidance autoguidance"
+                f"--guidance {self.guidance} needs classes, and {model.name} was trained without. "
+                "Use --scale 1, or --guidance autoguidance."
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A backend of digits and what tells its weights from others.
+    """A backend of digits, with an identity of its weights.
 
     Args:
-        name: as the user said it.
-        backend: loaded.
+        name: as the user wrote it.
+        backend: the loaded backend.
         weights: sha256 of its files.
         dtype: of the network.
     """
@@ -117,7 +118,7 @@ class Model:
 
     @property
     def conditional(self) -> bool:
-        """Whether it can be told the digit."""
+        """Whether the model takes a digit as its condition."""
         try:
             self.backend.encode(0)
         except ValueError:
@@ -125,18 +126,18 @@ class Model:
         return True
 
     def require_classes(self, purpose: str) -> None:
-        """Refuse a model without classes where something is asked for by its digit."""
+        """Raise a ValueError if the model was trained without classes."""
         if not self.conditional:
             raise ValueError(
-                f"{self.name} was trained without classes, and {purpose} asks for digits; name a "
-                "model with them"
+                f"{purpose} needs classes, and {self.name} was trained without. Name a model that "
+                "was trained with classes."
             )
 
 
 class Samples(NamedTuple):
-    """Images uint8 (N, 28, 28), the digits (N,) they were asked to be, and the rows they cost.
+    """Images uint8 (N, 28, 28), their conditions (digits, (N,)), and their rows.
 
-    digits is None if the model cannot be told them.
+    digits is None for a model without classes.
     """
 
     images: Tensor
@@ -145,12 +146,13 @@ class Samples(NamedTuple):
 
 
 def load_model(name: str, dtype: str = "float32", weak: str | None = None) -> Model:
-    """A backend of digits by name, or the folder of a trained model; its network in ``dtype``.
+    """Load a backend of digits by name or from the folder of a trained model.
 
-    Of a backend that is not shipped the weights are not known, and the dtype is its own.
+    ``dtype`` is that of the network. A backend that is not shipped keeps its own dtype, and the
+    identity of its weights is unknown.
 
     Args:
-        weak: a second one by name or folder, the weaker model of autoguidance.
+        weak: name or folder of a second model, the weaker model of autoguidance.
     """
     if weak is not None:
         return with_weaker(load_model(name, dtype), load_model(weak, dtype))
@@ -162,7 +164,7 @@ def load_model(name: str, dtype: str = "float32", weak: str | None = None) -> Mo
     if ("backend", name) in installed().offers:
         other = load_backend(name)
         if other.shape != SHAPE:
-            raise ValueError(f"{name} makes images of {other.shape}, and the judge reads digits")
+            raise ValueError(f"{name} must make digits of {SHAPE}, got images of {other.shape}.")
         return Model(name, other, f"of {name}", dtype)
     backend = load_backend("mnist", weights=name, dtype=dtype)
     return Model(name, backend, _hash(Path(name)), dtype)
@@ -171,7 +173,7 @@ def load_model(name: str, dtype: str = "float32", weak: str | None = None) -> Mo
 def with_weaker(main: Model, weak: Model) -> Model:
     """``main`` with the weaker model of autoguidance beside it."""
     if main.conditional:
-        weak.require_classes(f"the weaker model of {main.name}, which was trained with them,")
+        weak.require_classes(f"the weaker model of {main.name}")
     both = hashlib.sha256(f"{main.weights}{weak.weights}".encode()).hexdigest()
     return Model(main.name, WithWeak(main.backend, weak.backend), both, main.dtype)
 
@@ -184,11 +186,11 @@ def _hash(folder: Path) -> str:
 
 
 def sampled(model: Model, setting: Setting, seeds: range, keep: Path | None = None) -> Samples:
-    """One image a seed, of the digit seed % 10 if the model can be told it.
+    """Sample one image per seed; its condition is the digit seed % 10 if the model has classes.
 
     Args:
         seeds: consecutive ones.
-        keep: a folder in which blocks are kept, and looked for.
+        keep: a folder to save blocks in, and to reuse blocks from.
     """
     images, rows = [], 0
     for first in range(seeds.start, seeds.stop, BLOCK):
@@ -201,7 +203,7 @@ def sampled(model: Model, setting: Setting, seeds: range, keep: Path | None = No
 
 
 def _block(model: Model, setting: Setting, seeds: range, keep: Path | None) -> tuple[Tensor, int]:
-    """Images of some seeds and their rows, from the folder if they are there."""
+    """The images of some seeds and their rows, read from the folder if it has them."""
     if keep is None:
         return _made(model, setting, seeds)
     file = keep / _folder(model, setting) / f"{seeds.start}-{seeds.stop}.safetensors"
@@ -231,7 +233,7 @@ def _made(model: Model, setting: Setting, seeds: range) -> tuple[Tensor, int]:
 
 def _paper_scale(scale: float) -> float:
     if not 0 <= scale <= 12.5:
-        raise ValueError(f"guidance cfg++ takes scales from 0 to 12.5, got {scale:g}")
+        raise ValueError(f"--scale must be from 0 to 12.5 for cfg++, got {scale:g}.")
     return scale / 12.5
 
 
@@ -249,7 +251,7 @@ def _read(file: Path, recipe: str) -> tuple[Tensor, int]:
             images, metadata = kept.get_tensor("images"), kept.metadata()
         rows, made_by = int(metadata["rows"]), metadata["recipe"]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} holds no samples ({error}); remove it") from error
+        raise ValueError(f"{file} must be a file of samples ({error}). Remove it.") from error
     if made_by != recipe:
-        raise ValueError(f"{file} was made by another recipe of the same name; remove it")
+        raise ValueError(f"{file} was made by another recipe of the same name. Remove it.")
     return images, rows

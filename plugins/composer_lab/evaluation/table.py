@@ -1,4 +1,4 @@
-"""Tables whose lines take long: each is kept as it is done, and not done again."""
+"""Tables whose rows take long to compute: each row is saved when it is done, and reused."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class KeptTable:
-    """The lines that are done, and the JSON file that keeps them, if any."""
+    """The finished rows of a table, and the JSON file that stores them, if any."""
 
     rows: list[Row]
     file: Path | None
 
     @classmethod
     def read(cls, file: Path | None) -> KeptTable:
-        """What a file holds, or nothing yet; None keeps nothing."""
+        """Read a table from a file, which need not exist yet; None stores nothing."""
         if file is None:
             return cls([], None)
         if not file.absolute().parent.is_dir():
-            raise ValueError(f"{file.parent} is no folder; make it first")
+            raise ValueError(f"{file.parent} must be a folder. Make it first.")
         require_file(file)
         rows = _rows(file)
         require_writable(file)
         return cls(rows, file)
 
     def find(self, key: Row, needed: Sequence[str] = ()) -> Row | None:
-        """The line with everything in ``key``, whose ``needed`` values are known; or None.
+        """The row that has every item of ``key`` and a value for each of ``needed``, or None.
 
-        Looks at the file again before it says None: another process may have done it since.
+        Reads the file again before it returns None, because another process may have added the row.
         """
         found = self._found(key, needed)
         if found is None:
@@ -53,13 +53,13 @@ class KeptTable:
         return None
 
     def add(self, row: Row) -> None:
-        """Take in one more line, and write all: whole or not at all.
+        """Add a row and write the whole file atomically.
 
-        What another process has added since is kept. Should both write in the same moment, a line
-        is lost, and done again by the next command that asks for it.
+        Rows that another process has added stay. If both write at the same moment, one row is lost,
+        and the next command that needs it computes it again.
         """
         self._take_in()
-        row = json.loads(json.dumps(row))  # as it will be read: a tuple becomes a list
+        row = json.loads(json.dumps(row))  # as JSON reads it: a tuple becomes a list
         if row not in self.rows:
             self.rows.append(row)
         if self.file is not None:
@@ -72,26 +72,26 @@ class KeptTable:
 
 
 def _rows(file: Path) -> list[Row]:
-    """The lines of a file, or none if it is not there yet."""
+    """The rows of a file, or none if the file does not exist."""
     if not file.exists():
         return []
     try:
         rows = json.loads(file.read_text())
     except OSError as error:
-        raise OSError(f"{file} cannot be read ({error.strerror}); name another file") from error
+        raise OSError(f"{file} cannot be read ({error.strerror}). Name another file.") from error
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON ({error}); name another file") from error
+        raise ValueError(f"{file} must be JSON ({error}). Name another file.") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{file} holds no table; name another file")
+        raise ValueError(f"{file} must hold a table. Name another file.")
     return rows
 
 
 def recipe_of(sampler: Sampler) -> dict[str, Any]:
-    """What a name in a table stands for, that a line is not taken for one of another meaning."""
+    """The recipe behind a name in a table, so that rows of other settings do not match."""
     whole = describe(sampler.stack)
     return {name: whole[name] for name in ("plugins", "solver", "num_inference_steps")}
 
 
 def digest(recipe: Any) -> str:
-    """A word of twelve letters for something that JSON can hold, to be kept in its place."""
+    """A hash of twelve letters that stands for a JSON value."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

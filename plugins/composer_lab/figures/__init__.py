@@ -1,7 +1,7 @@
 """Figures of the experiments of a course on diffusion models, on MNIST; ``composer figures``.
 
-A figure is a function of a :class:`Lab` that computes what is shown and returns it as data, a
-:class:`Sheet`, :class:`Curves`, a :class:`Film` or a :class:`Turning`, each of which draws itself.
+A figure is a function of a :class:`Lab` that computes and returns its data as a :class:`Sheet`,
+:class:`Curves`, a :class:`Film` or a :class:`Turning`, each of which draws itself.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ __all__ = [
 
 
 class Figure(Protocol):
-    """What is shown, and how it is drawn."""
+    """The data of a figure, which draws itself."""
 
     @property
     def suffix(self) -> str:
-        """Of its file."""
+        """The suffix of its file."""
         ...
 
     def write(self, file: Path) -> None:
-        """Write the file whole, or leave what was there."""
+        """Write the file atomically."""
         ...
 
 
@@ -92,12 +92,12 @@ FIGURES: Mapping[str, Make] = {
     "hybrids": hybrids.sheet,
     "hybrid-film": hybrids.film,
 }
-"""What needs nothing but what the package ships."""
+"""Figures of the models that the package ships."""
 OF_RUNS: Mapping[str, Mapping[str, Make]] = {
     "denoiser": {"denoiser-epochs": training.denoiser_epochs},
     "mnist": {"samples-epochs": training.samples_epochs},
 }
-"""What shows the epochs of a training, by its kind."""
+"""Figures of the epochs of a training, by its kind."""
 
 
 def chosen(names: Sequence[str], runs: Sequence[Run] = ()) -> dict[str, Make]:
@@ -105,7 +105,7 @@ def chosen(names: Sequence[str], runs: Sequence[Run] = ()) -> dict[str, Make]:
 
     Raises:
         UnknownNameError: with the nearest names.
-        ValueError: one shows a training of a kind that is not given.
+        ValueError: a figure needs a training of a kind that ``runs`` lacks.
     """
     drawable = dict(FIGURES)
     for run in runs:
@@ -116,12 +116,12 @@ def chosen(names: Sequence[str], runs: Sequence[Run] = ()) -> dict[str, Make]:
             raise UnknownNameError("figure", name, {*FIGURES, *of_runs})
         if name not in drawable:
             raise ValueError(
-                f"{name} shows the epochs of a training; name with --run a folder that `composer "
-                f"train {of_runs[name]}` wrote and that has a model/, or an epoch-001/, in it"
+                f"{name} needs the epochs of a training. Name with --run a folder that `composer "
+                f"train {of_runs[name]}` wrote, with a model/ or an epoch-001/ in it."
             )
     return {name: make for name, make in drawable.items() if not names or name in names}
 
 
 def about(make: Make) -> str:
-    """A figure in a line."""
+    """One line that describes a figure."""
     return (inspect.getdoc(getattr(make, "func", make)) or "").split("\n")[0]

@@ -15,7 +15,7 @@ MODEL = "mnist"
 
 
 class View(NamedTuple):
-    """A view, what it does in words, pairs of digits to try, and what to look for."""
+    """A view, a description of it, pairs of digits to sample, and a caption."""
 
     transform: str
     words: str
@@ -40,21 +40,21 @@ SKEW = View(
     "skewed",
     ((6, 8), (8, 9), (0, 9), (4, 7)),
     "In the lower row each column has rolled down by its own number of pixels, from -22 at the "
-    "left to 22 at the right, wrapping around: a permutation of pixels, where a true skew would "
+    "left to 22 at the right, wrapping around. This permutes pixels; a true skew would "
     "interpolate and shorten the noise.",
 )
 NEGATIVE = View(
     "negative",
     "negative",
     ((0, 1), (0, 4), (0, 9), (4, 5)),
-    "The lower row is the upper one with black and white exchanged. MNIST's ground is black, which "
-    "both readings want, so it ends up grey; what reads best is a 0 whose hole is the other digit. "
-    "The judge of digits, which never saw such ground, reads next to none of them.",
+    "The lower row is the upper one with black and white exchanged. Both readings need MNIST's "
+    "black background, so it becomes grey. A 0 whose hole is the other digit reads best. The "
+    "judge was not trained on grey backgrounds and reads almost none of them.",
 )
 
 
 def anagram(lab: Lab, transform: str, pair: Sequence[int], seeds: Iterable[int]) -> Result:
-    """For each seed the best of several candidates, as a reader of digits ranks them."""
+    """For each seed the best of several candidates, as the chooser ranks them."""
     views = dict(zip(("identity", transform), pair, strict=True))
     stack = anagram_stack(views, lab.effort.candidates)
     return lab.sampler(MODEL, stack, lab.effort.anagram_steps).sample(seeds=seeds)
@@ -71,7 +71,7 @@ def sheet(lab: Lab, view: View) -> Sheet:
         groups,
         [f"seed {seed}" for seed in lab.seeds()],
         f"{view.caption} {lab.effort.anagram_steps} steps, the best of {lab.effort.candidates} "
-        "candidates a seed.",
+        "candidates per seed.",
     )
 
 

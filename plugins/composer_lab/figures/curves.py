@@ -1,4 +1,4 @@
-"""Curves: a panel or several, side by side, of lines with a legend."""
+"""Curves: panels side by side, each of lines with a legend."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from composer_lab.figures.sheets import LABEL, PALE, TITLE, save_png, wrapped
 from composer_lab.training.output import running_mean
 
 WIDTH, HEIGHT = 4.2, 3.2
-"""Inches of a panel."""
+"""Size of a panel in inches."""
 TICKS = (1, 1.5, 2, 3, 5, 7)
 """On a logarithmic axis, times powers of ten."""
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """Points (N,) of one line; a faint one has no place in the legend."""
+    """Points (N,) of one line; a faint line is not in the legend."""
 
     x: Tensor
     y: Tensor
@@ -80,6 +80,6 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
 
 
 def smoothed(values: Sequence[float]) -> Line:
-    """The running mean of a value a step: over a twentieth of them, and 100 at most."""
+    """The running mean of one value per step, over a twentieth of them and at most 100."""
     window = min(100, max(1, len(values) // 20))
     return Line(*running_mean(values, window))

@@ -1,4 +1,4 @@
-"""The one-step denoiser of the course's first half: off its level, and on noise alone."""
+"""The one-step denoiser of the course's first half, at other noise levels and on pure noise."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from composer_lab.figures.sheets import Row, Sheet
 from composer_lab.training.denoiser import sweep
 
 MEAN_DIGIT = "mean-digit.png"
-"""Of the 60,000 training images."""
+"""The mean of the 60,000 training images."""
 
 
 def out_of_distribution(lab: Lab) -> Sheet:
-    """Noise of other levels than the one that the denoiser was trained on."""
+    """The denoiser at other noise levels than the one it was trained on."""
     digits = lab.digits((7, 2, 5))
     found = sweep(lab.denoisers["denoiser"](), digits, seed=lab.seed)
     pairs = [torch.stack([noisy, estimate], 1) for noisy, estimate in found.values()]
@@ -26,13 +26,13 @@ def out_of_distribution(lab: Lab) -> Sheet:
         "The one-step denoiser off its noise level",
         groups,
         [f"σ = {sigma:g}" for sigma in found],
-        f"Trained at {lab.names['denoiser']}. Below, it still does well; above, it mends what it "
-        "takes for noise of its own level and leaves the rest, as blots and gaps.",
+        f"Trained at {lab.names['denoiser']}. At lower levels it still does well. At higher levels "
+        "it removes too little noise and leaves blots and gaps.",
     )
 
 
 def pure_noise(lab: Lab) -> Sheet:
-    """A denoiser of noise alone answers the mean digit, whatever it is shown."""
+    """A denoiser trained on pure noise estimates the mean digit for every input."""
     z = lab.noise(lab.effort.columns)
     answers = lab.denoisers["pure noise"]()(z)
     mean = shipped(MEAN_DIGIT)
@@ -42,10 +42,9 @@ def pure_noise(lab: Lab) -> Sheet:
         f"Denoising collapses to the mean digit: {lab.names['pure noise']}",
         [[Row("noise z", z), Row("D(z)", answers), Row("E[x]", mean)]],
         [f"z {number}" for number in range(1, len(z) + 1)],
-        "Least squares wants D(z) = E[x | z]. Noise that was drawn apart from x tells nothing of "
-        "it, so E[x | z] = E[x]: the mean of the training images, in the last row, the same for "
-        "every z. In root mean square the answers differ from their mean by "
-        f"{apart:.1%} of the range of pixels, and that from E[x] by {off:.1%}. One step cannot "
-        "make a digit of noise; many can, because after each there is less noise, and more is "
-        "told.",
+        "Least squares is minimal at D(z) = E[x | z]. Noise that is independent of x gives "
+        "E[x | z] = E[x], the mean of the training images (last row), for every z. In root mean "
+        f"square the estimates differ from their mean by {apart:.1%} of the range of pixels, and "
+        f"that mean from E[x] by {off:.1%}. One step cannot make a digit from noise. Many steps "
+        "can, because after each one x_t holds less noise and more information.",
     )

@@ -1,4 +1,4 @@
-"""Denoising in one step and in many: what iterating buys."""
+"""Denoising in one step and in many steps."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from composer_plugins.editing.sdedit import SDEdit
 
 MODEL = "mnist-ddpm"
 STARTS = (0.85, 0.75, 0.65, 0.55, 0.45, 0.35, 0.25)
-"""Where on the way from noise to image denoising begins."""
+"""Shares of the way from noise to image at which denoising begins."""
 DIGIT = 2
 SNAPSHOTS = 9
 
 
 def one_step(lab: Lab, image: Tensor, noise: Tensor, t: float) -> tuple[Tensor, Tensor]:
-    """x_t, and the clean image that the model, told the digit, estimates from it at once."""
+    """x_t, and the clean image that the conditional model estimates from it in one step."""
     x = lab.models[MODEL]().schedule.add_noise(image, noise, t)
     return x, lab.sampler(MODEL).denoise(x, t, DIGIT).x0
 
 
 def iterative(lab: Lab, image: Tensor, start: int) -> list[State]:
-    """Every state on the way from the image noised to ``times[start]`` to a clean image."""
+    """Every state from the image noised to ``times[start]`` to a clean image."""
     sampler = lab.sampler(MODEL, [SDEdit(image, i_start=start)])
     return list(sampler.stream(DIGIT, [lab.seed]))
 
@@ -49,14 +49,14 @@ def denoising(lab: Lab) -> Sheet:
         "One step against many",
         [rows],
         [f"t = {times[start]:g}" for start in starts],
-        f"The model is told that it is a {DIGIT}. The noisier x_t is, the blurrier the estimate in "
-        f"one step: it is E[x_0 | x_t], the mean of all that x_t may have been. Iterating commits "
-        "to one of them, which from far away is another's hand.",
+        f"The condition is {DIGIT}. The noisier x_t is, the blurrier is the estimate in one step: "
+        "it is E[x_0 | x_t], the mean of all images that x_t may come from. Iterating chooses one "
+        "of them; from much noise it is another writer's digit.",
     )
 
 
 def snapshots(lab: Lab) -> Sheet:
-    """Iterative denoising from noise on the way: x_t, and the clean image as estimated there."""
+    """Steps of iterative denoising: x_t, and the clean image estimated from it."""
     image = lab.digits([DIGIT])
     states = iterative(lab, image, lab.effort.start(0.15))
     chosen = torch.linspace(0, len(states) - 1, min(SNAPSHOTS, len(states))).round().int().tolist()
@@ -71,6 +71,6 @@ def snapshots(lab: Lab) -> Sheet:
         "Iterative denoising, step by step",
         [rows],
         [*(f"t = {estimate.t:g}" for estimate in shown), "the end"],
-        "Each step goes a little way towards the clean image as estimated, and asks again. The "
-        f"model is told that it is a {DIGIT}.",
+        "Each step moves a little towards the estimated clean image, and estimates again. The "
+        f"condition is {DIGIT}.",
     )

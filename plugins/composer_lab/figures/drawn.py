@@ -1,4 +1,4 @@
-"""A few digits as a hasty hand draws them by mouse, and two things that are no digits.
+"""A few digits drawn quickly by mouse, and two drawings of other things.
 
 ``python -m composer_lab.figures.drawn`` draws the strokes below into the PNGs of ``data/``.
 """
@@ -16,9 +16,9 @@ from composer.images import to_tensor
 
 SIDE = 28
 FINE = 16
-"""Points that a pixel is drawn with, along each side."""
+"""Drawn points per pixel along each side, for smooth edges."""
 Stroke = tuple[float, tuple[tuple[float, float], ...]]
-"""The pen's width, and the points (x, y) it goes through, in pixels."""
+"""The pen's width, and its path of points (x, y), in pixels."""
 
 DRAWINGS: dict[str, tuple[Stroke, ...]] = {
     "2": (
@@ -69,7 +69,7 @@ def shipped(file: str) -> Tensor:
 
 
 def drawn() -> dict[str, Tensor]:
-    """{what it is: (1, 1, 28, 28)}."""
+    """{name: picture (1, 1, 28, 28)}."""
     return {f"a {name}": shipped(f"drawn-{name}.png") for name in DRAWINGS}
 
 

@@ -1,4 +1,4 @@
-"""Changing images that there are: SDEdit and inpainting."""
+"""Edits of given images: SDEdit and inpainting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from composer_plugins.guidance.cfg import CFG
 
 MODEL = "mnist"
 STARTS = (0.05, 0.15, 0.25, 0.35, 0.5, 0.65, 0.8)
-"""Shares of the plan to leave out."""
+"""Shares of the plan to skip."""
 WISH = 8
 
 
@@ -46,42 +46,42 @@ def _test_digits(lab: Lab, *kinds: int) -> dict[str, Tensor]:
 
 
 def sdedit(lab: Lab) -> Sheet:
-    """Test digits noised and denoised again, from almost nothing left to almost all."""
+    """Test digits noised and denoised again, from much noise to little."""
     return _strips(
         lab,
         f"SDEdit of test digits, of {lab.effort.steps} steps",
         _test_digits(lab, 2, 4, 5, 7),
-        "The later it starts, the less is noised, and the more of the image is kept. What early "
-        "starts forget is made anew: another digit, or the same in another hand.",
+        "A later start adds less noise and keeps more of the image. An early start keeps little, "
+        "and the model makes another digit, or the same digit by another writer.",
     )
 
 
 def sdedit_drawn(lab: Lab) -> Sheet:
-    """Hasty drawings, not of MNIST's hand, and what the model makes of them."""
+    """Quick drawings, unlike MNIST, and the model's edits of them."""
     return _strips(
         lab,
-        f"SDEdit of hand-drawn digits, and of what is none, of {lab.effort.steps} steps",
+        f"SDEdit of hand-drawn digits and other drawings, of {lab.effort.steps} steps",
         drawn(),
-        "In the middle, lines are those of the drawing, strokes those of the data set. A house "
-        "and a face are no digits: with enough noise they become one.",
+        "In the middle columns, the lines are the drawing's and the strokes the data set's. The "
+        "house and the face become digits if there is enough noise.",
     )
 
 
 def sdedit_class(lab: Lab) -> Sheet:
-    """The same, each digit to become an 8: the MNIST sibling of a text prompt."""
+    """The same with the condition 8, which acts as a text prompt does."""
     images = {**_test_digits(lab, 2, 4, 5), "drawn": drawn()["a 7"]}
     return _strips(
         lab,
         f"Class-conditional SDEdit: make it an {WISH}, of {lab.effort.steps} steps",
         images,
-        f"As a prompt would for a text-to-image model, the class {WISH} (guidance 3) says what to "
-        "make of the noised image; slant and place remain.",
+        f"The class {WISH} (guidance 3) acts as a prompt of a text-to-image model: it decides the "
+        "digit, and the noised image decides slant and place.",
         WISH,
     )
 
 
 def inpainting(lab: Lab) -> Sheet:
-    """The lower half of test digits made anew, in three ways, then as a 3 and as an 8."""
+    """The lower half of test digits repainted by three methods, then as a 3 and as an 8."""
     digits, mask = lab.digits(range(10)), lower_half()
     seeds = lab.seeds(len(digits))
 
@@ -97,13 +97,13 @@ def inpainting(lab: Lab) -> Sheet:
         Row("RePaint", made("repaint 5x2")),
         Row("LanPaint", made("lanpaint 3")),
     ]
-    told = [Row(f"RePaint, told {wish}", made("repaint 5x2", wish)) for wish in (3, 8)]
+    told = [Row(f"RePaint, class {wish}", made("repaint 5x2", wish)) for wish in (3, 8)]
     return Sheet(
-        "Inpainting: the lower half made anew",
+        "Inpainting: the lower half repainted",
         [given, untold, told],
         (),
-        "Putting the upper half back after each step, noised to the level of the moment, is "
-        "equation A.5; RePaint takes some steps twice, LanPaint walks at each level, so that the "
-        "halves come to agree. These three are told nothing, and may see another digit in the "
-        "upper half, which is kept exactly. Told a class, the lower half obeys where it can.",
+        "Equation A.5 replaces the upper half after each step, noised to the level of x. RePaint "
+        "repeats some steps and LanPaint walks at each level, so that the halves agree. These "
+        "three have no condition and may complete another digit; the upper half stays as it is. "
+        "With a class, the lower half follows it where the upper half allows.",
     )

@@ -1,4 +1,4 @@
-"""Films: a sheet that changes, and an image that turns into its view, as GIFs."""
+"""Films as GIFs: a sheet that changes, and an image that moves to its view."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Film:
     Args:
         frames: {label: images (B, C, H, W) in [-1, 1]}, the same labels in each.
         headings: a line above each frame, without commas.
-        milliseconds: of a frame; the last stands still ten times as long.
+        milliseconds: duration of a frame; the last one lasts ten times as long.
     """
 
     suffix: ClassVar[str] = ".gif"
@@ -33,7 +33,7 @@ class Film:
     milliseconds: int = 150
 
     def write(self, file: Path) -> None:
-        """Draw to a GIF that begins anew when it ends."""
+        """Write a GIF that repeats."""
         first, *others = (
             contact_sheet(frame, SCALE, heading).convert("L")
             for frame, heading in zip(self.frames, self.headings, strict=True)

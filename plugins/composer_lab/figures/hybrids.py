@@ -19,7 +19,7 @@ from composer_plugins.illusions.hybrid import Hybrid
 from composer_plugins.steering.particles import Particles
 
 PAIRS = ((0, 4), (1, 9), (0, 2))
-"""From afar, from nearby: pairs that share their place and slant."""
+"""(digit from afar, digit from nearby): pairs that share their place and slant."""
 SIGMA = 3.0
 FROM_AFAR = GaussianBlur(1.6 * SIGMA)
 
@@ -38,14 +38,14 @@ class ReadsFromAfar:
 
 
 def hybrid(lab: Lab, low: int, high: int, seeds: Iterable[int]) -> Result:
-    """For each seed the best of several candidates, as a reader of digits ranks them."""
+    """For each seed the best of several candidates, as the chooser ranks them."""
     best = Particles(ReadsFromAfar(low, high), ((1.0, lab.effort.candidates), (0.0, 1)))
     stack = [best, Hybrid(low=low, high=high, sigma=SIGMA), CFG(5.0)]
     return lab.sampler("mnist", stack, lab.effort.anagram_steps).sample(seeds=seeds)
 
 
 def sheet(lab: Lab) -> Sheet:
-    """One digit from nearby, another from afar, which a blur imitates."""
+    """One digit from nearby and another from afar; a blur imitates the distance."""
     groups = []
     for low, high in PAIRS:
         x = hybrid(lab, low, high, lab.seeds()).x
@@ -55,20 +55,20 @@ def sheet(lab: Lab) -> Sheet:
         "Hybrids: one digit from nearby, another from afar",
         groups,
         [f"seed {seed}" for seed in lab.seeds()],
-        "Coarse shapes follow one class and fine strokes the other; below each image the same "
-        "blurred, its contrast stretched, which is what is left of it across the room. The best of "
-        f"{lab.effort.candidates} candidates a seed.",
+        "Coarse shapes follow one class and fine strokes the other. Below each image is its blur "
+        "with stretched contrast, as it looks across a room. Each is the best of "
+        f"{lab.effort.candidates} candidates per seed.",
     )
 
 
 def stretched(x: Tensor) -> Tensor:
-    """Each image (B, C, H, W) with its values from -1 to 1."""
+    """Stretch the values of each image (B, C, H, W) to the range from -1 to 1."""
     low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
     return 2 * (x - low) / (high - low).clamp(min=1e-6) - 1
 
 
 def film(lab: Lab) -> Turning:
-    """A hybrid that goes far away and comes back."""
+    """A hybrid that moves far away and comes back."""
     low, high = PAIRS[0]
     result = hybrid(lab, low, high, lab.seeds(max(1, lab.effort.columns // 2)))
     return Turning(result, [f"nearby: {high}", f"afar: {low}"])

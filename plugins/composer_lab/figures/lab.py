@@ -1,4 +1,4 @@
-"""What the figures are made from: models, a few real digits, trainings, and so much work."""
+"""The inputs of the figures: models, a few real digits, trainings, and the effort to spend."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES: Mapping[str, str] = {
     "denoiser": "σ = 0.5",
     "pure noise": "noise alone",
 }
-"""What titles call them."""
+"""Names in titles."""
 DENOISERS: Mapping[str, Callable[[], nn.Module]] = {
     "denoiser": functools.cache(load_denoiser),
     "pure noise": functools.cache(functools.partial(load_denoiser, pure_noise=True)),
@@ -36,13 +36,13 @@ DENOISERS: Mapping[str, Callable[[], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is drawn.
+    """The amount of work per figure.
 
     Args:
-        steps: from noise to image.
+        steps: steps from noise to image.
         columns: images in a row, where their number is free.
-        candidates: anagrams and hybrids of which the best is shown.
-        anagram_steps: for each of them.
+        candidates: anagrams and hybrids per seed, of which the best is drawn.
+        anagram_steps: steps per candidate.
     """
 
     steps: int = 20
@@ -51,20 +51,21 @@ class Effort:
     anagram_steps: int = 8
 
     def start(self, share: float) -> int:
-        """The index in the plan of so much of the way from noise to image; a step remains."""
+        """The index in the plan at a share of the way from noise to image, with at least one step
+        left."""
         return min(round(share * self.steps), self.steps - 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Lab:
-    """What a figure is a function of.
+    """The inputs of a figure.
 
     Args:
-        seed: of the noise; image k of a row is of seed + k.
+        seed: seed of the noise; image k of a row has seed + k.
         runs: folders that ``composer train`` wrote, for the figures of trainings.
-        models, denoisers: what loads them, when a figure first asks. A denoiser answers noisy
-            images (B, 1, 28, 28) by its estimate of the clean ones.
-        names: what titles call them.
+        models, denoisers: {name: function that loads it}, called when a figure first needs it. A
+            denoiser maps noisy images (B, 1, 28, 28) to its estimate of the clean ones.
+        names: their names in titles.
     """
 
     effort: Effort = field(default_factory=Effort)
@@ -76,10 +77,10 @@ class Lab:
 
     @classmethod
     def of(cls, runs: Sequence[Run], seed: int = 0) -> Lab:
-        """A lab in which trainings stand for the shipped networks of their kind: :func:`stand_ins`.
+        """A lab in which trainings replace the shipped networks of their kind: :func:`stand_ins`.
 
         Args:
-            runs, seed: as of the lab.
+            runs, seed: as for the lab.
         """
         lab = cls(seed=seed, runs=runs)
         for place, run in stand_ins(runs).items():
@@ -93,16 +94,17 @@ class Lab:
         return lab
 
     def with_model(self, name: str, load: Callable[[], Backend]) -> Lab:
-        """This lab and one more model, which is loaded once."""
+        """This lab with one more model, which is loaded once."""
         return replace(self, models={**self.models, name: functools.cache(load)})
 
     def digits(self, kinds: Iterable[int], which: int = 0) -> Tensor:
-        """Test digits (N, 1, 28, 28), one of each kind: the first shipped, or a later one."""
+        """Test digits (N, 1, 28, 28), one of each kind: the first in the package, or number
+        ``which``."""
         images, labels = sample_digits()
         return torch.cat([images[labels == kind][which : which + 1] for kind in kinds])
 
     def seeds(self, count: int | None = None) -> range:
-        """Of a row of images; of :attr:`Effort.columns` unless told how many."""
+        """The seeds of a row of images; :attr:`Effort.columns` of them by default."""
         return range(self.seed, self.seed + (count or self.effort.columns))
 
     def noise(self, count: int = 1) -> Tensor:
@@ -113,22 +115,22 @@ class Lab:
     def sampler(
         self, model: str, plugins: Iterable[object] = (), steps: int | None = None
     ) -> Sampler:
-        """A sampler of :attr:`effort`'s steps, in a bounded memory."""
+        """A sampler with :attr:`effort`'s steps and a memory bound."""
         count = self.effort.steps if steps is None else steps
         return Sampler(self.models[model](), plugins, None, count, MAX_ROWS)
 
     def sample(
         self, model: str, plugins: Iterable[object], condition: Any, seeds: Iterable[int]
     ) -> Tensor:
-        """Images (B, 1, 28, 28), one a seed."""
+        """Images (B, 1, 28, 28), one per seed."""
         backend = self.models[model]()
         solver, steps = plan(backend, self.effort.steps)
         return Sampler(backend, plugins, solver, steps, MAX_ROWS).sample(condition, seeds).x
 
 
 def stand_ins(runs: Sequence[Run]) -> dict[str, Run]:
-    """{name in MODELS or DENOISERS: the last of the trainings that can stand for it}.
+    """{name in MODELS or DENOISERS: the last training that can replace it}.
 
-    A model that was trained without classes cannot, since figures ask for digits.
+    A model that was trained without classes replaces none, because figures need conditions.
     """
     return {run.place: run for run in runs if run.place is not None}

@@ -1,4 +1,4 @@
-"""How images are noised, and what a filter can do about it."""
+"""The forward process, and denoising by a filter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from composer_lab.training.denoiser import noised as with_noise
 from composer_plugins.filters import GaussianBlur
 
 PLACES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-"""Of the way from image to noise, along the model's clock."""
+"""Shares of the way from image to noise, along the model's clock."""
 BLUR = GaussianBlur(2.0)
 
 
@@ -28,8 +28,8 @@ def noising(lab: Lab) -> Sheet:
         "Noising: z = x + σ · noise, x in [0, 1]",
         [[Row(str(digit), strip) for digit, strip in enumerate(z)]],
         [f"σ = {sigma:g}" for sigma in SIGMAS],
-        "Along a row one and the same noise, scaled. At σ = 0.5, on which the one-step denoiser is "
-        "trained, every digit is still plain to us; at 1 hardly.",
+        "Each row has one noise, scaled. At σ = 0.5, the level of the one-step denoiser, every "
+        "digit is still easy to read; at 1 hardly.",
     )
 
 
@@ -54,14 +54,14 @@ def forward(lab: Lab) -> Sheet:
         "The forward process: x_t = α(t) x_0 + σ(t) noise",
         groups,
         [f"{place:.0%}" for place in PLACES],
-        "By share of the way from image to noise, along each model's own clock: the flow's runs "
-        "from 1 (image) to 0 (noise), DDPM's from -1 to 999, and spends most of it in heavy noise. "
-        "A blur takes away the noise, and the digit with it.",
+        "Columns are shares of the way from image to noise along each model's clock. The flow's "
+        "clock runs from 1 (image) to 0 (noise), DDPM's from -1 to 999, most of it in heavy noise. "
+        "A blur removes the noise together with the digit.",
     )
 
 
 def schedules(lab: Lab) -> Curves:
-    """How much of the image and of the noise is in x_t, for four schedules."""
+    """The amplitudes of image and noise in x_t, for four schedules."""
     known: dict[str, Schedule] = {
         "flow": FlowSchedule(),
         "DDPM, T = 1000 (shipped)": DiscreteSchedule.linear(),
@@ -87,8 +87,8 @@ def schedules(lab: Lab) -> Curves:
     return Curves(
         "Schedules: x_t = α x_0 + σ noise",
         panels,
-        "With the course's 300 steps α ends at .22: its x_T is not noise alone, so a sampler that "
-        "starts from noise starts where the network never was.",
+        "With the course's 300 steps α ends at .22, so x_T is not pure noise. A sampler that "
+        "starts from pure noise starts where the network was not trained.",
     )
 
 

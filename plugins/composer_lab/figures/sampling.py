@@ -1,4 +1,4 @@
-"""Digits from noise: by class, by guidance scale, by number of steps, and as they come about."""
+"""Digits from noise: by class, by guidance scale, by number of steps, and step by step."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from composer_plugins.guidance.cfg import CFG
 
 SCALES = (0.0, 1.0, 2.0, 5.0, 10.0)
 GUIDED = (2, 4, 7)
-"""Digits that the guidance sweep asks for."""
+"""Conditions of the guidance sweep."""
 STEPS, DIGIT = (1, 2, 3, 5, 10, 20, 50), 3
 SCALE = 2.0
 
 
 def of_each_class(lab: Lab, model: str, scale: float, count: int) -> Tensor:
-    """(10, count, 1, 28, 28): image k of every class is of the same noise."""
+    """(10, count, 1, 28, 28): image k of every class starts from the same noise."""
     samples = [lab.sample(model, [CFG(scale)], digit, lab.seeds(count)) for digit in range(10)]
     return torch.stack(samples)
 
 
 def classes(lab: Lab, model: str) -> Sheet:
-    """Samples of each class, and without one."""
+    """Samples of each class, and unconditional ones."""
     seeds = lab.seeds(max(1, lab.effort.columns // 2))
     asked = of_each_class(lab, model, SCALE, len(seeds)).transpose(0, 1)
     free = lab.sample(model, [], None, lab.seeds(10))
@@ -35,27 +35,27 @@ def classes(lab: Lab, model: str) -> Sheet:
         f"Samples by class, {lab.names[model]}, {steps} steps",
         [rows, [Row("no class", free, [f"seed {seed}" for seed in lab.seeds(10)])]],
         [str(digit) for digit in range(10)],
-        f"Guidance {SCALE:g}. A row is one noise, told ten things, and keeps its slant and stroke. "
-        "Below, ten noises that are told nothing.",
+        f"Guidance {SCALE:g}. A row shows one noise under ten conditions; slant and stroke stay. "
+        "Below, ten noises without a condition.",
     )
 
 
 def guidance(lab: Lab, model: str) -> Sheet:
-    """The guidance scale from none to far too much, the same seeds at each."""
+    """Guidance scales from 0 to far too much, with the same seeds at each."""
     seeds = lab.seeds(max(2, lab.effort.columns // 2))
     rows = [Row(f"scale {scale:g}", swept(lab, model, scale, seeds)) for scale in SCALES]
     return Sheet(
         f"Guidance, {lab.names[model]}: uncond + scale · (cond - uncond)",
         [rows],
         [f"a {digit}" for digit in GUIDED for _ in seeds],
-        "Of each digit the same noises. Scale 0 is not told the digit at all, and makes the same "
-        "of each; 1 is the conditional model. More makes the digit surer and its writers fewer: "
-        "strokes thicken, slants agree, and contrast is overdone.",
+        "Each digit starts from the same noises. Scale 0 ignores the condition, so all digits are "
+        "equal; 1 is the conditional model. A larger scale makes digits clearer and less varied: "
+        "strokes thicken, slants become alike, and contrast is too high.",
     )
 
 
 def swept(lab: Lab, model: str, scale: float, seeds: range) -> Tensor:
-    """Samples of all of GUIDED at one scale, seeds side by side."""
+    """Samples of every condition in GUIDED at one scale, seeds side by side."""
     return torch.cat([lab.sample(model, [CFG(scale)], digit, seeds) for digit in GUIDED])
 
 
@@ -70,7 +70,7 @@ def steps(lab: Lab, model: str) -> Sheet:
         for count in counts
     ]
     return Sheet(
-        f"Number of steps, {lab.names[model]}, asked for a {DIGIT}",
+        f"Number of steps, {lab.names[model]}, condition {DIGIT}",
         [rows],
         [f"seed {seed}" for seed in lab.seeds()],
         f"Guidance {SCALE:g}. One step gives the mean of the class, moved by guidance as far again "
@@ -79,7 +79,7 @@ def steps(lab: Lab, model: str) -> Sheet:
 
 
 def film(lab: Lab) -> Film:
-    """Ten digits come out of noise: x_t above, the clean images as estimated below."""
+    """Ten digits emerge from noise: x_t above, the estimated clean images below."""
     runs = [lab.sampler("mnist", [CFG(SCALE)]).stream(digit, [lab.seed]) for digit in range(10)]
     frames, headings = [], []
     for states in zip(*runs, strict=True):

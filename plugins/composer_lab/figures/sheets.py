@@ -1,4 +1,4 @@
-"""A sheet: labelled rows of images under a title, with a caption that says what one sees."""
+"""A sheet: labelled rows of images under a title, with a caption."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from composer.writing import write_atomically
 
-# Inches; the axes' unit is an inch too, so that things are placed where they are measured.
+# Inches; the axes' unit is an inch too, so that positions are measured in inches.
 CELL, GAP, BETWEEN_GROUPS, LINE = 0.6, 0.05, 0.12, 0.16
 LABEL, NOTE, TITLE = 9, 7.5, 11.5
-"""Points of text."""
+"""Font size in points."""
 CHARACTER = 0.0078
-"""Inches of a character for each point of its size, on average."""
+"""Mean width of a character in inches per point of font size."""
 INK, PALE = "#222222", "#555555"
 DPI, COLOURS = 140, 64
 
@@ -29,9 +29,9 @@ class Row:
     """Images side by side.
 
     Args:
-        label: to their left.
-        images: (N, 1 or 3, H, W) in [-1, 1]; what is beyond is clipped when drawn.
-        notes: a few letters below each image, or none.
+        label: text at their left.
+        images: (N, 1 or 3, H, W) in [-1, 1]; values beyond are clipped when drawn.
+        notes: short text below each image, or none.
     """
 
     label: str
@@ -48,10 +48,10 @@ class Sheet:
     """Rows of images as one picture.
 
     Args:
-        title: what one sees, in a line.
-        groups: of rows, from above, with gaps between them.
+        title: the subject, in one line.
+        groups: groups of rows, from the top, with gaps between them.
         columns: headings, or none.
-        caption: what to look for.
+        caption: a description for the reader.
     """
 
     suffix: ClassVar[str] = ".png"
@@ -66,7 +66,7 @@ class Sheet:
 
     @property
     def tops(self) -> list[float]:
-        """Where each row begins, and where the last one ends, in inches from the top."""
+        """The top of each row and the bottom of the last one, in inches from the top."""
         tops, top = [], 0.0
         for group in self.groups:
             for row in group:
@@ -90,7 +90,7 @@ class Sheet:
         save_png(figure, file)
 
     def _write_words(self, axes: Any, width: float) -> None:
-        """Title and headings above, caption below, as wide as labels and images together."""
+        """Write title and headings above and the caption below, as wide as labels plus images."""
         left = -0.1 - max(text_width(row.label, LABEL) for row in self.rows)
         lines = max((heading.count("\n") + 1 for heading in self.columns), default=0)
         for column, heading in enumerate(self.columns):
@@ -104,7 +104,7 @@ class Sheet:
 
 
 def save_png(figure: Any, file: Path) -> None:
-    """A matplotlib figure with all that was written around it, in few colours: a third of the
+    """Save a matplotlib figure with all its text, in few colours, which takes a third of the
     bytes."""
     drawn = BytesIO()
     figure.savefig(drawn, format="png", bbox_inches="tight", pad_inches=0.12)
@@ -127,18 +127,18 @@ def _draw_row(axes: Any, row: Row, top: float) -> None:
 
 
 def _frame(left: float, top: float) -> Any:
-    """A hairline, without which a white image would have no edge."""
+    """A hairline, so that a white image has an edge."""
     from matplotlib.patches import Rectangle  # noqa: PLC0415
 
     return Rectangle((left, top), CELL, CELL, fill=False, edgecolor="#bbbbbb", linewidth=0.4)
 
 
 def text_width(text: str, size: float) -> float:
-    """Inches, nearly, of the longest line of a text."""
+    """The approximate width in inches of the longest line of a text."""
     return max(map(len, text.split("\n"))) * CHARACTER * size
 
 
 def wrapped(text: str, width: float, size: float) -> str:
-    """The text in lines of at most ``width`` inches; 28 characters fit in any."""
+    """The text in lines of at most ``width`` inches, and at least 28 characters."""
     characters = max(28, int(width / (CHARACTER * size)))
     return "\n".join(textwrap.wrap(text, characters))

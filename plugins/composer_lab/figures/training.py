@@ -1,4 +1,4 @@
-"""What a training did: its losses, and what its network makes after each epoch."""
+"""Figures of a training: its losses, and the outputs of its network after each epoch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from composer_plugins.backends import mnist
 from composer_plugins.backends.mnist.backend import read_unet
 
 Log = Mapping[str, Any]
-STAGED = " Where a model was trained in stages, the loss jumps at the beginning of the next."
+STAGED = "  The loss of a model trained in stages jumps where a stage begins."
 
 
 def shipped_logs() -> dict[str, Log]:
@@ -38,11 +38,11 @@ def shipped_logs() -> dict[str, Log]:
 
 
 def losses(lab: Lab) -> Curves:
-    """The loss at each step, of the runs given or else of the shipped models."""
+    """The loss at each step of the given runs, or else of the shipped models."""
     logs: Mapping[str, Log] = {run.name: run.log for run in lab.runs} or shipped_logs()
     panels: dict[str, dict[str, list[Line]]] = defaultdict(dict)
     for name, log in logs.items():
-        stages = log.get("stages", [log])  # of a model that was trained in several
+        stages = log.get("stages", [log])  # a model may be trained in several stages
         loss = [value for stage in stages for value in stage["loss"]]
         raw = Line(torch.arange(len(loss)), torch.tensor(loss), faint=True)
         panels[stages[0]["prediction"]][name] = [smoothed(loss), raw]
@@ -58,14 +58,14 @@ def losses(lab: Lab) -> Curves:
 
 
 def denoiser_epochs(lab: Lab) -> Sheet:
-    """What a one-step denoiser makes of digits in noise, or of noise alone, after each epoch."""
+    """A one-step denoiser's estimates from noisy digits, or from pure noise, after each epoch."""
     runs = _of_kind(lab, "denoiser")
     of_noise = [run for run in runs if run.place == "pure noise"]
     captions = {
         "The same noisy digits in each row; a longer training sharpens the strokes and clears the "
         "ground.": len(of_noise) < len(runs),
-        "Noise alone tells nothing of a digit: the answers approach the mean of all, E[x], "
-        "whatever is shown.": bool(of_noise),
+        "Pure noise is independent of the digit: the estimates approach the mean of all digits, "
+        "E[x], for every input.": bool(of_noise),
     }
     return Sheet(
         "The one-step denoiser, epoch by epoch",
@@ -75,7 +75,7 @@ def denoiser_epochs(lab: Lab) -> Sheet:
 
 
 def _answers(lab: Lab, run: Run) -> list[Row]:
-    """What each epoch's network is shown and answers, beside what it should."""
+    """The input and the estimate of each epoch's network, beside the target."""
     digits = lab.digits(range(10))
     networks = {epoch: load_denoiser(model) for epoch, model in run.epochs.items()}
     shown = next(iter(networks.values())).show(digits, lab.seed)
@@ -83,11 +83,11 @@ def _answers(lab: Lab, run: Run) -> list[Row]:
     if run.place == "pure noise":
         mean = shipped(MEAN_DIGIT).expand(len(digits), -1, -1, -1)
         return [Row("noise z", shown), *answers, Row("E[x]", mean)]
-    return [Row("digit", digits), Row("what it is shown", shown), *answers]
+    return [Row("digit", digits), Row("input", shown), *answers]
 
 
 def samples_epochs(lab: Lab) -> Sheet:
-    """What a model samples from the same noises after each epoch."""
+    """Samples of a model from the same noises after each epoch."""
     groups = [
         [Row(_label(lab, run, epoch), _samples(lab, model)) for epoch, model in run.epochs.items()]
         for run in _of_kind(lab, "mnist")
@@ -95,9 +95,9 @@ def samples_epochs(lab: Lab) -> Sheet:
     return Sheet(
         "Samples, epoch by epoch",
         groups,
-        caption=f"Down a column one noise, {lab.effort.steps} steps, or all of a DDPM whose "
-        f"path does not end in noise. A model of classes is asked for 0 to 9, guidance {SCALE:g}; "
-        "one without makes what it likes of ten noises.",
+        caption=f"Each column starts from one noise and takes {lab.effort.steps} steps, or every "
+        "step of a DDPM whose path does not end in noise. Models with classes are conditioned on "
+        f"0 to 9, guidance {SCALE:g}; models without start from ten noises.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint of a training: written whole or not at all, and read by its own run alone."""
+"""The checkpoint of a training: written atomically, and read by its own run only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DEFAULTS = {field.name: field.default for field in fields(TrainingConfig)}
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state``, whose "step" says where the training is."""
+    """Write ``state``; its "step" is the step that the training has reached."""
     try:
         write_atomically(path, lambda file: torch.save(state, file))
     except OSError as error:
@@ -33,13 +33,14 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Refuse a folder that another training is writing; a lock is gone with its process."""
+    """Lock a folder, or raise a ValueError if another training writes to it. The lock ends with its
+    process."""
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(
-            f"another training is writing {folder}; wait for its end, or choose another folder"
+            f"another training writes to {folder}. Wait for its end, or choose another folder."
         ) from None
     try:
         yield
@@ -51,7 +52,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
 def read_checkpoint(
     path: Path, identity: Mapping[str, Any], device: torch.device
 ) -> dict[str, Any] | None:
-    """The state at ``path``, None if there is none.
+    """The state at ``path``, or None without one.
 
     Args:
         identity: what the state's "identity" must equal.
@@ -59,38 +60,38 @@ def read_checkpoint(
     if not path.exists():
         return None
     state = _intact(path, device)
-    # A setting that an older checkpoint does not know had its default then.
+    # A setting that an older checkpoint lacks had its default then.
     before, now = {**_DEFAULTS, **state["identity"]}, {**_DEFAULTS, **identity}
     differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
     if differing:
         values = (f"{k} ({before.get(k)} there, {now.get(k)} here)" for k in differing)
         raise ValueError(
-            f"{path} belongs to another run, which differs in {', '.join(values)}; choose another "
-            "folder, or the same settings to resume"
+            f"{path} belongs to a run with other settings: {', '.join(values)}. Choose another "
+            "folder, or the same settings to resume."
         )
     return state
 
 
 def _intact(path: Path, device: torch.device) -> dict[str, Any]:
-    """What a checkpoint holds; only one that is truly damaged is called so."""
+    """The content of a checkpoint; raises a ValueError if it is damaged, else an OSError."""
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch does not look at the checksums
+            damaged = archive.testzip()  # torch does not verify the checksums
         if damaged is not None:
             raise ValueError(f"{damaged} does not have its checksum")
         state = torch.load(path, map_location=device, weights_only=True)
         kinds = {key: type(state[key]) for key in _CONTENT}
         if kinds != _CONTENT or state["step"] != len(state["losses"]):
             raise ValueError("it holds something else")
-    except Exception as error:  # reading junk raises whatever the junk looks like
+    except Exception as error:  # reading a damaged file may raise anything
         what = getattr(error, "strerror", None) or str(error)
         if isinstance(error, MemoryError) or out_of_memory(error):
             what = "it does not fit the memory"
         elif not isinstance(error, OSError):
             what = ""
         if what:
-            raise OSError(
-                f"{path} cannot be read ({what}); mend that, and nothing is lost"
-            ) from error
-        raise ValueError(f"{path} is no intact checkpoint; move it away to start anew") from error
+            raise OSError(f"{path} cannot be read ({what}). Correct that and resume.") from error
+        raise ValueError(
+            f"{path} must be an intact checkpoint. Move it away to start again."
+        ) from error
     return dict(state)

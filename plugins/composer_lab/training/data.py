@@ -1,4 +1,4 @@
-"""What a Trainer learns from: pictures, labels and places on the path, by (seed, step) alone."""
+"""Training data: pictures, labels and places on the path, as functions of (seed, step)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from composer.authoring import generator_of
 
 
 class DataSource(Protocol):
-    """Where the batches of a training come from."""
+    """A source of the batches of a training."""
 
     def __len__(self) -> int:
-        """Pictures an epoch."""
+        """Pictures per epoch."""
         ...
 
     def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -25,9 +25,9 @@ class DataSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FixedImages:
-    """A set of images, each seen at most once an epoch, in an order drawn anew for every epoch.
+    """A set of images, each used at most once per epoch, in a new random order per epoch.
 
-    What does not fill a batch at the end of an order is left out of that epoch.
+    Images at the end that do not fill a batch are left out of that epoch.
 
     Args:
         images: uint8 (N, H, W) or (N, C, H, W).

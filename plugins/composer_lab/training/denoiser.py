@@ -1,11 +1,11 @@
-"""The one-step denoiser: the UNet without time, which answers x_0 for x_0 + noise of one level.
+"""The one-step denoiser: a UNet without time that estimates x_0 from x_0 + noise of one level.
 
-Trained by mean squared error, it approaches the mean of all images that the noisy one may have come
-from, E[x_0 | z]. At other levels than its own it does less well: :func:`sweep`. Trained on noise
-alone, which tells nothing of x_0, it can but approach E[x_0], the mean digit, whatever it is shown.
+Trained by mean squared error, it approaches E[x_0 | z], the mean of all images that the noisy one
+may come from. It does less well at other levels than its own: :func:`sweep`. Trained on pure noise,
+which is independent of x_0, it approaches E[x_0], the mean digit, for every input.
 
-``sigma`` is that of pixels in [0, 1], as in the course. Images here span [-1, 1], so their noise
-has twice that: :func:`noised`.
+``sigma`` is for pixels in [0, 1], as in the course. Images here span [-1, 1], so their noise has
+twice that standard deviation: :func:`noised`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SIGMAS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
 
 @dataclass(frozen=True)
 class FixedNoise:
-    """What a denoiser is shown, as the path of a Trainer: one level of noise at every time.
+    """A denoiser's inputs as the path of a Trainer: one level of noise at every time.
 
     Args:
-        sigma: of the noise, for pixels in [0, 1].
-        pure_noise: show N(0, I) alone instead, without any image in it.
+        sigma: standard deviation of the noise, for pixels in [0, 1].
+        pure_noise: use N(0, I) alone, without an image.
     """
 
     sigma: float = 0.5
@@ -47,7 +47,7 @@ class FixedNoise:
 
     def __post_init__(self) -> None:
         if finite(self.sigma, "sigma") < 0:
-            raise ValueError(f"sigma must be at least 0, got {self.sigma}")
+            raise ValueError(f"sigma must be at least 0, got {self.sigma}.")
         switch(self.pure_noise, "pure_noise")
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class Denoiser(nn.Module):
 
     Args:
         unet: a MnistUNet of conditioning "none".
-        noise: what it was trained on.
+        noise: the noise it was trained on.
     """
 
     def __init__(self, unet: MnistUNet, noise: FixedNoise) -> None:
@@ -80,12 +80,13 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Noisy images (B, 1, 28, 28) -> the estimate of the clean ones, in [-1, 1] or about."""
+        """Noisy images (B, 1, 28, 28) -> the estimate of the clean ones, approximately in [-1,
+        1]."""
         nothing = torch.zeros(len(x), device=x.device)  # neither time nor class
         return cast(Tensor, self.network(x, nothing, nothing.long()).contiguous())
 
     def show(self, x0: Tensor, seed: int = 0) -> Tensor:
-        """Images (B, 1, 28, 28) in [-1, 1] -> as in training, with noise or replaced by it."""
+        """Images (B, 1, 28, 28) in [-1, 1] -> noised, or replaced by noise, as in training."""
         times = torch.zeros(len(x0))
         alpha, sigma = (v[:, None, None, None] for v in self.noise.alpha_sigma(times))
         return alpha * x0 + sigma * _noise(x0, seed)
@@ -95,8 +96,8 @@ def load_denoiser(folder: str | Path | None = None, pure_noise: bool = False) ->
     """The denoiser of a folder model/ that `composer train denoiser` wrote.
 
     Args:
-        folder: None for the shipped ones.
-        pure_noise: of those shipped, the one that was trained on noise alone.
+        folder: None for the shipped denoisers.
+        pure_noise: load the shipped denoiser that was trained on noise alone.
     """
     if folder is not None:
         return _read(Path(folder))
@@ -106,7 +107,7 @@ def load_denoiser(folder: str | Path | None = None, pure_noise: bool = False) ->
 
 
 class Denoised(NamedTuple):
-    """Noisy images and what the denoiser made of them, (B, 1, 28, 28) each."""
+    """Noisy images and the denoiser's estimates, (B, 1, 28, 28) each."""
 
     noisy: Tensor
     estimate: Tensor
@@ -132,7 +133,7 @@ def sweep(
 
 
 def draw_sweep(found: Mapping[float, Denoised], scale: int = 3) -> Image.Image:
-    """A picture of :func:`sweep`: a column a sigma, for each image a noisy row and a denoised."""
+    """A picture of :func:`sweep`: one column per sigma; per image a noisy and a denoised row."""
     pairs = [torch.stack([noisy, estimate], 1) for noisy, estimate in found.values()]
     images = torch.stack(pairs, 2)  # (B, 2, sigmas, 1, 28, 28)
     rows = {
@@ -153,6 +154,6 @@ def _read(folder: Path) -> Denoiser:
         noise = FixedNoise(**json.loads((folder / DESCRIPTION).read_text()))
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{folder / DESCRIPTION} is damaged ({error}); start its training again"
+            f"{folder / DESCRIPTION} is damaged ({error}). Start its training again."
         ) from error
     return Denoiser(unet, noise)

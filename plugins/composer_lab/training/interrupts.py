@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, kept back until the work stands where it can be taken up again."""
+"""Ctrl-C and SIGTERM, delayed until the work can be resumed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ KEPT_BACK = signal.SIGINT, signal.SIGTERM
 
 
 class Interrupts:
-    """Around work that asks, where it can stop, whether it should, and then calls :meth:`act`.
+    """A context for work that checks at each safe point whether to stop, then calls :meth:`act`.
 
-    The first signal is kept back, the second acts at once. Outside of the main thread, which alone
-    hears signals, none is; one that is ignored stays so.
+    It delays the first signal; the second acts at once. It does nothing outside of the main thread,
+    which alone receives signals, and for signals that the process ignores.
     """
 
     def __init__(self) -> None:
@@ -43,8 +43,8 @@ class Interrupts:
         """Do what the signal would have done.
 
         Raises:
-            KeyboardInterrupt: it was Ctrl-C, or another process received one.
-            SystemExit: it was SIGTERM, with the exit code that a shell gives it.
+            KeyboardInterrupt: the signal was Ctrl-C, or another process received one.
+            SystemExit: the signal was SIGTERM; the exit code is the one that a shell gives it.
         """
         number, self.received = self.received, None
         if number is None:

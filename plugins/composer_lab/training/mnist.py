@@ -1,4 +1,4 @@
-"""Training the MNIST UNet: the objectives, the one-step denoiser, and what is written."""
+"""Training the MNIST UNet: the objectives, the one-step denoiser, and the outputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class PathSpec(NamedTuple):
     """A path and a prediction type, as written to path.json beside the weights.
 
-    ``network`` is what the network itself speaks: ``prediction``, or "flow", reparametrised.
+    ``network`` is the prediction type of the network itself: ``prediction``, or a reparametrised
+    "flow".
     """
 
     schedule: dict[str, Any]
@@ -39,7 +40,7 @@ class PathSpec(NamedTuple):
     network: str
 
     def objective(self) -> Objective:
-        """What a Trainer needs."""
+        """The objective for a Trainer."""
         options = dict(self.schedule)
         return Objective(SCHEDULES[options.pop("type")](**options), PREDICTIONS[self.prediction])
 
@@ -49,7 +50,7 @@ def _linear(num_train_timesteps: int) -> dict[str, Any]:
     return {"type": "linear", "num_train_timesteps": num_train_timesteps, **betas}
 
 
-# 1000 steps of beta up to 0.02 end in noise (alpha_bar = 4e-5); the course's 300 do not (0.048).
+# 1000 steps of beta up to 0.02 end in noise (alpha_bar = 4e-5); the course's 300 end at 0.048.
 OBJECTIVES = {
     "flow": PathSpec({"type": "flow"}, "flow", "flow"),
     "ddpm": PathSpec(_linear(1000), "epsilon", "epsilon"),
@@ -69,7 +70,7 @@ def train_mnist(
     progress: bool = True,
     conditioning: str = "class",
 ) -> MnistUNet:
-    """Train, resuming what ``out`` holds, and write model, samples, log and loss curve there.
+    """Train, or resume the training in ``out``; write model, samples, log and loss curve there.
 
     Args:
         objective: a key of OBJECTIVES.
@@ -104,7 +105,7 @@ def train_denoiser(
     """Train a one-step denoiser, a UNet without time or class; otherwise as :func:`train_mnist`.
 
     Args:
-        noise: what it is shown.
+        noise: the noise to train on.
         images: uint8 (N, 28, 28).
     """
     torch.manual_seed(config.seed)
@@ -131,7 +132,7 @@ def _writer(
     draw: Callable[[Path], Image.Image],
     title: str,
 ) -> Writer:
-    """Of the model, a picture of what it makes, and the loss until then."""
+    """A Writer of the model, a picture of its samples, and the loss so far."""
 
     def write(trained: nn.Module, folder: Path) -> None:
         model = folder / MODEL
@@ -152,12 +153,12 @@ def _unet(width: int, conditioning: str) -> MnistUNet:
 
 
 def _require_same(model: MnistUNet, width: int, conditioning: str, init: Path | None) -> None:
-    """Refuse to start from a network of another layout than asked for."""
+    """Raise a ValueError unless the initial network has the requested layout."""
     asked = {"width": width, "conditioning": conditioning}
     found = {"width": model.hidden_size, "conditioning": model.conditioning}
     if differing := {key: value for key, value in found.items() if value != asked[key]}:
         options = " ".join(f"--{key} {value}" for key, value in differing.items())
-        raise ValueError(f"{init} is of another layout; start from it with {options}")
+        raise ValueError(f"--init {init} has another layout. Start from it with {options}.")
 
 
 def _unet_of(trained: nn.Module) -> MnistUNet:

@@ -1,4 +1,4 @@
-"""Training a small UNet2DModel of diffusers on 32x32 pictures; the pipeline it becomes."""
+"""Training of a small UNet2DModel of diffusers on 32x32 pictures, written as a pipeline."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LAYOUT: dict[str, Any] = {
 
 
 class Timed(nn.Module):
-    """A UNet2DModel as a Trainer calls it: with times in [0, 1), and labels also if it takes none.
+    """A UNet2DModel with the signature that a Trainer calls: times in [0, 1), and labels.
 
     Args:
         unet: called as unet(x, t, class_labels=labels), t from 0 to num_train_timesteps - 1.
@@ -63,19 +63,19 @@ def train_nouns(
     epoch: int = Nouns.epoch,
     progress: bool = True,
 ) -> Any:
-    """Train, resuming what ``out`` holds, and write model, log and loss curve there.
+    """Train, or resume the training in ``out``; write model, log and loss curve there.
 
     Args:
         data: a folder of images to train on, without labels; None for fresh Nouns at every step,
             labelled by their heads.
         init: folder of a pretrained pipeline, or UNet, whose weights to start from.
-        layout: of a UNet that starts from scratch, in the words of UNet2DModel; None for LAYOUT.
-        epoch: how many Nouns make an epoch.
+        layout: arguments of UNet2DModel for a UNet that starts from scratch; None for LAYOUT.
+        epoch: the number of Nouns per epoch.
     """
     if data is not None and data.resolve() == out.resolve():
         raise ValueError(
-            f"{out} holds the images to train on, and the loss curve would be one more of them; "
-            "write elsewhere"
+            f"--out must be another folder than --data, got {out}. The loss curve would become a "
+            "training image."
         )
     source: DataSource = Nouns(epoch) if data is None else _unlabelled(data)
     num_classes = HEADS if data is None else 0
@@ -97,8 +97,8 @@ def train_nouns(
 
 
 def export_average(checkpoint: Path, folder: Path) -> None:
-    """Write the averaged weights of a checkpoint on Nouns as a pipeline: a look at a training that
-    goes on, which is not disturbed."""
+    """Write the averaged weights of a checkpoint on Nouns as a pipeline, without disturbing the
+    training that writes it."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"]
     kept = "module.unet."
     weights = {k.removeprefix(kept): v for k, v in state.items() if k.startswith(kept)}
@@ -108,20 +108,22 @@ def export_average(checkpoint: Path, folder: Path) -> None:
 
 
 def noise_scheduler() -> Any:
-    """The path that is trained on."""
+    """The training path."""
     return DDPMScheduler(
         beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",  # in noise an error in epsilon is many times that in x_0
+        prediction_type="v_prediction",  # near noise, errors in epsilon multiply in x_0
         timestep_spacing="trailing",  # the plan begins where the schedule ends in noise
     )
 
 
 def save_pipeline(unet: Any, scheduler: Any, folder: Path, labelled: bool) -> None:
-    """Write a DDPMPipeline with float16 safetensors, and which label means none."""
+    """Write a DDPMPipeline with float16 safetensors, and the label that means unconditional."""
     half = copy.deepcopy(unet).cpu()
-    weights = half_weights(unet)  # refuses what float16 cannot hold
+    weights = half_weights(unet)  # raises for weights beyond float16
     half.load_state_dict(weights)
-    nn.Module.half(half)  # diffusers' own warns of modules that are to stay float32: none here
+    nn.Module.half(
+        half
+    )  # diffusers' half() warns of modules that must stay float32; there are none
     pipeline: Any = DDPMPipeline(half, scheduler)
 
     def write(place: Path) -> None:
@@ -148,12 +150,12 @@ def _unet(init: Path | None, layout: dict[str, Any], num_class_embeds: int | Non
     unet = read_unet(init)
     theirs = {key: unet.config[key] for key in ("sample_size", "in_channels", "out_channels")}
     if theirs != {"sample_size": SIZE, "in_channels": 3, "out_channels": 3}:
-        raise ValueError(f"{init} is of {theirs}; start from a UNet of {SIZE}x{SIZE} RGB images")
+        raise ValueError(f"--init must be a UNet of {SIZE}x{SIZE} RGB images, got {theirs}.")
     if unet.config.num_class_embeds != num_class_embeds:
         raise ValueError(
-            f"{init} takes {_labels(unet.config.num_class_embeds)} and this training needs "
-            f"{_labels(num_class_embeds)}: Nouns have them, images of a folder have none; start "
-            "from another folder, or from scratch"
+            f"--init must take {_labels(num_class_embeds)}, got "
+            f"{_labels(unet.config.num_class_embeds)}. Nouns have labels and images of a folder "
+            "have none; start from another folder, or from scratch."
         )
     unet.requires_grad_(True)
     return unet

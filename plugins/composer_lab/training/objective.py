@@ -1,4 +1,4 @@
-"""What a network is trained to answer, and what it is shown in a step."""
+"""The target that a network learns, and the inputs of a step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from composer.predictions import Prediction
 
 
 class TrainingPath(Protocol):
-    """x = alpha(t) x_0 + sigma(t) noise: what training asks of a Schedule."""
+    """x = alpha(t) x_0 + sigma(t) noise: the part of a Schedule that training uses."""
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and noise amplitudes at times ``t`` (B,)."""
@@ -22,13 +22,13 @@ class TrainingPath(Protocol):
         ...
 
     def unit_time(self, t: Tensor) -> Tensor:
-        """Times as the network is told them, in [0, 1]."""
+        """The times in [0, 1] that the network takes."""
         ...
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is learnt: a path and the row (a, b) of the prediction on it."""
+    """A training objective: a path and the row (a, b) of the prediction on it."""
 
     schedule: TrainingPath
     prediction: Prediction

@@ -1,4 +1,4 @@
-"""What a training leaves beside its checkpoint: the curve of its loss, and a folder to share."""
+"""The outputs of a training beside its checkpoint: the loss curve, and a folder to share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 def write_network(network: Any, folder: Path) -> None:
     """Write a network of diffusers' kind as float16 safetensors, and its config.json.
 
-    As ``save_pretrained`` does, but each file whole or not at all.
+    Like ``save_pretrained``, but it writes each file atomically.
     """
     weights = half_weights(network)
     make_folder(folder)
@@ -34,21 +34,20 @@ def write_network(network: Any, folder: Path) -> None:
 
 
 def forget_origin(config: Path) -> None:
-    """Take out of a JSON configuration where diffusers read the weights from: nobody else's
-    business."""
+    """Remove from a JSON configuration the local path that diffusers read the weights from."""
     kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
     config.write_text(json.dumps(kept, indent=2))
 
 
 def running_mean(values: Sequence[float], window: int) -> tuple[Tensor, Tensor]:
-    """Steps and means: each mean stands in the middle of the ``window`` steps that it is of."""
+    """Steps and running means; each mean is placed at the middle of its ``window`` steps."""
     mean = torch.tensor(values, dtype=torch.float32).unfold(0, window, 1).mean(1)
     first = (window - 1) // 2
     return torch.arange(first, first + len(mean)), mean
 
 
 def plot_loss(losses: list[float], file: Path, title: str) -> None:
-    """The loss a step, and its running mean over 100 steps."""
+    """Plot the loss of each step, and its running mean over 100 steps."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
 
     figure = Figure(figsize=(6, 3.5), layout="constrained")

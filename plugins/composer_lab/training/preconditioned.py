@@ -11,19 +11,21 @@ from composer_lab.training.objective import Objective
 
 
 class Preconditioned(nn.Module):
-    """A network that sees straight-path inputs and speaks velocity, made to answer ``objective``.
+    """A velocity network on the straight path, converted to the prediction of ``objective``.
 
-    With s = alpha + sigma the network F is asked at x / s and the time alpha / s, where its
-    velocity implies x_0 and noise, and those the answer. All its inputs have unit scale, and it
-    learns what is hard at each noise level: the noise at high levels, which an epsilon network must
-    copy through all its layers to the last digit, passes around it (Karras et al. 2022, arXiv
-    2206.00364, section 5). At sampling time ``composer.reparametrised`` does the same.
+    With s = alpha + sigma, the network F is evaluated at x / s and the time alpha / s. Its velocity
+    implies x_0 and noise, and these imply the prediction. All inputs have unit scale. An epsilon
+    network must copy the noise at high levels through all its layers; here the noise passes around
+    the network (Karras et al. 2022, arXiv 2206.00364, section 5). At sampling time
+    ``composer.reparametrised`` does the same.
     """
 
     def __init__(self, network: nn.Module, objective: Objective) -> None:
         super().__init__()
         if not isinstance(objective.schedule, DiscreteSchedule):
-            raise TypeError("a flow network needs no preconditioning on a flow schedule")
+            raise TypeError(
+                "objective must have a discrete schedule. Train a flow network directly on a flow."
+            )
         self.network, self.objective = network, objective
         self.count = len(objective.schedule)
 

@@ -1,8 +1,8 @@
 """The course's trainings as options of ``composer train mnist``.
 
-Each is a run of the reports on Berkeley's CS180/280A project 5: Adam with torch's moments, no
-average of the weights, a learning rate that falls to a tenth along 0.1^(1/epochs) an epoch unless
-the name says constant. Images stay in [-1, 1].
+Each is a run of the reports on Berkeley's CS180/280A project 5: Adam with torch's moments and no
+average of the weights. The learning rate falls to a tenth, by 0.1^(1/epochs) per epoch, unless the
+name says constant. Images stay in [-1, 1].
 """
 
 from __future__ import annotations
@@ -29,4 +29,4 @@ PRESETS: dict[str, dict[str, Any]] = {
     "flow-time-wide": _FLOW
     | {"conditioning": "multiply", "width": 128, "learning_rate": 5e-2, "epochs": 50},
 }
-"""Options by name of preset; what is said on the command line overrides them."""
+"""{preset: options}; options on the command line override them."""

@@ -1,9 +1,10 @@
-"""A training in one process, or in several that share each batch, one a GPU.
+"""A training in one process, or in several that share each batch, one per GPU.
 
-``accelerate launch`` starts the several; nothing else has to be said. Each draws the whole batch of
-a step, which is a function of (seed, step), and learns from its part; their gradients are averaged.
-So the weights are those that one process would find, up to rounding, but for batch norm, whose
-statistics are of each process's part while training (the averaged network's are measured anew).
+``accelerate launch`` starts several processes; no other option is needed. Each draws the whole
+batch of a step, which is a function of (seed, step), and learns from its part; the gradients are
+averaged. So the weights equal those of one process up to rounding, except with batch norm, whose
+statistics are of each process's part during training (those of the averaged network are measured
+again).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from composer.named import device_of
 
 @dataclass(frozen=True, eq=False)
 class Processes:
-    """The processes of a training and this one's place among them.
+    """The processes of a training, and the index of this one.
 
     Args:
-        device: of this process.
-        accelerator: accelerate's Accelerator; None where this process is the only one.
+        device: device of this process.
+        accelerator: accelerate's Accelerator; None for a single process.
     """
 
     device: torch.device
@@ -32,15 +33,15 @@ class Processes:
 
     @classmethod
     def launched(cls, device: str) -> Processes:
-        """Those that ``accelerate launch``, or torchrun, started this one among."""
+        """The processes that ``accelerate launch`` or torchrun started, this one included."""
         place = device_of(device)
         count = os.environ.get("WORLD_SIZE", "1")
         if count == "1":
             return cls(place)
         if not count.isdecimal():
             raise ValueError(
-                f"WORLD_SIZE must be the number of processes, got {count!r}; start them by "
-                "`accelerate launch`, or unset it"
+                f"WORLD_SIZE must be the number of processes, got {count!r}. Start them by "
+                "`accelerate launch`, or unset it."
             )
         try:
             from accelerate import Accelerator  # noqa: PLC0415  # an extra
@@ -49,13 +50,13 @@ class Processes:
                 "training in several processes needs accelerate: pip install "
                 "'diffusion-composer[train]'"
             ) from error
-        # The Trainer casts by itself.
+        # The Trainer casts itself.
         accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no")
         return cls(accelerator.device, accelerator)
 
     @property
     def main(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this process writes the files."""
         return self.accelerator is None or bool(self.accelerator.is_main_process)
 
     @property
@@ -83,7 +84,7 @@ class Processes:
         return value.item()
 
     def any(self, value: bool) -> bool:
-        """Whether it is so in one of the processes, asked of all at one step."""
+        """Whether ``value`` is true in any process; all must call it at the same step."""
         if self.accelerator is None:
             return value
         counted = torch.tensor(float(value), device=self.device)

@@ -29,4 +29,4 @@ LR_SCHEDULES: dict[str, Callable[[Optimizer, float, int, int], LRScheduler]] = {
     "exponential": exponential,
     "constant": constant,
 }
-"""Each called with optimizer, learning rate, epochs and steps an epoch; stepped at every step."""
+"""{name: function of optimizer, learning rate, epochs and steps per epoch}; stepped every step."""

@@ -1,4 +1,4 @@
-"""What a trained network makes, in one picture: beside every model that training writes."""
+"""A picture of samples, which training writes beside each model."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from composer_plugins.backends.mnist.backend import load_mnist_flow, read_unet
 from composer_plugins.backends.mnist.data import sample_digits
 from composer_plugins.guidance.cfg import CFG
 
-if TYPE_CHECKING:  # not needed until there is something to draw
+if TYPE_CHECKING:  # imported when drawing
     from PIL import Image
 
 SCALE, STEPS = 2.0, 20
 KEPT = 0.1
-"""Of the image at the end of a path; more is not noise."""
+"""Largest alpha at the end of a path that counts as noise."""
 
 
 def draw_samples(folder: Path, columns: int = 6) -> Image.Image:
-    """Samples of a folder that ``composer train mnist`` wrote: a row a class, or four rows of none.
+    """Draw samples of a folder that ``composer train mnist`` wrote: one row per class, or four rows
+    without classes.
 
-    A column is a seed, the same for every class.
+    Each column is one seed, the same for every class.
     """
-    # Whatever its path and prediction type: the folder says them.
+    # The folder states the path and the prediction type.
     backend = load_mnist_flow(str(folder))
     num_classes = read_unet(folder).num_classes
     solver, steps = plan(backend, STEPS)
@@ -43,10 +44,10 @@ def draw_samples(folder: Path, columns: int = 6) -> Image.Image:
 def plan(backend: Backend, steps: int) -> tuple[Solver, int]:
     """The solver, and the number of steps, by which a model is sampled from noise.
 
-    Its own and ``steps``, unless its path does not end in noise, as the course's DDPM of T = 300,
-    which keeps 22 % of the image. Noise is then not quite where the path ends; the course's
-    ancestral steps, one for each time, find the way back to it, and few or deterministic ones do
-    not.
+    The backend's own solver and ``steps``, unless its path does not end in noise, such as the
+    course's DDPM of T = 300, which keeps 22 % of the image. A sampler that starts from noise then
+    starts beside the path. The course's ancestral steps, one per time, lead back to it; few or
+    deterministic steps do not.
     """
     schedule = backend.schedule
     if isinstance(schedule, DiscreteSchedule) and schedule.at(len(schedule) - 1)[0] > KEPT:
@@ -55,7 +56,7 @@ def plan(backend: Backend, steps: int) -> tuple[Solver, int]:
 
 
 def draw_denoised(folder: Path, columns: int = 10) -> Image.Image:
-    """Test digits, what the denoiser is shown of them, and its answer."""
+    """Draw test digits, the denoiser's inputs, and its estimates."""
     denoiser = load_denoiser(folder)
     digits = sample_digits()[0][:columns]
     shown = denoiser.show(digits)

@@ -4,7 +4,7 @@ The objective is the same for DDPM and flow matching: draw t, noise the image to
 the network's output on ``a * x_0 + b * noise``.
 
 Every random number of step k comes from a generator seeded by (seed, k), so a run that was killed
-and resumed is the run that was not: nothing but weights, moments and the step count is state.
+and resumed equals one that was not. The state is weights, moments and the step count only.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ from composer_plugins.backends.placement import computes_in_bf16
 
 CHECKPOINT = "checkpoint.pt"
 MODEL = "model"
-"""The folder that a Writer puts the network in."""
+"""The folder that a Writer writes the network into."""
 Writer = Callable[[nn.Module, Path], None]
-"""Writes a trained network, and what it makes, into a folder."""
+"""A function that writes a trained network, and its samples, into a folder."""
 
 # What may change between a run and its resumption.
 _FREE = ("device", "bf16", "checkpoint_every", "snapshots")
 
 
 class Trainer:
-    """The training loop as an object whose whole state is one checkpoint.
+    """A training loop whose whole state is one checkpoint.
 
     Args:
         model: called as model(x, times, labels); the label ``num_classes`` means unconditional.
         data: pictures in [0, 255] and labels below ``num_classes``.
-        folder: where checkpoints and the log go; a checkpoint found there is resumed.
-        about: what else a checkpoint must agree in to be resumed.
+        folder: folder of checkpoints and the log; training resumes a checkpoint found there.
+        about: further settings that a checkpoint must have in order to be resumed.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class Trainer:
         self.total_steps = config.epochs * self.epoch_steps
         if self.total_steps < 1:
             raise ValueError(
-                f"{len(data)} images do not fill one batch of {config.batch_size}; take more, or "
-                "a smaller batch"
+                f"batch_size must be at most the {len(data)} images, got {config.batch_size}. Use "
+                "more images or a smaller batch."
             )
         if config.batch_size % self.processes.count:
             raise ValueError(
-                f"a batch of {config.batch_size} cannot be shared alike by "
-                f"{self.processes.count} processes; choose a multiple"
+                f"batch_size must be a multiple of the {self.processes.count} processes, got "
+                f"{config.batch_size}."
             )
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=config.learning_rate, betas=config.adam_betas, fused=True
@@ -104,10 +104,10 @@ class Trainer:
         self.seconds = 0.0
 
     def run(self, progress: bool = True, write: Writer | None = None) -> nn.Module:
-        """Train to the end, resuming what the folder holds; returns the averaged network.
+        """Train to the end, or resume the training in the folder; return the averaged network.
 
-        Ctrl-C and SIGTERM end it after the step in progress, which is saved first; a second one
-        ends it at once.
+        Ctrl-C and SIGTERM stop it after the current step, which is saved first; a second signal
+        stops it at once.
 
         Args:
             write: called with the averaged network after the epochs ``config.snapshots``, with a
@@ -129,7 +129,7 @@ class Trainer:
             return averaged
 
     def _train(self, shown: bool, write: Writer | None) -> None:
-        """Take the steps that are left."""
+        """Take the remaining steps."""
         if shown and self.processes.count > 1:
             tqdm.write(f"{self.processes.count} processes share each batch")
         began, before = time.perf_counter(), self.seconds
@@ -157,13 +157,13 @@ class Trainer:
         self.losses.append(self._update(batch))
         if not math.isfinite(self.losses[-1]):
             raise FloatingPointError(
-                f"the loss became {self.losses[-1]} at step {self.step}; lower the learning "
-                "rate and start in a new folder"
+                f"the loss became {self.losses[-1]} at step {self.step}. Lower the learning "
+                "rate and start in a new folder."
             )
         self.step += 1
 
     def _keep(self, write: Writer | None, stops: bool) -> None:
-        """Write what is due after a step: a snapshot, a checkpoint, which is due if it stops."""
+        """Write the snapshot and the checkpoint due after a step; a stop makes a checkpoint due."""
         last = self.step == self.total_steps
         saves = stops or last or self.step % self.config.checkpoint_every == 0
         if saves:
@@ -171,7 +171,7 @@ class Trainer:
         epoch, within = divmod(self.step, self.epoch_steps)
         if within == 0 and epoch in self.config.snapshots:
             self._write(write, self.averaged(), self._snapshot(epoch))
-        # After the snapshot: one that a kill cuts short is then written again.
+        # After the snapshot, so that a snapshot that a kill interrupts is written again.
         if saves:
             self._save()
 
@@ -184,8 +184,8 @@ class Trainer:
     def averaged(self) -> nn.Module:
         """A copy of the averaged network with batch-norm statistics measured on its own outputs.
 
-        An average of weights has other activations than any of the networks averaged
-        (Izmailov et al. 2018, arXiv 1803.05407, section 3.2).
+        Averaged weights have other activations than the networks that were averaged (Izmailov et
+        al. 2018, arXiv 1803.05407, section 3.2).
         """
         model = copy.deepcopy(self.ema.module)
         norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -236,7 +236,7 @@ class Trainer:
         return self.processes.mean(loss)
 
     def _identity(self) -> dict[str, Any]:
-        """What must be equal for a checkpoint to belong to this run."""
+        """The settings that a checkpoint of this run must equal."""
         config = asdict(self.config)
         return {
             **{name: value for name, value in config.items() if name not in _FREE},
@@ -283,7 +283,7 @@ class Trainer:
         state = read_checkpoint(path, self._identity(), device)
         if state is None:
             return
-        if self.config.bf16 is None:  # goes on as it began, also on another machine
+        if self.config.bf16 is None:  # a resumed run keeps its setting, also on another machine
             self.bf16 = state.get("bf16", False)
         self.step, self.losses = state["step"], state["losses"]
         self.seconds = state["seconds"]
@@ -292,4 +292,4 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         if self.processes.main:
-            self._write_log()  # a kill may have come between the checkpoint and its log
+            self._write_log()  # the run may have been killed between the checkpoint and its log

@@ -1,4 +1,4 @@
-"""A checksum in a safetensors file, whose format has none: a flipped bit is noticed."""
+"""A checksum in a safetensors file, whose format has none, so that loading detects damage."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor
 from composer.authoring import sha256_of as checksum
 
 SHA256 = "composer.sha256"
-"""In the file's metadata."""
+"""Key in the file's metadata."""
 
 
 def save_with_checksum(weights: Mapping[str, Tensor], file: Path) -> None:
-    """Write contiguous tensors of the CPU as a safetensors file that knows its checksum."""
-    # Alone: of several entries safetensors writes any first, and equal files would differ.
+    """Write contiguous CPU tensors as a safetensors file with a checksum."""
+    # The only entry, because safetensors orders several at random and equal files would differ.
     save_file(dict(weights), file, {SHA256: checksum(weights)})
 
 
 def require_checksum(file: Path) -> None:
-    """Refuse a safetensors file whose tensors do not have the checksum that it states.
+    """Raise a ValueError if the tensors of a safetensors file do not have its checksum.
 
-    One that states none, as most of others do, is not read.
+    A file without a checksum, as most from others are, is not read.
 
     Raises:
-        ValueError: they have another; in a few words, for a sentence about the model.
+        ValueError: the checksum differs; the message is a clause for a sentence about the model.
     """
     with safe_open(file, framework="pt") as content:
         stated = (content.metadata() or {}).get(SHA256)

@@ -253,7 +253,7 @@ def test_junk_is_one_sentence():
     with pytest.raises(ValueError, match="check_backend: Conditional does not encode UNCOND"):
         check_backend(Conditional.make())
     check_backend(Conditional.make(), [1])
-    with pytest.raises(TypeError, match="int is no backend"):
+    with pytest.raises(TypeError, match="backend must be a backend, got int"):
         check_backend(3)
     with pytest.raises(TypeError, match="conditions must be a list or tuple, got 3"):
         check_backend(mixture(), 3)

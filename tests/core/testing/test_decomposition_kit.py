@@ -114,11 +114,13 @@ def test_a_long_subject_is_cut():
 def test_check_decomposition_tells_what_to_mend():
     with pytest.raises(CheckFailed, match=r"sum_to_identity \(.*\); make the last part the rest"):
         check_decomposition((BLUR, BLUR))
-    with pytest.raises(TypeError, match="is no decomposition; give functions"):
+    with pytest.raises(TypeError, match="decomposition must be a sequence of functions"):
         check_decomposition(3)
-    with pytest.raises(TypeError, match="is no decomposition"):
+    with pytest.raises(TypeError, match="decomposition must be a sequence of functions"):
         check_decomposition(())
-    with pytest.raises(ValueError, match=r"shapes: Masks.* refuses \(3, 20, 28\) \(.*stretched"):
+    with pytest.raises(
+        ValueError, match=r"shapes: Masks.* does not accept \(3, 20, 28\) \(.*proportions"
+    ):
         check_decomposition(Masks([RAMP, 1 - RAMP]), shapes=[(3, 20, 28)])
 
 

@@ -72,7 +72,7 @@ def test_the_command_prints_and_keeps_a_table(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (["--json", "no/folder/x.json"], "is no folder; make it first"),
+        (["--json", "no/folder/x.json"], "must be a folder. Make it first"),
         (["--data", "nowhere"], "holds neither"),
         (["--steps", "2", "--method", "repaint 5x2"], "leave no room for a jump"),
     ],

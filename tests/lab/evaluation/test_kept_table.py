@@ -57,20 +57,20 @@ def test_without_a_file_lines_are_kept_in_memory_alone():
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("{", "is no JSON"), ("{}", "holds no table"), ("[1]", "holds no table")],
+    [("{", "must be JSON"), ("{}", "must hold a table"), ("[1]", "must hold a table")],
 )
 def test_a_file_of_something_else_is_left_as_it_is(tmp_path, content, words):
     file = tmp_path / "table.json"
     file.write_text(content)
-    with pytest.raises(ValueError, match=f"{words}.*; name another file"):
+    with pytest.raises(ValueError, match=f"{words}.*Name another file"):
         KeptTable.read(file)
     assert file.read_text() == content
 
 
 def test_a_table_needs_a_file_in_a_folder_that_is_there(tmp_path):
-    with pytest.raises(IsADirectoryError, match="is a folder; name a file"):
+    with pytest.raises(IsADirectoryError, match="is a folder. Name a file"):
         KeptTable.read(tmp_path)
-    with pytest.raises(ValueError, match="is no folder; make it first"):
+    with pytest.raises(ValueError, match="must be a folder. Make it first"):
         KeptTable.read(tmp_path / "none" / "table.json")
 
 

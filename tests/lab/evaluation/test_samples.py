@@ -117,7 +117,7 @@ def test_a_damaged_block_is_named(model, tmp_path, monkeypatch):
             sampled(model, SETTING, range(10), tmp_path)
     (file,) = tmp_path.rglob("*.safetensors")
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(ValueError, match=f"{file.name} holds no samples .*; remove it"):
+    with pytest.raises(ValueError, match=rf"{file.name} must be a file of samples .*\. Remove it"):
         sampled(model, SETTING, range(10), tmp_path)
 
 
@@ -196,7 +196,7 @@ def test_the_reference_is_written_and_read_and_belongs_to_its_judge(digits, tmp_
         {**vars(floor), "accuracy": [*floor.accuracy]} for floor in reference.floors.values()
     ]
     monkeypatch.setattr(quality_module, "judge_hash", lambda judge: "another")
-    with pytest.raises(ValueError, match="is of another judge"):
+    with pytest.raises(ValueError, match="must be of the judge in the package"):
         shipped_reference()
 
 
@@ -274,13 +274,16 @@ def test_what_is_done_is_not_done_again_until_the_data_can_say_more(command, mod
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (["--json", "no/folder/x.json"], "is no folder; make it first"),
-        (["--json", "{damaged}"], "is no JSON"),
-        (["--json", "{other}"], "holds no table; name another file"),
-        (["--json", "."], "is a folder; name a file"),
-        (["--keep", "{other}"], "is a file; name a folder"),
-        (["--first-seed", "4294967290"], "leaves no 500 seeds below 2**32; take a smaller one"),
-        (["--scale", "20", "--guidance", "cfg++"], "cfg++ takes scales from 0 to 12.5, got 20"),
+        (["--json", "no/folder/x.json"], "must be a folder. Make it first"),
+        (["--json", "{damaged}"], "must be JSON"),
+        (["--json", "{other}"], "must hold a table. Name another file"),
+        (["--json", "."], "is a folder. Name a file"),
+        (["--keep", "{other}"], "is a file. Name a folder"),
+        (["--first-seed", "4294967290"], "must be at most 4294966796 for 500 seeds"),
+        (
+            ["--scale", "20", "--guidance", "cfg++"],
+            "--scale must be from 0 to 12.5 for cfg++, got 20",
+        ),
         (["--guidance", "autoguidance"], "name it by --weak"),
         (["--count", "301", "--data", "x"], "there are 300 train digits, got 301"),
     ],
@@ -323,22 +326,22 @@ def test_a_model_without_classes_is_measured_by_how_its_samples_lie(command, mod
     spent = model.backend.rows
     refused = command(*options, "--scale", 1, "--scale", 2)
     assert refused.exit_code == 1
-    assert "was trained without classes, which cfg guides towards; take --scale 1" in refused.output
+    assert "was trained without. Use --scale 1" in refused.output
     assert model.backend.rows == spent
 
 
 def test_a_count_without_a_floor_is_said(command):
     done = command("--solver", "euler", "--steps", 1, "--scale", 1, "--count", 101)
-    assert "no floor is shipped for 101 samples, but for 100, 200, 500," in done.output
+    assert "the package has no floor for 101 samples, only for 100, 200, 500," in done.output
 
 
 def test_qualities_compare_only_under_one_judge_and_with_all_digits(digits):
     judge, (pixels, labels) = load_judge(), digits
     reference = shipped_reference()
-    with pytest.raises(ValueError, match=r"each of the ten, and \[7\] are not there"):
+    with pytest.raises(ValueError, match=r"each of the ten, got none of \[7\]"):
         quality(judge, pixels, labels.masked_fill(labels == 7, 1), reference)
     assert quality(judge, pixels, None, reference).accuracy is None
-    with pytest.raises(ValueError, match="reference is of another judge"):
+    with pytest.raises(ValueError, match="reference must be of this judge"):
         quality(Judge().eval(), pixels, labels, reference)
 
 
@@ -351,7 +354,7 @@ def test_a_judge_is_hashed_as_its_file_is(tmp_path):
     assert judge_hash(again) == judge_hash(judge)
     (tmp_path / "junk").write_text("junk")
     for name in ("junk", "nothing"):
-        with pytest.raises(ValueError, match=f"{name} holds no judge .*; name a file that"):
+        with pytest.raises(ValueError, match=f"{name} must hold a judge .*Name a file that"):
             load_judge(tmp_path / name)
 
 
@@ -359,16 +362,20 @@ def test_a_weak_model_without_classes_is_refused_by_its_own_name(tmp_path):
     path = {"schedule": {"type": "flow"}, "prediction": "flow", "network": "flow"}
     unet = MnistUNet(hidden_size=2, num_classes=0, conditioning="multiply")
     save_model(unet, tmp_path / "time", "path.json", path)
-    with pytest.raises(ValueError, match="time was trained without classes, and the weaker model"):
+    with pytest.raises(
+        ValueError, match="the weaker model of .* needs classes, and .*time was trained without"
+    ):
         load_model("mnist", weak=str(tmp_path / "time"))
     alone = load_model(str(tmp_path / "time"))
     assert not alone.conditional
-    with pytest.raises(ValueError, match="and anagrams asks for digits; name a model with them"):
+    with pytest.raises(
+        ValueError, match="anagrams needs classes, .*Name a model that was trained with classes"
+    ):
         alone.require_classes("anagrams")
     options = ["--model", str(tmp_path / "time"), "--count", "2", "--steps", "1"]
     done = CliRunner().invoke(evaluate, ["inpainting", *options, "--method", "clean"])
     assert done.exit_code == 0, done.output
-    assert "was trained without classes and can be told nothing" in done.output
+    assert "was trained without classes and takes no condition" in done.output
     assert done.output.count("\n  clean") == 1
 
 

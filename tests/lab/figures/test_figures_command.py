@@ -157,7 +157,7 @@ def test_a_path_that_does_not_end_in_noise_is_sampled_as_the_course_does():
 )
 def test_a_log_that_is_none_is_named(tmp_path, log):
     (tmp_path / "log.json").write_text(log)
-    with pytest.raises(ValueError, match="holds no intact log.json"):
+    with pytest.raises(ValueError, match="must have an intact log.json"):
         Run.read(tmp_path)
 
 
@@ -183,7 +183,7 @@ def test_the_loss_is_of_the_shipped_logs_without_a_run():
 def test_a_name_finds_its_figure_or_the_nearest(denoiser):
     assert [*chosen([])] == [*FIGURES]
     assert [*chosen(["sdedit", "noising"])] == ["noising", "sdedit"]
-    with pytest.raises(UnknownNameError, match="did you mean"):
+    with pytest.raises(UnknownNameError, match="Did you mean"):
         chosen(["sdedt"])
     with pytest.raises(ValueError, match="a folder that `composer train mnist` wrote"):
         chosen(["samples-epochs"], [Run.read(denoiser)])
@@ -210,7 +210,7 @@ def test_the_list_needs_no_folder():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--only", "nosing"], "unknown figure 'nosing'; did you mean noising"),
+        (["--only", "nosing"], "Unknown figure 'nosing'. Did you mean noising"),
         (["--only", "samples-epochs"], "name with --run a folder"),
         (
             ["--run", "nowhere"],

@@ -124,9 +124,9 @@ def test_without_an_average_the_last_weights_are_kept(tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     trainer(tmp_path).run(progress=False)
-    with pytest.raises(ValueError, match="belongs to another run"):
+    with pytest.raises(ValueError, match="belongs to a run with other settings"):
         trainer(tmp_path, EPSILON).run(progress=False)
-    with pytest.raises(ValueError, match="belongs to another run"):
+    with pytest.raises(ValueError, match="belongs to a run with other settings"):
         trainer(tmp_path, epochs=3).run(progress=False)
 
 
@@ -211,13 +211,13 @@ def test_what_is_in_the_way_is_found_before_training(tmp_path, place):
     run = trainer(tmp_path, epochs=1, snapshots=(1,))
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).touch()
-    with pytest.raises(NotADirectoryError, match=f"{place} is a file; name a folder"):
+    with pytest.raises(NotADirectoryError, match=f"{place} is a file. Name a folder"):
         run.run(progress=False)
     assert run.step == 0
 
 
 def test_an_unknown_schedule_names_the_nearest():
-    with pytest.raises(LookupError, match="lr_schedule 'exponentail'; did you mean exponential"):
+    with pytest.raises(LookupError, match="lr_schedule 'exponentail'. Did you mean exponential"):
         TrainingConfig(lr_schedule="exponentail")
 
 
@@ -247,13 +247,13 @@ def test_what_float16_cannot_hold_is_not_written(tmp_path):
     network = trainer(tmp_path).model
     assert {v.dtype for v in half_weights(network).values()} <= {torch.float16, torch.int64}
     network.out.weight.data[0] = 1e5
-    with pytest.raises(ArithmeticError, match=r"out.weight is not finite, or larger than the 65"):
+    with pytest.raises(ArithmeticError, match=r"out.weight must be finite and at most 65"):
         half_weights(network)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "checkpoint.pt").write_text("junk")
-    with pytest.raises(ValueError, match=r"checkpoint\.pt is no intact checkpoint"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt must be an intact checkpoint"):
         trainer(tmp_path).run(progress=False)
 
 

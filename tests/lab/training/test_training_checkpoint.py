@@ -86,7 +86,7 @@ def test_a_flipped_byte_is_noticed(tmp_path):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(ValueError, match="no intact checkpoint; move it away"):
+    with pytest.raises(ValueError, match="must be an intact checkpoint. Move it away"):
         trainer(tmp_path)._resume()
 
 
@@ -101,7 +101,7 @@ def test_a_flipped_byte_is_noticed(tmp_path):
 )
 def test_a_file_of_something_else_is_no_checkpoint(tmp_path, content):
     torch.save(content, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match="no intact checkpoint"):
+    with pytest.raises(ValueError, match="must be an intact checkpoint"):
         read_checkpoint(tmp_path / "checkpoint.pt", {}, torch.device("cpu"))
 
 
@@ -119,7 +119,7 @@ def test_weights_that_diverged_take_the_place_of_no_good_ones(tmp_path, value):
         return loss
 
     run._update = spoiling
-    with pytest.raises(ArithmeticError, match="a weight became NaN or Inf by step 6; lower the"):
+    with pytest.raises(ArithmeticError, match="a weight became NaN or Inf by step 6. Lower the"):
         run.run(progress=False, write=lambda network, folder: written.append(folder.name))
     assert written == ["epoch-001"]
     again = trainer(tmp_path, snapshots=(1, 2))
@@ -130,7 +130,7 @@ def test_weights_that_diverged_take_the_place_of_no_good_ones(tmp_path, value):
 
 def test_two_trainings_do_not_write_one_folder(tmp_path):
     second = sole_writer(tmp_path)
-    with sole_writer(tmp_path), pytest.raises(ValueError, match="another training is writing"):
+    with sole_writer(tmp_path), pytest.raises(ValueError, match="another training writes to"):
         second.__enter__()
     with sole_writer(tmp_path):
         pass

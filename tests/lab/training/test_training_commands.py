@@ -91,7 +91,7 @@ def test_the_denoisers_command_writes_what_load_denoiser_reads(idx):
     assert (denoiser.noise.sigma, denoiser.noise.pure_noise) == (0.25, False)
     assert denoiser(torch.randn(2, 1, 28, 28)).shape == (2, 1, 28, 28)
     other = train("denoiser", "--epochs", "1", "--batch-size", 32, "--width", 4, "--out", out)
-    assert "belongs to another run, which differs in sigma" in other.output
+    assert "belongs to a run with other settings: sigma" in other.output
     trained("denoiser", "--pure-noise", "--init", out / "model", "--out", idx / "pure")
     assert load_denoiser(idx / "pure" / "model").noise.pure_noise
 
@@ -157,10 +157,10 @@ def test_the_denoisers_defaults_are_the_courses(asked):
     [
         (["mnist", "--data", "nowhere"], "holds neither train-images"),
         (["mnist", "--epochs", "0"], "epochs must be an integer of at least 1, got 0"),
-        (["mnist", "--limit", "40"], "40 images do not fill one batch of 64"),
-        (["mnist", "--init", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
+        (["mnist", "--limit", "40"], "at most the 40 images, got 64"),
+        (["mnist", "--init", "nowhere"], "there is no folder 'nowhere'. Name a folder model/"),
         (["denoiser", "--sigma", "-1"], "sigma must be at least 0, got -1"),
-        (["denoiser", "--init", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
+        (["denoiser", "--init", "nowhere"], "there is no folder 'nowhere'. Name a folder model/"),
     ],
 )
 def test_the_command_says_in_a_sentence_what_is_wrong(idx, arguments, sentence):
@@ -174,7 +174,7 @@ def test_the_command_says_in_a_sentence_what_is_wrong(idx, arguments, sentence):
 
 def test_what_is_no_list_of_epochs_is_refused(idx):
     result = train("mnist", "--snapshots", "1;5", "--out", idx / "run")
-    assert "'1;5' is no list of epochs such as 1,5,10" in result.output
+    assert "epochs must be a list such as 1,5,10, got '1;5'" in result.output
 
 
 def test_a_model_is_started_from_in_its_own_layout(idx):
@@ -183,6 +183,6 @@ def test_a_model_is_started_from_in_its_own_layout(idx):
     for options in (["--width", "8"], ["--width", "4", "--conditioning", "add"]):
         result = train("mnist", "--init", model, *options, "--out", idx / "other")
         assert result.exit_code == 1
-    assert f"{model} is of another layout; start from it with --conditioning class" in result.output
+    assert f"{model} has another layout. Start from it with --conditioning class" in result.output
     result = train("denoiser", "--init", model, "--out", idx / "other")
     assert "holds no model of `composer train denoiser`" in result.output

@@ -223,7 +223,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_encoder_is_read(
     (tmp_path / "taken").touch()
     (tmp_path / "folder.safetensors").mkdir()
     monkeypatch.setattr(text.TextEncoder, "_load", lambda self: pytest.fail("T5 was read"))
-    with pytest.raises(OSError, match="cannot be a folder|is a folder; name a file"):
+    with pytest.raises(OSError, match="cannot be a folder|is a folder. Name a file"):
         load_deepfloyd(tiny_if[1], embeddings=tmp_path / place).encode(PROMPT)
     arguments = [PROMPT, "--model", str(tiny_if[1]), "--cache", str(tmp_path / place)]
     done = CliRunner().invoke(embed, arguments)

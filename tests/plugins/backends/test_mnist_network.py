@@ -57,7 +57,7 @@ def test_each_conditioning_is_the_courses_and_folds(conditioning):
 
 
 def test_a_network_is_conditioned_as_its_classes_allow():
-    with pytest.raises(LookupError, match="unknown conditioning 'times'; did you mean|known"):
+    with pytest.raises(LookupError, match="Unknown conditioning 'times'. Did you mean|known"):
         MnistUNet(conditioning="times")
     with pytest.raises(ValueError, match="'add' needs num_classes equal to 0, got 10"):
         MnistUNet(conditioning="add")

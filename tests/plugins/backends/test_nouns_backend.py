@@ -55,16 +55,16 @@ def test_heads_by_name_and_by_index(backend):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("shrimp", "did you mean shrimp-tempura"),
-        ("Sharkk", "did you mean shark"),
+        ("shrimp", "Did you mean shrimp-tempura"),
+        ("Sharkk", "Did you mean shark"),
         ("???", "known: aardvark, .* and 214 more$"),
     ],
 )
 def test_an_unknown_head_is_refused_with_the_nearest(backend, name, hint):
-    sentence = f"unknown label {name.lower()!r}; {hint}".replace("?", ".")
+    sentence = f"Unknown label {name.lower()!r}. {hint}".replace("?", ".")
     with pytest.raises(UnknownNameError, match=sentence):
         sampled(backend, CFG(2.0), condition=name)
-    with pytest.raises(UnknownNameError, match="unknown label"):
+    with pytest.raises(UnknownNameError, match="Unknown label"):
         Sampler(backend, [Anagram({"identity": SHARK, "flip": name})])
 
 
@@ -75,13 +75,15 @@ def test_what_is_no_head(backend, bad):
 
 
 def test_no_head_is_no_condition(backend):
-    with pytest.raises(ValueError, match="label 254 means no label; leave the condition away"):
+    with pytest.raises(ValueError, match="label 254 means no label. Omit the condition"):
         sampled(backend, condition=HEADS)
 
 
 @pytest.mark.parametrize(("weights", "got"), [(3, "int"), (b"x", "bytes"), ("", "an empty name")])
 def test_weights_are_named(weights, got):
-    with pytest.raises(TypeError, match=f"weights must be the name of a folder, got {got}; mend"):
+    with pytest.raises(
+        TypeError, match=f"weights must be the name of a folder, got {got}. Correct"
+    ):
         composer.load_backend("nouns", weights=weights)
 
 

@@ -162,11 +162,11 @@ def test_one_measurement_a_seed():
     torch.testing.assert_close(both[1:], alone.sample(1, seeds=[2]).x)
     with pytest.raises(ValueError, match="DDNM: 2 images for 3 seeds"):
         sampler.sample(1, seeds=[1, 2, 3])
-    with pytest.raises(ValueError, match="2 measurements for 3 images"):
+    with pytest.raises(ValueError, match="must be 1 or one per image, got 2 for 3"):
         sampler.denoise(torch.zeros(3, 1, 8, 8), 0.5, 1)
     several = Particles(lambda x: x.flatten(1).sum(1), ((1, 2), (0, 1)))
     sampler = Sampler(mixture(), [several, DDNM(ys, KnownPixels(HALF))], num_inference_steps=4)
-    with pytest.raises(ValueError, match="cannot follow several candidates"):
+    with pytest.raises(ValueError, match="must be one for all seeds with several candidates"):
         sampler.sample(1, seeds=[1, 2])
 
 
@@ -205,13 +205,21 @@ class Bent(Halved):
         (lambda: DDNM(IMAGE, BlockMean), TypeError, "must have apply"),
         (lambda: DDNM(3, BlockMean(2)), TypeError, "DDNM: measurement must be"),
         (lambda: DDNM(IMAGE, BlockMean(2)), ValueError, r"shape \(1, 4, 4\).*got \(1, 8, 8\)"),
-        (lambda: DDNM(IMAGE, BlockMean(3)), ValueError, "8x8 is no multiple of 3"),
-        (lambda: DDNM(IMAGE, KnownPixels(HALF[:1])), ValueError, "mask is 1x8, the image 8x8"),
-        (lambda: DDNM(IMAGE, Halved()), ValueError, "not linear with a pseudoinverse"),
-        (lambda: DDNM(IMAGE, Bent()), ValueError, "not linear with a pseudoinverse"),
+        (lambda: DDNM(IMAGE, BlockMean(3)), ValueError, "multiples of 3, got 8x8"),
+        (
+            lambda: DDNM(IMAGE, KnownPixels(HALF[:1])),
+            ValueError,
+            "mask must be 8x8 as the image, got 1x8",
+        ),
+        (lambda: DDNM(IMAGE, Halved()), ValueError, "must be linear with a pseudoinverse"),
+        (lambda: DDNM(IMAGE, Bent()), ValueError, "must be linear with a pseudoinverse"),
         (lambda: KnownPixels(HALF / 2), ValueError, "must be 0 or 1 everywhere"),
         (lambda: BlockMean(0), ValueError, "factor must be an integer of at least 1"),
-        (lambda: DDNM(IMAGE, Gray(3)), ValueError, r"Gray: the image has 1 channel\(s\), not 3"),
+        (
+            lambda: DDNM(IMAGE, Gray(3)),
+            ValueError,
+            r"Gray: the image must have 3 channel\(s\), got 1",
+        ),
         (lambda: Gray("3"), TypeError, "channels must be an integer"),
     ],
 )
@@ -275,16 +283,16 @@ def test_a_cascade_keeps_the_measurement_in_every_stage():
         (
             DDNM(torch.zeros(1, 4, 4), BlockMean(2)),
             (6, 6),
-            "neither of 6x6 pixels and 4x4 blocks divide",
+            "multiple or a divisor of 4x4 blocks, got 6x6",
         ),
         (
             DDNM(torch.zeros(1, 4, 4), BlockMean(2)),
             (16, 8),
-            "neither of 16x8 pixels and 4x4 blocks",
+            "multiple or a divisor of 4x4 blocks, got 16x8",
         ),
-        (DDNM(torch.zeros(1, 4, 4), BlockMean(2)), (2, 1), "stretched to 2x1; crop it"),
-        (DDNM(IMAGE, KnownPixels(HALF)), (4, 8), "KnownPixels: mask of 8x8 would be stretched"),
-        (DDNM(IMAGE, Halved()), (4, 4), "at 4x4; give it at_size"),
+        (DDNM(torch.zeros(1, 4, 4), BlockMean(2)), (2, 1), "must have the proportions of 2x1"),
+        (DDNM(IMAGE, KnownPixels(HALF)), (4, 8), "KnownPixels: mask must have the proportions"),
+        (DDNM(IMAGE, Halved()), (4, 4), "at_size to measure at 4x4, got .*Define at_size"),
     ],
 )
 def test_sizes_that_cannot_be_measured(plugin, size, sentence):

@@ -183,7 +183,7 @@ def test_what_does_not_fit_is_refused_when_built(backend, plugins, sentence):
 
 
 def test_a_model_without_low_resolution_is_refused():
-    with pytest.raises(ValueError, match=r"takes no low-resolution image; .* stage=2"):
+    with pytest.raises(ValueError, match=r"takes no low-resolution image. .* stage=2"):
         Sampler(mixture(), [SuperResolution(SMALL)])
 
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from composer import Sampler, get_transform
+from composer.protocols import Output
 from composer_plugins import CFG, Anagram, GaussianBlur, Hybrid, TripleHybrid
 from composer_plugins.transforms import Flip
 
@@ -49,9 +50,11 @@ def test_learned_variance_goes_with_the_views_and_bands(monkeypatch):
     backend = mixture()
     plain = type(backend).evaluate
 
-    def evaluate(self, batch):
+    def evaluate(self, requests):
         """Variance = the image itself, so that its way can be followed."""
-        return plain(self, batch)._replace(variance=batch.x)
+        return [
+            Output(o.prediction, r.x) for o, r in zip(plain(self, requests), requests, strict=True)
+        ]
 
     monkeypatch.setattr(type(backend), "evaluate", evaluate)
     x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
@@ -130,7 +133,7 @@ def test_an_anagram_inside_a_band_and_a_band_inside_a_view():
     [
         (lambda: Anagram({}), TypeError, "views must be a dict"),
         (lambda: Anagram([("flip", 1)]), TypeError, "views must be a dict"),
-        (lambda: Anagram({"flp": 1}), LookupError, "unknown transform 'flp'; did you mean flip"),
+        (lambda: Anagram({"flp": 1}), LookupError, "Unknown transform 'flp'. Did you mean flip"),
         (lambda: Anagram({"flip": 1}, "median"), ValueError, "reduction must be one of"),
         (
             lambda: Anagram({"flip": 1}, "weighted"),

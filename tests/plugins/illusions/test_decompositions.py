@@ -171,7 +171,7 @@ def test_the_reference_is_exact_whatever_comes_after_it():
             torch.testing.assert_close(gray(x), gray(picture))
         assert torch.isfinite(x).all()
     two = [Reference(picture, GrayColour()), Reference(-picture, GrayColour())]
-    with pytest.raises(ValueError, match="two Reference give the same part"):
+    with pytest.raises(ValueError, match="Reference: two of them give the same part"):
         Sampler(mixture(shape=(3, 16, 16)), two)
 
 

@@ -59,8 +59,8 @@ def test_a_recipe_keeps_it():
     ("make", "error", "sentence"),
     [
         (lambda: Spaced("ddim"), TypeError, "solver must be a solver object"),
-        (lambda: Spaced(Spaced()), ValueError, "Spaced makes a plan of its own"),
-        (lambda: Timesteps([0.0], Spaced()), ValueError, "Spaced makes a plan of its own"),
+        (lambda: Spaced(Spaced()), ValueError, "must not plan its own times, got Spaced"),
+        (lambda: Timesteps([0.0], Spaced()), ValueError, "must not plan its own times, got Spaced"),
         (
             lambda: Sampler(mixture(), [], Spaced(Euler(), 1000.0), 10),
             ValueError,
@@ -71,7 +71,7 @@ def test_a_recipe_keeps_it():
         (
             lambda: Spaced(DiffusersSolver(DPMSolverMultistepScheduler())),
             ValueError,
-            "Spaced: DiffusersSolver makes a plan of its own",
+            "Spaced: solver must not plan its own times, got DiffusersSolver",
         ),
     ],
 )

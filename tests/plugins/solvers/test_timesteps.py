@@ -55,14 +55,14 @@ def test_a_recipe_keeps_them(times):
 @pytest.mark.parametrize(
     ("make", "error", "sentence"),
     [
-        (lambda: Timesteps("smart26"), UnknownNameError, "did you mean smart27"),
+        (lambda: Timesteps("smart26"), UnknownNameError, "Did you mean smart27"),
         (lambda: Timesteps([1, "2"]), TypeError, "must be a number"),
         (lambda: Timesteps(3), TypeError, "must be a list or tuple"),
         (lambda: Timesteps([1], "ddim"), TypeError, "solver must be a solver object"),
         (
             lambda: Timesteps("fast27", DiffusersSolver(DPMSolverMultistepScheduler())),
             ValueError,
-            "DiffusersSolver makes a plan of its own",
+            "must not plan its own times, got DiffusersSolver",
         ),
     ],
 )
@@ -74,10 +74,10 @@ def test_bad_arguments_are_refused(make, error, sentence):
 @pytest.mark.parametrize(
     ("times", "steps", "sentence"),
     [
-        ("smart27", 20, "27 times for 20 steps; set num_inference_steps=27"),
-        ([900, 900], 2, "from 900 to 900 the noise does not fall"),
-        ([0, 900], 2, "from 0 to 900 the noise does not fall"),
-        ([900, -1], 2, "from -1 to -1 the noise does not fall"),
+        ("smart27", 20, "must be 20 times, got 27. Set num_inference_steps=27"),
+        ([900, 900], 2, "noise must fall at every step, got 900 to 900"),
+        ([0, 900], 2, "noise must fall at every step, got 0 to 900"),
+        ([900, -1], 2, "noise must fall at every step, got -1 to -1"),
         ([1000, 0], 2, r"times must be in \[-1, 999\]"),
     ],
 )

@@ -129,7 +129,7 @@ def test_bad_scores_are_refused_before_any_call():
         with pytest.raises(TypeError, match="score must be a function"):
             Particles(score)
     for score, words in (
-        (lambda x: x, "one number an image"),
+        (lambda x: x, "one number per image"),
         (lambda x: [0.0], "returned list"),
         (lambda x: x.flatten(1).sum(1) / 0, "NaN or Inf"),
         (lambda x: x.view(3, 7), "score failed"),

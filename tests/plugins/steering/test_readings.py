@@ -74,7 +74,7 @@ def test_nothing_to_read_is_refused():
             metric(corners, "x", VIEWS)
         with pytest.raises(ValueError, match="classes must be from 0 to 1"):
             metric(corners, x, {"identity": 2})
-        with pytest.raises(TypeError, match="is no Transform"):
+        with pytest.raises(TypeError, match="must be (a|) ?Transforms?( or the name of one)?, got"):
             metric(corners, x, {5: 1})
     with pytest.raises(ValueError, match="tau"):
         concealment(corners, x, VIEWS, 0)
@@ -164,15 +164,18 @@ def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (["--best-of", "3"], "at least as many"),
-        (["--transform", "flop"], "did you mean flip"),
-        (["--transform", "identity"], "cannot read as two digits"),
+        (["--best-of", "3"], "at least the 3 of --best-of"),
+        (["--transform", "flop"], "Did you mean flip"),
+        (["--transform", "identity"], "must be another view than the identity"),
         (["--transform", "orthogonal"], "Orthogonal"),
-        (["--gallery", "no/x"], "is no folder"),
-        (["--json", "."], "is a folder; name a file"),
-        (["--json", "no/x.json"], "is no folder"),
-        (["--model", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
-        (["--backend", "nouns"], "nouns makes images of (3, 32, 32), and the judge reads digits"),
+        (["--gallery", "no/x"], "must be a folder"),
+        (["--json", "."], "is a folder. Name a file"),
+        (["--json", "no/x.json"], "must be a folder"),
+        (["--model", "nowhere"], "there is no folder 'nowhere'. Name a folder model/"),
+        (
+            ["--backend", "nouns"],
+            "nouns must make digits of (1, 28, 28), got images of (3, 32, 32)",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_a_sentence(table, monkeypatch, bad, words):

@@ -143,7 +143,7 @@ def test_a_large_matrix_costs_one_product(monkeypatch):
 
 
 def test_what_is_not_orthogonal_is_refused():
-    with pytest.raises(ValueError, match="not orthogonal, Q Q.T is off the identity by 3"):
+    with pytest.raises(ValueError, match="must be orthogonal, got Q Q.T off the identity by 3"):
         Orthogonal(2 * torch.eye(4))
     with pytest.raises(ValueError, match="must be square"):
         Orthogonal(torch.eye(4)[:3])
@@ -165,12 +165,12 @@ def test_what_does_not_fit_the_image_is_said():
     assert not Orthogonal(torch.eye(16)).accepts(4, 5)
     assert Orthogonal(torch.eye(48), over="image").accepts(4, 4)
     for view in (ChannelPermutation(), ColourRotation()):
-        with pytest.raises(ValueError, match="accepts images of 3 channels, not 1"):
+        with pytest.raises(ValueError, match="accepts images of 3 channels, got 1"):
             view(torch.zeros(1, 4, 4))
 
 
 def test_a_transform_without_defaults_is_not_made_by_name():
-    with pytest.raises(TypeError, match=r"give the object itself, Permutation\(indices=\.\.\.\)"):
+    with pytest.raises(TypeError, match=r"Give the object itself, Permutation\(indices=\.\.\.\)"):
         get_transform("permutation")
     with pytest.raises(TypeError, match=r"Orthogonal\(matrix=\.\.\.\)"):
         get_transform("orthogonal")

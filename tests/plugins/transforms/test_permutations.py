@@ -260,14 +260,14 @@ class Lossy(PixelPermutation):
 
 
 def test_a_third_partys_order_is_checked():
-    with pytest.raises(ValueError, match=r"order\(4, 4\) is no permutation of 16 pixels"):
+    with pytest.raises(ValueError, match=r"order\(4, 4\) must be a permutation of 16 pixels"):
         Lossy()(numbered(4, 4))
 
 
 def test_sizes_that_a_view_does_not_accept_are_named():
     for view, size in ((Jigsaw(), 30), (PatchPermute(), 17), (Permutation([1, 0]), 16)):
         assert not view.accepts(size, size)
-        with pytest.raises(ValueError, match=f"accepts {view.sizes}, not {size}x{size}"):
+        with pytest.raises(ValueError, match=f"accepts {view.sizes}, got {size}x{size}"):
             view(numbered(size, size))
     assert not Jigsaw().accepts(12, 12)
     assert not Jigsaw().accepts(16, 20)
