@@ -147,7 +147,8 @@ def main() -> None:
         outcomes, slowest = fuzz(arguments.count, arguments.seed, Path(folder), watch)
     for outcome, times in outcomes.most_common():
         print(f"{times:8} {outcome}")
-    print(f"slowest {slowest:.2f} s of processor time; opened or run: {dict(watch.found) or 'nothing'}")
+    print(f"slowest {slowest:.2f} s of processor time")
+    print(f"opened or run: {dict(watch.found) or 'nothing'}")
 
 
 if __name__ == "__main__":
