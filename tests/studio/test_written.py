@@ -102,11 +102,11 @@ def test_a_recipe_is_the_stack_that_it_says(tmp_path):
         ),
         (
             'backend = "mnist"\n[plugins.anagramm]\nscale = 4\n',
-            "recipe.toml:2: plugins.anagramm: unknown plugin 'anagramm'; did you mean anagram",
+            "recipe.toml:2: plugins.anagramm: Unknown plugin 'anagramm'. Did you mean anagram",
         ),
         (
             'backend = "mnits"\n',
-            "recipe.toml:1: backend: unknown backend 'mnits'; did you mean mnist or ",
+            "recipe.toml:1: backend: Unknown backend 'mnits'. Did you mean mnist or ",
         ),
         (
             '[backend]\nuse = "mnist"\ndevise = "cpu"\n',
