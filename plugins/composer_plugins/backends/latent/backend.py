@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer import Batch, Output, State, hookimpl
 from composer.authoring import grouped, short_repr
@@ -72,6 +72,11 @@ class LatentBackend:
     def image_shape(self) -> tuple[int, int, int]:
         """Of the images."""
         return int(self.autoencoder.vae.config.out_channels), *self.size
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"network": self.network}
 
     def encode(self, condition: Any) -> Hashable:
         return self.embeddings.encode(condition)
