@@ -164,7 +164,7 @@ def test_balanced_digits_are_in_turn_and_from_the_start():
     assert evenly(torch.arange(3), 9).tolist() == [0, 1, 2]
 
 
-def test_quality_tells_digits_from_noise_and_the_asked_for_from_others(digits):
+def test_quality_tells_digits_from_noise_and_the_right_ones_from_others(digits):
     judge, (pixels, labels) = load_judge(), digits
     reference = reference_of(judge, (100,))
     whole = quality(judge, pixels, labels, reference)
@@ -298,7 +298,7 @@ def test_what_cannot_be_measured_is_a_sentence(command, model, tmp_path, bad, wo
     assert model.backend.rows == 0
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path):
+def test_a_folder_without_a_model_raises(tmp_path):
     done = CliRunner().invoke(evaluate, ["samples", "--model", str(tmp_path)])
     assert done.exit_code == 1
     assert "(no path.json)" in done.output
@@ -358,7 +358,7 @@ def test_a_judge_is_hashed_as_its_file_is(tmp_path):
             load_judge(tmp_path / name)
 
 
-def test_a_weak_model_without_classes_is_refused_by_its_own_name(tmp_path):
+def test_a_weak_model_without_classes_raises_with_its_own_name(tmp_path):
     path = {"schedule": {"type": "flow"}, "prediction": "flow", "network": "flow"}
     unet = MnistUNet(hidden_size=2, num_classes=0, conditioning="multiply")
     save_model(unet, tmp_path / "time", "path.json", path)

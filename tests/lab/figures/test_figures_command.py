@@ -189,7 +189,7 @@ def test_a_name_finds_its_figure_or_the_nearest(denoiser):
         chosen(["samples-epochs"], [Run.read(denoiser)])
 
 
-def test_the_command_writes_what_is_asked_for(tmp_path):
+def test_the_command_writes_the_named_figures(tmp_path):
     out = tmp_path / "new" / "figures"
     done = figures(out, "--only", "schedules", "--only", "noising")
     assert done.exit_code == 0, done.output
@@ -218,7 +218,7 @@ def test_the_list_needs_no_folder():
         ),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_before_any_work(tmp_path, arguments, words):
+def test_what_cannot_be_drawn_raises_before_any_work(tmp_path, arguments, words):
     done = figures(tmp_path / "out", *arguments)
     assert done.exit_code == 1
     assert words in done.output

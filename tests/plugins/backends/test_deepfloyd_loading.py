@@ -98,7 +98,7 @@ def test_other_sizes_are_multiples(tiny_if, embedded):
         ({"model": "no/such/folder"}, "there is no folder 'no/such/folder'"),
     ],
 )
-def test_bad_options_are_refused(tiny_if, embedded, options, sentence):
+def test_bad_options_raise(tiny_if, embedded, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         load_deepfloyd(**{"model": tiny_if[1], "embeddings": embedded, **options})
 

@@ -142,7 +142,7 @@ def test_without_such_a_label_a_label_is_needed(labelled):
 
 
 @pytest.mark.parametrize("bad", [5, -1, True, 1.5, "cat"])
-def test_what_is_no_label(labelled, bad):
+def test_what_is_not_a_label(labelled, bad):
     with pytest.raises(ValueError, match=f"label from 0 to 4, got {bad!r}"):
         Sampler(load(labelled)).sample(bad)
 

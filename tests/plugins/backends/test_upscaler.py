@@ -138,7 +138,7 @@ def test_images_are_decoded_one_by_one_and_each_has_its_own_noise(backend):
         DynamicThreshold(),
     ],
 )
-def test_what_looks_at_pixels_is_refused(backend, plugin):
+def test_what_looks_at_pixels_raises(backend, plugin):
     with pytest.raises(ValueError, match=r"works on pixels .* latents; .*plain=True"):
         Sampler(backend, [SuperResolution(SMALL), plugin])
 
@@ -151,7 +151,7 @@ def test_what_looks_at_pixels_is_refused(backend, plugin):
         ([], "enlarges an image and was given none"),
     ],
 )
-def test_images_and_levels_that_do_not_fit_are_refused(backend, plugins, sentence):
+def test_images_and_levels_that_do_not_fit_raise(backend, plugins, sentence):
     with pytest.raises(ValueError, match=sentence):
         Sampler(backend, plugins).sample(PROMPT)
 
@@ -252,7 +252,7 @@ def test_stages_are_told_apart(tiny_upscaler, tiny_if, tmp_path):
         load_deepfloyd(tiny_if[2], stage=3, embeddings=tmp_path / "x.safetensors")
 
 
-def test_a_wrong_stack_is_refused_before_the_first_stage_runs(backend):
+def test_a_wrong_stack_raises_before_the_first_stage_runs(backend):
     with pytest.raises(ValueError, match="stage 2: Anagram works on pixels"):
         Cascade(
             [Stage(mixture(shape=(3, 32, 32))), Stage(backend)],
