@@ -1,6 +1,7 @@
 """Backends that the tests share. None downloads anything."""
 
 import shutil
+from functools import cache
 
 import pytest
 import torch
@@ -63,6 +64,14 @@ def tiny_upscaler(tmp_path_factory):
     import tiny_upscaler
 
     return tiny_upscaler.build(tmp_path_factory.mktemp("tiny_upscaler"))
+
+
+@pytest.fixture(scope="session")
+def tiny_latent(tmp_path_factory):
+    """A function of the name of a latent family -> its tiny pipeline, and the folder of it."""
+    import tiny_latent
+
+    return cache(lambda name: tiny_latent.build(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,14 @@ from collections.abc import Callable
 import torch
 
 from composer_plugins.backends.deepfloyd.embedding_files import Tidy, tidy, verbatim
+from composer_plugins.backends.deepfloyd.embeddings import Encoder
 from composer_plugins.backends.deepfloyd.text import TextEncoder
 from composer_plugins.backends.files import Source, read_json
+from composer_plugins.backends.latent.families import FAMILIES
+from composer_plugins.backends.latent.text import PipelineText
 from composer_plugins.backends.pixel_flow import prx
 
-Made = tuple[TextEncoder | None, Tidy]
+Made = tuple[Encoder | None, Tidy]
 """An encoder (None for a model saved without one), and the name under which a prompt is stored."""
 Make = Callable[[Source, torch.device, torch.dtype, bool, str | None], Made]
 
@@ -44,4 +47,16 @@ def _prx(
     return prx.text_encoder(model, device, dtype, eight_bit, variant), verbatim
 
 
-_ENCODERS: dict[str, Make] = {prx.PIPELINE: _prx}
+def _latent(
+    model: Source, device: torch.device, dtype: torch.dtype, eight_bit: bool, variant: str | None
+) -> Made:
+    if eight_bit:
+        raise ValueError("a latent model's encoders are not read in 8 bits; leave it out")
+    folder = model.fetch(("model_index.json", "text_encoder/config.json"))
+    family = FAMILIES[read_json(folder / "model_index.json")["_class_name"]]
+    if not (folder / "text_encoder" / "config.json").is_file():
+        return None, verbatim
+    return PipelineText(model, family, device, dtype, variant), verbatim
+
+
+_ENCODERS: dict[str, Make] = {prx.PIPELINE: _prx, **dict.fromkeys(FAMILIES, _latent)}
