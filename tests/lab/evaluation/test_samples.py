@@ -158,7 +158,7 @@ def test_balanced_digits_are_in_turn_and_from_the_start():
     assert found.tolist() == [*range(10), 0, 1, 2]
     assert images.tolist()[:4] == [1, 4, 5, 0]
     assert images[10] == 2
-    with pytest.raises(ValueError, match="there are 20 train digits, got 21"):
+    with pytest.raises(ValueError, match="at most 20 .*got 21"):
         balanced(labels, labels, 21)
     assert evenly(torch.arange(10), 4).tolist() == [0, 2, 5, 7]
     assert evenly(torch.arange(3), 9).tolist() == [0, 1, 2]
@@ -244,7 +244,7 @@ def test_the_command_prints_and_keeps_a_line_a_setting(command, model, tmp_path)
     assert all(row["recall"] is None and row["frechet"] > 5 for row in rows)
     assert rows[0]["floor"] == shipped_reference().floors[100].frechet
     lines = done.output.splitlines()
-    assert lines[0] == f"100 samples a line, float32, judge {JUDGE[:12]}"
+    assert lines[0] == f"100 samples per row, float32, judge {JUDGE[:12]}"
     assert len(lines) == 5
     assert "train digits" in lines[2]
     assert f"{rows[0]['frechet']:.3f}" in lines[3]
@@ -284,8 +284,11 @@ def test_what_is_done_is_not_done_again_until_the_data_can_say_more(command, mod
             ["--scale", "20", "--guidance", "cfg++"],
             "--scale must be from 0 to 12.5 for cfg++, got 20",
         ),
-        (["--guidance", "autoguidance"], "name it by --weak"),
-        (["--count", "301", "--data", "x"], "there are 300 train digits, got 301"),
+        (["--guidance", "autoguidance"], "Name it by --weak"),
+        (
+            ["--count", "301", "--data", "x"],
+            "count must be at most 300 for equally many of each digit, got 301",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_a_sentence(command, model, tmp_path, bad, words):

@@ -211,10 +211,10 @@ def test_the_list_needs_no_folder():
     ("arguments", "words"),
     [
         (["--only", "nosing"], "Unknown figure 'nosing'. Did you mean noising"),
-        (["--only", "samples-epochs"], "name with --run a folder"),
+        (["--only", "samples-epochs"], "Name with --run a folder"),
         (
             ["--run", "nowhere"],
-            "log.json cannot be read (No such file or directory); ",
+            "log.json cannot be read (No such file or directory). ",
         ),
     ],
 )
@@ -312,7 +312,9 @@ def test_a_picture_says_whose_networks_drew_it(denoiser, tmp_path):
     assert of_whom([]) == ""
     assert of_whom([time_only]) == "Drawn by the networks in the package."
     note = of_whom([time_only, run])
-    assert note.startswith(f"With {run.name} in place of denoiser; what is said of results")
+    assert note.startswith(
+        f"With {run.name} in place of denoiser; the caption describes the results"
+    )
     assert with_note(SHEET, note).caption == f"{SHEET.caption} {note}".strip()
     assert with_note(FILM, note) is FILM
 
