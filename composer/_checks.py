@@ -78,8 +78,8 @@ def checked_image(
 
 def _not_finite(hook: str, step: int) -> str:
     return (
-        f"x became NaN or Inf in {hook} at step {step}, and the model's predictions were finite. "
-        "Check the plugins, and very large scales."
+        f"x became NaN or Inf in {hook} at step {step} although the model's predictions were "
+        "finite. Check the plugins, and very large scales."
     )
 
 

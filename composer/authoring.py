@@ -52,6 +52,7 @@ from composer.protocols import (
     noise_scale_of,
 )
 from composer.requests import combine
+from composer.weights import networks_of, sha256_of
 from composer.words import short_repr
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "is_nested",
     "low_res_schedule_of",
     "models_of",
+    "networks_of",
     "noise_scale_of",
     "once",
     "parts_of",
@@ -106,6 +108,7 @@ __all__ = [
     "rounding",
     "scored",
     "sets_conditions",
+    "sha256_of",
     "short_repr",
     "to_device",
     "to_images",

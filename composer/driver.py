@@ -1,13 +1,13 @@
-"""The driver: plugins that ask each other, and one batched model call a round.
+"""The driver: it runs the plugins' generators, with one batched model call per round.
 
-A ``noise_estimate`` is a generator that yields lists of requests and returns an estimate. Each
-request is answered by the next plugin further in, what the innermost asks by the model. So one
-request opens a tree of conversations. The driver runs it in rounds: every conversation goes on
-until it needs the model, then all that the tree needs of the model is evaluated in one call.
+A ``noise_estimate`` is a generator that yields lists of requests and returns an estimate. The next
+plugin of the stack answers each request, and the model answers the innermost plugin. So one request
+opens a tree of conversations. The driver runs the tree in rounds: it advances every conversation
+until it needs the model, then evaluates all these requests in one call.
 
-The same question is answered once, wherever in the tree it is asked. Otherwise k plugins that ask
-twice each would hold 2^k conversations: of guidance in guidance each asks about the condition and
-about none, and the next one inside would be asked about none by both.
+Equal requests are answered once in the whole tree. Otherwise k plugins with two requests each would
+hold 2^k conversations: with guidance inside guidance, both requests of the outer one lead to an
+unconditional request of the inner one.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class Answer(Protocol):
 def resolve(
     request: Request, plugins: Sequence[NoiseEstimate], model: Answer, debug: bool = False
 ) -> Estimate:
-    """Answer one request by the first of ``plugins``, its questions by the rest, then the model.
+    """Answer one request by the first of ``plugins``, its requests by the rest, then the model.
 
     Args:
-        debug: raise a NonFiniteError, which names the plugin, for an estimate with NaN or Inf;
-            that waits for the device.
+        debug: raise a NonFiniteError that names the plugin if an estimate has NaN or Inf; the
+            check waits for the device.
     """
     return converse(asked([request]), plugins, model, "the loop", debug)[0]
 
 
 def asked(requests: list[Request]) -> Asking[list[Estimate]]:
-    """A generator that asks these requests and returns their answers."""
+    """A generator that yields these requests and returns their answers."""
     return (yield requests)
 
 
@@ -57,7 +57,7 @@ def converse(
     who: str,
     debug: bool = False,
 ) -> T:
-    """Run one generator, named ``who``, to its end; answer its questions as :func:`resolve`."""
+    """Run one generator, named ``who``, to its end; answer its requests as :func:`resolve` does."""
     outermost = _Conversation(asking, tuple(plugins), who)
     tree = _Tree(outermost, debug)
     while True:
@@ -66,22 +66,24 @@ def converse(
             return outermost.value  # type: ignore[no-any-return]
         waiting = tree.for_the_model
         if not waiting:
-            raise ValueError("a plugin waits for its own answer; it must not ask itself")
+            raise ValueError(
+                "A plugin waits for its own answer. Send no request to the plugin that makes it."
+            )
         tree.for_the_model = []
         tree.settle(waiting, model([question.request for question in waiting]))
 
 
 class _Tree:
-    """All conversations about one request, and the questions asked in them."""
+    """All conversations of one request, and their questions."""
 
     def __init__(self, outermost: _Conversation, debug: bool) -> None:
         self.for_the_model: list[_Question] = []
         self._debug = debug
         self._questions: dict[Hashable, _Question] = {}
-        self._ready = [outermost]  # a stack: the first of those that can go on lies on top
+        self._ready = [outermost]  # a stack, with the first conversation that can continue on top
 
     def go_on(self) -> None:
-        """Advance each conversation until it ends, or waits for what only the model can say."""
+        """Advance each conversation until it ends or waits for the model."""
         while self._ready:
             conversation = self._ready.pop()
             conversation.advance()
@@ -91,7 +93,7 @@ class _Tree:
                 self.settle([conversation.about], [conversation.estimate(self._debug)])
 
     def _ask(self, conversation: _Conversation) -> None:
-        """Open a conversation about each question that nobody has asked before."""
+        """Open a conversation for each new question."""
         opened = []
         for request in conversation.requests():
             new = _Question(request, conversation.inner)
@@ -106,12 +108,12 @@ class _Tree:
         self._wake(opened if conversation.waits else [conversation])
 
     def settle(self, questions: Iterable[_Question], answers: Iterable[Estimate]) -> None:
-        """Hand out answers; who has all its answers goes on."""
+        """Give answers to the conversations that wait, and wake those with all answers."""
         woken = []
         for question, answer in zip(questions, answers, strict=True):
             question.answer = answer
             woken += [asker for asker in question.askers if asker.has_one_more()]
-            question.askers = []  # no cycle of references is left, to hold tensors after the step
+            question.askers = []  # break the reference cycle, which would keep tensors alive
         self._wake(woken)
 
     def _wake(self, conversations: list[_Conversation]) -> None:
@@ -119,7 +121,7 @@ class _Tree:
 
 
 class _Question:
-    """A request, and the plugins that are to answer it; the model if there are none."""
+    """A request, and the plugins that must answer it; the model if there are none."""
 
     __slots__ = "answer", "askers", "key", "plugins", "request"
 
@@ -133,17 +135,17 @@ class _Question:
         self.askers: list[_Conversation] = []
 
     def conversation(self) -> _Conversation:
-        """The first plugin's answer, which is to be asked for."""
+        """The conversation of the first plugin, which answers this question."""
         outer, inner = self.plugins[0], self.plugins[1:]
         return _Conversation(outer(self.request), inner, outer, self)
 
 
 class _Conversation:
-    """A generator that runs.
+    """A running generator.
 
     Args:
         asking: the generator.
-        inner: the plugins that answer what it asks.
+        inner: the plugins that answer its requests.
         who: its name for messages, or the function that made it.
         about: the question that its return value answers; None for the outermost.
     """
@@ -159,7 +161,7 @@ class _Conversation:
     ) -> None:
         self.inner, self.about = inner, about
         self.ended = False
-        self.value: Any = None  # what it yielded last, or returned
+        self.value: Any = None  # its last yielded value, or its return value
         self.waits = 0
         self._asking, self._who = asking, who
         self._asked: list[_Question] | None = None  # None until it has begun
@@ -169,7 +171,7 @@ class _Conversation:
         return self._who if isinstance(self._who, str) else described(self._who)
 
     def advance(self) -> None:
-        """Send it the answers to what it has asked, and take what it asks next, or returns."""
+        """Send the generator its answers, and take the value that it yields or returns."""
         answers: list[Any] = [question.answer for question in self._asked or ()]
         lent = Lent(None if self.about is None else self.about.request, answers)
         begun: Any = None if self._asked is None else answers
@@ -180,50 +182,50 @@ class _Conversation:
         lent.check(self)
 
     def requests(self) -> list[Request]:
-        """What it yielded, if that is a list of requests."""
+        """Return the yielded requests; raise a TypeError unless they are a list of requests."""
         asked, self._asked = self.value, []
         if isinstance(asked, list | tuple) and all(isinstance(r, Request) for r in asked):
             return list(asked)
         raise TypeError(
-            f"{self} yielded {type(asked).__name__}, not a list of Requests; write "
-            "`estimates = yield [request, ...]`, with square brackets around a single request too"
+            f"{self} must yield a list of Requests, got {type(asked).__name__}. Write "
+            "`estimates = yield [request, ...]`, with brackets also around a single request."
         )
 
     def wait_for(self, question: _Question) -> None:
-        """Take the answer to a question, now or when it is there."""
+        """Add a question, and wait for its answer if there is none yet."""
         self._asked.append(question)  # type: ignore[union-attr]
         if question.answer is None:
             question.askers.append(self)
             self.waits += 1
 
     def has_one_more(self) -> bool:
-        """Count an answer that has come; whether it was the last."""
+        """Count a new answer; return whether it was the last."""
         self.waits -= 1
         return self.waits == 0
 
     def estimate(self, debug: bool) -> Estimate:
-        """What it returned, if that is an estimate of what it was asked."""
+        """Return its estimate; raise an error unless it answers the question."""
         estimate = self.value
         request = self.about.request  # type: ignore[union-attr]
         if not isinstance(estimate, Estimate):
             raise TypeError(
-                f"{self} returned {type(estimate).__name__}, not an Estimate; combine the "
-                "answers with +, -, * and /, and return the result"
+                f"{self} must return an Estimate, got {type(estimate).__name__}. Combine the "
+                "answers with +, -, * and /, and return the result."
             )
         if estimate.prediction.shape != request.x.shape:
             raise ValueError(
-                f"{self} returned a prediction of shape {tuple(estimate.prediction.shape)} for x "
-                f"of {tuple(request.x.shape)}"
+                f"{self} must return a prediction of the shape {tuple(request.x.shape)} of x, got "
+                f"{tuple(estimate.prediction.shape)}."
             )
         if estimate.t != request.t:
             raise ValueError(
-                f"{self} returned an estimate at t = {estimate.t:g} when it was asked at "
-                f"t = {request.t:g}; what was kept of another time is replace(x=..., t=...)d first"
+                f"{self} must return an estimate at t = {request.t:g}, got t = {estimate.t:g}. To "
+                "reuse an earlier estimate, call estimate.replace(x=request.x, t=request.t)."
             )
         if debug and not all_finite(estimate.prediction):
             raise NonFiniteError(
-                f"{self} returned NaN or Inf at step {request.step} (t = {request.t:g}), of "
-                "answers that were finite; check its arithmetic, and scales that are very large"
+                f"{self} returned NaN or Inf at step {request.step} (t = {request.t:g}), from "
+                "finite answers. Check its arithmetic, and very large scales."
             )
         return estimate.as_term()
 
@@ -231,20 +233,20 @@ class _Conversation:
 def described(function: Callable[..., Any]) -> str:
     """'CFG.noise_estimate' for a bound method, for error messages."""
     owner = getattr(function, "__self__", None)
-    name = getattr(function, "__name__", None)  # repr only if need be: it prints whole networks
+    name = getattr(function, "__name__", None)  # repr only without a name: it prints whole networks
     if name is None:
         return repr(function)
     return f"{type(owner).__name__}.{name}" if owner is not None else name
 
 
 def require_generator(function: Callable[..., Any]) -> None:
-    """Refuse a ``noise_estimate`` that is no generator function of one request."""
+    """Raise a TypeError unless a ``noise_estimate`` is a generator function of one request."""
     if not inspect.isgeneratorfunction(function):
         raise TypeError(
-            f"{described(function)} is not a generator; it must ask with "
-            "`estimates = yield [request]` and return an Estimate"
+            f"{described(function)} must be a generator. Write `estimates = yield [request]`, and "
+            "return an Estimate."
         )
     try:
         inspect.signature(function).bind(None)
     except TypeError:
-        raise TypeError(f"{described(function)} must take one argument, the request") from None
+        raise TypeError(f"{described(function)} must take one argument, the request.") from None

@@ -1,4 +1,4 @@
-"""What a model answers: a prediction at (x, t), and the sums that plugins make of several."""
+"""Estimates: a model's prediction at (x, t), and sums of several."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from composer.words import short_repr
 
 
 class Keep(Enum):
-    """What a field that may become None is given for "as it was"."""
+    """The value "unchanged" for arguments of ``replace`` that may be None."""
 
     KEEP = "keep"
 
@@ -30,15 +30,15 @@ KEEP: Final = Keep.KEEP
 
 
 class Views:
-    """Which tensor is which other one seen through a view.
+    """A table of tensors and their views.
 
-    All requests derived from one another share a table, and the estimates that answer them. So two
-    plugins that look through the same view send the same object, and an estimate carried back from
-    a view is about the very image that the view was taken of.
+    Requests derived from one another, and their estimates, share a table. So two plugins that use
+    the same view send the same object, and an estimate carried back from a view has the original
+    image itself as its x.
     """
 
     def __init__(self) -> None:
-        # Both tensors of a pair are kept, so that no other takes over their ids.
+        # The table keeps both tensors of a pair, so that no other tensor gets their ids.
         self._seen: dict[tuple[int, Transform], tuple[Tensor, Tensor]] = {}
         self._original: dict[tuple[int, Transform], tuple[Tensor, Tensor]] = {}
 
@@ -53,19 +53,19 @@ class Views:
         return seen
 
     def original(self, seen: Tensor, view: Transform) -> Tensor:
-        """The tensor that a view was taken of; a new one if this table does not know it."""
+        """The original of a view; a new tensor if this table does not know it."""
         known = self._original.get((id(seen), view))
         return known[1] if known is not None and known[0] is seen else view.inverse(seen)
 
     def clear(self) -> None:
-        """Let go of all tensors."""
+        """Release all tensors."""
         self._seen.clear()
         self._original.clear()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
-    """A model's answer: a prediction at (x, t), and what it implies of noise and clean image.
+    """A model's answer: a prediction at (x, t), and the noise and clean image that it implies.
 
     ``request.answer(prediction, variance, kind)`` makes one. ``+``, ``-``, ``*`` and ``/`` act on
     the prediction, in the model's own prediction space. The learned variance of a sum is the mean
@@ -74,8 +74,8 @@ class Estimate:
     Args:
         prediction: the output (B, C, H, W), of the type ``kind``.
         variance: the learned variance channels (B, C, H, W) in [-1, 1], or None.
-        x, t: where the model was asked.
-        schedule, kind: the path and the prediction type, with which to read ``prediction``.
+        x, t: the image and time of the request.
+        schedule, kind: the path and the prediction type of ``prediction``.
     """
 
     prediction: Tensor
@@ -84,7 +84,7 @@ class Estimate:
     t: float
     schedule: Schedule
     kind: Prediction
-    # Of a sum: the variances of its terms, of which ``variance`` is the mean.
+    # For a sum: the variances of its terms; ``variance`` is their mean.
     _variances: tuple[Tensor, ...] = field(default=(), repr=False)
     _views: Views | None = field(default=None, repr=False)
 
@@ -109,8 +109,8 @@ class Estimate:
         t: float | None = None,
         kind: Prediction | None = None,
     ) -> Estimate:
-        """A copy with the fields given changed; ``kind`` says what a new prediction means. A
-        prediction kept from an earlier step is used again at the request's ``x`` and ``t``."""
+        """A copy with the given fields changed; ``kind`` is the type of a new prediction. To reuse
+        an estimate of an earlier step, give the request's ``x`` and ``t``."""
         kept = variance is KEEP
         return Estimate(
             self.prediction if prediction is None else prediction,
@@ -129,8 +129,11 @@ class Estimate:
         return self.replace(prediction=self.prediction[rows], variance=variance, x=self.x[rows])
 
     def with_x0(self, x0: Tensor) -> Estimate:
-        """The estimate at the same x whose clean image is ``x0``; at an end of the path, where
-        not every prediction can say so, a sample. The noise of x that has none is zero."""
+        """The estimate at the same x with the clean image ``x0``.
+
+        At an end of the path, where not every prediction type determines x_0, its kind is SAMPLE.
+        Its noise is zero where x has none.
+        """
         alpha, sigma = self.schedule.at(self.t)
         if alpha == 0 or sigma == 0:
             return self.replace(prediction=x0, kind=SAMPLE)
@@ -138,8 +141,11 @@ class Estimate:
         return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
 
     def with_noise(self, noise: Tensor) -> Estimate:
-        """The estimate at the same x whose noise is ``noise``; at an end of the path, where not
-        every prediction can say so, an epsilon. The image in x that has no signal is zero."""
+        """The estimate at the same x with the noise ``noise``.
+
+        At an end of the path, where not every prediction type determines the noise, its kind is
+        EPSILON. Its clean image is zero where x has no signal.
+        """
         alpha, sigma = self.schedule.at(self.t)
         if alpha == 0 or sigma == 0:
             return self.replace(prediction=noise, kind=EPSILON)
@@ -147,9 +153,9 @@ class Estimate:
         return self.replace(prediction=self.kind.target(x0, noise, alpha, sigma))
 
     def seen_back(self, view: Transform) -> Estimate:
-        """The estimate carried from a view of the image back to the image itself.
+        """The estimate carried from a view of the image back to the image.
 
-        Its x is the very tensor that ``request.seen_through(view)`` was taken of.
+        Its x is the same tensor object as the x of the request before ``seen_through(view)``.
         """
         return self.replace(
             prediction=view.inverse(self.prediction),
@@ -162,7 +168,7 @@ class Estimate:
         return self.replace(prediction=part(self.prediction))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its tensors by name; noise and x0 once they have been looked at."""
+        """Its tensors by name; noise and x0 once they have been computed."""
         found = {"prediction": self.prediction, "x": self.x}
         if self.variance is not None:
             found["variance"] = self.variance
@@ -172,7 +178,7 @@ class Estimate:
         return found
 
     def as_term(self) -> Estimate:
-        """The estimate as one term of further sums, whatever it is a sum of itself."""
+        """The estimate as one term of further sums, even if it is a sum itself."""
         return self.replace(variance=self.variance) if self._variances else self
 
     def __add__(self, other: Estimate) -> Estimate:
@@ -180,7 +186,7 @@ class Estimate:
 
     def __radd__(self, other: int) -> Estimate:
         if other != 0:  # where sum() begins
-            raise TypeError(f"an estimate and {shown(other)} cannot be added")
+            raise TypeError(f"an estimate can be added to an Estimate, got {shown(other)}.")
         return self
 
     def __sub__(self, other: Estimate) -> Estimate:
@@ -214,25 +220,26 @@ class Estimate:
         """``other``, if it can be added to this one."""
         if not isinstance(other, Estimate):
             raise TypeError(
-                f"an estimate and a {type(other).__name__} cannot be added; use with_x0, "
-                "with_noise or replace(prediction=...)"
+                f"an estimate can be added to an Estimate, got {type(other).__name__}. Use "
+                "with_x0, with_noise or replace(prediction=...)."
             )
         if other.t != self.t or other.prediction.shape != self.prediction.shape:
             raise ValueError(
-                f"an estimate of {tuple(self.prediction.shape)} at t = {self.t:g} was combined "
-                f"with one of {tuple(other.prediction.shape)} at t = {other.t:g}"
+                "estimates must have the same shape and time to be combined, got "
+                f"{tuple(self.prediction.shape)} at t = {self.t:g} and "
+                f"{tuple(other.prediction.shape)} at t = {other.t:g}."
             )
         if other.x is not self.x:
             raise ValueError(
-                "estimates of two different images were combined; carry what was asked of "
-                "request.seen_through(view) back by estimate.seen_back(view), and where two "
-                "tensors are the same image say so by estimate.replace(x=request.x)"
+                "estimates must have the same x to be combined, got two different images. Carry an "
+                "estimate of request.seen_through(view) back with estimate.seen_back(view); if two "
+                "tensors are the same image, call estimate.replace(x=request.x)."
             )
         if other.kind is not self.kind and other.kind != self.kind:
             raise ValueError(
-                f"an estimate of the kind {self.kind.name!r} was combined with one of the kind "
-                f"{other.kind.name!r}; a plugin that works on x_0 or noise must stand in all "
-                "branches that are combined, or around them"
+                f"estimates must have the same kind to be combined, got {self.kind.name!r} and "
+                f"{other.kind.name!r}. Put a plugin that works on x_0 or noise into all branches "
+                "that are combined, or around them."
             )
         return other
 
@@ -244,20 +251,21 @@ def combine(
 ) -> Estimate:
     """sum_i w_i estimate_i, at the first one's x.
 
-    Lawful where the weights sum to one, or the estimates are parts that sum to the identity.
+    This obeys the law if the weights sum to one, or the estimates are parts that sum to the
+    identity.
 
     Args:
         weights: a number for each estimate, or a tensor that broadcasts to (B, C, H, W).
-        estimates: at the same x and t; those of views carried back by ``seen_back``.
+        estimates: at the same x and t; carry those of views back with ``seen_back``.
         variance: the estimate whose learned variance to keep, or "mean" of all, each counted once.
 
     Raises:
-        ValueError: another number of weights, or estimates of different images.
+        ValueError: the numbers of weights and estimates differ, or the estimates' images do.
     """
     if not estimates or len(weights) != len(estimates):
         raise ValueError(
             "combine: weights must be a number for each estimate, at least one, got "
-            f"{len(weights)} for {len(estimates)}"
+            f"{len(weights)} for {len(estimates)}."
         )
     terms = zip(weights, estimates, strict=True)
     weight, first = next(terms)
@@ -279,13 +287,13 @@ def _is_one(weight: float | Tensor) -> bool:
 def _factor(value: float | Tensor) -> float | Tensor:
     if not isinstance(value, Tensor | numbers.Real):
         raise TypeError(
-            f"an estimate is multiplied or divided by a number or a tensor, not by {shown(value)}"
+            f"the factor of an estimate must be a number or a tensor, got {shown(value)}."
         )
     return value if isinstance(value, Tensor) else finite(value, "the factor of an estimate")
 
 
 def _distinct_variances(estimates: Iterable[Estimate]) -> tuple[Tensor, ...]:
-    """The learned variances of estimates, and of the terms of those that are sums, each once."""
+    """The learned variances of estimates, or of the terms of sums, each once."""
     found: dict[int, Tensor] = {}
     for estimate in estimates:
         for variance in estimate._variances or (estimate.variance,):

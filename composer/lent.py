@@ -1,4 +1,4 @@
-"""Tensors lent to plugins: whoever writes into one is named, for others hold the same tensor."""
+"""Tensors that plugins share: find the plugin that writes into one, and name it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from composer.requests import Request
 
 
 class Lent:
-    """What a plugin holds while it runs, and how often each of it had been written into before.
+    """The tensors that a plugin holds while it runs, with the number of writes into each before.
 
     Args:
-        request: that it answers, or None.
-        answers: to what it has asked.
+        request: the request that it answers, or None.
+        answers: the answers to its own requests.
     """
 
     __slots__ = "_answers", "_before", "_request", "_tensors"
@@ -26,9 +26,9 @@ class Lent:
         self._before = [version(tensor) for tensor in self._tensors]
 
     def check(self, who: object) -> None:
-        """Raise a ValueError, which names ``who``, if one of the tensors was written into.
+        """Raise a ValueError that names ``who`` if the plugin wrote into one of the tensors.
 
-        The noise and x_0 of an answer count too, from when they are first looked at.
+        The noise and x_0 of an answer count too, once they have been computed.
         """
         tensors = self._held()
         after = [version(tensor) for tensor in tensors]
@@ -37,7 +37,7 @@ class Lent:
         known = {id(t): n for t, n in zip(self._tensors, self._before, strict=True)}
         for tensor, number in zip(tensors, after, strict=True):
             if number != known.get(id(tensor), 0):
-                raise ValueError(f"{who} wrote into {self._name(tensor)}; work on a copy")
+                raise ValueError(f"{who} wrote into {self._name(tensor)}. Work on a copy.")
 
     def _held(self) -> list[Tensor]:
         held = [] if self._request is None else [self._request.x, *self._request.beside.values()]
@@ -46,7 +46,7 @@ class Lent:
         return held
 
     def _name(self, tensor: Tensor) -> str:
-        """What one of the tensors is called."""
+        """The name of one of the tensors."""
         named = []
         if self._request is not None:
             named.append(("request.x", self._request.x))
@@ -57,7 +57,7 @@ class Lent:
 
 
 def version(x: Tensor) -> int:
-    """How often x was written into; 0 of an inference tensor, which does not say."""
+    """The number of writes into x; 0 for an inference tensor, which does not count them."""
     try:
         return x._version
     except RuntimeError:

@@ -102,7 +102,7 @@ class Request:
     def noise_level(self) -> float:
         """sigma / (alpha + sigma) at t, from 1 (noise) to 0 (image) on every schedule."""
         if self.schedule is None:
-            raise ValueError("this Request has no schedule; pass schedule=backend.schedule")
+            raise ValueError("this Request has no schedule. Pass schedule=backend.schedule.")
         return self.schedule.noise_level(self.t)
 
     def replace(
@@ -174,7 +174,7 @@ class Request:
             variance: the learned variance channels (B, C, H, W) in [-1, 1], or None.
         """
         if self.schedule is None:
-            raise ValueError("this Request has no schedule; pass schedule=backend.schedule")
+            raise ValueError("this Request has no schedule. Pass schedule=backend.schedule.")
         views = self._views
         return Estimate(prediction, variance, self.x, self.t, self.schedule, kind, (), views)
 

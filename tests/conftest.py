@@ -116,6 +116,27 @@ def tiny_mnist():
     return MnistBackend(FoldedUNet(unet), FlowSchedule(), PREDICTIONS["flow"])
 
 
+@pytest.fixture
+def studio():
+    """Runs a command of the studio."""
+    from studio_commands import COMMANDS
+
+    def invoke(name, *arguments):
+        return CliRunner().invoke(COMMANDS[name], [str(one) for one in arguments])
+
+    return invoke
+
+
+@pytest.fixture
+def six_nine(tmp_path):
+    """A recipe of three steps."""
+    from studio_commands import TEXT
+
+    written = tmp_path / "six-nine.toml"
+    written.write_text(TEXT)
+    return written
+
+
 THREADS = torch.get_num_threads()
 
 

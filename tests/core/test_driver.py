@@ -215,18 +215,20 @@ class ReturnsNothing:
 
 
 def test_a_noise_estimate_that_is_no_generator_is_refused_when_built():
-    with pytest.raises(TypeError, match=r"NoGenerator\.noise_estimate is not a generator.*yield"):
+    with pytest.raises(TypeError, match=r"NoGenerator\.noise_estimate must be a generator.*yield"):
         Sampler(mixture(), [NoGenerator()])
 
 
 @pytest.mark.parametrize("plugin", [YieldsNoRequest(), YieldsBareRequest()])
 def test_what_is_yielded_must_be_requests(plugin):
-    with pytest.raises(TypeError, match=rf"{type(plugin).__name__}\.noise_estimate yielded"):
+    with pytest.raises(TypeError, match=rf"{type(plugin).__name__}\.noise_estimate must yield"):
         Sampler(mixture(), [plugin]).sample()
 
 
 def test_what_is_returned_must_be_an_estimate():
-    with pytest.raises(TypeError, match=r"ReturnsNothing\.noise_estimate returned NoneType"):
+    with pytest.raises(
+        TypeError, match=r"ReturnsNothing\.noise_estimate must return an Estimate, got NoneType"
+    ):
         Sampler(mixture(), [ReturnsNothing()]).sample()
 
 
@@ -252,17 +254,20 @@ def wide(output):
 RETURNED = {
     "short": (
         lambda o: Output(o.prediction[:-1]),
-        r"of shape \(1, 1, 8, 8\) for x of \(2, 1, 8, 8",
+        r"shape \(2, 1, 8, 8\) of x, got \(1, 1, 8, 8",
     ),
-    "shape": (wide, "split a learned variance off"),
+    "shape": (wide, "Put a learned variance into"),
     "tensor": (lambda o: o.prediction, "must return one composer.Output"),
     "list": (lambda o: [o], "of all rows, got list"),
     "none": (lambda o: None, "of all rows, got NoneType"),
-    "numpy": (lambda o: Output(o.prediction.numpy()), "no tensor of float"),
-    "whole": (lambda o: Output(o.prediction.long()), "no tensor of fl"),
+    "numpy": (lambda o: Output(o.prediction.numpy()), "floating-point tensor, got ndarray"),
+    "whole": (
+        lambda o: Output(o.prediction.long()),
+        "floating-point tensor, got a tensor of torch.int64",
+    ),
     "variance": (
         lambda o: o._replace(variance=o.prediction[:, :, :1, :1]),
-        "returned a variance of shape",
+        "variance must have the shape",
     ),
 }
 

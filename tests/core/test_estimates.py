@@ -74,7 +74,7 @@ def test_a_stand_in_for_a_model_answers_by_the_request():
     assert (answer.x, answer.t, answer.schedule) == (X, 0.3, backend.schedule)
     assert torch.equal(answer.prediction, 2 * X)
     assert answer.variance is X
-    with pytest.raises(ValueError, match="no schedule; pass schedule=backend.schedule"):
+    with pytest.raises(ValueError, match="no schedule. Pass schedule=backend.schedule"):
         Request(X, 0.3).answer(X, None, backend.prediction)
 
 

@@ -77,7 +77,7 @@ def test_an_error_that_comes_of_it_does_not_hide_it():
     plugins = [Particles(lambda x: x.flatten(1).sum(1), ((1, 4), (0.5, 2), (0, 1)))]
     with pytest.raises(NonFiniteError, match="the model returned NaN or Inf at step 0") as raised:
         Sampler(Counting(1), plugins, num_inference_steps=STEPS).sample(1)
-    assert "score returned NaN" in str(raised.value.__context__)
+    assert "score must return finite numbers" in str(raised.value.__context__)
 
 
 class Spoils:
@@ -215,7 +215,7 @@ def test_a_plugin_that_writes_into_what_others_hold_is_named(what, debug, around
     """Rescale and APG share their conditional row with what they guide."""
     writes = Writes(WRITING[what])
     plugins = [around(writes)] if around else [Innocent(), writes, Innocent()]
-    with pytest.raises(ValueError, match=rf"Writes.noise_estimate wrote into {what}; work on a c"):
+    with pytest.raises(ValueError, match=rf"Writes.noise_estimate wrote into {what}. Work on a c"):
         Sampler(Counting(variance=True), plugins, num_inference_steps=2, debug=debug).sample(1)
 
 

@@ -190,7 +190,7 @@ def test_packages_that_leave_or_offer_nothing_are_rows_with_an_error(packages):
     registry = packages(entry("leaves", sys.exit), entry("empty", SimpleNamespace))
     errors = {p.name: p.error for p in registry.packages}
     assert errors["leaves"].startswith("SystemExit")
-    assert "offers nothing; mark register_plugins" in errors["empty"]
+    assert "offers nothing. Mark register_plugins" in errors["empty"]
 
 
 class MuteError(Exception):

@@ -169,7 +169,9 @@ def test_the_rows_of_a_call():
     assert batch.models == (None, None, "weak", "weak", None, None)
     assert torch.equal(batch.beside["low"], torch.cat([low] * 3))
     assert batch.beside["level"].tolist() == [7.0] * 6
-    with pytest.raises(ValueError, match="must carry the same things beside x, got"):
+    with pytest.raises(
+        ValueError, match="beside must have the same names in all requests of a round, got"
+    ):
         batch_of([*asked, Request(x, 0.1, 5)])
 
 
@@ -233,9 +235,9 @@ def test_the_recipe_and_the_result_keep_one_condition_a_seed():
 @pytest.mark.parametrize(
     ("stack", "sentence"),
     [
-        ([CFG([1.0, 2.0])], "CFG: scale must be one number or one a seed, of which there are 3"),
-        ([Autoguidance([1.0] * 4)], "Autoguidance: scale must be one number or one a seed"),
-        ([Hybrid(Each([1, 2]), 3)], "Hybrid: a condition must be one for all or one a seed, of "),
+        ([CFG([1.0, 2.0])], "CFG: scale must be one number, or one per seed, 3 in all"),
+        ([Autoguidance([1.0] * 4)], "Autoguidance: scale must be one number, or one per seed"),
+        ([Hybrid(Each([1, 2]), 3)], "Hybrid: a condition must be one for all, or one per seed, "),
         ([Conjunction({Each([1, 2]): 2.0})], "Conjunction: a condition must be one for all or"),
     ],
 )

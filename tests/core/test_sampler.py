@@ -310,13 +310,18 @@ def test_a_bad_stack_is_refused_when_built(arguments, error, sentence):
         (1, 3, TypeError, "must be a sequence of integers, got 3. Give"),
         (99, [0], ValueError, "condition: a condition must be a component from 0 to 3, got 99"),
         ("six", [0], ValueError, "got 'six'"),
-        ({1}, [0], TypeError, "must be hashable, got set; one a seed"),
-        ([1, 2], [0], ValueError, "condition must be one for all or one a seed, of which there"),
-        ([1, 99], [0, 1], ValueError, "condition: a condition must be a component 0 to 3, got 99"),
+        ({1}, [0], TypeError, "must be hashable, got set. Give one per seed"),
+        ([1, 2], [0], ValueError, "condition must be one for all, or one per seed, 1 in all"),
+        (
+            [1, 99],
+            [0, 1],
+            ValueError,
+            "condition: a condition must be a component from 0 to 3, got 99",
+        ),
         ([1, None], [0, 1], TypeError, "condition: each of several conditions must be a condition"),
         ([1, CFG(2.0)], [0, 1], TypeError, "each of several conditions must be a condition, got C"),
         ([], [0], TypeError, "conditions must be a list of one condition a seed"),
-        (CFG(2.0), [0], TypeError, "not the plugin CFG"),
+        (CFG(2.0), [0], TypeError, "got the plugin CFG"),
     ],
 )
 def test_a_bad_call_is_refused_before_any_model_call(
@@ -463,15 +468,15 @@ def at_no_time(request):
 @pytest.mark.parametrize(
     ("ask", "sentence"),
     [
-        (unturned, r"of two different images were combined; .* estimate.seen_back\(view\)"),
+        (unturned, r"must have the same x to be combined, .* estimate.seen_back\(view\)"),
         (
             elsewhen,
-            "Asks.noise_estimate returned an estimate at t = 0.9 when it was asked",
+            "Asks.noise_estimate must return an estimate at t = 0, got t = 0.9",
         ),
-        (two_times, "at t = 0 was combined with one of .* at t = 0.9"),
-        (writing, "Asks.noise_estimate wrote into request.x; work on a copy"),
-        (of_another_size, r"asks about an x of shape \(1, 1, 8, 4\)"),
-        (at_no_time, "the t that a plugin's request asks at must be a"),
+        (two_times, "to be combined, got .* at t = 0 and .* at t = 0.9"),
+        (writing, "Asks.noise_estimate wrote into request.x. Work on a copy"),
+        (of_another_size, r"Request: x must have .* got \(1, 1, 8, 4\)"),
+        (at_no_time, "Request: t must be a"),
     ],
 )
 def test_what_a_plugin_mixes_up_is_refused(ask, sentence):
@@ -649,7 +654,7 @@ class Steps:
         (
             lambda e: e.x * float("nan"),
             ArithmeticError,
-            "became NaN or Inf in step at step 0, and the model",
+            "became NaN or Inf in step at step 0 although the model",
         ),
     ],
 )

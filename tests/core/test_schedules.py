@@ -58,7 +58,7 @@ def test_the_forward_process_is_that_of_diffusers(times):
             0.5,
             "x0 must be a floating-point tensor, got a tensor of torch.uint8",
         ),
-        (torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 3), 0.5, r"one \(C, H, W\)"),
+        (torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 3), 0.5, r"the same \(C, H, W\)"),
         (torch.zeros(2, 1, 2, 2), torch.zeros(3, 1, 2, 2), 0.5, "one per image, got 2, 3 and 1"),
         (torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2), torch.zeros(3), "got 2, 2 and 3"),
     ],

@@ -88,7 +88,7 @@ def test_sharing_changes_no_estimate(guidance, deciding, data):
     try:
         (shared, stats), (alone, naive_stats) = estimates(plugins, condition)
     except ValueError as error:  # kinds of estimates that do not combine
-        if "of the kind" not in str(error):
+        if "same kind" not in str(error):
             raise
         reject()
     torch.testing.assert_close(shared, alone)
@@ -183,7 +183,7 @@ def test_a_plugin_that_asks_itself_is_an_error():
         def noise_estimate(self, request):
             return (yield [request.replace(through=(self,))])[0]
 
-    with pytest.raises(ValueError, match="waits for its own answer; it must not ask itself"):
+    with pytest.raises(ValueError, match="waits for its own answer"):
         Sampler(mixture(), [Asks()]).sample(1)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from composer.authoring import sha256_of as checksum
 
 SHA256 = "composer.sha256"
 """Key in the file's metadata."""
@@ -33,13 +33,3 @@ def require_checksum(file: Path) -> None:
         stated = (content.metadata() or {}).get(SHA256)
     if stated is not None and stated != checksum(load_file(file)):
         raise ValueError("its weights do not have their checksum")
-
-
-def checksum(weights: Mapping[str, Tensor]) -> str:
-    """sha256 of tensors and their names, independent of their order."""
-    found = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name]
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()

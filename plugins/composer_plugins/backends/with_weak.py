@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from composer import Backend, Batch, Output, load_backend
-from composer.authoring import checked_backend, grouped, hooks_of, short_repr
+from composer.authoring import checked_backend, grouped, hooks_of, networks_of, short_repr
 from composer.predictions import Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import Schedule
@@ -80,6 +81,16 @@ class WithWeak:
     @property
     def dtype(self) -> torch.dtype:
         return self.main.dtype
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Of both models."""
+        models = {"main": self.main, "weak": self.weak}
+        return {
+            f"{owner}.{name}": network
+            for owner, model in models.items()
+            for name, network in networks_of(model).items()
+        }
 
     @property
     def default_solver(self) -> Solver:

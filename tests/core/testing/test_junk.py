@@ -19,15 +19,15 @@ IMAGE = torch.zeros(3, 16, 16)
 @pytest.mark.parametrize(
     ("check", "error", "sentence"),
     [
-        (lambda: check_stack([]), ValueError, "nothing to check: plugins is empty"),
+        (lambda: check_stack([]), ValueError, "plugins must not be empty. Give"),
         (
             lambda: check_stack([Anagram({"flip": 11})]),
             ValueError,
             "component from 0 to 9, got 11.$",
         ),
         (lambda: check_stack([SDEdit(IMAGE)]), ValueError, "SDEdit: .*32x32"),
-        (lambda: parametrize_with_checks([CFG(2.0)]), TypeError, "is a plugin; .*stack_checks"),
-        (lambda: check_stack(5), TypeError, "plugins must be a list of plugin objects, got 5"),
+        (lambda: parametrize_with_checks([CFG(2.0)]), TypeError, "got the plugin .*stack_checks"),
+        (lambda: check_stack(5), TypeError, "plugins must be a list of plugins, got 5"),
         (lambda: check_stack([5]), TypeError, "int answers no hook"),
         (lambda: check_stack([CFG]), TypeError, r"Write CFG\(...\)"),
         (
@@ -38,14 +38,18 @@ IMAGE = torch.zeros(3, 16, 16)
         (lambda: check_stack([CFG(2.0)], condition=[1]), TypeError, "must be hashable"),
         (lambda: check_stack([CFG(2.0)], shape=32), TypeError, "a shape must be a list or tuple"),
         (lambda: check_stack([CFG(2.0)], shape=(3, 32)), ValueError, r"must be \(C, H, W\)"),
-        (lambda: check_decomposition([torch.clone], shapes=[]), ValueError, "shapes is empty"),
+        (
+            lambda: check_decomposition([torch.clone], shapes=[]),
+            ValueError,
+            "shapes must not be empty",
+        ),
         (
             lambda: check_decomposition([torch.clone], shapes=[(3, 0, 4)]),
             ValueError,
             "at least 1, got 0",
         ),
         (lambda: check_transform(5), TypeError, "must be a Transform, got 5"),
-        (lambda: check_transform(Flip(), shapes=()), ValueError, "shapes is empty"),
+        (lambda: check_transform(Flip(), shapes=()), ValueError, "shapes must not be empty"),
         (lambda: check_transform(Flip(), shapes=28), TypeError, "shapes must be a list or tuple"),
         (
             lambda: check_transform(Jigsaw(), shapes=[(3, 27, 27)]),
@@ -57,7 +61,7 @@ IMAGE = torch.zeros(3, 16, 16)
             ValueError,
             r"shapes: ColourRotation\(.* does not accept \(1, 28, 28\) \(.*\). Give other shapes.$",
         ),
-        (lambda: parametrize_with_checks([]), ValueError, "nothing to check: things is empty"),
+        (lambda: parametrize_with_checks([]), ValueError, "things must not be empty. Give"),
         (lambda: GaussianMixtureBackend([0], [1]), TypeError, r"must be a tensor \(K, C, H, W\)"),
         (lambda: GaussianMixtureBackend(IMAGE[None], ["1"]), TypeError, "stds must be a number"),
         (lambda: GaussianMixtureBackend(IMAGE[None], [0.0]), ValueError, "stds must be a positive"),

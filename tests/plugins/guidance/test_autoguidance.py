@@ -135,7 +135,9 @@ def test_a_model_that_nobody_checked_raises_before_the_call():
         def noise_estimate(self, request: Request):
             return (yield [request.replace(model="other")])[0]
 
-    with pytest.raises(ValueError, match="asks for the model 'other' and GaussianM.* has one only"):
+    with pytest.raises(
+        ValueError, match="model must be one of GaussianM.* has one only, got 'other'"
+    ):
         Sampler(mixture(), [Careless()]).sample(1)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from composer import Batch, Estimate, Output, Request, Stack, hookimpl
 from composer.authoring import Clip, clipped, short_repr
@@ -49,6 +50,11 @@ class DeepFloydBackend:
     dtype: torch.dtype = torch.float32
 
     __repr__ = short_repr
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"unet": self.unet}
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer import Batch, Output, Stack, State, hookimpl
 from composer.authoring import short_repr
@@ -56,6 +56,11 @@ class UpscalerBackend:
     dtype: torch.dtype = torch.float32
 
     __repr__ = short_repr
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"unet": self.unet, "vae": self.autoencoder.vae}
 
     @property
     def shape(self) -> tuple[int, int, int]:

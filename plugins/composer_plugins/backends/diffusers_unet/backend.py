@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from composer import UNCONDITIONAL, Batch, Estimate, Output, Request, UnknownNameError, hookimpl
 from composer.arguments import label_of
@@ -50,6 +51,11 @@ class DiffusersBackend:
     dtype: torch.dtype = torch.float32
 
     __repr__ = short_repr
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"unet": self.unet}
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -69,6 +69,11 @@ class MnistBackend:
             )
 
     @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"unet": self.unet}
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         return self.unet.in_channels, 28, 28
 

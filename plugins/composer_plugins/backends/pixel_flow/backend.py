@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer import Batch, Output
 from composer.authoring import short_repr
@@ -60,6 +60,11 @@ class PixelFlowBackend:
     _kept: dict[Any, tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False)
 
     __repr__ = short_repr
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"network": self.network}
 
     def encode(self, condition: Any) -> Hashable:
         return self.embeddings.encode(condition)
