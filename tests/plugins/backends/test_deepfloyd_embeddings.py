@@ -292,8 +292,8 @@ def spoil_text_weights(folder):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (empty("tokenizer"), "tokenizer has none of spiece.model, tokenizer.json"),
-        (no_vocabulary, "tokenizer has none of spiece.model, tokenizer.json"),
+        (empty("tokenizer"), "tokenizer must have one of spiece.model, tokenizer.json"),
+        (no_vocabulary, "tokenizer must have one of spiece.model, tokenizer.json"),
         (cut("text_encoder/model.safetensors"), "text_encoder cannot be read"),
         (cut("tokenizer/tokenizer.json"), "tokenizer cannot be read"),
         (empty_object("tokenizer/tokenizer.json"), "tokenizer cannot be read"),

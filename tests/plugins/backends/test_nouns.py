@@ -267,7 +267,7 @@ def test_images_in_the_folder_that_is_written_to_raise(tmp_path):
 
 
 def test_training_does_not_start_from_another_kind_of_network(tmp_path, tiny_if):
-    with pytest.raises(ValueError, match="is an IFPipeline and no UNet2DModel"):
+    with pytest.raises(ValueError, match="must hold a UNet2DModel, got IFPipeline"):
         run(tmp_path, None, tiny_if[1])
     with pytest.raises(ValueError, match="a UNet2DConditionModel, not a UNet2DModel"):
         run(tmp_path, None, tiny_if[1] / "unet")

@@ -164,7 +164,7 @@ def test_pictures_of_any_size_are_enlarged(backend, size, fit, low_resolution):
 
 
 def test_stage_two_without_an_image_raises(backend):
-    with pytest.raises(ValueError, match=r"was given none; add .*SuperResolution\(image\)"):
+    with pytest.raises(ValueError, match=r"got none. Add .*SuperResolution\(image\)"):
         Sampler(backend).sample(PROMPT)
 
 

@@ -86,8 +86,8 @@ class Reader:
             file for pattern in self._weights for file in place.glob(pattern)
         ):
             others = ", ".join(sorted(file.name for file in place.glob("*.safetensors")))
-            mend = f"it has {others}: choose another variant" if others else "fetch it anew"
-            raise ValueError(f"{place} has no {self._weights[0]}; {mend}")
+            mend = f"It has {others}: choose another variant" if others else "Download it again"
+            raise ValueError(f"{place} has no {self._weights[0]}. {mend}.")
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def legible(place: Path) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise  # a RuntimeError, but not of the files
     except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
-        raise ValueError(f"{place} cannot be read ({reason(error)}); fetch it anew") from error
+        raise ValueError(f"{place} cannot be read ({reason(error)}). Download it again.") from error
 
 
 def require_config(place: Path) -> Path:
