@@ -91,7 +91,7 @@ def test_other_sizes_are_multiples(tiny_if, embedded):
         ({"stage": 2}, "got stage 1. Load it with stage=1"),
         (
             {"variant": "fp16"},
-            r"no .*\.fp16\.safetensors; it has .*model\.safetensors: choose anot",
+            r"no .*\.fp16\.safetensors. It has .*model\.safetensors: choose anot",
         ),
         ({"dtype": "half"}, "dtype must be one of"),
         ({"device": "cuda:99"}, "device 'cuda:99' is not available"),

@@ -206,5 +206,5 @@ def test_where_it_runs_is_where_the_network_is():
 
 
 def test_a_network_in_training_mode_is_no_backend():
-    with pytest.raises(ValueError, match="unet must be in evaluation mode, .* call unet.eval"):
+    with pytest.raises(ValueError, match="unet must be in evaluation mode, .* Call unet.eval"):
         MnistBackend(MnistUNet(hidden_size=4).train(), FlowSchedule(), FLOW)
