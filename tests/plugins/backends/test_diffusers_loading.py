@@ -142,7 +142,7 @@ def test_without_such_a_label_a_label_is_needed(labelled):
 
 
 @pytest.mark.parametrize("bad", [5, -1, True, 1.5, "cat"])
-def test_what_is_no_label(labelled, bad):
+def test_what_is_not_a_label(labelled, bad):
     with pytest.raises(ValueError, match=f"label from 0 to 4, got {bad!r}"):
         Sampler(load(labelled)).sample(bad)
 
@@ -203,7 +203,7 @@ def test_a_hub_id_is_read_from_the_cache(cache):
     for options in ({}, {"revision": commit}):
         backend = load_diffusers("someone/tiny", local_files_only=True, **options)
         assert torch.equal(sample(backend, 2), expected)
-    with pytest.raises(ValueError, match="someone/tiny is no folder, and not all of it is in"):
+    with pytest.raises(ValueError, match="someone/tiny is neither a folder nor complete in"):
         load_diffusers("someone/tiny", local_files_only=True, revision="other")
 
 
@@ -239,7 +239,7 @@ def test_no_network_is_a_sentence(monkeypatch, error):
         raise getattr(errors, error)("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    with pytest.raises(ValueError, match="the hub cannot be reached; connect, or name a folder"):
+    with pytest.raises(ValueError, match="the hub cannot be reached. Connect, or name a folder"):
         load_diffusers("someone/it")
 
 

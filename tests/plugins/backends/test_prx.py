@@ -245,7 +245,7 @@ def test_what_is_no_prx_is_one_sentence(tiny, tmp_path, spoil, options, sentence
     assert "\n" not in str(caught.value)
 
 
-def test_embeddings_of_another_model_are_refused(tiny, tmp_path):
+def test_embeddings_of_another_model_raise(tiny, tmp_path):
     file = tmp_path / "other.safetensors"
     save_file({"": torch.zeros(1, 5, 32)}, file)
     with pytest.raises(ValueError, match=r"\(1, 5, 32\) and the model takes \(1, L, 16\)"):

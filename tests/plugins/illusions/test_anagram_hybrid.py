@@ -153,6 +153,6 @@ def test_an_anagram_inside_a_band_and_a_band_inside_a_view():
         (lambda: TripleHybrid(1, 2, 3, sigmas=(1.0,)), ValueError, "two numbers"),
     ],
 )
-def test_bad_arguments_are_refused(make, error, sentence):
+def test_bad_arguments_raise(make, error, sentence):
     with pytest.raises(error, match=sentence):
         make()
