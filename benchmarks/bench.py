@@ -185,6 +185,12 @@ def deepfloyd(repeats: int) -> None:
     deepfloyd(repeats)
 
 
+def latent(repeats: int) -> None:
+    from bench_latent import latent
+
+    latent(repeats)
+
+
 def steps(repeats: int) -> None:
     from bench_steps import steps
 
@@ -224,7 +230,7 @@ def quality(per_digit: int, per_pair: int) -> None:
 
 PARTS = (
     *("imports", "rows", "steps", "speed", "memory", "build"),
-    *("deepfloyd", "prx", "training", "quality"),
+    *("deepfloyd", "prx", "latent", "training", "quality"),
 )
 
 
@@ -251,6 +257,7 @@ def main() -> None:
         "build": build,
         "deepfloyd": lambda: deepfloyd(arguments.repeats),
         "prx": lambda: prx(arguments.repeats),
+        "latent": lambda: latent(arguments.repeats),
         "training": lambda: training(arguments.repeats),
         "quality": lambda: quality(arguments.per_digit, arguments.per_pair),
     }

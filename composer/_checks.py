@@ -12,6 +12,7 @@ from composer.arguments import finite, integer, lacking
 from composer.errors import shown
 from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
+from composer.latents import image_shape_of, is_latent
 from composer.limits import MAX_STEPS
 from composer.markers import answers
 from composer.named import with_objects
@@ -24,7 +25,7 @@ from composer.plugin import (
     sets_conditions,
     with_nested,
 )
-from composer.protocols import Backend, Solver, Stack, State, image_shape_of
+from composer.protocols import Backend, Solver, Stack, State
 from composer.registry import installed
 from composer.requests import UNCONDITIONAL, Each
 
@@ -55,6 +56,7 @@ def stack_of(
     steps = integer(num_inference_steps, "num_inference_steps", least=1, most=MAX_STEPS)
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)
+    check_pixels(stack)
     return stack
 
 
@@ -188,6 +190,21 @@ def check_unique(stack: Stack) -> None:
             first, second = type(other).__name__, type(plugin).__name__
             names = f"two {first}" if first == second else f"{first} and {second}"
             raise ValueError(f"{names} in one stack both {what}. Keep one of them.")
+
+
+def check_pixels(stack: Stack) -> None:
+    """Raise a ValueError for a plugin of pixels in a stack over latents."""
+    if not is_latent(stack.backend):
+        return
+    for plugin in with_nested(stack.plugins):
+        if declared(plugin, "needs_pixels"):
+            instead = declared(plugin, "over_latents")
+            mend = f"Use {instead} in its place" if instead else "Remove it"
+            raise ValueError(
+                f"{type(plugin).__name__} works on pixels and {type(stack.backend).__name__} on "
+                f"latents; a view or a filter does not commute with the decoder. {mend}, or in a "
+                "Cascade run this stage as Stage(..., plain=True)."
+            )
 
 
 def check_conditions(stack: Stack) -> None:

@@ -12,9 +12,10 @@ from torch import Tensor
 from composer._checks import checked_image
 from composer.finiteness import Finiteness
 from composer.hooks import manager
+from composer.latents import image_shape_of
 from composer.lent import version
 from composer.markers import hookimpl
-from composer.protocols import Asking, State, image_shape_of
+from composer.protocols import Asking, State
 from composer.requests import Estimate
 
 

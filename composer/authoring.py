@@ -29,7 +29,9 @@ from composer._resizing import (
 from composer._walks import check_walks, plan_walks, require_walks
 from composer.batch import grouped
 from composer.generators import generator_of
+from composer.latents import image_shape_of, is_latent, require_coder, to_images, to_latents
 from composer.markers import answers
+from composer.placing import to_device
 from composer.plugin import (
     SETS_START,
     conditions_of,
@@ -43,13 +45,14 @@ from composer.plugin import (
 )
 from composer.protocols import (
     draw,
-    image_shape_of,
+    guidance_of,
     initial_noise,
     low_res_schedule_of,
     models_of,
     noise_scale_of,
 )
 from composer.requests import combine
+from composer.weights import networks_of, sha256_of
 from composer.words import short_repr
 
 __all__ = [
@@ -82,17 +85,21 @@ __all__ = [
     "follow_several",
     "generator_of",
     "grouped",
+    "guidance_of",
     "hooks_of",
     "image_shape_of",
     "initial_noise",
+    "is_latent",
     "is_nested",
     "low_res_schedule_of",
     "models_of",
+    "networks_of",
     "noise_scale_of",
     "once",
     "parts_of",
     "plan_walks",
     "probes",
+    "require_coder",
     "require_score",
     "require_walks",
     "resized",
@@ -101,7 +108,11 @@ __all__ = [
     "rounding",
     "scored",
     "sets_conditions",
+    "sha256_of",
     "short_repr",
+    "to_device",
+    "to_images",
+    "to_latents",
     "views_of",
     "with_nested",
 ]

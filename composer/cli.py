@@ -31,7 +31,17 @@ class _InstalledCommands(click.Group):
 @click.group(cls=_InstalledCommands)
 @click.version_option(package_name="diffusion-composer")
 def main() -> None:
-    """One diffusion sampling loop; guidance, inpainting and illusions as plugins."""
+    """Pictures by diffusion: one sampling loop; guidance, inpainting and illusions as plugins.
+
+    \b
+    A first picture, which reads as 6 upright and as 9 upside down:
+      composer anagram 6 9         then look at anagram/sheet.png
+    How a picture was made, and the same again:
+      composer show anagram/0000.png
+      composer replay anagram/0000.png
+    Your own recipe, a file of a few lines:
+      composer sample recipe.toml
+    """
 
 
 main.add_command(plugins)

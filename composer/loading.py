@@ -11,7 +11,9 @@ from composer.protocols import Backend
 from composer.registry import installed, load_from
 
 Place = str | Path
-Known = Literal["mnist", "mnist-ddpm", "nouns", "with_weak", "diffusers", "deepfloyd", "prx"]
+Known = Literal[
+    "mnist", "mnist-ddpm", "nouns", "with_weak", "diffusers", "deepfloyd", "latent", "prx"
+]
 
 
 class NoSuchOption:
@@ -21,7 +23,7 @@ class NoSuchOption:
     """
 
 
-# The overloads overlap on purpose: what none of the first six takes is the seventh's.
+# The overloads overlap on purpose: what none of the first seven takes is the eighth's.
 @overload
 def load_backend(  # type: ignore[overload-overlap]
     name: Literal["mnist", "mnist-ddpm"],
@@ -75,6 +77,23 @@ def load_backend(  # type: ignore[overload-overlap]
     local_files_only: bool = False,
     thresholding: bool = True,
     text_8bit: bool = False,
+) -> Backend: ...
+@overload
+def load_backend(
+    name: Literal["latent"],
+    *,
+    model: Place,
+    size: int | Sequence[int] | None = None,
+    embeddings: Place | None = None,
+    guidance: float | None = None,
+    dtype: DType = "float32",
+    device: Device = "cpu",
+    offload: bool = False,
+    variant: str | None = None,
+    vae_slicing: bool = True,
+    vae_tiling: bool = False,
+    revision: str | None = None,
+    local_files_only: bool = False,
 ) -> Backend: ...
 @overload
 def load_backend(  # type: ignore[overload-overlap]

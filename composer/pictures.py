@@ -25,7 +25,7 @@ PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | _Array
 MAX_FITTED = MAX_PIXELS // 4
 """Most pixels of a picture that is kept to be fitted to a model. Its sides are twice those of the
 largest model's images, and a recipe holds four such pictures."""
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """File formats that are read: only pixel formats."""
 _DEEP = ("I", "F")
 """First letters of modes with more than 8 bits, which PIL's own conversions clip at 255."""
@@ -116,12 +116,12 @@ def _opened(path: Path, name: str) -> Image.Image:
             f"{name} must be a picture, got {str(path)!r}. There is no such file."
         )
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise ValueError(
             f"{name} must be a picture, got {str(path)!r}, which cannot be read ({error}). Save "
-            f"it as one of {', '.join(_FORMATS)}."
+            f"it as one of {', '.join(FORMATS)}."
         ) from error
 
 

@@ -86,6 +86,11 @@ class Plugin:
         return False
 
     @_default
+    def over_latents(self) -> str:
+        """Of a plugin that needs pixels: the name of the one that does the same over latents."""
+        return ""
+
+    @_default
     def follows_several(self) -> bool:
         """Whether it keeps several images of each seed during a run."""
         return False
@@ -147,8 +152,12 @@ class Plugin:
         """After a step, read or replace ``state.x``, now at ``state.t``; or ``state.stop()``."""
 
     @hookspec
-    def finish(self, state: State) -> None:
-        """Read or replace ``state.x`` after the last step, also if the run was stopped."""
+    def finish(self, state: State) -> Generator[None, None, None] | None:
+        """Read or replace ``state.x`` after the last step, also if the run was stopped.
+
+        A generator with one bare ``yield``, marked ``@hookimpl(wrapper=True)``, goes on after the
+        other plugins' ``finish``, and after a latent backend has decoded x.
+        """
 
 
 SETS_START = "set the start"

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from composer.batch import Batch, Output
 from composer.images import to_pil
+from composer.latents import to_images
+from composer.placing import to_device
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
 from composer.schedules import DiscreteSchedule, Schedule
@@ -73,16 +75,6 @@ def models_of(backend: Backend) -> tuple[str, ...]:
     return tuple(getattr(backend, "models", ()))
 
 
-def image_shape_of(backend: Backend) -> tuple[int, int, int]:
-    """(C, H, W) of finished images.
-
-    It is the optional attribute ``image_shape`` of a latent model, whose ``finish`` decodes x;
-    otherwise ``shape``.
-    """
-    shape: tuple[int, int, int] = getattr(backend, "image_shape", backend.shape)
-    return shape
-
-
 def noise_scale_of(backend: Backend) -> float:
     """The standard deviation of the initial noise: the schedule's ``noise_scale``, if any, or 1."""
     return float(getattr(backend.schedule, "noise_scale", 1.0))
@@ -93,6 +85,13 @@ def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
     attribute ``low_res_schedule``; None for other models."""
     schedule: DiscreteSchedule | None = getattr(backend, "low_res_schedule", None)
     return schedule
+
+
+def guidance_of(backend: Backend) -> float | None:
+    """The guidance scale that a distilled model takes as an input: its optional attribute
+    ``guidance``, which ``beside["guidance"]`` (B,) replaces; None for a model that takes none."""
+    scale: float | None = getattr(backend, "guidance", None)
+    return scale
 
 
 class Solver(Protocol):
@@ -176,8 +175,8 @@ class State:
 
     @property
     def images(self) -> list[Image.Image]:
-        """``x`` as PIL images, values outside [-1, 1] clipped."""
-        return to_pil(self.x)
+        """``x`` as PIL images, that of a latent model decoded; values outside [-1, 1] clipped."""
+        return to_pil(to_images(self.backend, self.x))
 
     @property
     def finished(self) -> bool:
@@ -288,15 +287,11 @@ def draw(
     Args:
         shape: (C, H, W), in place of the backend's.
     """
-    images, device = shape or backend.shape, backend.device
-    first = generators[0].device
-    noise = torch.empty((len(generators), *images), dtype=backend.dtype, device=first)
+    size = len(generators), *(shape or backend.shape)
+    noise = torch.empty(size, dtype=backend.dtype, device=generators[0].device)
     for row, generator in zip(noise.split(1), generators, strict=True):
         torch.randn(row.shape, generator=generator, out=row)
-    if device.type == "cuda" and noise.device.type == "cpu":
-        # From pinned memory; otherwise the copy waits for all queued work of the device.
-        return noise.pin_memory().to(device, non_blocking=True)
-    return noise.to(device)
+    return to_device(noise, backend.device)
 
 
 def initial_noise(generators: Sequence[torch.Generator], backend: Backend) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from composer._checks import checked_backend
 from composer.batch import Batch, Output, grouped
@@ -14,6 +15,7 @@ from composer.predictions import Prediction
 from composer.protocols import Backend
 from composer.schedules import Schedule
 from composer.solvers import Solver
+from composer.weights import networks_of
 from composer.words import short_repr
 
 
@@ -56,6 +58,10 @@ class Reparametrised:
     @property
     def dtype(self) -> torch.dtype:
         return self.inner.dtype
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return networks_of(self.inner)
 
     def encode(self, condition: Any) -> Hashable:
         return self.inner.encode(condition)

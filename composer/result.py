@@ -83,7 +83,7 @@ class Result:
         return to_pil(self.x)
 
     def save(self, path: str | os.PathLike[str], size: int | None = None) -> list[Path]:
-        """Save the images as files; PNG files carry the recipe and the seed.
+        """Save the images as files; PNG and WebP files carry the recipe and the seed.
 
         Args:
             path: a folder for PNG files named by seed, such as 0007.png, made if missing; or, for

@@ -1,4 +1,4 @@
-"""Save samples as picture files; a PNG carries the recipe of its call."""
+"""Save samples as picture files; a PNG or WebP carries the recipe of its call."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from composer.writing import write_atomically, write_folder
 if TYPE_CHECKING:
     from PIL import Image
 
-_KEY = "composer"
-"""The key of the text in a PNG: JSON {"composer": version, "seed": this image's, "recipe": ...}."""
-_LONGEST = 8_000_000
+KEY = "composer"
+"""The key of the text in a PNG, and in a WebP the ImageDescription of its EXIF: JSON {"composer":
+version, "seed": this image's, "recipe": of the call}. The recipe has the hash of the weights."""
+DESCRIPTION = 0x010E
+"""The EXIF tag of the ImageDescription."""
+LONGEST = 8_000_000
 """The longest text that every reader of PNG files accepts."""
 _PHOTOGRAPH = 64
 """Pixels of the longer side from which an image is enlarged smoothly."""
@@ -93,25 +96,43 @@ def _save_one(
 
 def _write(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
     form = _FORMATS[file.suffix.lower()]
-    if form != "PNG":
-        image.save(file, form)
-        return
+    _SAVERS[form](image, file, seed, recipe)
+
+
+def _write_png(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
     from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415, loads PIL
 
     info, text = PngInfo(), _text(seed, recipe)
     if text:
-        info.add_text(_KEY, text)
-    image.save(file, form, pnginfo=info)
+        info.add_text(KEY, text)
+    image.save(file, "PNG", pnginfo=info)
+
+
+def _write_webp(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
+    """Without loss, so that who makes it again can compare."""
+    from PIL.Image import Exif  # noqa: PLC0415, loads PIL
+
+    exif, text = Exif(), _text(seed, recipe)
+    if text:
+        exif[DESCRIPTION] = text
+    image.save(file, "WEBP", lossless=True, exif=exif)
+
+
+def _write_jpeg(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
+    image.save(file, "JPEG")
+
+
+_SAVERS = {"PNG": _write_png, "WEBP": _write_webp, "JPEG": _write_jpeg}
 
 
 def _text(seed: int, recipe: dict[str, Any]) -> str:
     """The text of a PNG; "" with a warning if it is longer than readers accept."""
     text = json.dumps({"composer": recipe["composer"], "seed": seed, "recipe": recipe})
-    if len(text) <= _LONGEST:
+    if len(text) <= LONGEST:
         return text
     warnings.warn(
-        f"save: the recipe of {len(text):,} letters is too long for a PNG, because it holds large "
-        "pictures. Save result.recipe as a JSON file.",
+        f"save: the recipe of {len(text):,} letters is too long for a picture, because it holds "
+        "large pictures. Save result.recipe as a JSON file.",
         stacklevel=2,
     )
     return ""

@@ -42,6 +42,11 @@ class WrappedNetwork:
     __repr__ = short_repr
 
     @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"net": self.net} if isinstance(self.net, nn.Module) else {}
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of x in the loop: float32, unless the network computes in float64."""
         return torch.promote_types(self.network_dtype, torch.float32)

@@ -1,6 +1,7 @@
 """Backends that the tests share. None downloads anything."""
 
 import shutil
+from functools import cache
 
 import pytest
 import torch
@@ -65,6 +66,14 @@ def tiny_upscaler(tmp_path_factory):
     return tiny_upscaler.build(tmp_path_factory.mktemp("tiny_upscaler"))
 
 
+@pytest.fixture(scope="session")
+def tiny_latent(tmp_path_factory):
+    """A function of the name of a latent family -> its tiny pipeline, and the folder of it."""
+    import tiny_latent
+
+    return cache(lambda name: tiny_latent.build(name, tmp_path_factory.mktemp(name)))
+
+
 @pytest.fixture(scope="module")
 def precision(request):
     """What both sides of a comparison with diffusers compute in; float32 where a test asks."""
@@ -105,6 +114,27 @@ def tiny_mnist():
         for block in (unet.time1, unet.time2, unet.class1, unet.class2):
             block[-1].weight.mul_(5)  # untrained, they hardly matter
     return MnistBackend(FoldedUNet(unet), FlowSchedule(), PREDICTIONS["flow"])
+
+
+@pytest.fixture
+def studio():
+    """Runs a command of the studio."""
+    from studio_commands import COMMANDS
+
+    def invoke(name, *arguments):
+        return CliRunner().invoke(COMMANDS[name], [str(one) for one in arguments])
+
+    return invoke
+
+
+@pytest.fixture
+def six_nine(tmp_path):
+    """A recipe of three steps."""
+    from studio_commands import TEXT
+
+    written = tmp_path / "six-nine.toml"
+    written.write_text(TEXT)
+    return written
 
 
 THREADS = torch.get_num_threads()

@@ -28,6 +28,11 @@ def test_the_page_runs(page, tmp_path, monkeypatch, request):
         for name, folder in folders.items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).symlink_to(folder)
+    if page.name == "latent-models.md":
+        _, folder = request.getfixturevalue("tiny_latent")("sdxl")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        (tmp_path / "stabilityai").mkdir()
+        (tmp_path / "stabilityai" / "stable-diffusion-xl-base-1.0").symlink_to(folder)
     if page.name == "prx.md":
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         tiny_prx = pytest.importorskip("tiny_prx", exc_type=ImportError)

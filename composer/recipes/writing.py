@@ -22,6 +22,7 @@ from composer.protocols import Stack
 from composer.recipes.schedulers import settings_of
 from composer.registry import Registry, installed
 from composer.requests import UNCONDITIONAL, Each
+from composer.weights import Weights
 
 KINDS = ("plugin", "transform", "decomposition", "score", "solver")
 PLAIN = frozenset({type(None), bool, int, float, str})
@@ -71,6 +72,7 @@ def draft(
         {
             "composer": current_version(),
             "backend": _loaded_as(stack.backend, registry),
+            "weights": Weights(stack.backend),
             "plugins": [noted(plugin, registry) for plugin in stack.plugins],
             "solver": noted(stack.solver, registry),
             "num_inference_steps": stack.num_inference_steps,
@@ -188,6 +190,8 @@ def _written(noted: Any) -> Any:
     if isinstance(noted, list):
         plain = set(map(type, noted)) <= PLAIN
         return list(noted) if plain else [_written(value) for value in noted]
+    if isinstance(noted, Weights):
+        return noted.hash()
     if isinstance(noted, Held):
         write = _as_png if noted.key == "image" else _as_safetensors
         return {noted.key: base64.b64encode(write(noted.copy)).decode("ascii")}

@@ -204,9 +204,8 @@ class DiffusersSolver:
             "prev_timestep": following[0]
             if len(following)
             else None,  # for UnCLIP, whose default is t - 1
-            "order": min(
-                4, run.index - run.begun + 1
-            ),  # for LMS, whose default assumes a run from 0
+            # For LMS, whose default assumes a run from 0.
+            "order": min(4, run.index - run.begun + 1),
         }
         return {name: value for name, value in further.items() if name in self._accepted}
 

@@ -4,6 +4,7 @@ from composer import Register, hookimpl
 from composer_plugins import transforms
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
+from composer_plugins.backends.latent import load_latent
 from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
 from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.pixel_flow import load_prx
@@ -22,6 +23,7 @@ from composer_plugins.guidance.autoguidance import Autoguidance
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.guidance.conjunction import Conjunction
+from composer_plugins.guidance.distilled import DistilledGuidance
 from composer_plugins.guidance.rescale import Rescale
 from composer_plugins.guidance.thresholding import DynamicThreshold
 from composer_plugins.illusions.anagram import Anagram
@@ -54,6 +56,7 @@ __all__ = [
     "Cascade",
     "Components",
     "Conjunction",
+    "DistilledGuidance",
     "DynamicThreshold",
     "FeynmanKac",
     "GaussianBlur",
@@ -103,6 +106,7 @@ def register_plugins(register: Register) -> None:
     register.decomposition("block_mean", BlockMean)
     register.decomposition("gray", Gray, example=lambda: Gray(3))
     register.plugin("dynamic_threshold", DynamicThreshold)
+    register.plugin("distilled_guidance", DistilledGuidance)
     register.plugin("rescale", Rescale)
     register.plugin("apg", APG)
     register.plugin("autoguidance", Autoguidance)
@@ -135,7 +139,7 @@ def register_plugins(register: Register) -> None:
     register.transform("channel_permutation", transforms.ChannelPermutation)
     register.transform("colour_rotation", transforms.ColourRotation)
     register.transform("orthogonal", transforms.Orthogonal)
-    # A recipe may set these options; others name files or models of the hub. DeepFloyd and PRX
+    # A recipe may set these options; others name files or models of the hub. Models of prompts
     # have none, because they always read the hub and write the user's cache.
     placement = "device", "dtype"
     register.backend("mnist", load_mnist_flow, safe_options=(*placement, "share"))
@@ -144,6 +148,7 @@ def register_plugins(register: Register) -> None:
     register.backend("with_weak", load_with_weak, safe_options=())
     register.backend("diffusers", load_diffusers, safe_options=(*placement, "unconditional_label"))
     register.backend("deepfloyd", load_deepfloyd)
+    register.backend("latent", load_latent)
     register.backend("prx", load_prx)
     register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)

@@ -29,7 +29,7 @@ def needed():
         ("import composer, composer.authoring", {"composer"}),
         (
             "import composer_plugins; from composer import installed; assert installed().offers",
-            {"composer", "composer_plugins", "safetensors"},
+            {"composer", "composer_plugins", "composer_studio", "safetensors"},
         ),
         (
             "from composer.cli import main; main(['--help'], 'composer', standalone_mode=False)",
@@ -39,6 +39,7 @@ def needed():
                 "composer",
                 "composer_lab",
                 "composer_plugins",
+                "composer_studio",
                 "filelock",
                 "safetensors",
             },

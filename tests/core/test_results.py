@@ -179,7 +179,7 @@ def test_a_recipe_that_no_reader_takes_is_left_out(tmp_path):
         mixture(shape=(3, 512, 512), components=1), [SDEdit(images, 0.5)], num_inference_steps=2
     )
     result = sampler.sample(0, seeds=[1] * 4)[0]
-    with pytest.warns(UserWarning, match="letters is too long for a PNG"):
+    with pytest.warns(UserWarning, match="letters is too long for a picture"):
         (file,) = result.save(tmp_path)
     with Image.open(file) as read:
         assert read.text == {}

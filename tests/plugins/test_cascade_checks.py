@@ -113,8 +113,8 @@ def plain(backend, **options):
     [
         (lambda s, m: Cascade([]), TypeError, r"stages must be a list of Stage"),
         (lambda s, m: Cascade([Sampler(s)]), TypeError, r"stages must be a list of Stage"),
-        (lambda s, m: Cascade([Stage(m), Stage(s)]), ValueError, "makes 8x8 of 16x16; list"),
-        (lambda s, m: Cascade([Stage(s), Stage(s)]), ValueError, "makes 8x8 of 8x8; list"),
+        (lambda s, m: Cascade([Stage(m), Stage(s)]), ValueError, "got 16x16 before 8x8. List"),
+        (lambda s, m: Cascade([Stage(s), Stage(s)]), ValueError, "got 8x8 before 8x8. List"),
         (lambda s, m: Cascade([plain(s), Stage(m)]), ValueError, "only the last stage may be"),
         (
             lambda s, m: Stage(s, condition=1),

@@ -104,6 +104,6 @@ def inpainting(lab: Lab) -> Sheet:
         (),
         "Equation A.5 replaces the upper half after each step, noised to the level of x. RePaint "
         "repeats some steps and LanPaint walks at each level, so that the halves agree. These "
-        "three have no condition and may complete another digit; the upper half stays exactly. With a "
-        "class, the lower half follows it where the upper half allows.",
+        "three have no condition and may complete another digit; the upper half stays as it is. "
+        "With a class, the lower half follows it where the upper half allows.",
     )

@@ -1,45 +1,35 @@
-"""A checksum in a safetensors file, whose format has none: a flipped bit is noticed."""
+"""A checksum in a safetensors file, whose format has none, so that loading detects damage."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from composer.authoring import sha256_of as checksum
+
 SHA256 = "composer.sha256"
-"""In the file's metadata."""
+"""Key in the file's metadata."""
 
 
 def save_with_checksum(weights: Mapping[str, Tensor], file: Path) -> None:
-    """Write contiguous tensors of the CPU as a safetensors file that knows its checksum."""
-    # Alone: of several entries safetensors writes any first, and equal files would differ.
+    """Write contiguous CPU tensors as a safetensors file with a checksum."""
+    # The only entry, because safetensors orders several at random and equal files would differ.
     save_file(dict(weights), file, {SHA256: checksum(weights)})
 
 
 def require_checksum(file: Path) -> None:
-    """Refuse a safetensors file whose tensors do not have the checksum that it states.
+    """Raise a ValueError if the tensors of a safetensors file do not have its checksum.
 
-    One that states none, as most of others do, is not read.
+    A file without a checksum, as most from others are, is not read.
 
     Raises:
-        ValueError: they have another; in a few words, for a sentence about the model.
+        ValueError: the checksum differs; the message is a clause for a sentence about the model.
     """
     with safe_open(file, framework="pt") as content:
         stated = (content.metadata() or {}).get(SHA256)
     if stated is not None and stated != checksum(load_file(file)):
         raise ValueError("its weights do not have their checksum")
-
-
-def checksum(weights: Mapping[str, Tensor]) -> str:
-    """sha256 of tensors and their names, whatever their order."""
-    found = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name]
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()

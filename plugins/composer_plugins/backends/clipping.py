@@ -1,4 +1,4 @@
-"""What a scheduler of diffusers does to each clean image that is estimated."""
+"""The clipping of estimated clean images by a scheduler of diffusers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from composer.authoring import Clip, dynamic_threshold
 
 
 def clip_of(config: Any) -> Clip | None:
-    """What a scheduler of diffusers with this configuration does to x_0 in each of its steps."""
+    """The function that a scheduler of this configuration applies to x_0 in each step, or None."""
     if config.get("thresholding", False):
         return partial(
             dynamic_threshold,

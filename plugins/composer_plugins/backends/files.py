@@ -1,4 +1,4 @@
-"""Where the files of a diffusers model are: a folder, or a repository of the Hugging Face hub."""
+"""The files of a diffusers model, in a folder or a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Source:
     """A model's files.
 
     Args:
-        model: a folder, or a hub id "owner/name". A folder of that name goes first.
+        model: a folder, or a hub id "owner/name". An existing folder of that name takes precedence.
         revision: branch, tag or commit of the hub.
-        local_files_only: take nothing from the hub that is not in its cache.
+        local_files_only: use the cache of the hub only.
     """
 
     model: str | Path
@@ -29,25 +29,27 @@ class Source:
         if not isinstance(self.model, str | Path):
             raise TypeError(
                 "model must be a folder, or a model of the hub as 'owner/name', got "
-                f"{type(self.model).__name__}"
+                f"{type(self.model).__name__}."
             )
         if self.model == "":
-            raise ValueError("model is empty; name a folder, or a model of the hub as 'owner/name'")
+            raise ValueError(
+                "model must not be empty. Name a folder, or a model of the hub as 'owner/name'."
+            )
 
     def fetch(self, patterns: Sequence[str]) -> Path:
-        """The folder that holds the model's files of these patterns, downloaded if need be.
+        """The folder of the model's files that match ``patterns``, downloaded if necessary.
 
         Raises:
-            ValueError: there is no such folder or repository, or it may not be read.
+            ValueError: the folder or repository does not exist or cannot be read.
         """
         folder = Path(self.model).expanduser()
         if folder.is_dir():
             if self.revision is not None:
-                raise ValueError(f"{folder} is a folder and has no revision; leave revision away")
+                raise ValueError(f"revision must be None for the folder {folder}.")
             return folder
         nowhere = (
-            f"there is no folder {str(self.model)!r}; name a folder written by save_pretrained, or "
-            "a model of the hub as 'owner/name'"
+            f"there is no folder {str(self.model)!r}. Name a folder written by save_pretrained, or "
+            "a model of the hub as 'owner/name'."
         )
         if isinstance(self.model, Path) or self.model.count("/") != 1:
             raise ValueError(nowhere)
@@ -71,32 +73,37 @@ class Source:
             )
         except errors.GatedRepoError as error:
             raise ValueError(
-                f"{model} is gated: accept its licence at https://huggingface.co/{model} and log "
-                "in with `hf auth login`"
+                f"{model} is gated. Accept its licence at https://huggingface.co/{model} and log "
+                "in with `hf auth login`."
             ) from error
         except errors.RepositoryNotFoundError as error:
             raise ValueError(
-                f"there is neither a folder {model!r} nor such a model on the hub; mend the name, "
-                "or, if it is private, log in with `hf auth login`"
+                f"there is neither a folder {model!r} nor such a model on the hub. Correct the "
+                "name or, if the model is private, log in with `hf auth login`."
             ) from error
         except errors.RevisionNotFoundError as error:
-            raise ValueError(f"{model} has no revision {self.revision!r} on the hub") from error
+            raise ValueError(f"{model} has no revision {self.revision!r} on the hub.") from error
         except (errors.EntryNotFoundError, errors.OfflineModeIsEnabled) as error:
             raise ValueError(self._unreachable(model)) from error
         except (errors.HfHubHTTPError, OSError) as error:
-            mend = "make room" if getattr(error, "errno", None) == errno.ENOSPC else "try again"
+            mend = (
+                "Free disk space" if getattr(error, "errno", None) == errno.ENOSPC else "Try again"
+            )
             raise ValueError(
-                f"{model} could not be downloaded ({first_line(error)}); {mend}"
+                f"{model} could not be downloaded ({first_line(error)}). {mend}."
             ) from error
         return Path(snapshot)
 
     def _unreachable(self, model: str) -> str:
         if self.local_files_only:
             return (
-                f"{model} is no folder, and not all of it is in the cache of the hub; download it "
-                "once with local_files_only=False"
+                f"{model} is neither a folder nor complete in the cache of the hub. Download it "
+                "once with local_files_only=False."
             )
-        return f"{model} is no folder, and the hub cannot be reached; connect, or name a folder"
+        return (
+            f"there is no folder {model!r}, and the hub cannot be reached. Connect, or name a "
+            "folder."
+        )
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -104,43 +111,44 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); fetch or write it anew") from error
+        raise ValueError(f"{file} is damaged ({error}). Download or write it again.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{file} is damaged (it holds no object); fetch or write it anew")
+        raise ValueError(f"{file} must hold a JSON object. Download or write it again.")
     return content
 
 
 def require_all(missing: Collection[str], place: Path) -> None:
-    """Refuse weights that lack tensors: the libraries would leave them random, and warn."""
+    """Raise a ValueError for missing tensors, which the libraries would leave random with a
+    warning."""
     if missing:
         raise ValueError(
-            f"the weights in {place} lack {len(missing)} of the tensors that config.json asks for, "
-            f"such as {sorted(missing)[0]}; the two belong to different models"
+            f"the weights in {place} lack {len(missing)} of the tensors that config.json needs, "
+            f"such as {sorted(missing)[0]}. The two belong to different models."
         )
 
 
 def first_line(error: Exception) -> str:
-    """What a library says went wrong: below its first line are signatures and lists."""
+    """The first line of a library's error, without the signatures and lists below it."""
     return str(error).strip().split("\n")[0].rstrip(".:") or type(error).__name__
 
 
 @contextmanager
 def usable(file: Path) -> Iterator[None]:
-    """Around what is made of a configuration.
+    """A context for code that builds an object from the configuration ``file``.
 
     Raises:
-        ValueError: it cannot be made, in place of whatever the libraries raise.
+        ValueError: the configuration cannot be used; replaces the error of a library.
     """
     try:
         yield
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{file} cannot be used ({first_line(error)}); mend it") from error
+        raise ValueError(f"{file} cannot be used ({first_line(error)}). Correct it.") from error
 
 
 def require_name(value: Any, option: str) -> None:
-    """Refuse, as the folder that an option names, what is none; "" would be the current one."""
+    """Raise a TypeError unless an option is the name of a folder; "" would be the current one."""
     if not isinstance(value, str | Path) or value == "":
         got = "an empty name" if isinstance(value, str) else type(value).__name__
         raise TypeError(
-            f"{option} must be the name of a folder, got {got}; mend it, or leave it away"
+            f"{option} must be the name of a folder, got {got}. Correct it, or leave it out."
         )

@@ -1,4 +1,4 @@
-"""Out of memory, said so that it can be mended."""
+"""Out-of-memory errors that say what to change."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor
 def memory_bound(
     x: Tensor, lighter: str = "load it with dtype='float16' or with offload"
 ) -> Iterator[None]:
-    """Around one forward of a network over the images x (B, C, H, W).
+    """A context for one forward of a network over the images x (B, C, H, W).
 
     Args:
-        lighter: what to do if one image is too much.
+        lighter: advice if one image exceeds the memory.
 
     Raises:
-        torch.OutOfMemoryError: with the bound to lower, in place of the allocator's report.
+        torch.OutOfMemoryError: with the bound to lower, instead of the allocator's report.
     """
     try:
         yield
@@ -36,13 +36,13 @@ def memory_bound(
 
 @contextmanager
 def room_for_weights(place: Path, lighter: str) -> Iterator[None]:
-    """Around the reading of a network's weights from the folder ``place``.
+    """A context for reading a network's weights from the folder ``place``.
 
     Args:
-        lighter: how to read them so that they take less.
+        lighter: advice how to read them with less memory.
 
     Raises:
-        torch.OutOfMemoryError: with that, in place of the allocator's report.
+        torch.OutOfMemoryError: with this advice, instead of the allocator's report.
     """
     try:
         yield
@@ -55,6 +55,6 @@ def room_for_weights(place: Path, lighter: str) -> Iterator[None]:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error is the want of memory."""
-    # On a GPU known by its type; the CPU's allocator raises a plain RuntimeError.
+    """Whether an error means that memory ran out."""
+    # A GPU raises its own type; the CPU's allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

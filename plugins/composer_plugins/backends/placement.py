@@ -1,4 +1,4 @@
-"""Where a network runs and in what it computes, from the options of a loader."""
+"""Device and dtype of a network, from the options of a loader."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from composer.named import Device, DType, device_of, dtype_of
 
 DTYPES = ("float32", "bfloat16", "float16")
-"""Those that the shipped networks compute in."""
+"""Dtypes that the shipped networks compute in."""
 
-# Processors that multiply in bfloat16; the others take it apart, and are slower than in float32.
+# Processors that multiply in bfloat16; others emulate it and are slower than in float32.
 _BF16_ARITHMETIC = "avx512_bf16", "amx_bf16"
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is the faster arithmetic of a device; False of what is not known."""
+    """Whether a device computes faster in bfloat16; False for unknown devices."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
@@ -26,20 +26,21 @@ def computes_in_bf16(device: torch.device) -> bool:
 
 
 def placement(device: Device, dtype: DType) -> tuple[torch.device, torch.dtype]:
-    """The device and dtype of these objects or names.
+    """The device and the dtype of torch objects or their names.
 
     Raises:
-        ValueError: no such name, or a device that this machine lacks.
+        ValueError: a name is unknown, or this machine lacks the device.
     """
     kind = dtype_of(dtype, DTYPES)
     return device_of(device), kind
 
 
 def place_of(network: Any) -> tuple[torch.device, torch.dtype]:
-    """Where a network computes, and in what: as its first parameter is, now.
+    """The current device and dtype of a network: those of its first parameter.
 
-    A network of diffusers that offloads its weights, or stores them in fewer bits than it computes
-    in, is asked itself: it looks through all of its modules, which takes as long as a small step.
+    For a network of diffusers that offloads its weights, or stores them in fewer bits than it
+    computes in, its own attributes decide. They walk through all modules, which takes as long as a
+    small step.
     """
     for module in network.modules():
         if hasattr(module, "_diffusers_hook"):

@@ -1,4 +1,4 @@
-"""The text encoder of a model, by what its model_index.json says that the model is."""
+"""The text encoder of a model, chosen by its model_index.json."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from collections.abc import Callable
 import torch
 
 from composer_plugins.backends.deepfloyd.embedding_files import Tidy, tidy, verbatim
+from composer_plugins.backends.deepfloyd.embeddings import Encoder
 from composer_plugins.backends.deepfloyd.text import TextEncoder
 from composer_plugins.backends.files import Source, read_json
+from composer_plugins.backends.latent.families import FAMILIES
+from composer_plugins.backends.latent.text import PipelineText
 from composer_plugins.backends.pixel_flow import prx
 
-Made = tuple[TextEncoder | None, Tidy]
-"""An encoder, None for a model saved without one; and under which name a prompt is kept."""
+Made = tuple[Encoder | None, Tidy]
+"""An encoder (None for a model saved without one), and the name under which a prompt is stored."""
 Make = Callable[[Source, torch.device, torch.dtype, bool, str | None], Made]
 
 
 def text_encoder(
     model: Source, device: torch.device, dtype: torch.dtype, eight_bit: bool, variant: str | None
 ) -> Made:
-    """The text encoder of a model that is no pipeline known here is taken for DeepFloyd IF's.
+    """The text encoder of a model; DeepFloyd IF's for an unknown pipeline.
 
     Args:
         model: a folder, or a model of the hub.
-        device, dtype: where and in what it computes.
+        device, dtype: device and dtype of the encoder.
         eight_bit: read it in 8 bits.
-        variant: of its weights, such as "fp16".
+        variant: variant of its weights, such as "fp16".
     """
     file = model.fetch(("model_index.json",)) / "model_index.json"
     kind = read_json(file).get("_class_name") if file.is_file() else None
@@ -44,4 +47,16 @@ def _prx(
     return prx.text_encoder(model, device, dtype, eight_bit, variant), verbatim
 
 
-_ENCODERS: dict[str, Make] = {prx.PIPELINE: _prx}
+def _latent(
+    model: Source, device: torch.device, dtype: torch.dtype, eight_bit: bool, variant: str | None
+) -> Made:
+    if eight_bit:
+        raise ValueError("a latent model's encoders are not read in 8 bits; leave it out")
+    folder = model.fetch(("model_index.json", "text_encoder/config.json"))
+    family = FAMILIES[read_json(folder / "model_index.json")["_class_name"]]
+    if not (folder / "text_encoder" / "config.json").is_file():
+        return None, verbatim
+    return PipelineText(model, family, device, dtype, variant), verbatim
+
+
+_ENCODERS: dict[str, Make] = {prx.PIPELINE: _prx, **dict.fromkeys(FAMILIES, _latent)}

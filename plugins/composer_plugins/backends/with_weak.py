@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from composer import Backend, Batch, Output, load_backend
-from composer.authoring import checked_backend, grouped, hooks_of, short_repr
+from composer.authoring import checked_backend, grouped, hooks_of, networks_of, short_repr
 from composer.predictions import Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import Schedule
@@ -29,12 +30,12 @@ class Encoded:
 class WithWeak:
     """``main``, and beside it a model that requests reach by ``request.replace(model="weak")``.
 
-    It is ``main`` in all else. A weak model on another path, or of another prediction type, is
-    shown on main's, exactly (:class:`~composer.reparametrised.Reparametrised`). Requests to both
+    In all else it equals ``main``. A weak model on another path, or of another prediction type, is
+    converted exactly to main's (:class:`~composer.reparametrised.Reparametrised`). Requests to both
     are one call of this backend; a row of the weak model counts as a row.
 
     Args:
-        main: the model to sample; it answers no hooks, which belong to it as ``Sampler``'s backend.
+        main: the model to sample; it must not answer hooks.
         weak: a model of the same images, on the same device.
     """
 
@@ -52,13 +53,13 @@ class WithWeak:
             ours, theirs = getattr(self.main, name), getattr(self.weak, name)
             if ours != theirs:
                 raise ValueError(
-                    f"WithWeak: main and weak must be of one {name}, got {ours} and {theirs}"
+                    f"WithWeak: main and weak must be of one {name}, got {ours} and {theirs}."
                 )
         for backend in (self.main, self.weak):
             if hooks_of(backend):
                 raise ValueError(
-                    f"WithWeak: {type(backend).__name__} answers hooks, which would be lost here; "
-                    "use it as the backend of Sampler itself"
+                    f"WithWeak: main and weak must not answer hooks, got {type(backend).__name__}. "
+                    "Use it as the backend of Sampler."
                 )
 
     @property
@@ -80,6 +81,16 @@ class WithWeak:
     @property
     def dtype(self) -> torch.dtype:
         return self.main.dtype
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Of both models."""
+        models = {"main": self.main, "weak": self.weak}
+        return {
+            f"{owner}.{name}": network
+            for owner, model in models.items()
+            for name, network in networks_of(model).items()
+        }
 
     @property
     def default_solver(self) -> Solver:
@@ -113,11 +124,11 @@ class WithWeak:
 def load_with_weak(
     main: str = "mnist", weak: str = "mnist", weak_weights: str | None = None
 ) -> Backend:
-    """A backend for autoguidance: a model, and beside it a weaker one.
+    """Load a backend for autoguidance: a model with a weaker one beside it.
 
     Args:
         main, weak: names of backends.
-        weak_weights: the weak one's ``weights``, such as the folder of an early checkpoint; None
+        weak_weights: ``weights`` of the weak model, such as the folder of an early checkpoint; None
             for its default.
     """
     options = {} if weak_weights is None else {"weights": weak_weights}

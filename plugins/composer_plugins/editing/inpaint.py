@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+import torch
 from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import choice, integer
-from composer.authoring import KnownRegion, resized_image, resized_mask
+from composer.authoring import (
+    KnownRegion,
+    draw,
+    image_shape_of,
+    require_coder,
+    resized_image,
+    resized_mask,
+)
 from composer.images import (
     Fit,
     ImageLike,
@@ -22,7 +30,7 @@ from composer.images import (
 )
 from composer.limits import MAX_WALKS, require_plan
 
-Mode = Literal["clean", "renoise", "repaint"]
+Mode = Literal["clean", "renoise", "repaint", "fixed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,23 +40,23 @@ class Inpaint(Plugin):
     known(t) is the image as it is ("clean", as diffusers' IFInpaintingPipeline does), or noised
     afresh to the level of x ("renoise", Song et al. 2021, arXiv 2011.13456, appendix I.2; equation
     A.5 of the course), or that with jumps back to noise, so that the parts come to agree
-    ("repaint", Lugmayr et al. 2022, arXiv 2201.09865). Where the mask is 0 the result is the image
-    exactly.
+    ("repaint", Lugmayr et al. 2022, arXiv 2201.09865), or noised by one noise all along, that which
+    the run of the seed begins with ("fixed", as the latent pipelines of diffusers do). Where the
+    mask is 0 the result is the image exactly; a latent model pastes latents in its steps, under the
+    mask on their grid, and pixels at the end.
 
     Args:
         image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
             (B, C, H, W) in [-1, 1]; one, or one a seed.
         mask: the same, or a tensor (H, W) in [0, 1]; white = 1 = repaint. Values between blend
             image and sample; with fresh noise in the known part, the noise is lower where they do.
-        mode: "clean", "renoise" or "repaint".
+        mode: "clean", "renoise", "repaint" or "fixed".
         jump_length: steps that a RePaint jump goes back.
         resamples: how often RePaint walks each stretch of the plan, jumps included; 1 to 1000.
         fit: brings an image of another size to the model's, and its mask with it: "crop" cuts out
             its middle, "pad" adds white bars, which are kept, "stretch" distorts. None requires
             the model's size.
     """
-
-    needs_pixels = True
 
     image: ImageLike
     mask: ImageLike
@@ -80,7 +88,8 @@ class Inpaint(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        shape = stack.backend.shape
+        require_coder(stack.backend, "Inpaint")
+        shape = image_shape_of(stack.backend)
         require_shape(self.image, shape, "Inpaint: image", self.fit)
         require_mask(self.mask, shape[1:], "Inpaint: mask", self.fit, self.image)
 
@@ -95,15 +104,17 @@ class Inpaint(Plugin):
                     f"jump_length={self.jump_length}; lower it or take more steps"
                 )
             state.times = plan
-        self._project(state)
+        if self.mode != "fixed":  # there the run begins with the noise itself, or SDEdit's image
+            self._project(state)
 
     @hookimpl
     def post_step(self, state: State) -> None:
         self._project(state)
 
-    @hookimpl(trylast=True)
-    def finish(self, state: State) -> None:
+    @hookimpl(wrapper=True)  # after all others, and on the pixels of a latent model
+    def finish(self, state: State) -> Generator[None, None, None]:
         """Exact where nothing was to be repainted, whatever others did after the last step."""
+        yield
         state.x = state.memory[self].restored(state)
 
     def _project(self, state: State) -> None:
@@ -141,8 +152,16 @@ def _renoised(state: State, image: Tensor) -> Tensor:
     return state.backend.schedule.add_noise(image, state.randn(), state.t)
 
 
+def _first_noised(state: State, image: Tensor) -> Tensor:
+    # Drawn anew, for SDEdit may have taken the place of what the run began with.
+    firsts = [torch.Generator().manual_seed(seed) for seed in state.seeds]
+    noise = state.each(draw(firsts, state.backend), "Inpaint")
+    return state.backend.schedule.add_noise(image, noise, state.t)
+
+
 _KNOWN: dict[str, Callable[[State, Tensor], Tensor]] = {
     "clean": _clean,
     "renoise": _renoised,
     "repaint": _renoised,
+    "fixed": _first_noised,
 }

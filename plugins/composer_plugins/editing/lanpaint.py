@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -14,7 +14,9 @@ from composer.arguments import finite, positive
 from composer.authoring import (
     KnownRegion,
     check_walks,
+    image_shape_of,
     plan_walks,
+    require_coder,
     require_walks,
     resized_image,
     resized_mask,
@@ -62,7 +64,6 @@ class LanPaint(Plugin):
             the model's size.
     """
 
-    needs_pixels = True
     unique = "walk at each noise level"
     walks = True
 
@@ -94,7 +95,8 @@ class LanPaint(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        shape = stack.backend.shape
+        require_coder(stack.backend, "LanPaint")
+        shape = image_shape_of(stack.backend)
         require_shape(self.image, shape, "LanPaint: image", self.fit)
         require_mask(self.mask, shape[1:], "LanPaint: mask", self.fit, self.image)
         check_walks(self, stack)
@@ -134,9 +136,10 @@ class LanPaint(Plugin):
         known = past.schedule.add_noise(image, noise, state.t)
         state.x = region.blended(state.x, known)
 
-    @hookimpl(trylast=True)
-    def finish(self, state: State) -> None:
+    @hookimpl(wrapper=True)  # after all others, and on the pixels of a latent model
+    def finish(self, state: State) -> Generator[None, None, None]:
         """Exact where nothing was to be repainted, whatever others did after the last step."""
+        yield
         state.x = state.memory[self].restored(state)
 
 

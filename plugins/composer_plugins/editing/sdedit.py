@@ -7,7 +7,14 @@ from typing import Self
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
-from composer.authoring import SETS_START, noise_scale_of, resized_image
+from composer.authoring import (
+    SETS_START,
+    image_shape_of,
+    noise_scale_of,
+    require_coder,
+    resized_image,
+    to_latents,
+)
 from composer.errors import shown
 from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
 
@@ -19,6 +26,8 @@ class SDEdit(Plugin):
     """Noise an image to an intermediate time, then denoise from there.
 
     Of the n steps planned, the last min(int(n * strength), n) are taken.
+
+    A latent model noises the latents of the image.
 
     Meng et al. 2022, "SDEdit", arXiv 2108.01073.
 
@@ -34,7 +43,6 @@ class SDEdit(Plugin):
             white bars, "stretch" distorts. None requires the model's size.
     """
 
-    needs_pixels = True
     unique = SETS_START
 
     image: ImageLike
@@ -59,7 +67,8 @@ class SDEdit(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_shape(self.image, stack.backend.shape, "SDEdit: image", self.fit)
+        require_coder(stack.backend, "SDEdit")
+        require_shape(self.image, image_shape_of(stack.backend), "SDEdit: image", self.fit)
         steps = len(stack.times) - 1
         if self._start(steps) >= steps:
             if self.i_start is not None:
@@ -73,8 +82,8 @@ class SDEdit(Plugin):
 
     @hookimpl(tryfirst=True)  # the plan is shortened before others, such as RePaint, extend it
     def start(self, state: State) -> None:
-        image = read_picture(self.image, state.backend.shape, self.fit)
-        image = state.each(image.to(state.x), "SDEdit")
+        image = read_picture(self.image, image_shape_of(state.backend), self.fit)
+        image = state.each(to_latents(state.backend, image.to(state.x)), "SDEdit")
         state.times = state.times[self._start(len(state.times) - 1) :]
         noise = state.x / noise_scale_of(state.backend)
         state.x = state.backend.schedule.add_noise(image, noise, state.t)

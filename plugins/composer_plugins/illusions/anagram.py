@@ -47,6 +47,7 @@ class Anagram(Plugin):
     """
 
     needs_pixels = True
+    over_latents = "LatentAnagram"
 
     views: Mapping[str | Transform, Any] | Mapping[str, Any] | Mapping[Transform, Any]
     reduction: Reduction = "mean"

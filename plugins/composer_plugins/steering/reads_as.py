@@ -31,6 +31,9 @@ class ReadsAs:
         views: {transform: digit}, as for an Anagram.
     """
 
+    image_shape = 1, 28, 28
+    """Of the images that it reads; pictures from files are brought to it."""
+
     views: Mapping[str, int] | Mapping[Transform, int]
 
     def __post_init__(self) -> None:

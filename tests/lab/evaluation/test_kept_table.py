@@ -62,7 +62,7 @@ def test_without_a_file_lines_are_kept_in_memory_alone():
 def test_a_file_of_something_else_is_left_as_it_is(tmp_path, content, words):
     file = tmp_path / "table.json"
     file.write_text(content)
-    with pytest.raises(ValueError, match=f"{words}.*; name another file"):
+    with pytest.raises(ValueError, match=f"{words}.*Name another file"):
         KeptTable.read(file)
     assert file.read_text() == content
 

@@ -279,7 +279,7 @@ def test_what_is_done_is_not_done_again_until_the_data_can_say_more(command, mod
         (["--json", "{other}"], "must hold a table. Name another file"),
         (["--json", "."], "is a folder. Name a file"),
         (["--keep", "{other}"], "is a file. Name a folder"),
-        (["--first-seed", "4294967290"], "leaves no 500 seeds below 2**32; take a smaller one"),
+        (["--first-seed", "4294967290"], "must be at most 4294966796 for 500 seeds"),
         (
             ["--scale", "20", "--guidance", "cfg++"],
             "--scale must be from 0 to 12.5 for cfg++, got 20",
@@ -332,7 +332,7 @@ def test_a_model_without_classes_is_measured_by_how_its_samples_lie(command, mod
 
 def test_a_count_without_a_floor_is_said(command):
     done = command("--solver", "euler", "--steps", 1, "--scale", 1, "--count", 101)
-    assert "no floor is shipped for 101 samples, but for 100, 200, 500," in done.output
+    assert "the package has no floor for 101 samples, only for 100, 200, 500," in done.output
 
 
 def test_qualities_compare_only_under_one_judge_and_with_all_digits(digits):
@@ -354,7 +354,7 @@ def test_a_judge_is_hashed_as_its_file_is(tmp_path):
     assert judge_hash(again) == judge_hash(judge)
     (tmp_path / "junk").write_text("junk")
     for name in ("junk", "nothing"):
-        with pytest.raises(ValueError, match=f"{name} holds no judge .*; name a file that"):
+        with pytest.raises(ValueError, match=f"{name} must hold a judge .*Name a file that"):
             load_judge(tmp_path / name)
 
 
@@ -368,7 +368,9 @@ def test_a_weak_model_without_classes_is_refused_by_its_own_name(tmp_path):
         load_model("mnist", weak=str(tmp_path / "time"))
     alone = load_model(str(tmp_path / "time"))
     assert not alone.conditional
-    with pytest.raises(ValueError, match="and anagrams asks for digits; name a model with them"):
+    with pytest.raises(
+        ValueError, match="anagrams needs classes, .*Name a model that was trained with classes"
+    ):
         alone.require_classes("anagrams")
     options = ["--model", str(tmp_path / "time"), "--count", "2", "--steps", "1"]
     done = CliRunner().invoke(evaluate, ["inpainting", *options, "--method", "clean"])

@@ -157,7 +157,7 @@ def test_a_path_that_does_not_end_in_noise_is_sampled_as_the_course_does():
 )
 def test_a_log_that_is_none_is_named(tmp_path, log):
     (tmp_path / "log.json").write_text(log)
-    with pytest.raises(ValueError, match="holds no intact log.json"):
+    with pytest.raises(ValueError, match="must have an intact log.json"):
         Run.read(tmp_path)
 
 

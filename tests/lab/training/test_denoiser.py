@@ -174,5 +174,5 @@ def test_whether_noise_is_alone_is_yes_or_no():
 
 def test_a_model_of_another_command_says_so(tmp_path):
     save_model(MnistUNet(hidden_size=2), tmp_path, "path.json", {})
-    with pytest.raises(ValueError, match="it is of `composer train mnist`, so name another"):
+    with pytest.raises(ValueError, match="It is of `composer train mnist`; name another"):
         load_denoiser(tmp_path)

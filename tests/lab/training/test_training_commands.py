@@ -158,9 +158,9 @@ def test_the_denoisers_defaults_are_the_courses(asked):
         (["mnist", "--data", "nowhere"], "holds neither train-images"),
         (["mnist", "--epochs", "0"], "epochs must be an integer of at least 1, got 0"),
         (["mnist", "--limit", "40"], "at most the 40 images, got 64"),
-        (["mnist", "--init", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
+        (["mnist", "--init", "nowhere"], "there is no folder 'nowhere'. Name a folder model/"),
         (["denoiser", "--sigma", "-1"], "sigma must be at least 0, got -1"),
-        (["denoiser", "--init", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
+        (["denoiser", "--init", "nowhere"], "there is no folder 'nowhere'. Name a folder model/"),
     ],
 )
 def test_the_command_says_in_a_sentence_what_is_wrong(idx, arguments, sentence):
@@ -174,7 +174,7 @@ def test_the_command_says_in_a_sentence_what_is_wrong(idx, arguments, sentence):
 
 def test_what_is_no_list_of_epochs_is_refused(idx):
     result = train("mnist", "--snapshots", "1;5", "--out", idx / "run")
-    assert "'1;5' is no list of epochs such as 1,5,10" in result.output
+    assert "epochs must be a list such as 1,5,10, got '1;5'" in result.output
 
 
 def test_a_model_is_started_from_in_its_own_layout(idx):

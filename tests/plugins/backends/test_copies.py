@@ -50,7 +50,7 @@ MADE = {
 }
 
 
-@pytest.fixture(params=[*MADE, "nouns", "diffusers", "deepfloyd", "upscaler"])
+@pytest.fixture(params=[*MADE, "nouns", "diffusers", "deepfloyd", "upscaler", "latent"])
 def backend(request, tmp_path):
     """A backend of each kind, and a condition that it knows."""
     if request.param in MADE:
@@ -64,6 +64,9 @@ def backend(request, tmp_path):
     if request.param == "deepfloyd":
         options["model"] = request.getfixturevalue("tiny_if")[1]
         return composer.load_backend("deepfloyd", **options), "a photo of a cat"
+    if request.param == "latent":
+        _, options["model"] = request.getfixturevalue("tiny_latent")("flux-dev")
+        return composer.load_backend("latent", size=16, **options), "a photo of a cat"
     options |= {"model": request.getfixturevalue("tiny_upscaler"), "stage": 3, "size": 32}
     loaded = composer.load_backend("deepfloyd", **options)
     # Whether a DiffusersSolver can be copied is a question of solvers.

@@ -86,9 +86,9 @@ def test_other_sizes_are_multiples(tiny_if, embedded):
         ({"stage": 4}, "stage must be 1 .* 2 .* or 3"),
         ({"stage": [1]}, "stage must be 1 .* 2 .* or 3"),
         ({"stage": True}, "stage must be 1 .* 2 .* or 3"),
-        ({"model": ""}, "model is empty; name a folder"),
-        ({"stage": 3}, "is stage 1 of IF; load it with stage=1"),
-        ({"stage": 2}, "is stage 1 of IF; load it with stage=1"),
+        ({"model": ""}, "model must not be empty. Name a folder"),
+        ({"stage": 3}, "got stage 1. Load it with stage=1"),
+        ({"stage": 2}, "got stage 1. Load it with stage=1"),
         (
             {"variant": "fp16"},
             r"no .*\.fp16\.safetensors; it has .*model\.safetensors: choose anot",
@@ -121,15 +121,18 @@ def other(file, **changes):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (empty("unet"), "IF has no unet/config.json; name a folder of DeepFloyd IF"),
+        (empty("unet"), "IF has no unet/config.json; name a folder written by save_pretrained"),
         (empty("scheduler"), "IF has no scheduler/scheduler_config.json"),
-        (cut("unet/config.json"), r"config.json is damaged \(Unterm[^;]*; fetch or write it anew$"),
+        (
+            cut("unet/config.json"),
+            r"config.json is damaged \(Unterm[^;]*. Download or write it again.$",
+        ),
         (
             cut("unet/diffusion_pytorch_model.safetensors"),
             "cannot be read .its weights are damaged",
         ),
         (cut("scheduler/scheduler_config.json"), "damaged"),
-        (no_weights, r"unet has no diffusion_pytorch_model\.safetensors; fetch it anew"),
+        (no_weights, r"unet has no diffusion_pytorch_model\.safetensors. Download it again"),
         (spoil_weights, "lack 1 of the tensors .* such as conv_in.weight"),
         (
             other("unet/config.json", block_out_channels=[32, 96]),
@@ -176,7 +179,7 @@ def test_a_gated_repository_says_what_to_do(monkeypatch, embedded):
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
-    with pytest.raises(ValueError, match="IF-I-XL-v1.0 is gated: accept its licence .* log in"):
+    with pytest.raises(ValueError, match="IF-I-XL-v1.0 is gated. Accept its licence .* log in"):
         load_deepfloyd(embeddings=embedded)
 
 

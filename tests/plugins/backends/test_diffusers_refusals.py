@@ -21,7 +21,7 @@ def edit(file, **changes):
 
 def test_no_such_folder():
     for name in ("./nowhere", "a/b/c", "nowhere", "/nowhere/at/all"):
-        with pytest.raises(ValueError, match=f"there is no folder {name!r}; name"):
+        with pytest.raises(ValueError, match=f"there is no folder {name!r}. Name"):
             load(name)
     with pytest.raises(ValueError, match="there is no folder"):
         Source("a//b").fetch(())
@@ -33,7 +33,7 @@ def test_missing_files(tmp_path):
     write(tmp_path)
     weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_stem(f"{weights.stem}.fp16"))
-    with pytest.raises(ValueError, match=r"has no diffusion_pytorch_model\.safetensors; fetch"):
+    with pytest.raises(ValueError, match=r"has no diffusion_pytorch_model\.safetensors. Download"):
         load(tmp_path)
     (tmp_path / "scheduler" / "scheduler_config.json").unlink()
     with pytest.raises(ValueError, match=r"neither scheduler/scheduler_config\.json.*scheduler="):
@@ -46,7 +46,7 @@ def test_damaged_files(tmp_path):
     content = weights.read_bytes()
     weights.write_bytes(content[: len(content) // 2])
     with pytest.raises(
-        ValueError, match="unet cannot be read .* damaged .*; fetch or write it anew"
+        ValueError, match="unet cannot be read .* damaged .*Download or write it again"
     ):
         load(tmp_path)
     tensors = {k: v for k, v in load_tensors(content).items() if k != "conv_in.bias"}
@@ -86,8 +86,8 @@ LATENT = {"vae": ["diffusers", "AutoencoderKL"], "unet": ["diffusers", "UNet2DCo
             {"_class_name": "FluxPipeline", "unet": [None, None], "transformer": ["d", "Flux"]},
             "FluxPipeline .no UNet beside transformer.",
         ),
-        ({"unet": ["x"]}, r"json: unet must be \[library, class\], got \['x'\]; mend it"),
-        ({"scheduler": []}, r"json: scheduler must be \[library, class\], got \[\]; mend it"),
+        ({"unet": ["x"]}, r"json: unet must be \[library, class\], got \['x'\]"),
+        ({"scheduler": []}, r"json: scheduler must be \[library, class\], got \[\]"),
     ],
 )
 def test_other_pipelines(tmp_path, index, sentence):
@@ -110,10 +110,10 @@ def test_other_pipelines(tmp_path, index, sentence):
         ({"sample_size": "8"}, "got '8'"),
         ({"class_embed_type": "timestep"}, "class_embed_type 'timestep' is not supported"),
         ({"block_out_channels": None}, r"json cannot be used .block_out_channels must be a list"),
-        ({"block_out_channels": []}, "block_out_channels is empty.; mend it"),
+        ({"block_out_channels": []}, "block_out_channels must not be empty.*Correct it"),
         ({"block_out_channels": ["a"]}, "each of block_out_channels must be an integer, got 'a'"),
         ({"time_embedding_type": "foo"}, "time_embedding_type must be one of .*, got 'foo'"),
-        ({"norm_num_groups": 3}, "unet cannot be read .*; fetch or write it anew"),
+        ({"norm_num_groups": 3}, "unet cannot be read .*Download or write it again"),
     ],
 )
 def test_unets_that_the_loop_cannot_drive(tmp_path, change, sentence):
@@ -174,7 +174,7 @@ def test_settings_that_no_scheduler_follows(tmp_path, key, value, words):
     )
     edit(tmp_path / "scheduler" / "scheduler_config.json", **{key: value})
     sentence = (
-        f"scheduler_config.json cannot be used ({key} must be {words}, got {value!r}); mend it"
+        f"scheduler_config.json cannot be used ({key} must be {words}, got {value!r}). Correct it"
     )
     pattern = re.escape(sentence).replace(re.escape(".*"), ".*") + "$"
     with pytest.raises(ValueError, match=pattern):
@@ -215,7 +215,7 @@ def test_a_scheduler_without_betas(tmp_path):
         ({"dtype": "float8"}, "dtype must be one of"),
         ({"device": "toaster"}, "device must be a name that torch knows, got 'toaster'"),
         ({"unconditional_label": 0}, "unconditional_label is 0, but .* are none"),
-        ({"revision": "main"}, "is a folder and has no revision"),
+        ({"revision": "main"}, "revision must be None for the folder"),
     ],
 )
 def test_options_that_cannot_be(tmp_path, options, sentence):
@@ -230,7 +230,9 @@ def test_options_that_cannot_be(tmp_path, options, sentence):
     ("scheduler", "got"), [(DDPMScheduler(), "DDPMScheduler"), (3, "int"), ("", "an empty name")]
 )
 def test_a_scheduler_is_named(tmp_path, scheduler, got):
-    with pytest.raises(TypeError, match=f"scheduler must be the name of a folder, got {got}; mend"):
+    with pytest.raises(
+        TypeError, match=f"scheduler must be the name of a folder, got {got}. Correct"
+    ):
         load(write(tmp_path), scheduler=scheduler)
 
 

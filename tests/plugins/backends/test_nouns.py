@@ -243,9 +243,7 @@ def test_images_of_a_folder_train_an_unconditional_pipeline(tmp_path):
     assert backend.num_labels is None
     assert Sampler(backend, num_inference_steps=2).sample().x.shape == (1, 3, 32, 32)
     run(tmp_path / "warm", images, tmp_path / "run" / "model", started_from="run")
-    with pytest.raises(
-        ValueError, match="takes no labels and this training needs 255 labels: .*; start"
-    ):
+    with pytest.raises(ValueError, match="must take 255 labels, got no labels.*; start"):
         run(tmp_path / "heads", None, tmp_path / "run" / "model")
 
 
@@ -258,9 +256,7 @@ def test_training_may_start_from_a_pretrained_folder(tmp_path):
     with pytest.raises(ValueError, match="start from a UNet of 32x32 RGB images"):
         run(tmp_path / "cold", None, tmp_path / "small")
     images = write_images(tmp_path / "images")
-    with pytest.raises(
-        ValueError, match="takes 255 labels and this training needs no labels: .*; start"
-    ):
+    with pytest.raises(ValueError, match="must take no labels, got 255 labels.*; start"):
         run(tmp_path / "cold", images, tmp_path / "first" / "model")
 
 
@@ -301,8 +297,8 @@ def test_the_command(tmp_path, monkeypatch):
     [
         (["nouns", "--data", "nowhere"], "there is no folder 'nowhere'"),
         (["--data", "nowhere"], "there is no folder 'nowhere'"),
-        (["--data", ""], "--data is empty; name a folder"),
-        (["--data", "nouns"], "there is a folder of that name here; write ./nouns"),
+        (["--data", ""], "--data must not be empty. Name a folder"),
+        (["--data", "nouns"], "a folder here has that name too. Write ./nouns"),
     ],
 )
 def test_data_that_is_not_there_or_could_be_two(tmp_path, monkeypatch, arguments, sentence):

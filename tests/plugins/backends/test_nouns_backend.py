@@ -75,13 +75,15 @@ def test_what_is_no_head(backend, bad):
 
 
 def test_no_head_is_no_condition(backend):
-    with pytest.raises(ValueError, match="label 254 means no label; leave the condition away"):
+    with pytest.raises(ValueError, match="label 254 means no label. Omit the condition"):
         sampled(backend, condition=HEADS)
 
 
 @pytest.mark.parametrize(("weights", "got"), [(3, "int"), (b"x", "bytes"), ("", "an empty name")])
 def test_weights_are_named(weights, got):
-    with pytest.raises(TypeError, match=f"weights must be the name of a folder, got {got}; mend"):
+    with pytest.raises(
+        TypeError, match=f"weights must be the name of a folder, got {got}. Correct"
+    ):
         composer.load_backend("nouns", weights=weights)
 
 

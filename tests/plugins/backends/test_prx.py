@@ -213,11 +213,11 @@ INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
 @pytest.mark.parametrize(
     ("spoil", "options", "sentence"),
     [
-        (None, {"model": "no such folder"}, "there is no folder 'no such folder'; name a folder"),
+        (None, {"model": "no such folder"}, "there is no folder 'no such folder'. Name a folder"),
         (None, {"size": 18}, "prx: size must be a multiple of 4, the pixels of a patch, got 18; t"),
-        (None, {"size": (16, 3)}, "prx: size must be a multiple of 4, .* got 3; take 4"),
+        (None, {"size": (16, 3)}, "prx: size must be a multiple of 4, .* got 3. Use 4"),
         (None, {"size": 0}, "prx: size"),
-        (without(INDEX), {}, "prx: .* has no model_index.json; name a folder"),
+        (without(INDEX), {}, "prx: .* has no model_index.json. Name a folder"),
         (without("transformer/config.json"), {}, "has no transformer/config.json"),
         (spoilt(INDEX, _class_name="FluxPipeline"), {}, "must be a PRXPixelPipeline with a PRXTr"),
         (spoilt(INDEX, text_encoder=["own", "Code"]), {}, "must name a class of transformers"),
@@ -228,7 +228,7 @@ INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
             "got .* with use_karras_sigmas",
         ),
         (spoilt(SCHEDULER, _class_name="DDIMScheduler"), {}, "must be a FlowMatchEulerDiscrete"),
-        (without(SCHEDULER), {}, "has no scheduler/scheduler_config.json; fetch it anew"),
+        (without(SCHEDULER), {}, "has no scheduler/scheduler_config.json. Download it again"),
     ],
 )
 def test_what_is_no_prx_is_one_sentence(tiny, tmp_path, spoil, options, sentence):

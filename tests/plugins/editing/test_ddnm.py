@@ -166,7 +166,7 @@ def test_one_measurement_a_seed():
         sampler.denoise(torch.zeros(3, 1, 8, 8), 0.5, 1)
     several = Particles(lambda x: x.flatten(1).sum(1), ((1, 2), (0, 1)))
     sampler = Sampler(mixture(), [several, DDNM(ys, KnownPixels(HALF))], num_inference_steps=4)
-    with pytest.raises(ValueError, match="cannot follow several candidates"):
+    with pytest.raises(ValueError, match="must be one for all seeds with several candidates"):
         sampler.sample(1, seeds=[1, 2])
 
 
@@ -290,7 +290,7 @@ def test_a_cascade_keeps_the_measurement_in_every_stage():
             (16, 8),
             "multiple or a divisor of 4x4 blocks, got 16x8",
         ),
-        (DDNM(torch.zeros(1, 4, 4), BlockMean(2)), (2, 1), "stretched to 2x1; crop it"),
+        (DDNM(torch.zeros(1, 4, 4), BlockMean(2)), (2, 1), "must have the proportions of 2x1"),
         (DDNM(IMAGE, KnownPixels(HALF)), (4, 8), "KnownPixels: mask must have the proportions"),
         (DDNM(IMAGE, Halved()), (4, 4), "at_size to measure at 4x4, got .*Define at_size"),
     ],

@@ -58,10 +58,11 @@ def test_walks_come_near_the_conditional_where_replacing_does_not():
 def velocity_of(plugin, x, backend, t):
     """The walk without its noise, as a velocity in units of sigma^2."""
     estimate = Sampler(backend).denoise(x, t, 1)
+    image, mask = plugin.image[None], plugin.mask.double()
     state = SimpleNamespace(
         t=t,
         randn=lambda: torch.zeros_like(x),
-        memory={plugin: KnownRegion(plugin.image[None], plugin.mask.double(), "LanPaint")},
+        memory={plugin: KnownRegion(image, mask, image, mask, "LanPaint")},
         each=lambda image, owner: image,
     )
     return (plugin.walk(state, estimate) - x) / plugin.size, estimate

@@ -164,14 +164,14 @@ def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (["--best-of", "3"], "at least as many"),
+        (["--best-of", "3"], "at least the 3 of --best-of"),
         (["--transform", "flop"], "Did you mean flip"),
-        (["--transform", "identity"], "cannot read as two digits"),
+        (["--transform", "identity"], "must be another view than the identity"),
         (["--transform", "orthogonal"], "Orthogonal"),
         (["--gallery", "no/x"], "must be a folder"),
         (["--json", "."], "is a folder. Name a file"),
         (["--json", "no/x.json"], "must be a folder"),
-        (["--model", "nowhere"], "there is no folder 'nowhere'; name a folder model/"),
+        (["--model", "nowhere"], "there is no folder 'nowhere'. Name a folder model/"),
         (
             ["--backend", "nouns"],
             "nouns must make digits of (1, 28, 28), got images of (3, 32, 32)",

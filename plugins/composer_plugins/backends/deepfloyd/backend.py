@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from composer import Batch, Estimate, Output, Request, Stack, hookimpl
 from composer.authoring import Clip, clipped, short_repr
@@ -21,20 +22,20 @@ from composer_plugins.backends.deepfloyd.network import asked, require_image
 class DeepFloydBackend:
     """Stage I or II of DeepFloyd IF. Conditions are prompts; no condition is the empty prompt.
 
-    The UNet predicts epsilon and a learned variance, 2C channels, and every estimate's clean image
-    is thresholded dynamically, as it is in the pipelines, whatever the solver. The loop keeps x in
+    The UNet predicts epsilon and a learned variance (2C channels). The backend thresholds every
+    estimated clean image dynamically, as the pipelines do, for every solver. The loop keeps x in
     float32 whatever the UNet computes in.
 
     Saharia et al. 2022, "Photorealistic Text-to-Image Diffusion Models with Deep Language
-    Understanding" (Imagen), arXiv 2205.11487, after which IF was built.
+    Understanding" (Imagen), arXiv 2205.11487, the model that IF follows.
 
     Args:
         unet: a UNet2DConditionModel of IF.
-        embeddings: of the prompts.
-        schedule: what it was trained on.
-        threshold: what is done to each estimated clean image; None leaves it as it is.
+        embeddings: embeddings of the prompts.
+        schedule: the path of its training.
+        threshold: function applied to each estimated clean image; None leaves it as it is.
         size: height and width of the images.
-        device: where the UNet computes.
+        device: device of the UNet.
         low_res_schedule: for stage II, the path on which its low-resolution image is noised.
     """
 
@@ -49,6 +50,11 @@ class DeepFloydBackend:
     dtype: torch.dtype = torch.float32
 
     __repr__ = short_repr
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"unet": self.unet}
 
     @property
     def shape(self) -> tuple[int, int, int]:

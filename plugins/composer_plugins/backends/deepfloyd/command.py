@@ -35,11 +35,11 @@ def embed(
     variant: str | None,
     local_files_only: bool,
 ) -> None:
-    """Encode PROMPTS, and the empty one, by the text encoder of DeepFloyd IF or PRX.
+    """Encode PROMPTS, and the empty one, by the text encoders of a model.
 
     Only the encoder is loaded, and only for what the file lacks. Afterwards
-    load_backend("deepfloyd" or "prx", model=MODEL, embeddings=CACHE) needs no encoder for these
-    prompts.
+    load_backend("deepfloyd", "prx" or "latent", model=MODEL, embeddings=CACHE) needs no encoder for
+    these prompts.
     """
     from composer_plugins.backends.deepfloyd.embedding_files import (  # noqa: PLC0415  # slow
         KEPT,

@@ -48,7 +48,7 @@ def tidy(prompt: str) -> str:
 
 def verbatim(prompt: str) -> str:
     """A prompt as it is, interned, for encoders that tell letters from capitals."""
-    return sys.intern(prompt)
+    return sys.intern(str(prompt))  # that of a recipe is of a class of its own
 
 
 def read_embeddings(file: Path, name: Tidy = tidy) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""``load_backend("deepfloyd")``: read a stage of IF, and refuse what is none."""
+"""``load_backend("deepfloyd")``: read and check a stage of IF."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MODELS = {
     3: "stabilityai/stable-diffusion-x4-upscaler",
 }
 SCHEDULER = "scheduler_config.json"
-# Of their UNets: channels in and out.
+# Input and output channels of the UNets.
 _STAGES = {(3, 6): 1, (6, 6): 2, (7, 4): 3}
 _CONFIGS = (
     *("model_index.json", "unet/config.json", "text_encoder/config.json", "vae/config.json"),
@@ -63,9 +63,8 @@ def load_deepfloyd(
     Stages I and II have DDPM as their default solver. Stage III is the latent upscaler of Stable
     Diffusion, with the DDIM of its pipeline.
 
-    Of the networks only the UNet, and the decoder of stage III, are read here. The text encoder is
-    read when a prompt has no embedding yet, and freed before the UNet is first asked; a safety
-    checker is never read.
+    This reads the UNet, and in stage III the decoder. The text encoder is read when a prompt has no
+    embedding yet, and freed before the first model call. A safety checker is never read.
 
     Args:
         model: a folder as diffusers saves it, or a model of the hub; None for IF-I-XL, IF-II-L or
@@ -76,14 +75,14 @@ def load_deepfloyd(
         dtype: of the UNet and the text encoder: float32, bfloat16 or float16, as a torch.dtype or
             its name.
         device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
-        offload: keep the weights in the CPU's memory, and bring each layer to the device when
-            its turn comes: slow, and for small GPUs.
+        offload: keep the weights in the CPU's memory, and move each layer to the device when it
+            runs; slow, for small GPUs.
         variant: of the weights on the hub, such as "fp16", which are half as large.
-        size: height and width of the images, in place of those the UNet was trained on, or of
-            1024 in stage III.
-        local_files_only: take nothing from the hub that is not in its cache.
-        thresholding: of each estimated clean image, as the pipelines do; False leaves it as it is,
-            which is what a loop written from the formulas does.
+        size: height and width of the images; by default those the UNet was trained on, or 1024 in
+            stage III.
+        local_files_only: use the cache of the hub only.
+        thresholding: threshold each estimated clean image, as the pipelines do; False leaves it, as
+            a loop written from the formulas does.
         text_8bit: read the text encoder in 8 bits, half of float16's memory; needs bitsandbytes.
     """
     place, network_dtype = placement(device, dtype)
@@ -97,10 +96,10 @@ def load_deepfloyd(
     if isinstance(stage, bool) or not isinstance(stage, int) or stage not in MODELS:
         raise ValueError(
             f"stage must be 1 (text to 64 pixels), 2 (64 to 256) or 3 (256 to 1024), "
-            f"got {shown(stage)}"
+            f"got {shown(stage)}."
         )
     if not isinstance(embeddings, str | Path | None):
-        raise TypeError(f"embeddings must be a file, got {type(embeddings).__name__}")
+        raise TypeError(f"embeddings must be a file, got {type(embeddings).__name__}.")
     source = Source(MODELS[stage] if model is None else model, None, local_files_only)
     reader = Reader(network_dtype, place, offload, variant)
     folder = source.fetch([*_CONFIGS, *reader.files("unet"), *reader.files("vae")])
@@ -138,21 +137,23 @@ def _require_stage(folder: Path, stage: int) -> Mapping[str, Any]:
     found = next((stage for channels, stage in _STAGES.items() if channels == (ins, outs)), None)
     if kind != UNET or found is None:
         raise ValueError(
-            f"{place} is a {kind} with {ins} channels in and {outs} out, not a stage of IF "
-            f"({UNET}, 3 or 6 in and 6 out, or 7 in and 4 out)"
+            f"{place} must be a stage of IF ({UNET}, 3 or 6 channels in and 6 out, or 7 in and 4 "
+            f"out), got a {kind} with {ins} in and {outs} out."
         )
     if found != stage:
-        raise ValueError(f"{folder} is stage {found} of IF; load it with stage={found}")
+        raise ValueError(
+            f"{folder} must be stage {stage} of IF, got stage {found}. Load it with stage={found}."
+        )
     return config
 
 
 def _whole(folder: Path, config: Mapping[str, Any], *keys: str) -> int:
-    """The first of some values of the UNet's configuration that is there, a whole number."""
+    """The first of ``keys`` that the UNet's configuration has; a whole number."""
     value = next((config[key] for key in keys if config.get(key) is not None), None)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(
             f"{folder / 'unet' / 'config.json'}: {' or '.join(keys)} must be a whole number, got "
-            f"{value!r}; fetch it anew"
+            f"{value!r}. Download it again."
         )
     return value
 
@@ -160,24 +161,24 @@ def _whole(folder: Path, config: Mapping[str, Any], *keys: str) -> int:
 def _text_encoder(
     source: Source, folder: Path, reader: Reader, encoder: Callable[..., TextEncoder]
 ) -> TextEncoder | None:
-    """None for a folder that was saved without its text encoder."""
+    """The text encoder; None for a folder that was saved without one."""
     if not (folder / "text_encoder" / "config.json").is_file():
         return None
     return encoder(source, reader.device, reader.dtype, variant=reader.variant)
 
 
 def _path(folder: Path) -> tuple[DiscreteSchedule, Clip | None]:
-    """The schedule, and what the scheduler does to each estimated clean image."""
+    """The schedule, and the clipping of estimated clean images."""
     place = folder / "scheduler"
     config = _scheduler(place).config
     if config.prediction_type != "epsilon" or config.variance_type != "learned_range":
         raise ValueError(
-            f"{place} says prediction_type {config.prediction_type!r} and "
-            f"variance_type {config.variance_type!r}; IF's are 'epsilon' and 'learned_range'"
+            f"{place} must have prediction_type 'epsilon' and variance_type 'learned_range', got "
+            f"{config.prediction_type!r} and {config.variance_type!r}."
         )
     with usable(place / SCHEDULER):
         require_settings(config)
-    # IF clips in any case.
+    # IF always clips.
     return _schedule(place), clip_of(config) or clip_of({"clip_sample": True})
 
 
@@ -192,7 +193,7 @@ def _scheduler(place: Path) -> Any:
 
     file = place / SCHEDULER
     if not file.is_file():
-        raise ValueError(f"{place.parent} has no {place.name}/{file.name}; fetch it anew")
+        raise ValueError(f"{place.parent} has no {place.name}/{file.name}. Download it again.")
     content = read_json(file)
     with usable(file):
         return DDPMScheduler.from_config(content)

@@ -14,25 +14,25 @@ from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.memory import memory_bound
 
 NOTHING_TO_ENLARGE = (
-    "this stage enlarges an image and was given none; add composer_plugins.SuperResolution(image) "
-    "to the plugins"
+    "this stage enlarges an image and got none. Add composer_plugins.SuperResolution(image) "
+    "to the plugins."
 )
 
 
 def require_image(stack: Stack) -> None:
-    """Refuse a stack in which nothing could give the image that this stage enlarges."""
+    """Raise a ValueError unless a plugin may give the image that this stage enlarges."""
     if not any(answers(plugin, "start") for plugin in stack.plugins):
         raise ValueError(NOTHING_TO_ENLARGE)
 
 
 def asked(unet: Any, embeddings: Embeddings, batch: Batch) -> Tensor:
-    """What the UNet answers each row, its conditions being prompts.
+    """The UNet's output for each row; conditions are prompts.
 
-    One forward; as many as there are lengths L, should embeddings differ in theirs.
+    One forward, or one per length L if the embeddings differ in length.
     """
     embeddings.free_encoder()
     prompts = cast("tuple[str, ...]", batch.conditions)
-    # Unconditional rows first, as in the pipelines: equal to the last bit, not nearly.
+    # Unconditional rows first, as in the pipelines, so that results are equal bit for bit.
     groups = [
         sorted(rows, key=lambda row: prompts[row] != NEGATIVE)
         for rows in grouped([embeddings[prompt].shape[1] for prompt in prompts])
@@ -64,7 +64,7 @@ def _enlarges(unet: Any, batch: Batch) -> bool:
 
 
 def _seen(unet: Any, batch: Batch) -> Tensor:
-    """What the UNet looks at: x, and in stages II and III the low-resolution image behind it."""
+    """The UNet's input: x, and in stages II and III the low-resolution image after it."""
     if not _enlarges(unet, batch):
         return batch.x
     if "low_res" not in batch.beside:
@@ -77,5 +77,5 @@ def _labels(unet: Any, batch: Batch) -> Tensor | None:
     if not _enlarges(unet, batch):
         return None
     levels = batch.beside["noise_level"]
-    # Levels that are looked up in a table, as stage III does, are whole.
+    # Stage III looks its levels up in a table, so they are whole numbers.
     return levels if unet.config.num_class_embeds is None else levels.round().long()

@@ -122,8 +122,8 @@ def require_config(place: Path) -> Path:
     file = place / "config.json"
     if not file.is_file():
         raise ValueError(
-            f"{place.parent} has no {place.name}/config.json; name a folder of DeepFloyd IF as "
-            "diffusers saves it, or a model of the hub such as 'DeepFloyd/IF-I-XL-v1.0', which "
+            f"{place.parent} has no {place.name}/config.json; name a folder written by "
+            "save_pretrained of the whole pipeline, or a model of the hub as 'owner/name', which "
             "without a network must be in its cache"
         )
     return file

@@ -29,25 +29,26 @@ BITS = "pip install bitsandbytes accelerate, or leave text_8bit out"
 
 @dataclass(eq=False)
 class TextEncoder:
-    """T5 as IF uses it: 77 tokens, padded to that; the mask of the padding goes to T5 alone. Or
-    CLIP as the upscaler of stage III uses it, which is shown no mask.
+    """A text encoder: T5 as IF uses it, padded to 77 tokens, with a mask for T5 alone; or
+    CLIP as the upscaler of stage III uses it, without a mask.
 
     Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
     Transformer", arXiv 1910.10683; Saharia et al. 2022 (Imagen), arXiv 2205.11487.
 
     Args:
         source: the pipeline whose text_encoder and tokenizer are read when first used.
-        device, dtype: where and in what it computes.
+        device, dtype: device and dtype of the encoder.
         kind: its class in transformers.
-        masked: whether it is told which tokens are padding.
-        packages: what reading it needs.
+        masked: whether the encoder takes the mask of the padding.
+        packages: packages that it needs.
         eight_bit: read it in 8 bits, in half of float16's memory; needs bitsandbytes. Dettmers et
             al. 2022, "LLM.int8()", arXiv 2208.07339.
-        variant: of its weights, such as "fp16"; where there are none of it, the plain ones.
-        length: tokens that it reads, to which shorter prompts are padded.
-        clean: what is done to a prompt first.
-        trimmed: whether the padding is left out of what it returns.
-        extra: how the packages are installed.
+        variant: variant of its weights, such as "fp16"; the plain weights if the variant does not
+            exist.
+        length: number of tokens that it reads; shorter prompts are padded to it.
+        clean: function applied to a prompt first.
+        trimmed: whether to return embeddings without the padding.
+        extra: command that installs the packages.
     """
 
     source: Source
@@ -97,7 +98,7 @@ class TextEncoder:
             )
 
     def free(self) -> None:
-        """Forget the network; it is read again when another prompt comes."""
+        """Free the network; the next new prompt reads it again."""
         if self._loaded is None:
             return
         self._loaded = None
@@ -112,10 +113,12 @@ class TextEncoder:
         folder, variant = self._fetched()
         place, words = folder / "text_encoder", folder / "tokenizer"
         if not any((words / name).is_file() for name in VOCABULARIES):
-            # transformers would go on with a vocabulary of nothing.
-            raise ValueError(f"{words} has none of {', '.join(VOCABULARIES)}; fetch it anew")
+            # transformers would continue with an empty vocabulary.
+            raise ValueError(
+                f"{words} must have one of {', '.join(VOCABULARIES)}. Download it again."
+            )
         options = {}
-        if self.eight_bit:  # bitsandbytes puts it in place itself
+        if self.eight_bit:  # bitsandbytes moves it to the device itself
             bits = transformers.BitsAndBytesConfig(load_in_8bit=True)
             options = {"quantization_config": bits, "device_map": {"": self.device}}
         lighter = (
@@ -142,10 +145,10 @@ class TextEncoder:
         return tokenizer, encoder.eval()
 
     def _fetched(self) -> tuple[Path, str | None]:
-        """The folder with the files of one variant, and which it is."""
+        """The folder with the files of one variant, and that variant."""
         for variant in dict.fromkeys((self.variant, None)):
             stem = "model" if variant is None else f"model.{variant}"
-            # Of all variants together, T5 would be downloaded twice.
+            # One variant only, or T5 would be downloaded twice.
             weights = f"text_encoder/{stem}.safetensors", f"text_encoder/{stem}-*.safetensors"
             folder = self.source.fetch(("tokenizer/*", "text_encoder/*.json", *weights))
             if any(file for pattern in weights for file in folder.glob(pattern)):
@@ -160,8 +163,8 @@ def _tokenizer(place: Path) -> Any:
         return transformers.AutoTokenizer.from_pretrained(
             place, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # the library raises bare ones of a damaged file
-        raise ValueError(f"{place} cannot be read ({reason(error)}); fetch it anew") from error
+    except Exception as error:  # the library raises a plain Exception for a damaged file
+        raise ValueError(f"{place} cannot be read ({reason(error)}). Download it again.") from error
 
 
 CLIP = partial(TextEncoder, kind="CLIPTextModel", masked=False, packages=("transformers",))

@@ -11,6 +11,7 @@ import torch
 
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DiffusersSolver
+from composer_plugins.backends.autoencoder import Autoencoder
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.deepfloyd.reading import (
     UNET,
@@ -19,7 +20,7 @@ from composer_plugins.backends.deepfloyd.reading import (
     halved,
     require_config,
 )
-from composer_plugins.backends.deepfloyd.upscaler import UpscalerBackend
+from composer_plugins.backends.deepfloyd.upscaler import SCALING, UpscalerBackend
 from composer_plugins.backends.diffusers_unet.loading import (
     PREDICTIONS,
     read_scheduler,
@@ -52,9 +53,10 @@ def read_upscaler(
     scheduler = read_scheduler(folder, "scheduler")
     noising = read_scheduler(folder, "low_res_scheduler")
     chosen = checked_size(SIZE if size is None else size, halved(decoder) * halved(config))
+    vae = replace(reader, dtype=torch.float32).network(folder / "vae", "AutoencoderKL")
     return UpscalerBackend(
         unet=reader.network(folder / "unet", UNET),
-        vae=replace(reader, dtype=torch.float32).network(folder / "vae", "AutoencoderKL"),
+        autoencoder=Autoencoder(vae, gain=1 / SCALING),
         embeddings=embeddings,
         schedule=schedule_of(scheduler),
         prediction=PREDICTIONS[scheduler.config.prediction_type],

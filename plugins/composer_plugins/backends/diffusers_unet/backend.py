@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from composer import UNCONDITIONAL, Batch, Estimate, Output, Request, UnknownNameError, hookimpl
 from composer.arguments import label_of
@@ -27,16 +28,16 @@ class DiffusersBackend:
 
     Args:
         unet: called as unet(x, times, class_labels=labels).
-        schedule, prediction: what it was trained on.
+        schedule, prediction: the path and prediction type of its training.
         default_solver: the pipeline's own scheduler, as a solver.
-        clip: what the scheduler does to every estimated clean image (B, C, H, W), or None. It is
-            done here, outermost, so that it is done once a step and whatever the solver.
+        clip: function that the scheduler applies to every estimated clean image (B, C, H, W), or
+            None. The backend applies it outermost, once per step, for every solver.
         learns_variance: whether the second half of 2C output channels is a variance in [-1, 1];
-            otherwise a second half is dropped.
-        unconditional_label: the label trained as "no label", or None if there is none. It is
-            asked for by no condition, never by its number.
-        label_names: what the first labels are called; a name is a condition too, in capitals as
-            well where the names are in lower case.
+            otherwise the backend drops a second half.
+        unconditional_label: the label trained as "no label", or None. Omit the condition to select
+            that label; its number raises.
+        label_names: names of the first labels; a name is a condition too. If the names are in lower
+            case, capitals also match.
     """
 
     unet: Any
@@ -52,6 +53,11 @@ class DiffusersBackend:
     __repr__ = short_repr
 
     @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"unet": self.unet}
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         size = self.unet.config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
@@ -63,7 +69,7 @@ class DiffusersBackend:
 
     @property
     def num_labels(self) -> int | None:
-        """How many labels the network knows, "no label" included; None if it takes none."""
+        """The number of labels, "no label" included; None for an unconditional network."""
         count: int | None = self.unet.config.num_class_embeds
         return count
 
@@ -72,20 +78,20 @@ class DiffusersBackend:
             if condition is UNCONDITIONAL:
                 return UNCONDITIONAL  # type: ignore[no-any-return]
             raise ValueError(
-                f"the model is unconditional and cannot make {condition!r}; leave conditions away"
+                f"a condition must be None for an unconditional model, got {condition!r}."
             )
         if condition is UNCONDITIONAL:
             if self.unconditional_label is None:
                 raise ValueError(
-                    "the model needs a label: give every request a condition from 0 to "
-                    f"{self.num_labels - 1}, or, if one of them was trained as no label, load the "
-                    f"model with unconditional_label={self.num_labels - 1}"
+                    f"every request needs a condition from 0 to {self.num_labels - 1}. If "
+                    "one of them was trained as no label, load the model with unconditional_label="
+                    f"{self.num_labels - 1}."
                 )
             return UNCONDITIONAL  # type: ignore[no-any-return]
         number = label_of(condition)
         named = condition in self.label_names or number < 0
         if isinstance(condition, str) and self.label_names and named:
-            # Names are in lower case as a rule, which not everybody keeps to.
+            # Most names are in lower case, and users may write capitals.
             name = condition if condition in self.label_names else condition.lower()
             if name not in self.label_names:
                 raise UnknownNameError("label", name, self.label_names)
@@ -93,18 +99,18 @@ class DiffusersBackend:
         return self._label(number, condition, self.num_labels - 1)
 
     def _label(self, number: int, condition: Any, last: int) -> int:
-        """A label by number. One that means "no label" is asked for by no condition."""
+        """A label by number. Raises for the number of "no label"."""
         if 0 <= number <= last and number != self.unconditional_label:
             return number
         if 0 <= number == self.unconditional_label:
-            raise ValueError(f"label {number} means no label; leave the condition away")
+            raise ValueError(f"label {number} means no label. Omit the condition instead.")
         known = last - 1 if last == self.unconditional_label else last
-        raise ValueError(f"a condition must be a label from 0 to {known}, got {shown(condition)}")
+        raise ValueError(f"a condition must be a label from 0 to {known}, got {shown(condition)}.")
 
     def evaluate(self, batch: Batch) -> Output:
         device, dtype = place_of(self.unet)
-        # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is whole,
-        # and the nearest there is: schedulers of other paths ask between the first and the image.
+        # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is
+        # rounded to a whole one, because schedulers of other paths use times in between.
         times = torch.tensor(batch.times, dtype=torch.float32, device=device)
         if self.unet.config.time_embedding_type == "learned":
             times = times.round().long().clamp(min=0)
@@ -123,5 +129,5 @@ class DiffusersBackend:
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        """Clip x_0 as the scheduler's configuration says; the noise follows from it."""
+        """Clip x_0 by the scheduler's configuration; the noise follows from it."""
         return (yield from clipped(request, self.clip))

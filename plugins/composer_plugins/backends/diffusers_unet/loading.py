@@ -1,4 +1,4 @@
-"""``load_backend("diffusers")``: read a pipeline, and refuse what is none of this kind."""
+"""``load_backend("diffusers")``: read and check a pipeline of a UNet2DModel."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from composer_plugins.backends.files import Source, read_json, require_name, usa
 from composer_plugins.backends.placement import placement
 
 LABELS = "labels.json"
-"""An optional file of ours beside model_index.json: {"unconditional_label": 2, "labels": ["cat",
-"dog"]}."""
+"""An optional file beside model_index.json, such as {"unconditional_label": 2, "labels": ["a",
+"b"]}."""
 PREDICTIONS: dict[str, Prediction] = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
 _CONFIGS = (
     *("model_index.json", "config.json", "scheduler_config.json", LABELS),
@@ -54,13 +54,13 @@ def load_diffusers(
         device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
         dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name;
             images stay in float32.
-        unconditional_label: of a class-conditional model, the label that was trained as "no
-            label", usually the last. None: what labels.json says, if there is one.
-        scheduler: another folder that holds scheduler_config.json; None for the model's own. A
-            scheduler that is loaded already is a solver: DiffusersSolver(scheduler).
+        unconditional_label: the label of a class-conditional model that was trained as "no label",
+            usually the last. None: the one in labels.json, if that exists.
+        scheduler: another folder that holds scheduler_config.json; None for the model's own. Pass a
+            scheduler object as a solver: DiffusersSolver(scheduler).
         revision: branch, tag or commit of the hub.
-        local_files_only: take nothing from the hub that is not in its cache.
-        use_safetensors: False also reads pickled weights; only from whom you trust.
+        local_files_only: use the cache of the hub only.
+        use_safetensors: False also reads pickled weights; use it for trusted sources only.
     """
     place, network_dtype = placement(device, dtype)
     if scheduler is not None:
@@ -89,7 +89,7 @@ def load_diffusers(
 
 
 def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
-    """The scheduler of a folder, its betas and prediction type known."""
+    """Read the scheduler of a folder, and check its betas and prediction type."""
     import diffusers  # noqa: PLC0415  # slow
 
     file = folder_of(folder, part, "scheduler_config.json") / "scheduler_config.json"
@@ -100,7 +100,10 @@ def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
         or not issubclass(known, diffusers.SchedulerMixin)
         or not hasattr(known, "from_config")
     ):
-        raise ValueError(f"{file}: {config.get('_class_name')} is no scheduler of diffusers")
+        raise ValueError(
+            f"{file}: _class_name must be a scheduler of diffusers, got "
+            f"{config.get('_class_name')}."
+        )
     with usable(file):
         require_settings(config)
         scheduler: Any = known.from_config(config)
@@ -108,13 +111,14 @@ def read_scheduler(folder: Path, part: str = "scheduler") -> Any:
     kind = scheduler.config.get("prediction_type", None)
     if not isinstance(table, Tensor) or kind not in list(PREDICTIONS):
         raise ValueError(
-            f"{file}: {known.__name__} with prediction_type {kind!r} has no path of betas or none "
-            f"of the predictions {sorted(PREDICTIONS)}; use a DDPMScheduler or one like it"
+            f"{file}: the scheduler must have betas and a prediction_type of "
+            f"{sorted(PREDICTIONS)}, got {known.__name__} with {kind!r}. Use for "
+            "example a DDPMScheduler."
         )
     if more := asked_beyond(scheduler):
         raise ValueError(
-            f"{file}: {known.__name__} asks in each step for {' and '.join(more)}, which the loop "
-            "does not know; use a DDPMScheduler or one like it"
+            f"{file}: the step of {known.__name__} needs {' and '.join(more)}, which the loop does "
+            "not have. Use a scheduler such as DDPMScheduler."
         )
     with usable(file):
         schedule_of(scheduler)
@@ -125,32 +129,32 @@ def schedule_of(scheduler: Any) -> DiscreteSchedule:
     """The path and the times of a scheduler of diffusers."""
     config = scheduler.config
     return DiscreteSchedule(
-        scheduler.alphas_cumprod.cummin(0).values,  # some end in 2^-24 in place of 0, a rise
+        scheduler.alphas_cumprod.cummin(0).values,  # some end in 2^-24, not 0, which rises
         config.get("timestep_spacing", "leading"),
         config.get("steps_offset", 0),
     )
 
 
 def _require_times(config: dict[str, Any], scheduler: Any) -> None:
-    """A learned time embedding has a row for each time, and none beyond."""
+    """Raise a ValueError unless a learned time embedding has a row for each time."""
     known, times = config.get("num_train_timesteps"), len(scheduler.alphas_cumprod)
     learned = config.get("time_embedding_type") == "learned"
     if learned and not (isinstance(known, int) and known >= times):
         raise ValueError(
-            f"the scheduler has {times} times, and the UNet's learned embedding of them, by the "
-            f"num_train_timesteps of its config.json, {known}; the two belong to different models"
+            f"the UNet's learned time embedding must have {times} times as the scheduler, got "
+            f"num_train_timesteps={known}. The two belong to different models."
         )
 
 
 def _learns_variance(config: dict[str, Any], scheduler: Any) -> bool:
-    """Whether a second half of the channels is a variance that the scheduler knows to read."""
+    """Whether the second half of the channels is a variance that the scheduler reads."""
     kind = scheduler.config.get("variance_type", None)
     doubled = config.get("out_channels", 3) == 2 * config.get("in_channels", 3)
     if kind == "learned" or (kind == "learned_range" and not doubled):
         raise ValueError(
-            f"the scheduler's variance_type is {kind!r} and the UNet has "
-            f"{config.get('out_channels', 3)} channels out; 'learned_range' goes with twice as "
-            "many channels as in, 'fixed_small' and 'fixed_large' with any"
+            f"the scheduler's variance_type {kind!r} does not fit the UNet's "
+            f"{config.get('out_channels', 3)} output channels. 'learned_range' needs twice the "
+            "input channels; 'fixed_small' and 'fixed_large' take any number."
         )
     return bool(doubled) and kind == "learned_range"
 
@@ -165,7 +169,9 @@ def _unconditional_label(
     label = integer(chosen, "unconditional_label", least=0)
     if count is None or label >= count:
         known = "none" if count is None else f"0 to {count - 1}"
-        raise ValueError(f"unconditional_label is {label}, but the labels of the model are {known}")
+        raise ValueError(
+            f"unconditional_label must be a label of the model ({known}), got {label}."
+        )
     return label
 
 
@@ -173,18 +179,18 @@ def _label_names(said: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...
     names, count = said.get("labels", []), config.get("num_class_embeds") or 0
     distinct = isinstance(names, list) and len({str(name) for name in names}) == len(names)
     if not distinct or not all(isinstance(name, str) for name in names) or len(names) > count:
-        raise ValueError(f"{LABELS}: labels must be different names, at most {count}; mend it")
+        raise ValueError(f"{LABELS}: labels must be different names, at most {count}.")
     return tuple(names)
 
 
 def _clip(scheduler: Any) -> Clip | None:
-    """What the scheduler does to x_0 in each of its steps."""
+    """The function that the scheduler applies to x_0 in each step, or None."""
     acts = clips(scheduler) or thresholds(scheduler)  # some have the setting and ignore it
     return clip_of(scheduler.config) if acts else None
 
 
 def _solver(scheduler: Any) -> Solver:
-    """The solver of this library that is the scheduler, or the scheduler itself."""
+    """The solver of this library that equals the scheduler, or the scheduler itself."""
     config, name = scheduler.config, type(scheduler).__name__
     if name == "DDIMScheduler" and config.set_alpha_to_one:
         return DDIM()

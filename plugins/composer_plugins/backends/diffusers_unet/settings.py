@@ -1,4 +1,4 @@
-"""What a scheduler's file may say: diffusers looks at it while sampling, or never."""
+"""Checks of a scheduler's file, most of which diffusers makes while sampling or never."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from composer.errors import shown
 
 _VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
 _BETAS = ("linear", "scaled_linear")
-"""Schedules between beta_start and beta_end; others are their own."""
+"""Schedules that run from beta_start to beta_end; others ignore these."""
 _LEARNED = ("learned", "learned_range")
 
 
 def require_settings(config: Mapping[str, Any]) -> None:
-    """Refuse settings that no scheduler can follow; what is not there is the scheduler's own.
+    """Raise an error for settings that no scheduler can follow; missing ones have defaults.
 
     Raises:
         ValueError, TypeError: with the key and its value.
@@ -27,7 +27,7 @@ def require_settings(config: Mapping[str, Any]) -> None:
 
 
 def _matters(name: str, config: Mapping[str, Any]) -> bool:
-    """Whether diffusers looks at a setting at all."""
+    """Whether diffusers reads a setting under this configuration."""
     if name.startswith("beta_"):
         return not config.get("trained_betas") and config.get("beta_schedule", "linear") in _BETAS
     return name not in _ONLY_WITH or bool(config.get(_ONLY_WITH[name], False))
@@ -35,12 +35,12 @@ def _matters(name: str, config: Mapping[str, Any]) -> bool:
 
 def _fraction(value: Any, name: str) -> None:
     if not 0 <= finite(value, name) <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, got {shown(value)}")
+        raise ValueError(f"{name} must be from 0 to 1, got {shown(value)}.")
 
 
 def _at_least_one(value: Any, name: str) -> None:
     if finite(value, name) < 1:
-        raise ValueError(f"{name} must be at least 1, got {shown(value)}")
+        raise ValueError(f"{name} must be at least 1, got {shown(value)}.")
 
 
 _CHECKS: dict[str, Callable[[Any, str], object]] = {

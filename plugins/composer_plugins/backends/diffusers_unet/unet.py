@@ -1,4 +1,4 @@
-"""The UNet2DModel in a folder: read, and refused if it is none that the loop can drive."""
+"""Reading and checks of the UNet2DModel in a folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _TIME_EMBEDDINGS = ("positional", "fourier", "learned")
 
 
 def read_unet(folder: Path, use_safetensors: bool = True) -> Any:
-    """The UNet2DModel of a pipeline's folder, or of its own, in float32 and for evaluation.
+    """Read the UNet2DModel of a pipeline's folder or of its own folder, in float32, for evaluation.
 
     Raises:
-        ValueError: weights that are missing, damaged or another model's.
+        ValueError: the weights are missing, damaged, or of another model.
     """
     from diffusers import UNet2DModel  # noqa: PLC0415  # slow
 
@@ -39,17 +39,17 @@ def read_unet(folder: Path, use_safetensors: bool = True) -> Any:
         )
     except (OSError, SafetensorError) as error:
         raise ValueError(
-            f"{place} cannot be read ({first_line(error)}), its weights being damaged or "
-            "incomplete; fetch or write it anew"
+            f"{place} cannot be read ({first_line(error)}): its weights are damaged or "
+            "incomplete. Download or write it again."
         ) from error
     except (RuntimeError, ValueError, TypeError) as error:
         if misfit := re.search("size mismatch for [^:]+", str(error)):
             raise ValueError(
-                f"the weights in {place} do not fit its config.json ({misfit[0]}); the two belong "
-                "to different models"
+                f"the weights in {place} do not fit its config.json ({misfit[0]}). The two belong "
+                "to different models."
             ) from error
         raise ValueError(
-            f"{place} cannot be read ({first_line(error)}); fetch or write it anew"
+            f"{place} cannot be read ({first_line(error)}). Download or write it again."
         ) from error
     require_all(found["missing_keys"], place)
     return unet.float().eval().requires_grad_(False)
@@ -59,18 +59,18 @@ def require_unet(folder: Path) -> dict[str, Any]:
     """The configuration of a UNet2DModel of pixels that the loop can drive.
 
     Raises:
-        ValueError: it is something else, or there is more to it.
+        ValueError: the folder holds another kind of model, or more than a UNet and a scheduler.
     """
     _require_pixels(folder)
     file = folder_of(folder, "unet", "config.json") / "config.json"
     config = read_json(file)
     if config.get("_class_name") != "UNet2DModel":
-        raise ValueError(f"{file} describes a {config.get('_class_name')}, not a UNet2DModel")
+        raise ValueError(f"{file} must describe a UNet2DModel, got {config.get('_class_name')}.")
     ins, outs = config.get("in_channels", 3), config.get("out_channels", 3)
     if outs not in (ins, 2 * ins):
         raise ValueError(
-            f"{file}: {ins} channels in and {outs} out; this backend needs as many out as in, or "
-            "twice as many where a variance is learned"
+            f"{file}: out_channels must be {ins} as in_channels, or {2 * ins} with a learned "
+            f"variance, got {outs}."
         )
     with usable(file):
         factor = 2 ** (_blocks(config) - 1)
@@ -85,10 +85,10 @@ def require_unet(folder: Path) -> dict[str, Any]:
     ):
         raise ValueError(
             f"{file}: sample_size must be one number or [height, width], multiples of {factor}, "
-            f"got {shown(size)}"
+            f"got {shown(size)}."
         )
     if (kind := config.get("class_embed_type")) is not None:
-        raise ValueError(f"{file}: class_embed_type {kind!r} is not supported, only labels are")
+        raise ValueError(f"{file}: class_embed_type must be None, got {kind!r}.")
     return config
 
 
@@ -98,8 +98,8 @@ def folder_of(folder: Path, part: str, file: str) -> Path:
     if place is None:
         elsewhere = ", or name another with scheduler=" if part == "scheduler" else ""
         raise ValueError(
-            f"{folder} has neither {part}/{file} nor {file}; name a folder written by "
-            f"save_pretrained of a DDPMPipeline or DDIMPipeline{elsewhere}"
+            f"{folder} has neither {part}/{file} nor {file}. Name a folder written by "
+            f"save_pretrained of a DDPMPipeline or DDIMPipeline{elsewhere}."
         )
     return place
 
@@ -108,15 +108,15 @@ def _require_weights(place: Path, use_safetensors: bool) -> None:
     names = (f"{WEIGHTS}.safetensors", f"{WEIGHTS}-*.safetensors")
     if use_safetensors and not any(file for name in names for file in place.glob(name)):
         mend = (
-            "use_safetensors=False reads its pickled weights, if you trust them"
+            "To read its pickled weights, if you trust them, pass use_safetensors=False"
             if any(place.glob(f"{WEIGHTS}*.bin"))
-            else "fetch the model anew"
+            else "Download the model again"
         )
-        raise ValueError(f"{place} has no {WEIGHTS}.safetensors; {mend}")
+        raise ValueError(f"{place} has no {WEIGHTS}.safetensors. {mend}.")
 
 
 def _require_pixels(folder: Path) -> None:
-    """Refuse pipelines that are more than a UNet2DModel and a scheduler."""
+    """Raise a ValueError for pipelines that have more than a UNet2DModel and a scheduler."""
     file = folder / "model_index.json"
     if not file.is_file():
         return
@@ -124,22 +124,20 @@ def _require_pixels(folder: Path) -> None:
     name = str(index.get("_class_name"))
     if name.startswith("IF"):
         raise ValueError(
-            f"{folder} is an {name} and no UNet2DModel: load_backend('deepfloyd') is there for it"
+            f"{folder} must hold a UNet2DModel, got {name}. Use load_backend('deepfloyd')."
         )
     pairs = {part: value for part, value in index.items() if _is_pair(value)}
     for part in ("unet", "scheduler"):
         if part in index and part not in pairs:
-            raise ValueError(
-                f"{file}: {part} must be [library, class], got {index[part]!r}; mend it"
-            )
+            raise ValueError(f"{file}: {part} must be [library, class], got {index[part]!r}.")
     parts = {part: kind for part, (_, kind) in pairs.items() if kind is not None}
     others = sorted(parts.keys() - {"unet", "scheduler"})
     unet = parts.get("unet", "no UNet")
     if others or unet != "UNet2DModel":
         beside = f" beside {', '.join(others)}" if others else ""
         raise ValueError(
-            f"{folder} is a {name} ({unet}{beside}), which works on latents or text; this backend "
-            "takes a UNet2DModel of pixels, such as that of a DDPMPipeline or DDIMPipeline"
+            f"{folder} must be a pipeline of a UNet2DModel of pixels, got {name} ({unet}{beside}). "
+            "Use for example a DDPMPipeline or DDIMPipeline."
         )
 
 
@@ -148,9 +146,9 @@ def _is_pair(value: Any) -> bool:
 
 
 def _blocks(config: dict[str, Any]) -> int:
-    """On how many levels the UNet works, each of half the size of the one above."""
+    """The number of levels of the UNet, each of half the size of the one above."""
     name = "block_out_channels"
     channels = sequence(config.get(name, [224, 448, 672, 896]), name)  # UNet2DModel's own
     if not channels:
-        raise ValueError(f"{name} is empty")
+        raise ValueError(f"{name} must not be empty.")
     return len([integer(count, f"each of {name}", least=1) for count in channels])

@@ -35,8 +35,8 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": DiscreteSchedule.linear,
 }
 COMMANDS = {"path.json": "mnist", "denoiser.json": "denoiser"}
-"""Of ``composer train``, by the file that each writes beside the weights."""
-AGAIN = "start its training again, which writes it anew"
+"""{file beside the weights: the ``composer train`` command that writes it}."""
+AGAIN = "Start its training again to write it again."
 SOLVERS: dict[str, Solver] = {"flow": Euler(), "epsilon": DPMSolverPP()}
 
 
@@ -45,12 +45,12 @@ class MnistBackend:
     """A network on its path. Conditions are the digits 0 to 9.
 
     Args:
-        unet: the network that runs, where and in what it is: as trained, or folded, which is
-            faster. In evaluation mode.
-        schedule, prediction: what it was trained on.
-        share: answer rows about one image with one pass of the encoder. False encodes an image
-            once a row, for comparison.
-        dtype: in which the loop keeps x, whatever the network computes in.
+        unet: the network, as trained or folded, which is faster; in evaluation mode, on its device
+            and in its dtype.
+        schedule, prediction: the path and prediction type of its training.
+        share: encode each image once for all of its rows. False encodes it once per row, for
+            comparison.
+        dtype: dtype of x in the loop, whatever the network computes in.
     """
 
     unet: MnistUNet | FoldedUNet
@@ -64,9 +64,14 @@ class MnistBackend:
     def __post_init__(self) -> None:
         if self.unet.training:
             raise ValueError(
-                "MnistBackend: unet must be in evaluation mode, got one in training mode; call "
-                "unet.eval()"
+                "MnistBackend: unet must be in evaluation mode, got training mode. Call "
+                "unet.eval()."
             )
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"unet": self.unet}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -85,14 +90,14 @@ class MnistBackend:
             return UNCONDITIONAL  # type: ignore[no-any-return]
         if not self.unet.num_classes:
             raise ValueError(
-                f"the model was trained without classes and cannot make {condition!r}; leave "
-                "conditions away, or load one trained with --conditioning class"
+                f"a condition must be None for a model trained without classes, got {condition!r}. "
+                "Load a model trained with --conditioning class."
             )
         digit = label_of(condition)
         if digit not in range(self.unet.num_classes):
             raise ValueError(
                 f"a condition must be a digit from 0 to {self.unet.num_classes - 1}, "
-                f"got {shown(condition)}"
+                f"got {shown(condition)}."
             )
         return digit
 
@@ -111,7 +116,7 @@ class MnistBackend:
     def _images(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The images (N, C, 28, 28) to encode, and the image of each row (R,).
 
-        None for the latter where the rows are rounds of all images in their order.
+        The latter is None if the rows are rounds of all images in their order.
         """
         firsts = [rows[0] for rows in grouped(batch.images)] if self.share else ()
         if not firsts or len(firsts) == len(batch):
@@ -133,8 +138,8 @@ def load_mnist_flow(
         weights: a folder written by the training command; None for the shipped weights.
         device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
         dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name.
-        share: fold the batch norms and encode each image once, whatever is asked about it. False
-            runs the network as trained, once a request, for comparison.
+        share: fold the batch norms and encode each image once for all of its rows. False runs the
+            network as trained, once per row, for comparison.
     """
     return _load(weights, "flow", device, dtype, share)
 
@@ -170,7 +175,7 @@ def _read(folder: Path, place: tuple[torch.device, torch.dtype], share: bool) ->
         network = PREDICTIONS[path.get("network", path["prediction"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{folder / 'path.json'} is damaged ({type(error).__name__}); {AGAIN}"
+            f"{folder / 'path.json'} is damaged ({type(error).__name__}). {AGAIN}"
         ) from error
     unet = nn.Module.to(FoldedUNet(trained) if share else trained, *place)
     if network == prediction:
@@ -189,36 +194,36 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
 
     if not folder.is_dir():
         raise ValueError(
-            f"there is no folder {str(folder)!r}; name a folder model/ that `composer train "
-            f"{command}` wrote"
+            f"there is no folder {str(folder)!r}. Name a folder model/ that `composer train "
+            f"{command}` wrote."
         )
     if not (folder / description).is_file():
         others = (other for file, other in COMMANDS.items() if (folder / file).is_file())
         found = next(others, None)
         mend = (
-            "name the folder model/ that it wrote"
+            "Name the folder model/ that it wrote"
             if found is None
-            else f"it is of `composer train {found}`, so name another"
+            else f"It is of `composer train {found}`; name another"
         )
         raise ValueError(
-            f"{folder} holds no model of `composer train {command}` (no {description}); {mend}"
+            f"{folder} holds no model of `composer train {command}` (no {description}). {mend}."
         )
     try:
         unet: MnistUNet = MnistUNet.from_config(MnistUNet.load_config(folder))
-        # Strictly: diffusers' own loading makes up the weights that it does not find.
+        # Strict, because diffusers' loading draws missing weights at random.
         weights = folder / "diffusion_pytorch_model.safetensors"
         require_checksum(weights)
         unet.load_state_dict(load_file(weights))
-    except Exception as error:  # reading junk raises whatever the junk looks like
+    except Exception as error:  # reading a damaged file may raise anything
         raise ValueError(
             f"{folder} is damaged, or its weights are of another model than its config.json "
-            f"({_reason(error)}); {AGAIN}"
+            f"({_reason(error)}). {AGAIN}"
         ) from error
-    return nn.Module.float(unet)  # diffusers hides the signature of its own
+    return nn.Module.float(unet)  # diffusers' own float() has no signature
 
 
 def _reason(error: Exception) -> str:
-    """The line that says what is wrong: of weights that do not fit, the first that does not."""
+    """The line that says what is wrong: the first weight that does not fit, if any."""
     lines = str(error).strip().split("\n")
     misfits = [line for line in lines if "size mismatch" in line or "key(s)" in line]
     return (misfits or lines)[0].strip().rstrip(".:")

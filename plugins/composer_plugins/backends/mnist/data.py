@@ -37,12 +37,12 @@ CHECKSUMS = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 MOST = 16 + 60_000 * 28 * 28
-"""Bytes of the largest of the four: no more is read of a file, packed or not."""
+"""Bytes of the largest of the four files; the most that is read of a file, packed or not."""
 _PREFIX = {"train": "train", "test": "t10k"}
 
 
 class DataError(RuntimeError):
-    """A data file is missing, damaged or could not be fetched."""
+    """A data file is missing, is damaged or cannot be downloaded."""
 
 
 def to_model(pixels: Tensor) -> Tensor:
@@ -57,11 +57,11 @@ def load_mnist(
 
     Args:
         split: "train" (60,000) or "test" (10,000).
-        folder: where the idx files are. None: ``$COMPOSER_MNIST``, else the user's cache, into
-            which missing files are downloaded from ``mirror``.
+        folder: folder of the idx files. None: ``$COMPOSER_MNIST``, else the user's cache, to which
+            missing files are downloaded from ``mirror``.
 
     Raises:
-        ValueError: no such split.
+        ValueError: ``split`` is unknown.
         DataError: a file is missing, does not match its checksum, or cannot be downloaded.
     """
     choice(split, "split", _PREFIX)
@@ -88,27 +88,29 @@ def _read(name: str, folder: str | Path | None, mirror: str) -> bytes:
         if path.is_file():
             return _checked(_content(path), name, str(path))
     if root.exists() and not root.is_dir():
-        raise DataError(f"{root} is a file; name the folder of the four MNIST idx files")
+        raise DataError(
+            f"{root} must be a folder, got a file. Name the folder of the four MNIST idx files."
+        )
     if chosen:
         raise DataError(
-            f"{root} holds neither {name}.gz nor {name}; put the four MNIST idx files there, "
-            "or name no folder to have them downloaded"
+            f"{root} holds neither {name}.gz nor {name}. Put the four MNIST idx files there, "
+            "or name no folder to download them."
         )
     return _download(name, root, mirror)
 
 
 def _download(name: str, root: Path, mirror: str) -> bytes:
-    """Fetch, check, and only then put in place: an interrupted download leaves nothing behind."""
+    """Download, check, and then move into place, so that an interruption leaves no file."""
     url = f"{mirror}/{name}.gz"
     try:
         with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310  # mirror is ours
             packed = response.read(MOST + 1)
-            if len(packed) <= MOST and response.length:  # not asked for all, it would not say so
+            if len(packed) <= MOST and response.length:  # a bounded read does not raise this
                 raise http.client.IncompleteRead(packed, response.length)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise DataError(
-            f"could not download {url} ({error}); fetch the four idx files by other means and "
-            "name their folder in COMPOSER_MNIST"
+            f"could not download {url} ({error}). Get the four idx files in another way and "
+            "name their folder in COMPOSER_MNIST."
         ) from error
     raw = _checked(packed, name, url)
     make_folder(root)
@@ -121,7 +123,9 @@ def _content(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MOST + 1)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); let it be read") from error
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}). Check its permissions."
+        ) from error
 
 
 def _checked(content: bytes, name: str, source: str) -> bytes:
@@ -129,13 +133,15 @@ def _checked(content: bytes, name: str, source: str) -> bytes:
     try:
         raw = gzip.GzipFile(fileobj=io.BytesIO(content)).read(MOST + 1) if packed else content
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{source} is no intact gzip file ({error}); fetch it anew") from error
+        raise DataError(
+            f"{source} must be an intact gzip file ({error}). Download it again."
+        ) from error
     if max(len(raw), len(content)) > MOST:
-        raise DataError(f"{source} holds more than any file of MNIST does; fetch it anew")
+        raise DataError(f"{source} is larger than any file of MNIST. Download it again.")
     found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
     if found != CHECKSUMS[name]:
         raise DataError(
-            f"{source} is damaged: its md5 is {found}, not {CHECKSUMS[name]}; fetch it anew"
+            f"{source} must have the md5 {CHECKSUMS[name]}, got {found}. Download it again."
         )
     return raw
 

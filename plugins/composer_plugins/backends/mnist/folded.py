@@ -1,17 +1,17 @@
-"""The MNIST UNet rearranged for sampling: equal to the trained one up to rounding, and cheaper.
+"""The MNIST UNet rearranged for sampling: cheaper, and equal to the trained one up to rounding.
 
 Three rearrangements, each exact in real arithmetic:
 
 * Batch normalisation is folded into the convolution before it.
-* Time and class enter after the encoder, so the encoder runs once an image, however many
-  conditions are asked about it.
+* Time and class enter after the encoder, so the encoder runs once per image for any number of
+  conditions.
 * The first convolution of each decoder stage acts on cat[skip, rest]. A convolution is linear, so
   it is conv(skip) + conv'(rest), and conv(skip) too is shared.
 
 Guidance then costs about 1.5 forwards instead of 2.
 
-Nothing of the trained network stays beside it: its own modules run, so that hooks on them, edits of
-their weights and ``compile()`` act.
+It holds no second copy of the network: its own modules run, so that hooks on them, edits of their
+weights and ``compile()`` take effect.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from composer_plugins.backends.mnist.unet import (
 
 
 class FoldedUNet(nn.Module):
-    """A trained MnistUNet for inference: its modules are those that run.
+    """A trained MnistUNet for inference.
 
     Args:
         unet: the trained network; it is copied.
@@ -60,7 +60,7 @@ class FoldedUNet(nn.Module):
         self.eval()
 
     def encode(self, x: Tensor) -> Features:
-        """(N, C, 28, 28) -> each skip's share of the convolution it enters, and the bottleneck."""
+        """(N, C, 28, 28) -> each skip's part of the convolution it enters, and the bottleneck."""
         x0 = self.stem(x)
         x1 = self.down1(x0)
         x2 = self.down2(x1)
@@ -97,10 +97,10 @@ class FoldedUNet(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Take weights: this network's own, or those of a MnistUNet as trained, which are folded.
+        """Load weights of this network, or of a trained MnistUNet, which are then folded.
 
         Raises:
-            RuntimeError: they are of a network of another layout.
+            RuntimeError: the weights have another layout.
         """
         if any(name.endswith("running_mean") for name in state_dict):
             trained = MnistUNet.from_config(self.config)
@@ -110,11 +110,11 @@ class FoldedUNet(nn.Module):
 
 
 class Activated(nn.Module):
-    """A convolution and its GELU, which is written over the former's output: one module, so that
-    no hook is handed what is written over later.
+    """A convolution and its GELU, which overwrites the convolution's output. It is one module, so
+    that no hook receives a tensor that is overwritten later.
 
     Args:
-        convolution: whose weights are taken.
+        convolution: the convolution to take weights from.
     """
 
     def __init__(self, convolution: nn.Conv2d | nn.ConvTranspose2d) -> None:
@@ -125,11 +125,11 @@ class Activated(nn.Module):
         self.transposed = convolution.transposed
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """GELU of the convolution of R rows, and of a skip's share in it.
+        """GELU of the convolution of R rows, plus a skip's part of it.
 
         Args:
             x: (R, C, H, W).
-            skip: (N, C', H', W'), of images whose R / N rounds are the rows.
+            skip: (N, C', H', W'), of N images; the rows are R / N rounds of them.
         """
         out = torch.convolution(
             x,
@@ -148,11 +148,11 @@ class Activated(nn.Module):
 
 
 class Stage(nn.Module):
-    """A stage of the decoder, without the skip's share of its first convolution.
+    """A stage of the decoder, without the skip's part of its first convolution.
 
     Args:
-        entry: the first convolution, on the rest.
-        others: what follows.
+        entry: the first convolution, on the channels that are not the skip's.
+        others: the modules after it.
     """
 
     def __init__(self, entry: Activated, others: nn.Module) -> None:
@@ -175,7 +175,8 @@ def _rounds(x: Tensor, count: int) -> Tensor:
 
 
 def _folded(module: nn.Module) -> nn.Module:
-    """``module``, used up, with each (convolution, batch norm, GELU) in it as one Activated."""
+    """``module`` with each (convolution, batch norm, GELU) replaced by one Activated; consumes
+    it."""
     if isinstance(module, nn.Sequential) and isinstance(module[1], nn.BatchNorm2d):
         return Activated(_fused(module))
     for name, child in module.named_children():
@@ -195,7 +196,7 @@ def _split(stage: nn.Sequential, skip_channels: int) -> tuple[nn.Module, Stage]:
         for part in first.weight.split(sizes, axis)
     )
     skip.in_channels, rest.in_channels = sizes
-    skip.bias = None  # once is enough
+    skip.bias = None  # the bias must be added once
     return skip, Stage(Activated(rest), _folded(others))
 
 

@@ -56,7 +56,7 @@ class Judge(nn.Module):
         write_atomically(file, lambda path: save_file(self.half_weights(), path))
 
     def half_weights(self) -> dict[str, Tensor]:
-        """What is saved."""
+        """The weights that :meth:`save` writes."""
         return {k: v.half() for k, v in self.state_dict().items()}
 
 
@@ -64,7 +64,7 @@ def load_judge(file: Path | None = None) -> Judge:
     """The judge from a file, by default the shipped one, which only ever reports.
 
     Raises:
-        ValueError: the file holds no judge.
+        ValueError: the file does not hold a judge.
     """
     if file is not None:
         return _read(file)
@@ -73,17 +73,17 @@ def load_judge(file: Path | None = None) -> Judge:
 
 
 def judge_hash(judge: Judge) -> str:
-    """sha256 of the file it was read from: figures by one judge do not compare with another's.
+    """sha256 of the judge's file. Results of different judges cannot be compared.
 
-    Of a judge that was not read from a file, of what would be written now.
+    For a judge that was not read from a file, the sha256 of the file that ``save`` would write.
     """
     return judge.read_from or hashlib.sha256(save(judge.half_weights())).hexdigest()
 
 
 @functools.cache
 def load_chooser() -> Judge:
-    """The shipped network that chooses among samples: trained like the judge, from another seed,
-    on other noise and shifts, and for fewer epochs; 99.4 % on the test digits."""
+    """The shipped network that chooses among samples: trained like the judge, but with another
+    seed, other noise and shifts, and fewer epochs; 99.4 % accuracy on the test digits."""
     with as_file(files(__package__) / "weights" / "chooser.safetensors") as shipped:
         return _read(shipped)
 
@@ -96,7 +96,7 @@ def _read(file: Path) -> Judge:
     except (OSError, RuntimeError, SafetensorError) as error:
         what = str(error).splitlines()[0].rstrip(".:")
         raise ValueError(
-            f"{file} holds no judge ({what}); name a file that `composer train judge` wrote"
+            f"{file} must hold a judge ({what}). Name a file that `composer train judge` wrote."
         ) from error
     judge.read_from = hashlib.sha256(content).hexdigest()
     return judge.float().eval().requires_grad_(False)

@@ -8,9 +8,8 @@ With width D and skips x0 (D, 28, 28), x1 (D, 14, 14), x2 (2D, 7, 7)::
     out = head(cat[x0, u2])                            (1, 28, 28)
 
 where scale1, shift1 are 2D-vectors and scale2, shift2 are D-vectors computed from the time and the
-class, as CONDITIONINGS says.
-Because the encoder never sees time or class, everything up to ``z`` is the same for every
-condition asked at one x; :mod:`.folded` uses that to make guidance cheap.
+class, according to CONDITIONINGS. The encoder does not depend on time or class, so everything up to
+``z`` is the same for every condition at one x; :mod:`.folded` uses that to make guidance cheap.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def fc_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Conditioning(NamedTuple):
-    """What the scale and the shift of features are made from: "time", "class", or constants."""
+    """The inputs of the scale and the shift of features: "time", "class", or constants."""
 
     scale: str
     shift: str
@@ -69,12 +68,12 @@ CONDITIONINGS = {
     "multiply": Conditioning(scale="time", shift="zero"),
     "none": Conditioning(scale="one", shift="zero"),
 }
-"""How a network may be conditioned: by time and class; by time alone, added (the course's DDPM) or
-multiplied (its flow); or not at all (its one-step denoiser)."""
+"""{name: conditioning}: time and class; time alone, added (the course's DDPM) or multiplied (its
+flow); or none (its one-step denoiser)."""
 
 
 class Features(NamedTuple):
-    """What the encoder knows of x: three skips and the unmodulated bottleneck."""
+    """The outputs of the encoder: three skips and the unmodulated bottleneck."""
 
     x0: Tensor
     x1: Tensor
@@ -116,8 +115,9 @@ class MnistUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is 
         self.conditioning, self.sources = conditioning, CONDITIONINGS[conditioning]
         if ("class" in self.sources) != (num_classes > 0):
             raise ValueError(
-                f"MnistUNet: conditioning {conditioning!r} needs num_classes "
-                f"{'above' if 'class' in self.sources else 'equal to'} 0, got {num_classes}"
+                "MnistUNet: num_classes must be "
+                f"{'above' if 'class' in self.sources else 'equal to'} 0 with conditioning "
+                f"{conditioning!r}, got {num_classes}."
             )
         d = hidden_size
         self.in_channels, self.hidden_size = in_channels, hidden_size
@@ -173,7 +173,7 @@ class MnistUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is 
 
 
 def of_rows(features: Features, which: Tensor | None) -> Features:
-    """The features of N images -> those of R rows, each about the image ``which`` (R,) says."""
+    """The features of N images -> those of R rows; ``which`` (R,) is the image of each row."""
     return features if which is None else Features(*(part[which] for part in features))
 
 
@@ -191,7 +191,7 @@ def modulate(unet: Any, time: Tensor, labels: Tensor) -> Modulation:
     if "time" in unet.sources:
         vectors["time"] = unet.time1(t), unet.time2(t)
     if "class" in unet.sources:
-        # num_classes is one class too many on purpose: its one-hot, cut, is the zero vector.
+        # num_classes is one class more on purpose: its one-hot, cut off, is the zero vector.
         c = F.one_hot(labels, unet.num_classes + 1)[:, : unet.num_classes].to(t.dtype)
         vectors["class"] = unet.class1(c), unet.class2(c)
     return Modulation(*vectors[unet.sources.scale], *vectors[unet.sources.shift])

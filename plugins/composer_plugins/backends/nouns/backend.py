@@ -18,8 +18,8 @@ def load_nouns(
 ) -> Backend:
     """Nouns, 32x32 characters in colour, by v prediction; default solver DPM-Solver++(2M).
 
-    A condition is what the head shows, such as "shrimp-tempura" (``nouns.head_names()`` lists all
-    254), or its index; no condition is any head.
+    A condition is the name of a head, such as "shrimp-tempura" (``nouns.head_names()`` lists all
+    254), or its index. Without a condition, any head may appear.
 
     Args:
         weights: the folder model/ that ``composer train nouns`` wrote; None for the shipped one.
@@ -35,5 +35,5 @@ def load_nouns(
 
 def _load(folder: Path, device: Device, dtype: DType) -> Backend:
     backend = load_diffusers(folder, device, dtype)
-    # The pipeline's own DDPM has diffusers sample as it was trained, in many steps.
+    # The pipeline's DDPM makes diffusers sample in many steps, as in training.
     return replace(backend, default_solver=DPMSolverPP())

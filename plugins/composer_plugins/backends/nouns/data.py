@@ -1,4 +1,4 @@
-"""Pictures of 32x32 to train on: Nouns put together from their traits, or a folder of images.
+"""Training pictures of 32x32: Nouns composed from their traits, or a folder of images.
 
 A Noun is one of two backgrounds, and over it a body, an accessory, a head and glasses: 50 million
 pictures out of 34 KB. The traits are in the public domain (CC0; the Nouns project).
@@ -25,10 +25,10 @@ from composer.images import read_picture, to_pixels
 
 BACKGROUNDS = ((213, 215, 225), (225, 215, 213))
 LAYERS = {"bodies": 30, "accessories": 143, "heads": 254, "glasses": 23}
-"""The traits over the background, lowest first, and how many there are of each."""
+"""{trait over the background: count}, lowest first."""
 COUNTS = (len(BACKGROUNDS), *LAYERS.values())
 HEAD = 3
-"""Place of the head among the five indices of a Noun."""
+"""Position of the head in the five indices of a Noun."""
 SIZE = 32
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -39,7 +39,7 @@ def load_traits() -> tuple[Tensor, ...]:
     """The layers over the background, each uint8 (n, 4, 32, 32): red, green, blue, alpha.
 
     Raises:
-        ValueError: the file in the package is not what it should be.
+        ValueError: the file in the package is damaged.
     """
     with np.load(io.BytesIO((files(__package__) / "traits.npz").read_bytes())) as stored:
         arrays = {name: stored[name] for name in stored.files}
@@ -48,33 +48,37 @@ def load_traits() -> tuple[Tensor, ...]:
         shape = (count, SIZE, SIZE, 4)
         if array is None or array.shape != shape or array.dtype != np.uint8:
             raise ValueError(
-                f"traits.npz: {name} must be uint8 of {shape}; install the package anew"
+                f"traits.npz: {name} must be uint8 of {shape}. Install the package again."
             )
         if not np.isin(array[..., 3], (0, 255)).all():
-            raise ValueError(f"traits.npz: {name} are half transparent; install the package anew")
+            raise ValueError(
+                f"traits.npz: {name} must have alpha 0 or 255. Install the package again."
+            )
     return tuple(torch.from_numpy(arrays[name]).permute(0, 3, 1, 2).contiguous() for name in LAYERS)
 
 
 @functools.cache
 def head_names() -> tuple[str, ...]:
-    """What the heads show, in the order of their indices."""
+    """The names of the heads, in the order of their indices."""
     names = json.loads((files(__package__) / "names.json").read_text(encoding="utf-8"))["heads"]
     if len(names) != LAYERS["heads"]:
-        raise ValueError("names.json does not name every head; install the package anew")
+        raise ValueError("names.json must name every head. Install the package again.")
     return tuple(name.removeprefix("head-") for name in names)
 
 
 def compose(indices: Tensor | Sequence[int]) -> Tensor:
     """The pictures of (background, body, accessory, head, glasses): (..., 5) -> (..., 3, 32, 32).
 
-    Every trait lies over the last where its alpha is 255, and shows it where that is 0.
+    Each trait covers the one before where its alpha is 255, and shows it where alpha is 0.
 
     Returns:
         uint8.
     """
     chosen = _whole_numbers(indices)
     if bool(((chosen < 0) | (chosen >= torch.tensor(COUNTS))).any()):
-        raise ValueError(f"indices of a Noun must be below {COUNTS}, got {chosen.tolist()}")
+        raise ValueError(
+            f"indices of a Noun must be at least 0 and below {COUNTS}, got {chosen.tolist()}."
+        )
     background, *traits = chosen.unbind(-1)
     colours = torch.tensor(BACKGROUNDS, dtype=torch.uint8)[background]
     picture = colours[..., None, None].expand(*chosen.shape[:-1], 3, SIZE, SIZE)
@@ -85,14 +89,16 @@ def compose(indices: Tensor | Sequence[int]) -> Tensor:
 
 
 def _whole_numbers(indices: Any) -> Tensor:
-    a_noun = f"a Noun is {len(COUNTS)} whole numbers (background, body, accessory, head, glasses)"
+    a_noun = (
+        f"a Noun must be {len(COUNTS)} whole numbers (background, body, accessory, head, glasses)"
+    )
     try:
         chosen = torch.as_tensor(indices)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{a_noun}, got {shown(indices)}") from error
+        raise ValueError(f"{a_noun}, got {shown(indices)}.") from error
     if chosen.dtype not in _WHOLE or chosen.ndim == 0 or chosen.shape[-1] != len(COUNTS):
-        raise ValueError(f"{a_noun}, got the shape {tuple(chosen.shape)} of {chosen.dtype}")
-    return chosen.long()  # small ones index as masks do, or not at all
+        raise ValueError(f"{a_noun}, got the shape {tuple(chosen.shape)} of {chosen.dtype}.")
+    return chosen.long()  # small dtypes index as masks do, or fail
 
 
 def random_nouns(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -103,10 +109,10 @@ def random_nouns(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor
 
 @dataclass(frozen=True)
 class Nouns:
-    """An endless source of fresh Nouns, labelled by their heads.
+    """An endless source of random Nouns, labelled by their heads.
 
     Args:
-        epoch: how many make an epoch.
+        epoch: the number of Nouns per epoch.
     """
 
     epoch: int = 25_600
@@ -121,20 +127,20 @@ class Nouns:
 def load_images(folder: str | Path, size: int = SIZE) -> Tensor:
     """All images of a folder, in the order of their names: uint8 (N, 3, size, size).
 
-    Each is cropped to its central square and resized, small ones enlarged; it is turned as its EXIF
-    data say, and what is transparent becomes white. Sub-folders are not looked into.
+    Each is turned as its EXIF data say, cropped to its central square and resized; transparent
+    pixels become white. Sub-folders are ignored.
 
     Raises:
-        ValueError: no such folder, no image in it, or one that cannot be read.
+        ValueError: the folder does not exist, holds no image, or holds one that cannot be read.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise ValueError(f"there is no folder {str(root)!r}; name a folder of images")
+        raise ValueError(f"there is no folder {str(root)!r}. Name a folder of images.")
     found = sorted(file for file in root.iterdir() if file.suffix.lower() in _ENDINGS)
     if not found:
         raise ValueError(
-            f"{root} holds no image ending in {', '.join(sorted(_ENDINGS))}; sub-folders are not "
-            "looked into, so name the one that holds them"
+            f"{root} must hold images that end in {', '.join(sorted(_ENDINGS))}. Sub-folders are "
+            "ignored; name the one that holds them."
         )
     return torch.stack([_read(file, size) for file in found])
 

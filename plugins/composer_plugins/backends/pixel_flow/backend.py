@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer import Batch, Output
 from composer.authoring import short_repr
@@ -18,8 +18,8 @@ from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.memory import memory_bound
 
 Ask = Callable[[Any, Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""(network, x (N, C, H, W), s (N,), text (N, L, D), which of its tokens are no padding (N, L) or
-None for all) -> clean images (N, C, H, W)."""
+"""(network, x (N, C, H, W), s (N,), text (N, L, D), mask (N, L), True where a token is not padding,
+or None) -> clean images (N, C, H, W)."""
 LIGHTER = "load it with dtype='bfloat16' or offload=True, or at a smaller size"
 
 
@@ -33,18 +33,18 @@ class PixelFlowBackend:
 
         x_0' = x + min(1, s / least) (x_0 - x),
 
-    so that Euler's method is the pipeline's, and every other solver heeds the same bound. As x_0'
-    is affine in x_0, guidance and orthogonal views commute with it. The loop keeps x in float32
+    so that Euler's method equals the pipeline's, and every other solver has the same bound. x_0' is
+    affine in x_0, so guidance and orthogonal views commute with it. The loop keeps x in float32
     whatever the network computes in.
 
     Args:
         network: predicts the clean image, in evaluation mode, on its device.
-        ask: how the network is called.
-        embeddings: of the prompts, (1, L, D), without padding.
-        schedule: a flow whose noise is as wide as that in training.
+        ask: function that calls the network.
+        embeddings: embeddings of the prompts, (1, L, D), without padding.
+        schedule: a flow with the width of the noise in training.
         shape: (C, H, W) of the images.
         least: the smallest divisor of the velocity; PRX's is 0.05.
-        device: where the network computes.
+        device: device of the network.
     """
 
     network: Any
@@ -60,6 +60,11 @@ class PixelFlowBackend:
     _kept: dict[Any, tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False)
 
     __repr__ = short_repr
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"network": self.network}
 
     def encode(self, condition: Any) -> Hashable:
         return self.embeddings.encode(condition)
@@ -80,7 +85,7 @@ class PixelFlowBackend:
     def _text(
         self, prompts: tuple[Hashable, ...], dtype: torch.dtype
     ) -> tuple[Tensor, Tensor | None]:
-        """The texts of rows, padded; kept, for the next step asks for the same."""
+        """The padded texts of rows; cached, because the next step needs the same."""
         if (prompts, dtype) not in self._kept:
             self._kept.clear()
             texts = [self.embeddings[cast(str, prompt)][0].to(dtype) for prompt in prompts]
@@ -89,8 +94,8 @@ class PixelFlowBackend:
 
 
 def padded(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Texts (L_i, D) as one tensor (N, L, D), and which of their tokens are no padding (N, L); None
-    if all are."""
+    """Pad texts (L_i, D) to one tensor (N, L, D), with a mask (N, L) that is True where a token is
+    not padding; None if none is."""
     lengths = [len(text) for text in texts]
     longest = max(lengths)
     if min(lengths) == longest:

@@ -1,4 +1,4 @@
-"""``load_backend("prx")``: PRXPixel, and what it asks of a pixel flow."""
+"""``load_backend("prx")``: read and check PRXPixel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CONFIGS = (
     *("model_index.json", "transformer/config.json", "scheduler/scheduler_config.json"),
     "text_encoder/config.json",
 )
-# Settings of the scheduler that make another plan, or another step, than this path has.
+# Scheduler settings that would change the plan or the step of this path.
 _OTHER_PLANS = (
     *("use_dynamic_shifting", "shift_terminal", "use_karras_sigmas", "use_exponential_sigmas"),
     *("use_beta_sigmas", "invert_sigmas", "stochastic_sampling"),
@@ -55,8 +55,8 @@ def load_prx(
     """PRXPixel of Photoroom: text to images of 1024 pixels, whole RGB, without an autoencoder.
 
     Its pipeline takes 28 steps and guidance of scale 4: ``Sampler(backend, [CFG(4.0)],
-    num_inference_steps=28)``. Of the networks only the denoiser is read here. The text encoder is
-    read when a prompt has no embedding yet, and freed before the denoiser is first asked.
+    num_inference_steps=28)``. This reads the denoiser only. The text encoder is read when a prompt
+    has no embedding yet, and freed before the first model call.
 
     Args:
         model: a folder as diffusers saves a PRXPixelPipeline, or a model of the hub.
@@ -67,11 +67,11 @@ def load_prx(
         dtype: of denoiser and text encoder: float32, bfloat16 or float16, as a torch.dtype or its
             name.
         device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
-        offload: keep the weights in the CPU's memory, and bring each layer to the device when
-            its turn comes: slow, and for small GPUs.
+        offload: keep the weights in the CPU's memory, and move each layer to the device when it
+            runs; slow, for small GPUs.
         variant: of the weights on the hub, such as "fp16".
         revision: branch, tag or commit of the hub.
-        local_files_only: take nothing from the hub that is not in its cache.
+        local_files_only: use the cache of the hub only.
         text_8bit: read the text encoder in 8 bits; needs bitsandbytes.
     """
     _require_diffusers()
@@ -83,9 +83,9 @@ def load_prx(
     ):
         switch(value, f"prx: {name}")
     if not isinstance(embeddings, str | Path | None):
-        raise TypeError(f"prx: embeddings must be a file, got {type(embeddings).__name__}")
+        raise TypeError(f"prx: embeddings must be a file, got {type(embeddings).__name__}.")
     if size is not None:
-        _sides(size)  # before anything is fetched
+        _sides(size)  # before downloading anything
     source = Source(model, revision, local_files_only)
     reader = Reader(network_dtype, place, offload, variant)
     folder = source.fetch(_CONFIGS)
@@ -120,8 +120,8 @@ def text_encoder(
     eight_bit: bool = False,
     variant: str | None = None,
 ) -> TextEncoder | None:
-    """The text encoder of a PRXPixel, a Qwen3-VL without its eyes; None for a folder that was saved
-    without one."""
+    """The text encoder of a PRXPixel, a Qwen3-VL without its vision part; None for a folder that
+    was saved without one."""
     folder = source.fetch(_CONFIGS)
     index, _ = _require_prx(folder)
     if not (folder / "text_encoder" / "config.json").is_file():
@@ -153,26 +153,27 @@ def _require_diffusers() -> None:
 
     if not hasattr(diffusers, PIPELINE):
         raise ValueError(
-            f"prx: diffusers must be 0.42 or later, got {diffusers.__version__}; {EXTRA}"
+            f"prx: diffusers must be 0.42 or later, got {diffusers.__version__}. Run {EXTRA}."
         )
 
 
 def _require_prx(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """What model_index.json and the denoiser's config.json of a folder say, if it is a PRXPixel."""
+    """Read model_index.json and the denoiser's config.json, and check that they are of a
+    PRXPixel."""
     files = folder / "model_index.json", folder / "transformer" / "config.json"
     for file in files:
         if not file.is_file():
             raise ValueError(
-                f"prx: {folder} has no {file.relative_to(folder)}; name a folder as diffusers "
-                f"saves a {PIPELINE}, or a model of the hub such as {MODEL!r}, which without a "
-                "network must be in its cache"
+                f"prx: {folder} has no {file.relative_to(folder)}. Name a folder as diffusers "
+                f"saves a {PIPELINE}, or a model of the hub such as {MODEL!r} (offline, it must be "
+                "in the cache)."
             )
     index, config = (read_json(file) for file in files)
     found = index.get("_class_name"), config.get("_class_name")
     if found != (PIPELINE, NETWORK):
         raise ValueError(
             f"prx: {folder} must be a {PIPELINE} with a {NETWORK}, got {shown(found[0])} with "
-            f"{shown(found[1])}; load another kind by its own backend, see `composer plugins`"
+            f"{shown(found[1])}. Load other models by their own backend, see `composer plugins`."
         )
     return index, config
 
@@ -183,7 +184,7 @@ def _class_of(index: Mapping[str, Any], part: str, folder: Path) -> str:
     if not isinstance(listed, list) or len(listed) != 2 or listed[0] != "transformers":
         raise ValueError(
             f"prx: {folder / 'model_index.json'} must name a class of transformers as {part}, got "
-            f"{shown(listed)}; fetch it anew"
+            f"{shown(listed)}. Download it again."
         )
     return str(listed[1])
 
@@ -191,7 +192,7 @@ def _class_of(index: Mapping[str, Any], part: str, folder: Path) -> str:
 def _sides(size: int | Sequence[int]) -> tuple[int, int]:
     sides = [size, size] if isinstance(size, int) else size
     if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) != 2:
-        raise TypeError(f"prx: size must be one number, or (height, width), got {shown(size)}")
+        raise TypeError(f"prx: size must be one number or (height, width), got {shown(size)}.")
     height, width = (integer(side, "prx: size", least=1) for side in sides)
     return height, width
 
@@ -206,24 +207,24 @@ def _shape(
     for side in (height, width):
         if side % patch:
             raise ValueError(
-                f"prx: size must be a multiple of {patch}, the pixels of a patch, got {side}; take "
-                f"{max(patch, round(side / patch) * patch)}"
+                f"prx: size must be a multiple of {patch}, the pixels of a patch, got {side}. Use "
+                f"{max(patch, round(side / patch) * patch)}."
             )
     return channels, height, width
 
 
 def _schedule(folder: Path, index: Mapping[str, Any]) -> FlowSchedule:
-    """The path: as wide as the pipeline says, its times shifted as the scheduler does."""
+    """The path, with the width of the noise of the pipeline and the time shift of the scheduler."""
     file = folder / "scheduler" / "scheduler_config.json"
     if not file.is_file():
-        raise ValueError(f"prx: {folder} has no scheduler/{file.name}; fetch it anew")
+        raise ValueError(f"prx: {folder} has no scheduler/{file.name}. Download it again.")
     config = read_json(file)
     others = [name for name in _OTHER_PLANS if config.get(name)]
     if config.get("_class_name") != SCHEDULER or others:
         raise ValueError(
             f"prx: {file} must be a {SCHEDULER} of a fixed shift, got "
-            f"{shown(config.get('_class_name'))}{' with ' * bool(others)}{', '.join(others)}; use "
-            "that of the model's own repository"
+            f"{shown(config.get('_class_name'))}{' with ' * bool(others)}{', '.join(others)}. Use "
+            "that of the model's own repository."
         )
     shift = positive(config.get("shift", 1.0), f"prx: shift in {file}")
     least = 1 / integer(config.get("num_train_timesteps", 1000), "prx: num_train_timesteps", 2)

@@ -1,0 +1,134 @@
+"""Latent text-to-image models of diffusers behind the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from composer import Batch, Output, State, hookimpl
+from composer.authoring import grouped, short_repr
+from composer.predictions import Prediction
+from composer.schedules import Schedule
+from composer.solvers import Solver
+from composer_plugins.backends.autoencoder import Autoencoder
+from composer_plugins.backends.deepfloyd.embeddings import Embeddings
+from composer_plugins.backends.latent.families import Family, Rows
+from composer_plugins.backends.latent.text import unpacked
+from composer_plugins.backends.memory import memory_bound
+from composer_plugins.backends.placement import place_of
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LatentBackend:
+    """A denoiser of latents and the autoencoder around it. Conditions are prompts.
+
+    The loop runs on latents (B, C, h, w) in float32, whatever the denoiser computes in, and
+    ``finish`` decodes: results are images (B, 3, H, W). No condition is the empty prompt.
+
+    Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models",
+    arXiv 2112.10752.
+
+    Args:
+        network: the denoiser, a UNet or a transformer of diffusers.
+        autoencoder: between images and latents.
+        embeddings: of the prompts, packed as in :mod:`.text`.
+        family: how the denoiser is called.
+        schedule, prediction: what it was trained on.
+        default_solver: the steps that its pipeline takes.
+        size: height and width of the images.
+        guidance: the scale that a guidance-distilled denoiser gets unless a plugin says otherwise;
+            None for a denoiser that takes none.
+        blank: whether no condition is an embedding of zeros, as in SDXL, in place of that of the
+            empty prompt.
+        device: where the loop keeps x.
+    """
+
+    network: Any
+    autoencoder: Autoencoder
+    embeddings: Embeddings
+    family: Family
+    schedule: Schedule
+    prediction: Prediction
+    default_solver: Solver
+    size: tuple[int, int]
+    guidance: float | None = None
+    blank: bool = False
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+    __repr__ = short_repr
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the latents."""
+        height, width = (side // self.autoencoder.factor for side in self.size)
+        return self.family.channels(self.network.config), height, width
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of the images."""
+        return int(self.autoencoder.vae.config.out_channels), *self.size
+
+    def encode(self, condition: Any) -> Hashable:
+        return self.embeddings.encode(condition)
+
+    def encode_image(self, x: Tensor) -> Tensor:
+        """Latents (B, *shape) of images x (B, 3, H, W) in [-1, 1]: the mode of the autoencoder's
+        posterior, shifted and scaled as the denoiser takes it."""
+        return self.autoencoder.encode(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (B, *image_shape) of latents z (B, *shape)."""
+        return self.autoencoder.decode(z)
+
+    @hookimpl(trylast=True)  # what other plugins do at the end, they do to the latents
+    def finish(self, state: State) -> None:
+        state.x = self.decode(state.x)
+
+    def evaluate(self, batch: Batch) -> Output:
+        """One forward; as many as there are lengths of prompts, for a family that takes one."""
+        self.embeddings.free_encoder()
+        _, dtype = place_of(self.network)  # with offload, its device is none that x could be on
+        prompts = cast("tuple[str, ...]", batch.conditions)
+        texts = {prompt: self._text(prompt, dtype) for prompt in dict.fromkeys(prompts)}
+        lengths = [0 if self.family.ragged else len(texts[prompt][0]) for prompt in prompts]
+        groups = grouped(lengths)
+        answers = [
+            self._forward(batch.take(rows), [texts[prompts[row]] for row in rows], dtype)
+            for rows in groups
+        ]
+        return Output.gathered([Output(answer.to(self.dtype)) for answer in answers], groups)
+
+    def _forward(
+        self, batch: Batch, texts: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype
+    ) -> Tensor:
+        times = [self.schedule.at(t)[1] for t in batch.times] if self.family.flow else batch.times
+        rows = Rows(
+            batch.x.to(dtype),
+            torch.tensor(times, dtype=torch.float32).to(self.device),
+            [tokens for tokens, _ in texts],
+            torch.stack([pooled for _, pooled in texts]),
+            self._guidance(batch),
+            self.size,
+        )
+        with memory_bound(rows.x):
+            return self.family.answer(self.network, rows)
+
+    def _text(self, prompt: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Tokens (L, D) and pooled (P,) of a prompt; of none, zeros if the model wants them so."""
+        text = self.embeddings[prompt].to(dtype)
+        if self.blank and not prompt:
+            text = torch.zeros_like(text)
+        return unpacked(text, self.family.pooled(self.network.config))
+
+    def _guidance(self, batch: Batch) -> Tensor | None:
+        """The scale of each row, for a network that takes one."""
+        if self.guidance is None:
+            return None
+        given = batch.beside.get("guidance")
+        own = torch.full((len(batch),), self.guidance, device=self.device)
+        return own if given is None else given.to(own)

@@ -1,0 +1,1 @@
+"""The commands of the studio; entry points of the group composer.commands."""

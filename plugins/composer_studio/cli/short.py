@@ -1,0 +1,134 @@
+"""``composer anagram``, ``hybrid``, ``inpaint``, ``sdedit``: what people do most, on a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from composer_studio.cli.errors import in_one_line
+from composer_studio.cli.options import changes_from, sampling_options
+from composer_studio.cli.sample import echo_made
+
+F = TypeVar("F", bound=Callable[..., Any])
+SHOWN_AT = 448
+"""Pixels at which images of a few pixels are saved, so that one sees them."""
+
+
+def model_options(command: F) -> F:
+    """--backend, --model, --device and --scale."""
+    options = (
+        click.option("--backend", default="mnist", show_default=True, help="The kind of model."),
+        click.option("--model", help="Of the backend: a folder, or a model of the hub."),
+        click.option("--device", help="cpu, cuda, mps, or auto."),
+        click.option("--scale", default=4.0, show_default=True, help="Of the guidance."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("upright")
+@click.argument("turned")
+@click.option("--view", default="rotate_180", show_default=True, help="A transform.")
+@model_options
+@sampling_options
+@in_one_line
+def anagram(upright: str, turned: str, view: str, **options: Any) -> None:
+    """Make images that show one thing upright and another through a view.
+
+    `composer anagram 6 9` makes digits; other models take words, such as
+    `composer anagram "a rabbit" "a duck" --backend deepfloyd --model FOLDER`.
+    """
+    views = {"identity": _condition(upright), view: _condition(turned)}
+    _sample("anagram", {"anagram": {"views": views}}, **options)
+
+
+@click.command()
+@click.argument("far")
+@click.argument("near")
+@click.option("--sigma", default=2.0, show_default=True, help="Blur between them, at 64 pixels.")
+@model_options
+@sampling_options
+@in_one_line
+def hybrid(far: str, near: str, sigma: float, **options: Any) -> None:
+    """Make images that show one thing from afar and another from nearby."""
+    plugin = {"low": _condition(far), "high": _condition(near), "sigma": sigma}
+    _sample("hybrid", {"hybrid": plugin}, **options)
+
+
+@click.command()
+@click.argument("photo", type=click.Path(path_type=Path))
+@click.argument("mask", type=click.Path(path_type=Path))
+@click.option("--condition", help="What to paint; the model chooses if it is left out.")
+@click.option("--fit", type=click.Choice(["crop", "pad", "stretch"]), default="crop")
+@model_options
+@sampling_options
+@in_one_line
+def inpaint(photo: Path, mask: Path, condition: str | None, fit: str, **options: Any) -> None:
+    """Paint a photo anew where a mask is white, and keep the rest."""
+    plugin = {"image": str(photo), "mask": str(mask), "fit": fit}
+    _sample("inpaint", {"inpaint": plugin}, condition, **options)
+
+
+@click.command()
+@click.argument("photo", type=click.Path(path_type=Path))
+@click.option("--condition", help="What to make of it; the model chooses if it is left out.")
+@click.option("--strength", type=click.FloatRange(0, 1), default=0.6, show_default=True)
+@click.option("--fit", type=click.Choice(["crop", "pad", "stretch"]), default="crop")
+@model_options
+@sampling_options
+@in_one_line
+def sdedit(photo: Path, condition: str | None, strength: float, fit: str, **options: Any) -> None:
+    """Make variations of a photo or a sketch: the higher the strength, the freer."""
+    plugin = {"image": str(photo), "strength": strength, "fit": fit}
+    _sample("sdedit", {"sdedit": plugin}, condition, **options)
+
+
+def _sample(
+    name: str,
+    plugins: dict[str, Any],
+    condition: str | None = None,
+    *,
+    backend: str,
+    model: str | None,
+    device: str | None,
+    scale: float,
+    settings: tuple[str, ...],
+    seeds: str | None,
+    steps: int | None,
+    out: Path | None,
+    batch: int,
+    trust: tuple[str, ...],
+    **output: Any,
+) -> None:
+    """Sample a stack and the guidance around the model; what a user typed is trusted."""
+    from composer_studio.sampling import sample_to_files  # noqa: PLC0415  # loads torch
+    from composer_studio.written import read_table  # noqa: PLC0415
+
+    placed = {"model": model, "device": device}
+    used = {"use": backend, **{k: v for k, v in placed.items() if v is not None}}
+    output["sheet"] = output["sheet"] is not False
+    if output["size"] is None and backend in _SMALL:
+        output["size"] = SHOWN_AT
+    recipe = {
+        "backend": used,
+        "plugins": {**plugins, "cfg": {"scale": scale}},
+        "condition": None if condition is None else _condition(condition),
+        "seeds": "0:4",
+    }
+    changes = changes_from(settings, seeds, steps, **output)
+    script = read_table(recipe, f"composer {name}", changes=changes)
+    # The user typed all of it.
+    echo_made(sample_to_files(script, out or Path(name), True, batch, typed=True))
+
+
+_SMALL = ("mnist", "mnist-ddpm", "nouns")
+
+
+def _condition(word: str) -> Any:
+    """A label as a number, all else as text."""
+    return int(word) if word.isdecimal() and len(word) < 10 else word

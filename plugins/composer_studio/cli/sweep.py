@@ -1,0 +1,63 @@
+"""``composer sweep``: thousands of seeds, over values of settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from composer_studio.cli.errors import in_one_line
+from composer_studio.cli.options import BATCH, SEEDS, SETTINGS, TRUST, changes_from
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("recipe", type=_PATH)
+@SEEDS
+@SETTINGS
+@click.option(
+    "--over",
+    multiple=True,
+    metavar="PATH=A,B",
+    help="Such as plugins.cfg.scale=2,3,5; all of them.",
+)
+@click.option("--out", type=_PATH, required=True, help="Folder; the same command resumes there.")
+@BATCH
+@TRUST
+@click.option(
+    "--ray",
+    "address",
+    is_flag=False,
+    flag_value="local",
+    help="Run on a Ray cluster: its address, or nothing for one on this machine.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Of Ray; by default one a GPU, or a CPU.")
+@in_one_line
+def sweep(
+    recipe: Path,
+    seeds: str | None,
+    settings: tuple[str, ...],
+    over: tuple[str, ...],
+    out: Path,
+    batch: int,
+    trust: tuple[str, ...],
+    address: str | None,
+    workers: int | None,
+) -> None:
+    """Make pictures of many seeds, for every value of some settings.
+
+    The folder is an imagefolder, which `datasets` opens, with a row a picture in metadata.jsonl. A
+    kill loses the batch in hand; the same command goes on. `composer rank` chooses among them.
+    """
+    from composer_studio.sweeps.on_ray import RayEngine  # noqa: PLC0415  # loads torch
+    from composer_studio.sweeps.plan import plan_of  # noqa: PLC0415
+    from composer_studio.sweeps.running import sweep  # noqa: PLC0415
+
+    if workers is not None and address is None:
+        raise click.UsageError("--workers goes with --ray")
+    engine = None if address is None else RayEngine(address, workers)
+    plan = plan_of(recipe, changes_from(settings, seeds, None), over)
+    made = sweep(plan, out, batch, trust, engine)
+    click.echo(f"{plan.images} pictures in {out}, {made} of them made now")
+    click.echo(f"To choose: composer rank {out} --score NAME")

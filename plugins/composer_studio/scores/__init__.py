@@ -1,0 +1,1 @@
+"""Scores that ``composer rank`` and ``--best`` choose by."""

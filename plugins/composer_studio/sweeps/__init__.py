@@ -1,0 +1,1 @@
+"""Thousands of seeds, here or on a Ray cluster, that a kill does not lose."""

@@ -1,0 +1,273 @@
+"""Latent models from their folders: options, embeddings, and what is no such model."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from click.testing import CliRunner
+from tiny_if import cut, empty, rewrite
+from tiny_latent import SIZE, load, run
+
+import composer
+from composer import Sampler
+from composer_plugins import CFG
+from composer_plugins.backends.deepfloyd.command import embed
+from composer_plugins.backends.deepfloyd.embedding_files import read_embeddings
+from composer_plugins.backends.latent import load_latent
+from composer_plugins.backends.latent.text import packed, unpacked
+
+PROMPT = "a photo of a Cat"
+SCHEDULER = "scheduler/scheduler_config.json"
+TOLERANCE = {"rtol": 0, "atol": 1e-5}
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "embeddings.safetensors"
+
+
+@pytest.fixture
+def spoilt(tiny_latent, tmp_path):
+    """A function of a family, and of what is done to a copy of its folder -> the copy."""
+
+    def copied(name, spoil):
+        folder = shutil.copytree(tiny_latent(name)[1], tmp_path / name)
+        spoil(folder)
+        return folder
+
+    return copied
+
+
+def without_encoders(folder):
+    for part in folder.glob("text_encoder*"):
+        shutil.rmtree(part)
+    for part in folder.glob("tokenizer*"):
+        shutil.rmtree(part)
+
+
+def sample(backend, steps=2, seeds=(0,)):
+    return Sampler(backend, [CFG(3.0)], num_inference_steps=steps).sample(PROMPT, seeds)
+
+
+@pytest.mark.parametrize("pooled", [0, 3, 8, 19])
+def test_what_is_packed_is_unpacked(pooled):
+    tokens, whole = torch.randn(1, 5, 8), torch.randn(1, pooled)
+    text = packed((tokens, whole if pooled else None))
+    assert text.shape == (1, 5 + -(-pooled // 8), 8)
+    back, rest = unpacked(text, pooled)
+    assert torch.equal(back, tokens[0])
+    assert torch.equal(rest, whole[0])
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux-dev", "z-image"])
+def test_kept_embeddings_need_no_encoder(tiny_latent, spoilt, name, file):
+    """They are written by the command; prompts in other letters are other prompts."""
+    folder = tiny_latent(name)[1]
+    command = [PROMPT, PROMPT.lower(), "--model", str(folder), "--cache", str(file)]
+    done = CliRunner().invoke(embed, command)
+    assert "encoded 3 prompts, 3 are now in" in done.output
+    kept = load(spoilt(name, without_encoders), file)
+    assert kept.embeddings.encoder is None
+    whole = load(folder, file.with_name("other.safetensors"))
+    assert torch.equal(sample(kept).x, sample(whole).x)
+    assert read_embeddings(file, str).keys() == {"", PROMPT, PROMPT.lower()}
+    with pytest.raises(ValueError, match="'a dog' has no embedding .* and there is no text enc"):
+        Sampler(kept).sample("a dog")
+
+
+def test_embeddings_of_another_model_are_no_embeddings_of_this_one(tiny_latent, file):
+    sample(load(tiny_latent("sd3")[1], file))
+    with pytest.raises(ValueError, match="was made by another text encoder"):
+        load(tiny_latent("flux-dev")[1], file)
+
+
+def test_a_long_prompt_says_how_many_tokens_are_cut(tiny_latent, file):
+    backend = load(tiny_latent("sd")[1], file)
+    with pytest.warns(UserWarning, match="tokenizer reads 77 tokens .* the last 25 of the 102 of"):
+        backend.encode("x" * 100)
+
+
+def test_a_model_saved_without_t5_takes_zeros_in_its_place(tiny_latent, spoilt, file):
+    def light(folder):
+        shutil.rmtree(folder / "text_encoder_3")
+        shutil.rmtree(folder / "tokenizer_3")
+        none = [None, None]
+        rewrite(folder / "model_index.json", text_encoder_3=none, tokenizer_3=none)
+
+    pipeline = tiny_latent("sd3")[0]
+    absent = {"text_encoder_3": None, "tokenizer_3": None}
+    lighter = type(pipeline)(**{**pipeline.components, **absent})
+    image, _ = run(lighter, "", PROMPT, 2, 3.0, (0,))
+    ours = sample(load(spoilt("sd3", light), file)).x
+    torch.testing.assert_close(ours.clamp(-1, 1), image, **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux-dev", "z-image"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_near(tiny_latent, name, dtype, file):
+    folder = tiny_latent(name)[1]
+    exactly = load(folder, file)
+    near = sample(exactly).x
+    half = load(folder, file, dtype=dtype)
+    far = sample(half).x
+    assert next(half.network.parameters()).dtype == getattr(torch, dtype)
+    kept = torch.bfloat16 if dtype == "bfloat16" else torch.float32  # it would overflow
+    assert half.autoencoder.vae.dtype == kept
+    assert 0 < (near - far).abs().max() < 0.3
+    assert far.dtype == torch.float32
+
+
+def test_offload_brings_layers_to_the_device(tiny_latent, file):
+    folder = tiny_latent("sdxl")[1]
+    plain, offloaded = (load(folder, file, offload=offload) for offload in (False, True))
+    assert next(offloaded.network.parameters()).device.type == "meta"
+    assert torch.equal(sample(plain).x, sample(offloaded).x)
+
+
+def test_slices_are_the_whole_and_tiles_are_those_of_diffusers(tiny_latent, file):
+    folder = tiny_latent("sd3")[1]
+    images = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    sliced, whole, tiled = (
+        load(folder, file, size=(48, 64), vae_slicing=slicing, vae_tiling=tiling)
+        for slicing, tiling in ((True, False), (False, False), (True, True))
+    )
+    latents = [backend.encode_image(images) for backend in (sliced, whole, tiled)]
+    assert sliced.image_shape == (3, 48, 64)
+    assert latents[0].shape == (2, *sliced.shape) == (2, 16, 24, 32)
+    torch.testing.assert_close(latents[0], latents[1], **TOLERANCE)
+    torch.testing.assert_close(sliced.decode(latents[0]), whole.decode(latents[0]), **TOLERANCE)
+    vae, gain, shift = whole.autoencoder.vae, whole.autoencoder.gain, whole.autoencoder.shift
+    with torch.no_grad():  # random weights make of a tile another picture than of the whole
+        expected = vae.tiled_decode(latents[0] * gain + shift).sample
+    torch.testing.assert_close(tiled.decode(latents[0]), expected, **TOLERANCE)
+    assert (expected - whole.decode(latents[0])).abs().max() > 0.01
+
+
+def test_an_image_may_be_wider_than_high(tiny_latent, file):
+    """As in the pipeline, whose places and shift depend on both sides."""
+    pipeline, folder = tiny_latent("flux-dev")
+    image = pipeline(
+        PROMPT,
+        height=16,
+        width=32,
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(0),
+        output_type="pt",
+    ).images
+    backend = load(folder, file, size=(16, 32))
+    ours = Sampler(backend, num_inference_steps=2).sample(PROMPT).x
+    torch.testing.assert_close(ours.clamp(-1, 1), image * 2 - 1, **TOLERANCE)
+
+
+def test_a_recipe_loads_it_again(tiny_latent, file):
+    options = {"model": str(tiny_latent("sd2")[1]), "size": SIZE, "embeddings": str(file)}
+    result = sample(composer.load_backend("latent", **options))
+    recipe = json.loads(json.dumps(result.recipe))
+    again = Sampler.from_recipe(recipe, trust=True).sample(**composer.call_of(recipe))
+    assert torch.equal(again.x, result.x)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "sentence"),
+    [
+        ("sd", lambda f: (f / "model_index.json").unlink(), "has no model_index.json; name a fold"),
+        (
+            "sd",
+            lambda f: rewrite(f / "model_index.json", _class_name="KolorsPipeline"),
+            "is a KolorsPipeline, which no adapter knows; load a pipeline of FluxPipeline, Stable",
+        ),
+        (
+            "flux-dev",
+            lambda f: rewrite(f / "model_index.json", transformer=["diffusers", "OtherModel"]),
+            "transformer is 'OtherModel', and the adapter of FluxPipeline knows FluxTransformer2D",
+        ),
+        (
+            "sd3",
+            lambda f: rewrite(f / "model_index.json", vae=["diffusers", "AutoencoderTiny"]),
+            "vae is 'AutoencoderTiny', and the adapter of StableDiffusion3Pipeline knows Autoencod",
+        ),
+        (
+            "sdxl",
+            lambda f: rewrite(f / "model_index.json", requires_aesthetics_score=True),
+            "is a refiner",
+        ),
+        (
+            "sd",
+            lambda f: rewrite(f / "unet" / "config.json", time_cond_proj_dim=8),
+            "time_cond_proj_dim",
+        ),
+        (
+            "sd",
+            lambda f: rewrite(f / "unet" / "config.json", in_channels=9),
+            "the denoiser must take the 4 channels of the latents, got 9",
+        ),
+        (
+            "flux-dev",
+            lambda f: rewrite(
+                f / "scheduler" / "scheduler_config.json", _class_name="DDIMScheduler"
+            ),
+            "describes DDIMScheduler, .* knows FlowMatchEulerDiscreteScheduler",
+        ),
+        (
+            "z-image",
+            lambda f: rewrite(f / SCHEDULER, stochastic_sampling=True),
+            "without stochastic_sampling",
+        ),
+        ("sd3", empty("scheduler"), "describes None"),
+        ("sd", empty("vae"), "has no vae/config.json"),
+        ("sd", empty("unet"), "has no unet/config.json"),
+        ("sd", cut("unet/diffusion_pytorch_model.safetensors"), "unet cannot be read"),
+        ("z-image", cut("vae/diffusion_pytorch_model.safetensors"), "vae cannot be read"),
+    ],
+)
+def test_what_is_no_such_model_is_said(spoilt, name, spoil, sentence, file):
+    with pytest.raises(ValueError, match=sentence):
+        load(spoilt(name, spoil), file)
+
+
+@pytest.mark.parametrize("name", ["sd", "sd3", "z-image"])
+def test_damaged_encoders_are_said_when_a_prompt_needs_them(spoilt, name, file):
+    backend = load(spoilt(name, cut("text_encoder/model.safetensors")), file)
+    with pytest.raises(ValueError, match="cannot be read .*; fetch it anew"):
+        backend.encode(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "sentence"),
+    [
+        ("sd", {"size": 15}, ValueError, r"must be a multiple of 2, .* got 15. Take 16 in place"),
+        ("flux-dev", {"size": (16, 18)}, ValueError, r"a multiple of 4, .* Take 16 in place of 18"),
+        ("sd", {"size": (16, 16, 16)}, TypeError, "size must be one number, or height and width"),
+        ("sd", {"size": 0}, ValueError, "size must be"),
+        (
+            "sd",
+            {"guidance": 3.0},
+            ValueError,
+            r"must be None, got 3.0: .* Guide it with CFG",
+        ),
+        ("flux-schnell", {"guidance": 3.0}, ValueError, "guidance must be None"),
+        ("flux-dev", {"guidance": float("nan")}, ValueError, "guidance must be"),
+        ("sd", {"dtype": "int8"}, ValueError, "dtype"),
+        ("sd", {"vae_tiling": 1}, TypeError, "vae_tiling"),
+        ("sd", {"embeddings": 3}, TypeError, "embeddings must be a file, got int"),
+    ],
+)
+def test_options_that_are_none(tiny_latent, file, name, options, error, sentence):
+    with pytest.raises(error, match=sentence):
+        load(tiny_latent(name)[1], **{"file": file, **options})
+
+
+def test_no_folder_and_no_model_of_the_hub():
+    with pytest.raises(ValueError, match="there is no folder 'nowhere'"):
+        load_latent("nowhere")
+    with pytest.raises(ValueError, match="is no folder, and not all of it is in the cache"):
+        load_latent("owner/name", local_files_only=True)
+
+
+def test_sizes_are_those_of_the_model(tiny_latent, file):
+    for name, expected in (("sd", SIZE), ("sd3", SIZE), ("flux-dev", 256), ("z-image", 256)):
+        backend = load_latent(
+            tiny_latent(name)[1], embeddings=file.with_name(f"{name}.safetensors")
+        )
+        assert backend.image_shape == (3, expected, expected)
