@@ -249,6 +249,7 @@ def test_the_shipped_backends_declare_no_path_and_no_switch_of_loading_safe(name
         "diffusers": {"device", "dtype", "unconditional_label"},
         "deepfloyd": None,
         "latent": None,
+        "prx": None,
     }
     safe = composer.installed().find("backend", name).safe_options
     assert (safe if safe is None else set(safe)) == expected[name]
