@@ -89,7 +89,7 @@ class Unasked:
     ("condition", "plugins", "sentence"),
     [
         (3, [], r"stage 2: condition: a condition must be a component from 0 to 1, got 3"),
-        (1, [Anagram({"identity": 0, "flip": 1})], r"stage 1: condition=1 would replace"),
+        (1, [Anagram({"identity": 0, "flip": 1})], r"stage 1: Sampler: condition=1 would replace"),
     ],
 )
 def test_what_a_later_stage_cannot_make_raises_before_the_first_runs(condition, plugins, sentence):
