@@ -137,7 +137,7 @@ def test_without_such_a_label_a_label_is_needed(labelled):
     sampler = Sampler(load(labelled), num_inference_steps=2)
     assert sampler.sample(4).x.isfinite().all()
     sampler.backend.unet.register_forward_pre_hook(lambda *a: pytest.fail("the model was called"))
-    with pytest.raises(ValueError, match="needs a label.*from 0 to 4.*unconditional_label=4"):
+    with pytest.raises(ValueError, match="needs a condition from 0 to 4.*unconditional_label=4"):
         sampler.sample()
 
 
@@ -208,7 +208,9 @@ def test_a_hub_id_is_read_from_the_cache(cache):
 
 
 def test_a_hub_id_that_is_not_cached(cache):
-    with pytest.raises(ValueError, match="not all of it is in the cache.*local_files_only=False"):
+    with pytest.raises(
+        ValueError, match="neither a folder nor complete in the cache.*local_files_only=False"
+    ):
         load_diffusers("someone/nothing", local_files_only=True)
 
 
@@ -221,7 +223,7 @@ RESPONSE = SimpleNamespace(status_code=403, headers={}, request=None, text="")
         ("GatedRepoError", "someone/it is gated. Accept its licence at .*/someone/it and log in"),
         ("RepositoryNotFoundError", "neither a folder 'someone/it' nor such a model on the hub"),
         ("RevisionNotFoundError", "someone/it has no revision 'v2' on the hub"),
-        ("HfHubHTTPError", "someone/it could not be downloaded .*; try again"),
+        ("HfHubHTTPError", "someone/it could not be downloaded .*. Try again"),
     ],
 )
 def test_errors_of_the_hub_are_sentences(monkeypatch, error, sentence):
@@ -250,7 +252,7 @@ def test_no_network_is_a_sentence(monkeypatch, error):
             OSError(28, "No space left on device"),
             r"\(.*No space left on device\). Free disk space\.$",
         ),
-        (OSError("500: it broke.\n\nRequest ID 7"), r"downloaded \(500: it broke\); try again$"),
+        (OSError("500: it broke.\n\nRequest ID 7"), r"downloaded \(500: it broke\). Try again.$"),
     ],
 )
 def test_a_download_that_fails_is_a_sentence(monkeypatch, error, sentence):

@@ -144,7 +144,7 @@ def test_what_looks_at_pixels_raises(backend, plugin):
     ("plugins", "sentence"),
     [
         ([SuperResolution(SMALL, 351)], r"noise_level must be in \[0, 350\], got 351"),
-        ([SuperResolution(SMALL[:, :1])], r"must have 3 channel\(s\), .* got 1"),
+        ([SuperResolution(SMALL[:, :1])], r"must have .*3 channel\(s\), got 1"),
         ([], "enlarges an image and got none"),
     ],
 )
@@ -229,7 +229,7 @@ def test_sizes(tiny_upscaler, tmp_path):
     load = partial(load_deepfloyd, tiny_upscaler, stage=3, embeddings=tmp_path / "x.safetensors")
     assert load().image_shape == (3, 1024, 1024)
     assert load(size=40).shape == (4, 20, 20)
-    with pytest.raises(ValueError, match="size must be a multiple of 4, .* got 42"):
+    with pytest.raises(ValueError, match="size must be a multiple of 4, got 42"):
         load(size=42)
 
 
