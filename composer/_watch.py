@@ -10,7 +10,7 @@ from typing import Any
 import pluggy
 from torch import Tensor
 
-from composer._checks import checked_image
+from composer._run_checks import checked_image
 from composer.finiteness import Finiteness
 from composer.hooks import manager
 from composer.latents import image_shape_of

@@ -10,7 +10,7 @@ from typing import Any
 import pluggy
 import torch
 
-from composer import _checks
+from composer import _run_checks
 from composer.driver import NoiseEstimate, converse, resolve
 from composer.errors import unstopped
 from composer.latents import image_shape_of
@@ -66,7 +66,7 @@ class Loop:
             # Otherwise the same object: a solver of several steps asks whether x was replaced.
             if shown.x is not given or version(given) != written:
                 shape = image_shape_of(state.backend) if state.finished else None
-                state.x = _checks.checked_image(
+                state.x = _run_checks.checked_image(
                     shown.x, state, reader, self.model.finiteness, shape
                 ).clone()
             if state.finished:
@@ -90,20 +90,20 @@ class Loop:
         stepped: Any = unstopped(partial(hook.step, state=state, estimate=estimate), "step")
         if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
             stepped = converse(stepped, self.noise_estimates, self.model, "step", self.debug)
-        state.x = _checks.checked_image(stepped, state, "step", finiteness)
+        state.x = _run_checks.checked_image(stepped, state, "step", finiteness)
         state.estimate = estimate
         state.position += 1
         plan = list(state.times)
         unstopped(partial(hook.post_step, state=state), "post_step")
-        _checks.check_plan_kept(state, plan)
-        _checks.checked_image(state.x, state, "post_step", finiteness)
+        _run_checks.check_plan_kept(state, plan)
+        _run_checks.checked_image(state.x, state, "post_step", finiteness)
         if state.finished:
             self._finish(state)
 
     @torch.no_grad()
     def _finish(self, state: State) -> None:
         unstopped(partial(self.hooks.hook.finish, state=state), "finish")
-        _checks.check_finished(state, self.model.finiteness)
+        _run_checks.check_finished(state, self.model.finiteness)
 
     def _estimate(self, request: Request) -> Estimate:
         estimate = resolve(request, self.noise_estimates, self.model, self.debug)

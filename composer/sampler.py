@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from composer import _call_checks, _checks, recipes
+from composer import _call_checks, _checks, _run_checks, recipes
 from composer._watch import watched
 from composer.arguments import checked_seeds, integer, switch
 from composer.denoised import Denoised
@@ -291,8 +291,8 @@ class Sampler:
             state.x = given.expand_as(state.x).clone()
         with torch.no_grad():
             unstopped(partial(self._hooks.hook.start, state=state), "start")
-        _checks.checked_image(state.x, state, "start", finiteness)
-        return _checks.checked_start(state)
+        _run_checks.checked_image(state.x, state, "start", finiteness)
+        return _run_checks.checked_start(state)
 
 
 class _Arguments(TypedDict, total=False):
