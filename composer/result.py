@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -79,7 +80,11 @@ class Result:
     @cached_property
     def recipe(self) -> dict[str, Any]:
         """The call as JSON: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
-        repeats it. It is written on first access and records the arguments at the call."""
+        repeats it. It is written on first access and records the arguments at the call.
+
+        Raises:
+            ValueError: it exceeds a limit of :mod:`composer.limits`, so that it could not be read.
+        """
         return self.draft.written()
 
     @cached_property
@@ -89,6 +94,8 @@ class Result:
 
     def save(self, path: str | os.PathLike[str], size: int | None = None) -> list[Path]:
         """Save the images as files; PNG and WebP files carry the recipe and the seed.
+
+        A recipe above a limit of :mod:`composer.limits` is left out, with a warning.
 
         Args:
             path: a folder for PNG files named by seed, such as 0007.png, made if missing; or, for
@@ -107,7 +114,12 @@ class Result:
         """
         from composer.saving import save_images  # noqa: PLC0415  # few results are saved
 
-        return save_images(self.images, self.seeds, self.recipe, path, size)
+        try:
+            recipe = self.recipe
+        except ValueError as error:
+            warnings.warn(f"save: the pictures carry no recipe. {error}", stacklevel=2)
+            recipe = None
+        return save_images(self.images, self.seeds, recipe, path, size)
 
     def sheet(
         self, columns: int = 8, scale: int | None = None, view: str | Transform = "identity"
