@@ -28,6 +28,7 @@ from composer_plugins import (
     KnownPixels,
     Langevin,
     LanPaint,
+    LatentAnagram,
     Masks,
     Particles,
     Reference,
@@ -68,6 +69,7 @@ def brightness(x):
 PLUGINS = {
     "cfg": lambda n: CFG(2.0, negative=3),
     "anagram": views,
+    "latent_anagram": lambda n: LatentAnagram({"identity": 1, shuffled(n): 2}),
     "components": lambda n: Components(Masks((mask(n), 1 - mask(n))), (views(n), 2)),
     "hybrid": lambda n: Hybrid(views(n), 2),
     "triple_hybrid": lambda n: TripleHybrid(1, views(n), 2),
@@ -124,7 +126,7 @@ def test_estimates_predict_what_the_plugin_declares(name):
         pytest.skip("it answers no noise_estimate")
     model = mixture(shape=(3, SMALL, SMALL))
     sampler = Sampler(WithWeak(model, model), [plugin])
-    x = torch.randn(1, 3, SMALL, SMALL, dtype=torch.float64)
+    x = torch.randn(2, 3, SMALL, SMALL, dtype=torch.float64)
     assert sampler.denoise(x, 0.3).kind == kind_of(plugin, model.prediction)
 
 

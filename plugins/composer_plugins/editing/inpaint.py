@@ -58,6 +58,7 @@ class Inpaint(Plugin):
             the model's size.
     """
 
+    holds_image = True
     image: ImageLike
     mask: ImageLike
     mode: Mode = "renoise"

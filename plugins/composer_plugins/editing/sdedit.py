@@ -44,6 +44,7 @@ class SDEdit(Plugin):
     """
 
     unique = SETS_START
+    holds_image = True
 
     image: ImageLike
     strength: float | None = None

@@ -47,6 +47,7 @@ class SuperResolution(Plugin):
     """
 
     unique = "give the low-resolution image"
+    holds_image = True
 
     image: ImageLike
     noise_level: float = 250
