@@ -52,6 +52,10 @@ class Family:
     prediction: Callable[[Any], Prediction]
     own_times: Callable[[Any, Schedule], list[float] | None] = lambda scheduler, schedule: None
 
+    def __reduce__(self) -> tuple[Callable[[int], Family], tuple[int]]:
+        # Pickle and copy by place in the table, because the functions of a family have no names.
+        return _family_at, (_FAMILIES.index(self),)
+
     def places(self, scheduler: Any, levels: list[float], schedule: Schedule) -> list[Place]:
         """The model's times for a scheduler's evaluations at ``levels``.
 
@@ -165,6 +169,12 @@ def _discrete_levels(scheduler: Any) -> list[float]:
         raise ValueError(
             f"{name} has {len(table)} times and no plan of {scheduler.num_inference_steps} steps "
             "among them. Take another number of steps, or another configuration."
+        )
+    if len(table) != scheduler.config.num_train_timesteps:
+        raise ValueError(
+            f"{name}: trained_betas must have num_train_timesteps = "
+            f"{scheduler.config.num_train_timesteps} values, got {len(table)}. Set "
+            f"num_train_timesteps={len(table)}."
         )
     if min(times) < 0 or max(times) > len(table) - 1:
         raise ValueError(
@@ -286,3 +296,7 @@ _FAMILIES = (
     ),
 )
 """The families; at most one fits a scheduler."""
+
+
+def _family_at(place: int) -> Family:
+    return _FAMILIES[place]

@@ -106,6 +106,9 @@ class DiffusersSolver:
         if "variance_type" in scheduler.config and not heeds:
             self.scheduler.register_to_config(variance_type=None)
 
+    def __repr__(self) -> str:
+        return f"DiffusersSolver({type(self.scheduler).__name__})"
+
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         return list(self._plan(schedule, num_steps).times)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,6 +41,7 @@ class OrthogonalCodecBackend:
     inner: Backend
     factor: int = 2
     seed: int = 0
+    _matrix: Tensor = field(init=False, repr=False)
 
     __repr__ = short_repr
 

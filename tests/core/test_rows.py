@@ -213,7 +213,7 @@ def test_a_request_about_some_of_its_images():
     assert some.each([1.0, 2.0]).flatten().tolist() == [2.0, 1.0]
     assert some.each(3.0) == 3.0
     assert request.seen_through(get_transform("flip")).conditions == (7, 8, 8)
-    with pytest.raises(ValueError, match="must be one for all or one for each, got 2"):
+    with pytest.raises(ValueError, match="must be one for all seeds, or one per seed, got 2"):
         Request(x, 0.5).each([1.0, 2.0])
 
 
@@ -238,7 +238,7 @@ def test_the_recipe_and_the_result_keep_one_condition_a_seed():
         ([CFG([1.0, 2.0])], "CFG: scale must be one number, or one per seed, 3 in all"),
         ([Autoguidance([1.0] * 4)], "Autoguidance: scale must be one number, or one per seed"),
         ([Hybrid(Each([1, 2]), 3)], "Hybrid: a condition must be one for all, or one per seed, "),
-        ([Conjunction({Each([1, 2]): 2.0})], "Conjunction: a condition must be one for all or"),
+        ([Conjunction({Each([1, 2]): 2.0})], "Conjunction: a condition must be one for all, or"),
     ],
 )
 def test_as_many_values_as_seeds(stack, sentence):

@@ -320,7 +320,7 @@ def test_a_bad_stack_is_refused_when_built(arguments, error, sentence):
         ),
         ([1, None], [0, 1], TypeError, "condition: each of several conditions must be a condition"),
         ([1, CFG(2.0)], [0, 1], TypeError, "each of several conditions must be a condition, got C"),
-        ([], [0], TypeError, "conditions must be a list of one condition a seed"),
+        ([], [0], TypeError, "conditions must be a list of one per seed"),
         (CFG(2.0), [0], TypeError, "got the plugin CFG"),
     ],
 )

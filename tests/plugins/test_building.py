@@ -38,6 +38,7 @@ class Model(NullBackend):
 
     size: int = SIZE
     models = ("weak",)
+    guidance = 1.0
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_each_view_is_seen_once_and_back_and_each_part_made_once(applied):
     assert applied == {(3, SIZE, SIZE): 7}
 
 
-def test_a_view_is_tried_anew_at_another_shape_and_in_another_dtype(applied):
+def test_a_view_is_tried_again_at_another_shape_and_in_another_dtype(applied):
     def build(**model):
         applied.clear()
         Sampler(Model(**model), [Anagram({"flip": 1, DetailNegative(4): 2})])

@@ -132,7 +132,7 @@ def test_images_of_seeds_stay_with_their_seeds():
         cascade.enlarge(small, [5, 5, 5])
 
 
-def test_what_is_no_result_cannot_go_on():
+def test_what_is_not_a_result_cannot_go_on():
     cascade = two_stages()
     with pytest.raises(TypeError, match="result must be a stage's Result, got Tensor"):
         cascade.enlarge(cascade.first.sample().x)

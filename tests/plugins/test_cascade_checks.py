@@ -89,12 +89,10 @@ class Unasked:
     ("condition", "plugins", "sentence"),
     [
         (3, [], r"stage 2: condition: a condition must be a component from 0 to 1, got 3"),
-        (1, [Anagram({"identity": 0, "flip": 1})], r"stage 1: condition=1 would replace"),
+        (1, [Anagram({"identity": 0, "flip": 1})], r"stage 1: Sampler: condition=1 would replace"),
     ],
 )
-def test_what_a_later_stage_cannot_make_is_refused_before_the_first_runs(
-    condition, plugins, sentence
-):
+def test_what_a_later_stage_cannot_make_raises_before_the_first_runs(condition, plugins, sentence):
     first, second = (
         Unasked(mixture(shape=(1, size, size), components=count))
         for size, count in ((8, 4), (16, 2))
@@ -151,12 +149,12 @@ def plain(backend, **options):
         ),
     ],
 )
-def test_bad_cascades_are_refused(make, error, sentence):
+def test_bad_cascades_raise(make, error, sentence):
     with pytest.raises(error, match=sentence):
         make(*exact_models())
 
 
-def test_a_view_that_is_another_at_the_next_size_is_refused():
+def test_a_view_that_is_another_at_the_next_size_raises():
     """28 pixels have no grid of 8, 112 have."""
     stages = [
         Stage(backend, enlarge=lambda x: DDNM(x, BlockMean(4)))

@@ -20,7 +20,7 @@ class Autoencoder:
     """An AutoencoderKL of diffusers, its latents brought to about unit variance.
 
     With m the mode of the posterior of an image, the latents are z = (m - shift) / gain, and an
-    image is the decoder's answer to gain z + shift.
+    image is the decoder's output for gain z + shift.
 
     Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models",
     arXiv 2112.10752.
@@ -57,7 +57,7 @@ class Autoencoder:
 
     @property
     def factor(self) -> int:
-        """By what the sides of an image are divided."""
+        """The factor by which it divides the sides of an image."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     def encode(self, images: Tensor) -> Tensor:

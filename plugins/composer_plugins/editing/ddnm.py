@@ -11,12 +11,13 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, hookimpl
 from composer.arguments import lacking
+from composer.authoring import short_repr
 from composer.errors import shown
 from composer.images import ImageLike, hold_image, to_tensor
 from composer_plugins.editing.operators import Operator, ResizableOperator, check_operator
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DDNM(Plugin):
     """Make every estimated clean image agree with a measurement y = A x. With A+ the pseudoinverse
     of A,
@@ -39,6 +40,8 @@ class DDNM(Plugin):
             and size: ``composer.images.read_picture(path, (C', H', W'))`` brings others to these.
         operator: A and A+, such as KnownPixels(mask), BlockMean(4) or Gray(3).
     """
+
+    __repr__ = short_repr
 
     obeys_law = False
     needs_pixels = True

@@ -1,4 +1,4 @@
-"""Inpainting: keep what is known of an image, make the rest."""
+"""Inpainting: keep the known region of an image and let the model make the rest."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from composer.authoring import (
     require_coder,
     resized_image,
     resized_mask,
+    short_repr,
 )
 from composer.images import (
     Fit,
@@ -33,21 +34,21 @@ from composer.limits import MAX_WALKS, require_plan
 Mode = Literal["clean", "renoise", "repaint", "fixed"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Inpaint(Plugin):
     """After each step replace the known region: x <- mask * x + (1 - mask) * known(t).
 
     known(t) is the image as it is ("clean", as diffusers' IFInpaintingPipeline does), or noised
     afresh to the level of x ("renoise", Song et al. 2021, arXiv 2011.13456, appendix I.2; equation
-    A.5 of the course), or that with jumps back to noise, so that the parts come to agree
-    ("repaint", Lugmayr et al. 2022, arXiv 2201.09865), or noised by one noise all along, that which
-    the run of the seed begins with ("fixed", as the latent pipelines of diffusers do). Where the
-    mask is 0 the result is the image exactly; a latent model pastes latents in its steps, under the
-    mask on their grid, and pixels at the end.
+    A.5 of the course), or renoised with jumps back to noise, so that the regions agree ("repaint",
+    Lugmayr et al. 2022, arXiv 2201.09865), or noised by the initial noise of the seed at every step
+    ("fixed", as the latent pipelines of diffusers do). Where the mask is 0 the result is the image
+    exactly. For a latent model, the steps replace latents under the resized mask, and the end
+    replaces pixels.
 
     Args:
         image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
-            (B, C, H, W) in [-1, 1]; one, or one a seed.
+            (B, C, H, W) in [-1, 1]; one, or one per seed.
         mask: the same, or a tensor (H, W) in [0, 1]; white = 1 = repaint. Values between blend
             image and sample; with fresh noise in the known part, the noise is lower where they do.
         mode: "clean", "renoise", "repaint" or "fixed".
@@ -57,6 +58,8 @@ class Inpaint(Plugin):
             its middle, "pad" adds white bars, which are kept, "stretch" distorts. None requires
             the model's size.
     """
+
+    __repr__ = short_repr
 
     holds_image = True
     image: ImageLike
@@ -114,7 +117,7 @@ class Inpaint(Plugin):
 
     @hookimpl(wrapper=True)  # after all others, and on the pixels of a latent model
     def finish(self, state: State) -> Generator[None, None, None]:
-        """Exact where nothing was to be repainted, whatever others did after the last step."""
+        """Set the known region exactly, whatever other plugins did after the last step."""
         yield
         state.x = state.memory[self].restored(state)
 

@@ -1,4 +1,4 @@
-"""Inpainting that walks: known and unknown come to agree at each noise level."""
+"""Inpainting by walks, which make the known and unknown regions agree at each noise level."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from composer.authoring import (
     require_walks,
     resized_image,
     resized_mask,
+    short_repr,
 )
 from composer.errors import shown
 from composer.images import (
@@ -33,7 +34,7 @@ from composer.images import (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LanPaint(Plugin):
     """At each noise level walk ``steps`` times over the unknown and the known region together.
 
@@ -42,27 +43,29 @@ class LanPaint(Plugin):
 
         (1 + lambda) (alpha y - x) / sigma^2 + lambda e / sigma
 
-    in the known one, so that the known region too moves to where the unknown fits it, and no
-    gradient goes through the model. The estimate being held, that is an Ornstein-Uhlenbeck
-    process, which is followed exactly for the time ``size`` sigma^2: walks of any size are stable.
-    A step of the solver carries the known region along its own path, x_s = alpha_s y + sigma_s n
-    with n the noise it has, which every solver of the ODE would do if x_0 were y there. Where the
-    mask is 0 the result is the image exactly.
+    in the known one, so the known region also moves to fit the unknown one, and no gradient goes
+    through the model. With the estimate fixed this is an Ornstein-Uhlenbeck process. It is solved
+    exactly for the time ``size`` sigma^2, so walks of any size are stable. In a step of the solver
+    the known region follows its own path, x_s = alpha_s y + sigma_s n with n its present noise, as
+    every solver of the ODE would do if x_0 were y there. Where the mask is 0 the result is the
+    image exactly.
 
     Zheng, Lan & Wang 2025, "LanPaint", arXiv 2502.03491, without its momentum.
 
     Args:
         image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
-            (B, C, H, W) in [-1, 1]; one, or one a seed.
+            (B, C, H, W) in [-1, 1]; one, or one per seed.
         mask: the same, or a tensor (H, W) in [0, 1]; white = 1 = repaint. Values between blend.
-        steps: walks a noise level, 1 to 1000; each costs as many rows as a step.
-        size: of a walk in units of sigma^2, positive.
+        steps: walks per noise level, 1 to 1000; each costs as many rows as a step.
+        size: length of a walk in units of sigma^2, positive.
         guidance: lambda, at least 0; 0 lets the known region diffuse about the image only.
         interval: noise levels (low, high) within [0, 1] at which to walk.
         fit: brings an image of another size to the model's, and its mask with it: "crop" cuts out
             its middle, "pad" adds white bars, which are kept, "stretch" distorts. None requires
             the model's size.
     """
+
+    __repr__ = short_repr
 
     unique = "walk at each noise level"
     walks = True
@@ -102,7 +105,7 @@ class LanPaint(Plugin):
         require_mask(self.mask, shape[1:], "LanPaint: mask", self.fit, self.image)
         check_walks(self, stack)
 
-    @hookimpl(trylast=True)  # on the plan that other plugins leave
+    @hookimpl(trylast=True)  # after other plugins have changed the plan
     def start(self, state: State) -> None:
         region = KnownRegion.of(state, self.image, self.mask, self.fit, "LanPaint")
         state.memory[self] = region
@@ -112,11 +115,11 @@ class LanPaint(Plugin):
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor | None:
-        """A walk where the plan stays at one time; other steps are the solver's."""
+        """Walk where the plan repeats a time; leave other steps to the solver."""
         return self.walk(state, estimate) if state.t_next == state.t else None
 
     def walk(self, state: State, estimate: Estimate) -> Tensor:
-        """The next image at the same noise level; one row a condition, as a step."""
+        """The next image at the same noise level; costs as many rows as a step."""
         region: KnownRegion = state.memory[self]
         alpha, sigma = estimate.schedule.at(state.t)
         x, fresh, pull = estimate.x, sigma * state.randn(), 1 + self.guidance
@@ -139,7 +142,7 @@ class LanPaint(Plugin):
 
     @hookimpl(wrapper=True)  # after all others, and on the pixels of a latent model
     def finish(self, state: State) -> Generator[None, None, None]:
-        """Exact where nothing was to be repainted, whatever others did after the last step."""
+        """Set the known region exactly, whatever other plugins did after the last step."""
         yield
         state.x = state.memory[self].restored(state)
 

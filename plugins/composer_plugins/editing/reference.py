@@ -11,12 +11,20 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import integer
-from composer.authoring import Decomposition, Part, check_parts, parts_of, resized, resized_image
+from composer.authoring import (
+    Decomposition,
+    Part,
+    check_parts,
+    parts_of,
+    resized,
+    resized_image,
+    short_repr,
+)
 from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
 from composer_plugins.illusions.decompositions import Bands
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reference(Plugin):
     """Replace one component of x by that of a reference image after each step.
 
@@ -34,6 +42,8 @@ class Reference(Plugin):
         fit: brings an image of another size to the model's: "crop" cuts out its middle, "pad" adds
             white bars, "stretch" distorts. None requires the model's size.
     """
+
+    __repr__ = short_repr
 
     needs_pixels = True
 

@@ -13,6 +13,7 @@ from composer.authoring import (
     noise_scale_of,
     require_coder,
     resized_image,
+    short_repr,
     to_latents,
 )
 from composer.errors import shown
@@ -21,7 +22,7 @@ from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture,
 DEFAULT_STRENGTH = 0.6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SDEdit(Plugin):
     """Noise an image to an intermediate time, then denoise from there.
 
@@ -33,15 +34,16 @@ class SDEdit(Plugin):
 
     Args:
         image: a path, a PIL image of any mode or an array of pixels, or a tensor (C, H, W) or
-            (B, C, H, W) in [-1, 1]; one, or one a seed.
+            (B, C, H, W) in [-1, 1]; one, or one per seed.
         strength: in (0, 1]; 1 starts at the first time of the plan, where a flow forgets the
             image and a DDPM schedule keeps the little that its alpha leaves. 0.6 if neither this
             nor ``i_start`` is given.
-        i_start: the index in the plan at which to start instead, 0 being its first time: the
-            course's i_start.
+        i_start: the index in the plan at which to start instead, from 0; the course's i_start.
         fit: brings an image of another size to the model's: "crop" cuts out its middle, "pad" adds
             white bars, "stretch" distorts. None requires the model's size.
     """
+
+    __repr__ = short_repr
 
     unique = SETS_START
     holds_image = True

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite
-from composer.authoring import image_shape_of, low_res_schedule_of
+from composer.authoring import image_shape_of, low_res_schedule_of, short_repr
 from composer.images import (
     Fit,
     ImageLike,
@@ -22,7 +22,7 @@ from composer.images import (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SuperResolution(Plugin):
     """Give the model a small image, enlarged and noised, as an input beside x at every step.
 
@@ -45,6 +45,8 @@ class SuperResolution(Plugin):
             middle, "pad" adds white bars, "stretch" distorts. A larger image is shrunk to the
             model's size.
     """
+
+    __repr__ = short_repr
 
     unique = "give the low-resolution image"
     holds_image = True

@@ -15,15 +15,16 @@ from composer.errors import shown
 
 @dataclass(frozen=True, eq=False)
 class DistilledGuidance(Plugin):
-    """Hand a guidance-distilled model its scale, a number an image.
+    """Set the scale of a guidance-distilled model, one number per image.
 
-    Such a model, Flux.1 dev for one, answers in one row what guidance makes of two. Its scale is an
-    input of the network; without this plugin it is the one that the model was loaded with.
+    Such a model, for example Flux.1 dev, computes in one row what guidance computes from two. Its
+    scale is an input of the network. Without this plugin it is the scale that the model was loaded
+    with.
 
     Meng et al. 2023, "On Distillation of Guided Diffusion Models", arXiv 2210.03142.
 
     Args:
-        scale: one for all seeds, or a list of one a seed.
+        scale: one for all seeds, or a list with one per seed.
 
     Raises:
         TypeError, ValueError: not finite; or, in a Sampler, a model that takes no scale.
@@ -36,7 +37,7 @@ class DistilledGuidance(Plugin):
     def __post_init__(self) -> None:
         if not self._scales:
             raise ValueError(
-                "DistilledGuidance: scale must be a number, or one a seed, got an empty list."
+                "DistilledGuidance: scale must be a number, or one per seed, got an empty list."
             )
 
     @property

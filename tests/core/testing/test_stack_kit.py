@@ -170,10 +170,10 @@ class SaysSo(SaysNothing):
 
 RETURNS = [
     f"returns_x_{clock}_{kind}"
-    for clock in ("flow", "discrete")
+    for clock in ("flow", "wide flow", "discrete")
     for kind in ("epsilon", "sample", "v", "flow")
 ]
-SAME = ["same_sample_flow", "same_sample_discrete"]
+SAME = ["same_sample_flow", "same_sample_wide flow", "same_sample_discrete"]
 OTHER = ["other_channels"]
 LAWS = {*RETURNS, *SAME, *OTHER}
 

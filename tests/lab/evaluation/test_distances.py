@@ -146,6 +146,6 @@ def test_what_is_lost_shows_where_it_should():
         (lambda: manifolds(normal(9, 2), normal(9, 2), 0), "k must be an integer of at least 1"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(measure, words):
+def test_what_cannot_be_compared_raises(measure, words):
     with pytest.raises(ValueError, match=words):
         measure()

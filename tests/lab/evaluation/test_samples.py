@@ -158,13 +158,13 @@ def test_balanced_digits_are_in_turn_and_from_the_start():
     assert found.tolist() == [*range(10), 0, 1, 2]
     assert images.tolist()[:4] == [1, 4, 5, 0]
     assert images[10] == 2
-    with pytest.raises(ValueError, match="there are 20 train digits, got 21"):
+    with pytest.raises(ValueError, match="at most 20 .*got 21"):
         balanced(labels, labels, 21)
     assert evenly(torch.arange(10), 4).tolist() == [0, 2, 5, 7]
     assert evenly(torch.arange(3), 9).tolist() == [0, 1, 2]
 
 
-def test_quality_tells_digits_from_noise_and_the_asked_for_from_others(digits):
+def test_quality_tells_digits_from_noise_and_the_right_ones_from_others(digits):
     judge, (pixels, labels) = load_judge(), digits
     reference = reference_of(judge, (100,))
     whole = quality(judge, pixels, labels, reference)
@@ -244,7 +244,7 @@ def test_the_command_prints_and_keeps_a_line_a_setting(command, model, tmp_path)
     assert all(row["recall"] is None and row["frechet"] > 5 for row in rows)
     assert rows[0]["floor"] == shipped_reference().floors[100].frechet
     lines = done.output.splitlines()
-    assert lines[0] == f"100 samples a line, float32, judge {JUDGE[:12]}"
+    assert lines[0] == f"100 samples per row, float32, judge {JUDGE[:12]}"
     assert len(lines) == 5
     assert "train digits" in lines[2]
     assert f"{rows[0]['frechet']:.3f}" in lines[3]
@@ -284,8 +284,11 @@ def test_what_is_done_is_not_done_again_until_the_data_can_say_more(command, mod
             ["--scale", "20", "--guidance", "cfg++"],
             "--scale must be from 0 to 12.5 for cfg++, got 20",
         ),
-        (["--guidance", "autoguidance"], "name it by --weak"),
-        (["--count", "301", "--data", "x"], "there are 300 train digits, got 301"),
+        (["--guidance", "autoguidance"], "Name it by --weak"),
+        (
+            ["--count", "301", "--data", "x"],
+            "count must be at most 300 for equally many of each digit, got 301",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_a_sentence(command, model, tmp_path, bad, words):
@@ -298,7 +301,7 @@ def test_what_cannot_be_measured_is_a_sentence(command, model, tmp_path, bad, wo
     assert model.backend.rows == 0
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path):
+def test_a_folder_without_a_model_raises(tmp_path):
     done = CliRunner().invoke(evaluate, ["samples", "--model", str(tmp_path)])
     assert done.exit_code == 1
     assert "(no path.json)" in done.output
@@ -358,7 +361,7 @@ def test_a_judge_is_hashed_as_its_file_is(tmp_path):
             load_judge(tmp_path / name)
 
 
-def test_a_weak_model_without_classes_is_refused_by_its_own_name(tmp_path):
+def test_a_weak_model_without_classes_raises_with_its_own_name(tmp_path):
     path = {"schedule": {"type": "flow"}, "prediction": "flow", "network": "flow"}
     unet = MnistUNet(hidden_size=2, num_classes=0, conditioning="multiply")
     save_model(unet, tmp_path / "time", "path.json", path)

@@ -189,7 +189,7 @@ def test_a_name_finds_its_figure_or_the_nearest(denoiser):
         chosen(["samples-epochs"], [Run.read(denoiser)])
 
 
-def test_the_command_writes_what_is_asked_for(tmp_path):
+def test_the_command_writes_the_named_figures(tmp_path):
     out = tmp_path / "new" / "figures"
     done = figures(out, "--only", "schedules", "--only", "noising")
     assert done.exit_code == 0, done.output
@@ -211,14 +211,14 @@ def test_the_list_needs_no_folder():
     ("arguments", "words"),
     [
         (["--only", "nosing"], "Unknown figure 'nosing'. Did you mean noising"),
-        (["--only", "samples-epochs"], "name with --run a folder"),
+        (["--only", "samples-epochs"], "Name with --run a folder"),
         (
             ["--run", "nowhere"],
-            "log.json cannot be read (No such file or directory); ",
+            "log.json cannot be read (No such file or directory). ",
         ),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_before_any_work(tmp_path, arguments, words):
+def test_what_cannot_be_drawn_raises_before_any_work(tmp_path, arguments, words):
     done = figures(tmp_path / "out", *arguments)
     assert done.exit_code == 1
     assert words in done.output
@@ -312,7 +312,9 @@ def test_a_picture_says_whose_networks_drew_it(denoiser, tmp_path):
     assert of_whom([]) == ""
     assert of_whom([time_only]) == "Drawn by the networks in the package."
     note = of_whom([time_only, run])
-    assert note.startswith(f"With {run.name} in place of denoiser; what is said of results")
+    assert note.startswith(
+        f"With {run.name} in place of denoiser; the caption describes the results"
+    )
     assert with_note(SHEET, note).caption == f"{SHEET.caption} {note}".strip()
     assert with_note(FILM, note) is FILM
 

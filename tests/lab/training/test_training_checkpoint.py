@@ -58,7 +58,7 @@ def test_what_else_tells_runs_apart_is_compared(tmp_path):
     one.run(progress=False)
     other = trainer(tmp_path)
     other.about = {"objective": "ddpm-300"}
-    with pytest.raises(ValueError, match="another run, which differs in objective"):
+    with pytest.raises(ValueError, match="other settings: objective"):
         other.run(progress=False)
 
 
@@ -72,7 +72,9 @@ def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tmp_path, monkey
 
         with monkeypatch.context() as changed:
             changed.setattr(torch, "load", failing)
-            with pytest.raises(OSError, match="checkpoint.pt cannot be read .*nothing is lost"):
+            with pytest.raises(
+                OSError, match="checkpoint.pt cannot be read .*Correct that and resume"
+            ):
                 trainer(tmp_path)._resume()
     (tmp_path / "folder" / "checkpoint.pt").mkdir(parents=True)
     with pytest.raises(OSError, match="cannot be read .Is a directory."):

@@ -172,7 +172,7 @@ def test_the_command_says_in_a_sentence_what_is_wrong(idx, arguments, sentence):
     assert not (idx / "run").exists()
 
 
-def test_what_is_no_list_of_epochs_is_refused(idx):
+def test_what_is_not_a_list_of_epochs_raises(idx):
     result = train("mnist", "--snapshots", "1;5", "--out", idx / "run")
     assert "epochs must be a list such as 1,5,10, got '1;5'" in result.output
 

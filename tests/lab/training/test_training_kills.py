@@ -119,9 +119,7 @@ def dying_at(count, monkeypatch):
     return calls
 
 
-def test_a_kill_at_any_file_operation_costs_nothing_that_a_resumed_run_does_not_mend(
-    tmp_path, monkeypatch
-):
+def test_a_kill_at_any_file_operation_is_repaired_by_a_resumed_run(tmp_path, monkeypatch):
     """Weights, log and files are those of the run that was not killed."""
 
     def write(network, folder):

@@ -108,7 +108,7 @@ def test_files_of_others_are_read(folder, embedded, tmp_path, ending):
     torch.testing.assert_close(estimate.x0, x0.clamp(-s, s) / s, rtol=0, atol=1e-5)
 
 
-def test_embeddings_without_negatives_are_refused_before_the_model(folder, embedded, tmp_path):
+def test_embeddings_without_negatives_raise_before_the_model(folder, embedded, tmp_path):
     shutil.rmtree(folder / "text_encoder")
     file = tmp_path / "few.safetensors"
     add_embeddings(file, {PROMPT: load_file(embedded)[PROMPT]}, "someone's")
@@ -183,7 +183,7 @@ def test_what_is_not_finite_is_not_kept(tiny_if, tmp_path, monkeypatch):
     assert not file.exists()
 
 
-def test_another_encoder_is_refused_before_all_is_encoded(tiny_if, tmp_path, monkeypatch):
+def test_another_encoder_raises_before_all_is_encoded(tiny_if, tmp_path, monkeypatch):
     file = tmp_path / "x.safetensors"
     add_embeddings(file, {"": torch.ones(1, 77, 32)}, "another")
     encoded = []
@@ -292,8 +292,8 @@ def spoil_text_weights(folder):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (empty("tokenizer"), "tokenizer has none of spiece.model, tokenizer.json"),
-        (no_vocabulary, "tokenizer has none of spiece.model, tokenizer.json"),
+        (empty("tokenizer"), "tokenizer must have one of spiece.model, tokenizer.json"),
+        (no_vocabulary, "tokenizer must have one of spiece.model, tokenizer.json"),
         (cut("text_encoder/model.safetensors"), "text_encoder cannot be read"),
         (cut("tokenizer/tokenizer.json"), "tokenizer cannot be read"),
         (empty_object("tokenizer/tokenizer.json"), "tokenizer cannot be read"),
@@ -327,13 +327,13 @@ def test_wrong_or_missing_text_parts_are_a_sentence(folder, tmp_path, spoil, sen
         (Embeddings, "cannot be read"),  # a pickled class: weights_only refuses it
     ],
 )
-def test_wrong_embeddings_are_refused_when_loaded(tiny_if, tmp_path, content, sentence):
+def test_wrong_embeddings_raise_when_loaded(tiny_if, tmp_path, content, sentence):
     torch.save(content, tmp_path / "wrong.pt")
     with pytest.raises(ValueError, match=sentence):
         load_deepfloyd(tiny_if[1], embeddings=tmp_path / "wrong.pt")
 
 
-def test_files_that_are_none_are_refused(folder, embedded, tmp_path):
+def test_files_that_are_none_raise(folder, embedded, tmp_path):
     shutil.rmtree(folder / "text_encoder")
     with pytest.raises(ValueError, match="there is no file .* make it with `composer embed`"):
         load_deepfloyd(folder, embeddings=tmp_path / "none.safetensors")
@@ -404,7 +404,7 @@ def test_cleaned_captions_of_the_pipelines_are_ours_where_they_cannot_clean(
     torch.testing.assert_close(stored[""], uncond)
 
 
-def test_the_text_encoder_is_asked_for_from_the_hub_alone(monkeypatch, tiny_if):
+def test_the_text_encoder_is_downloaded_alone(monkeypatch, tiny_if):
     """Stage I is 17 GB; who embeds fetches T5 and no UNet."""
     asked = []
 

@@ -92,7 +92,7 @@ def test_those_configured_as_the_model_s_scheduler_run(backend, tiny_if, name):
     require_thresholded(sampler_of(backend, DiffusersSolver(scheduler)), STEPS)
 
 
-def test_all_others_of_diffusers_are_refused_by_name_or_run(backend):
+def test_all_others_of_diffusers_raise_by_name_or_run(backend):
     found = [name for name in dir(diffusers) if name.endswith("Scheduler")]
     refused = 0
     for name in set(found) - set(DRIVEN):

@@ -137,12 +137,12 @@ def test_without_such_a_label_a_label_is_needed(labelled):
     sampler = Sampler(load(labelled), num_inference_steps=2)
     assert sampler.sample(4).x.isfinite().all()
     sampler.backend.unet.register_forward_pre_hook(lambda *a: pytest.fail("the model was called"))
-    with pytest.raises(ValueError, match="needs a label.*from 0 to 4.*unconditional_label=4"):
+    with pytest.raises(ValueError, match="needs a condition from 0 to 4.*unconditional_label=4"):
         sampler.sample()
 
 
 @pytest.mark.parametrize("bad", [5, -1, True, 1.5, "cat"])
-def test_what_is_no_label(labelled, bad):
+def test_what_is_not_a_label(labelled, bad):
     with pytest.raises(ValueError, match=f"label from 0 to 4, got {bad!r}"):
         Sampler(load(labelled)).sample(bad)
 
@@ -203,12 +203,14 @@ def test_a_hub_id_is_read_from_the_cache(cache):
     for options in ({}, {"revision": commit}):
         backend = load_diffusers("someone/tiny", local_files_only=True, **options)
         assert torch.equal(sample(backend, 2), expected)
-    with pytest.raises(ValueError, match="someone/tiny is no folder, and not all of it is in"):
+    with pytest.raises(ValueError, match="someone/tiny is neither a folder nor complete in"):
         load_diffusers("someone/tiny", local_files_only=True, revision="other")
 
 
 def test_a_hub_id_that_is_not_cached(cache):
-    with pytest.raises(ValueError, match="not all of it is in the cache.*local_files_only=False"):
+    with pytest.raises(
+        ValueError, match="neither a folder nor complete in the cache.*local_files_only=False"
+    ):
         load_diffusers("someone/nothing", local_files_only=True)
 
 
@@ -221,7 +223,7 @@ RESPONSE = SimpleNamespace(status_code=403, headers={}, request=None, text="")
         ("GatedRepoError", "someone/it is gated. Accept its licence at .*/someone/it and log in"),
         ("RepositoryNotFoundError", "neither a folder 'someone/it' nor such a model on the hub"),
         ("RevisionNotFoundError", "someone/it has no revision 'v2' on the hub"),
-        ("HfHubHTTPError", "someone/it could not be downloaded .*; try again"),
+        ("HfHubHTTPError", "someone/it could not be downloaded .*. Try again"),
     ],
 )
 def test_errors_of_the_hub_are_sentences(monkeypatch, error, sentence):
@@ -239,7 +241,7 @@ def test_no_network_is_a_sentence(monkeypatch, error):
         raise getattr(errors, error)("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    with pytest.raises(ValueError, match="the hub cannot be reached; connect, or name a folder"):
+    with pytest.raises(ValueError, match="the hub cannot be reached. Connect, or name a folder"):
         load_diffusers("someone/it")
 
 
@@ -250,7 +252,7 @@ def test_no_network_is_a_sentence(monkeypatch, error):
             OSError(28, "No space left on device"),
             r"\(.*No space left on device\). Free disk space\.$",
         ),
-        (OSError("500: it broke.\n\nRequest ID 7"), r"downloaded \(500: it broke\); try again$"),
+        (OSError("500: it broke.\n\nRequest ID 7"), r"downloaded \(500: it broke\). Try again.$"),
     ],
 )
 def test_a_download_that_fails_is_a_sentence(monkeypatch, error, sentence):

@@ -35,7 +35,7 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize(
     "kind", [EulerAncestralDiscreteScheduler, KDPM2DiscreteScheduler, PNDMScheduler]
 )
-def test_a_prediction_that_a_scheduler_does_not_take_is_refused_when_loaded(folders, kind):
+def test_a_prediction_that_a_scheduler_does_not_take_raises_when_loaded(folders, kind):
     sentence = (
         f"{kind.__name__} does not support prediction_type='sample'. Configure it with 'epsilon'"
     )
@@ -81,7 +81,7 @@ def test_logarithms_of_variances_are_those_variances(folders):
 
 
 @pytest.mark.parametrize("solver", [EDMEulerScheduler, FlowMatchEulerDiscreteScheduler])
-def test_learned_time_embeddings_are_asked_for_their_nearest_time(tmp_path, solver):
+def test_learned_time_embeddings_round_to_the_nearest_time(tmp_path, solver):
     """Schedulers of other paths ask at times between the first and the image's."""
     write(tmp_path, time_embedding_type="learned", num_train_timesteps=1000)
     backend, seen = load(tmp_path), []
@@ -119,7 +119,7 @@ def test_a_model_s_own_scheduler_of_several_evaluations_says_that_it_cannot_walk
         Sampler(backend, [Langevin(1)], num_inference_steps=6).sample()
 
 
-def test_betas_of_1_before_the_last_are_refused(folders):
+def test_betas_of_1_before_the_last_raise(folders):
     """Without a signal no step is defined; they were divisions by zero in the first step."""
     betas = [0.1] * 5 + [1.0] + [0.1] * 4
     with pytest.raises(ValueError, match="make every beta but the last less than 1"):

@@ -261,7 +261,7 @@ def test_options_that_are_none(tiny_latent, file, name, options, error, sentence
 def test_no_folder_and_no_model_of_the_hub():
     with pytest.raises(ValueError, match="there is no folder 'nowhere'"):
         load_latent("nowhere")
-    with pytest.raises(ValueError, match="is no folder, and not all of it is in the cache"):
+    with pytest.raises(ValueError, match="is neither a folder nor complete in the cache"):
         load_latent("owner/name", local_files_only=True)
 
 

@@ -62,7 +62,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
         (lambda f: (f / "path.json").unlink(), "holds no model of `composer train mnist`"),
     ],
 )
-def test_weights_of_another_model_are_refused_not_made_up(written, spoil, sentence):
+def test_weights_of_another_model_raise_and_are_not_made_up(written, spoil, sentence):
     composer.load_backend("mnist", weights=str(written))
     spoil(written)
     with pytest.raises(ValueError, match=sentence) as caught:
@@ -90,7 +90,7 @@ def test_the_shipped_weights_equal_the_unshared_network(name):
 
 
 @pytest.mark.parametrize(("name", "steps"), [("mnist", 10), ("mnist-ddpm", 20)])
-def test_shipped_models_make_the_digits_asked_for(name, steps):
+def test_shipped_models_make_the_digits_of_their_conditions(name, steps):
     """50 samples at scale 2. At the measured accuracy of .995 or more, 4 or more misreadings have
     a probability below 2e-4; the seeds are fixed."""
     sampler = Sampler(composer.load_backend(name), [CFG(2.0)], num_inference_steps=steps)
@@ -129,7 +129,7 @@ def test_a_digit_in_other_words(tiny_mnist, six):
 
 
 @pytest.mark.parametrize("bad", [10, -1, "10", "-6", "6.0", "six", "", "9" * 5000, 2.0, True])
-def test_what_is_no_digit_is_refused(tiny_mnist, bad):
+def test_what_is_not_a_digit_raises(tiny_mnist, bad):
     with pytest.raises(ValueError, match="must be a digit from 0 to 9"):
         tiny_mnist.encode(bad)
     with pytest.raises(ValueError, match="Hybrid: a condition must be a digit"):

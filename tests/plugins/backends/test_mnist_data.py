@@ -69,7 +69,7 @@ def test_data_is_downloaded_once_into_the_cache(mirror, small_mnist):
     assert load_mnist("test", mirror=mirror)[1].tolist() == [3, 1, 4, 1, 5]
 
 
-def test_a_damaged_download_is_refused_and_leaves_nothing(mirror, small_mnist):
+def test_a_damaged_download_raises_and_leaves_nothing(mirror, small_mnist):
     name = "t10k-images-idx3-ubyte"
     for content in (
         gzip.compress(b"something else"),
@@ -81,7 +81,7 @@ def test_a_damaged_download_is_refused_and_leaves_nothing(mirror, small_mnist):
         assert not list(mnist_data.cache_folder().glob("*"))
 
 
-def test_an_interrupted_download_is_refused_and_leaves_nothing(mirror, monkeypatch):
+def test_an_interrupted_download_raises_and_leaves_nothing(mirror, monkeypatch):
     """The server promises more than it sends, and hangs up."""
 
     def promise(self, name, value):

@@ -59,9 +59,13 @@ def test_each_conditioning_is_the_courses_and_folds(conditioning):
 def test_a_network_is_conditioned_as_its_classes_allow():
     with pytest.raises(LookupError, match="Unknown conditioning 'times'. Did you mean|known"):
         MnistUNet(conditioning="times")
-    with pytest.raises(ValueError, match="'add' needs num_classes equal to 0, got 10"):
+    with pytest.raises(
+        ValueError, match="num_classes must be equal to 0 with conditioning 'add', got 10"
+    ):
         MnistUNet(conditioning="add")
-    with pytest.raises(ValueError, match="'class' needs num_classes above 0, got 0"):
+    with pytest.raises(
+        ValueError, match="num_classes must be above 0 with conditioning 'class', got 0"
+    ):
         MnistUNet(num_classes=0)
 
 
@@ -202,5 +206,5 @@ def test_where_it_runs_is_where_the_network_is():
 
 
 def test_a_network_in_training_mode_is_no_backend():
-    with pytest.raises(ValueError, match="unet must be in evaluation mode, .* call unet.eval"):
+    with pytest.raises(ValueError, match="unet must be in evaluation mode, .* Call unet.eval"):
         MnistBackend(MnistUNet(hidden_size=4).train(), FlowSchedule(), FLOW)

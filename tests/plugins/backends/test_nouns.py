@@ -71,7 +71,7 @@ def test_small_whole_numbers_are_indices_too(dtype):
         *("a", None, (True,) * 5, [[1, 2], [3]], [1j] * 5, [{}] * 5),
     ],
 )
-def test_what_is_no_noun(bad):
+def test_what_is_not_a_noun(bad):
     with pytest.raises(ValueError, match="a Noun"):
         compose(bad)
 
@@ -260,14 +260,14 @@ def test_training_may_start_from_a_pretrained_folder(tmp_path):
         run(tmp_path / "cold", images, tmp_path / "first" / "model")
 
 
-def test_images_in_the_folder_that_is_written_to_are_refused(tmp_path):
+def test_images_in_the_folder_that_is_written_to_raise(tmp_path):
     write_images(tmp_path)
     with pytest.raises(ValueError, match="must be another folder than --data"):
         run(tmp_path, tmp_path)
 
 
 def test_training_does_not_start_from_another_kind_of_network(tmp_path, tiny_if):
-    with pytest.raises(ValueError, match="is an IFPipeline and no UNet2DModel"):
+    with pytest.raises(ValueError, match="must hold a UNet2DModel, got IFPipeline"):
         run(tmp_path, None, tiny_if[1])
     with pytest.raises(ValueError, match="a UNet2DConditionModel, not a UNet2DModel"):
         run(tmp_path, None, tiny_if[1] / "unet")

@@ -27,7 +27,7 @@ def test_they_are_half_as_large_as_in_float32(backend):
     assert {p.dtype for p in backend.unet.parameters()} == {torch.float32}
 
 
-def test_heads_are_what_was_asked_for(backend):
+def test_heads_follow_their_conditions(backend):
     """Of 254 heads the nearest is by chance the right one for six of these once in 10^13 times. The
     same weights always give the same pictures: there is no chance of a false failure."""
     sampler = Sampler(backend, [CFG(3.0)], num_inference_steps=6)

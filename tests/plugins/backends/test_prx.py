@@ -214,7 +214,11 @@ INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
     ("spoil", "options", "sentence"),
     [
         (None, {"model": "no such folder"}, "there is no folder 'no such folder'. Name a folder"),
-        (None, {"size": 18}, "prx: size must be a multiple of 4, the pixels of a patch, got 18; t"),
+        (
+            None,
+            {"size": 18},
+            "prx: size must be a multiple of 4, .* a patch, got 18. Use 16",
+        ),
         (None, {"size": (16, 3)}, "prx: size must be a multiple of 4, .* got 3. Use 4"),
         (None, {"size": 0}, "prx: size"),
         (without(INDEX), {}, "prx: .* has no model_index.json. Name a folder"),
@@ -241,7 +245,7 @@ def test_what_is_no_prx_is_one_sentence(tiny, tmp_path, spoil, options, sentence
     assert "\n" not in str(caught.value)
 
 
-def test_embeddings_of_another_model_are_refused(tiny, tmp_path):
+def test_embeddings_of_another_model_raise(tiny, tmp_path):
     file = tmp_path / "other.safetensors"
     save_file({"": torch.zeros(1, 5, 32)}, file)
     with pytest.raises(ValueError, match=r"\(1, 5, 32\) and the model takes \(1, L, 16\)"):

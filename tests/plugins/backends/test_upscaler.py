@@ -135,7 +135,7 @@ def test_images_are_decoded_one_by_one_and_each_has_its_own_noise(backend):
         DynamicThreshold(),
     ],
 )
-def test_what_looks_at_pixels_is_refused(backend, plugin):
+def test_what_looks_at_pixels_raises(backend, plugin):
     with pytest.raises(ValueError, match=r"works on pixels .* latents; .*plain=True"):
         Sampler(backend, [SuperResolution(SMALL), plugin])
 
@@ -144,11 +144,11 @@ def test_what_looks_at_pixels_is_refused(backend, plugin):
     ("plugins", "sentence"),
     [
         ([SuperResolution(SMALL, 351)], r"noise_level must be in \[0, 350\], got 351"),
-        ([SuperResolution(SMALL[:, :1])], r"must have 3 channel\(s\), .* got 1"),
-        ([], "enlarges an image and was given none"),
+        ([SuperResolution(SMALL[:, :1])], r"must have .*3 channel\(s\), got 1"),
+        ([], "enlarges an image and got none"),
     ],
 )
-def test_images_and_levels_that_do_not_fit_are_refused(backend, plugins, sentence):
+def test_images_and_levels_that_do_not_fit_raise(backend, plugins, sentence):
     with pytest.raises(ValueError, match=sentence):
         Sampler(backend, plugins).sample(PROMPT)
 
@@ -229,7 +229,7 @@ def test_sizes(tiny_upscaler, tmp_path):
     load = partial(load_deepfloyd, tiny_upscaler, stage=3, embeddings=tmp_path / "x.safetensors")
     assert load().image_shape == (3, 1024, 1024)
     assert load(size=40).shape == (4, 20, 20)
-    with pytest.raises(ValueError, match="size must be a multiple of 4, .* got 42"):
+    with pytest.raises(ValueError, match="size must be a multiple of 4, got 42"):
         load(size=42)
 
 
@@ -241,7 +241,7 @@ def test_sizes(tiny_upscaler, tmp_path):
         (empty("low_res_scheduler"), "low_res_scheduler/scheduler_config.json"),
         (
             lambda folder: rewrite(folder / "unet" / "config.json", out_channels=6),
-            "7 channels in and 6 out, not a stage of IF",
+            "must be a stage of IF .* with 7 in and 6 out",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_stages_are_told_apart(tiny_upscaler, tiny_if, tmp_path):
         load_deepfloyd(tiny_if[2], stage=3, embeddings=tmp_path / "x.safetensors")
 
 
-def test_a_wrong_stack_is_refused_before_the_first_stage_runs(backend):
+def test_a_wrong_stack_raises_before_the_first_stage_runs(backend):
     with pytest.raises(ValueError, match="stage 2: Anagram works on pixels"):
         Cascade(
             [Stage(mixture(shape=(3, 32, 32))), Stage(backend)],

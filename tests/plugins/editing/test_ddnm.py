@@ -223,12 +223,12 @@ class Bent(Halved):
         (lambda: Gray("3"), TypeError, "channels must be an integer"),
     ],
 )
-def test_bad_arguments_are_refused_before_any_model_call(make, error, sentence):
+def test_bad_arguments_raise_before_any_model_call(make, error, sentence):
     with pytest.raises(error, match=sentence):
         Sampler(mixture(), [make()])
 
 
-def test_two_are_refused():
+def test_two_raise():
     plugin = DDNM(IMAGE, KnownPixels(HALF))
     with pytest.raises(ValueError, match="two DDNM in one stack both project the clean image"):
         Sampler(mixture(), [plugin, DDNM(IMAGE, KnownPixels(1 - HALF))])

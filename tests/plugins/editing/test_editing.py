@@ -260,7 +260,7 @@ FLAT = torch.zeros(1, 8, 8)
         (lambda: Inpaint(FLAT, HALF, resamples=0), ValueError, "at least 1"),
     ],
 )
-def test_bad_arguments_are_refused(make, error, sentence):
+def test_bad_arguments_raise(make, error, sentence):
     with pytest.raises(error, match=sentence):
         make()
 
@@ -279,18 +279,18 @@ def test_bad_arguments_are_refused(make, error, sentence):
         ),
     ],
 )
-def test_what_does_not_fit_the_backend_is_refused_when_built(plugin, sentence):
+def test_what_does_not_fit_the_backend_raises_when_built(plugin, sentence):
     with pytest.raises(ValueError, match=sentence):
         Sampler(mixture(), [plugin])
 
 
-def test_two_repaints_are_refused():
+def test_two_repaints_raise():
     plans = [Inpaint(FLAT, HALF, "repaint"), Inpaint(FLAT, 1 - HALF, "repaint")]
     with pytest.raises(ValueError, match="two Inpaint in one stack both plan jumps"):
         Sampler(mixture(), plans)
 
 
-def test_repaint_without_room_for_a_jump_is_refused():
+def test_repaint_without_room_for_a_jump_raises():
     sampler = Sampler(mixture(), [Inpaint(FLAT, HALF, "repaint")], num_inference_steps=5)
     with pytest.raises(ValueError, match="5 steps leave no room for a jump of jump_length=5"):
         sampler.sample(1)

@@ -172,6 +172,6 @@ def test_it_follows_several_candidates_a_seed():
         ),
     ],
 )
-def test_what_cannot_work_is_refused_when_built(make, error, sentence):
+def test_what_cannot_work_raises_when_built(make, error, sentence):
     with pytest.raises(error, match=sentence):
         Sampler(mixture(), make())

@@ -163,8 +163,8 @@ def test_pictures_of_any_size_are_enlarged(backend, size, fit, low_resolution):
     assert torch.equal(by_fit, by_hand)
 
 
-def test_stage_two_without_an_image_is_refused(backend):
-    with pytest.raises(ValueError, match=r"was given none; add .*SuperResolution\(image\)"):
+def test_stage_two_without_an_image_raises(backend):
+    with pytest.raises(ValueError, match=r"got none. Add .*SuperResolution\(image\)"):
         Sampler(backend).sample(PROMPT)
 
 
@@ -177,17 +177,17 @@ def test_stage_two_without_an_image_is_refused(backend):
         ([SuperResolution(SMALL), SuperResolution(SMALL)], "two SuperResolution in one stack"),
     ],
 )
-def test_what_does_not_fit_is_refused_when_built(backend, plugins, sentence):
+def test_what_does_not_fit_raises_when_built(backend, plugins, sentence):
     with pytest.raises(ValueError, match=sentence):
         Sampler(backend, plugins)
 
 
-def test_a_model_without_low_resolution_is_refused():
+def test_a_model_without_low_resolution_raises():
     with pytest.raises(ValueError, match=r"takes no low-resolution image. .* stage=2"):
         Sampler(mixture(), [SuperResolution(SMALL)])
 
 
-def test_two_images_for_three_seeds_are_refused(backend):
+def test_two_images_for_three_seeds_raise(backend):
     with pytest.raises(ValueError, match="SuperResolution: 2 images for 3 seeds"):
         Sampler(backend, [SuperResolution(SMALL[:2])]).sample(PROMPT, BATCH)
 

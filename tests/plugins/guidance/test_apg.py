@@ -125,6 +125,6 @@ def test_it_is_in_the_recipe():
         ((CFG(2.0), 0.0, "1"), TypeError),
     ],
 )
-def test_bad_arguments_are_refused(arguments, error):
+def test_bad_arguments_raise(arguments, error):
     with pytest.raises(error, match="APG: "):
         APG(*arguments)

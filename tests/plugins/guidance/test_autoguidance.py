@@ -120,7 +120,7 @@ def test_it_is_in_the_recipe():
     assert again.recipe == recipe
 
 
-def test_a_backend_of_one_model_is_refused_when_built():
+def test_a_backend_of_one_model_raises_when_built():
     with pytest.raises(ValueError, match="GaussianMixtureBackend holds no model 'weak'. Use"):
         Sampler(mixture(), [Autoguidance(2.0)])
     with pytest.raises(ValueError, match="WithWeak holds no model 'bad'"):
@@ -129,7 +129,7 @@ def test_a_backend_of_one_model_is_refused_when_built():
         Sampler(mixture(), [APG(Autoguidance(2.0))])
 
 
-def test_a_model_that_nobody_checked_is_refused_before_the_call():
+def test_a_model_that_nobody_checked_raises_before_the_call():
     class Careless:
         @hookimpl
         def noise_estimate(self, request: Request):
@@ -146,7 +146,7 @@ class Hooked(IdentityBackend):
     def finish(self, state): ...
 
 
-def test_models_that_do_not_fit_are_refused():
+def test_models_that_do_not_fit_raise():
     with pytest.raises(ValueError, match="must be of one shape"):
         WithWeak(mixture(), IdentityBackend((1, 9, 9)))
     with pytest.raises(ValueError, match="must be of one dtype"):
@@ -168,6 +168,6 @@ def test_conditions_are_in_the_terms_of_both():
 @pytest.mark.parametrize(
     ("arguments", "error"), [(("2",), TypeError), ((2.0, (0.7, 0.3)), ValueError)]
 )
-def test_bad_arguments_are_refused(arguments, error):
+def test_bad_arguments_raise(arguments, error):
     with pytest.raises(error, match="Autoguidance: "):
         Autoguidance(*arguments)

@@ -66,6 +66,6 @@ def test_an_interval_is_the_same_for_all_views_inside_and_around():
         ((2.0, (0.5,)), ValueError),
     ],
 )
-def test_bad_arguments_are_refused(arguments, error):
+def test_bad_arguments_raise(arguments, error):
     with pytest.raises(error, match="CFG: "):
         CFG(*arguments)

@@ -90,7 +90,7 @@ def test_a_scheduler_of_diffusers_steps_there_too():
 
 
 @pytest.mark.parametrize("solver", [DDPM(), DDIM(0.5), DPMSolverPP(), Heun()])
-def test_with_every_solver_it_finds_the_class_that_is_asked_for(solver):
+def test_with_every_solver_it_finds_the_class_of_its_condition(solver):
     backend = mixture()
     sampler = Sampler(backend, [CFGPlusPlus(0.8)], solver, num_inference_steps=20)
     x = sampler.sample(2, seeds=range(8)).x
@@ -125,12 +125,12 @@ def test_it_obeys_the_law(inside):
 
 
 @pytest.mark.parametrize("outside", [CFG(2.0), Anagram({"identity": 1}), DynamicThreshold()])
-def test_anything_around_it_is_refused(outside):
+def test_anything_around_it_raises(outside):
     with pytest.raises(ValueError, match="must be the outermost plugin .* Put it before"):
         Sampler(mixture(), [outside, CFGPlusPlus(0.5)])
 
 
-def test_in_place_of_a_condition_it_is_refused():
+def test_in_place_of_a_condition_it_raises():
     with pytest.raises(ValueError, match="must be the outermost"):
         Sampler(mixture(), [Anagram({"identity": CFGPlusPlus(0.5)})])
 
@@ -144,7 +144,7 @@ def test_it_is_in_the_recipe():
     ("scale", "error"),
     [(1.5, ValueError), (-0.1, ValueError), (math.nan, ValueError), ("1", TypeError)],
 )
-def test_bad_arguments_are_refused(scale, error):
+def test_bad_arguments_raise(scale, error):
     with pytest.raises(error, match="CFGPlusPlus: "):
         CFGPlusPlus(scale)
 
@@ -159,6 +159,6 @@ def test_every_prediction_has_its_turn():
         torch.testing.assert_close(other, samples[0], rtol=1e-6, atol=1e-6)
 
 
-def test_walks_beside_it_are_refused():
+def test_walks_beside_it_raise():
     with pytest.raises(ValueError, match="Langevin, whose walks would repeat its shift"):
         Sampler(mixture(), [CFGPlusPlus(0.8), Langevin(1)])

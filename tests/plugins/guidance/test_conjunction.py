@@ -94,7 +94,7 @@ def test_a_negative_prompt_takes_the_place_of_no_prompt():
     torch.testing.assert_close(ours, against + 3 * (cond - against))
 
 
-def test_bad_arguments_are_refused():
+def test_bad_arguments_raise():
     for weights in ({}, [1, 2], None):
         with pytest.raises(TypeError, match="weights must be a dict"):
             Conjunction(weights)

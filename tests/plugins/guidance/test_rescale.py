@@ -113,6 +113,6 @@ def test_it_is_in_the_recipe():
     ("arguments", "error"),
     [((3.0,), TypeError), ((CFG,), TypeError), ((CFG(2.0), 1.5), ValueError)],
 )
-def test_bad_arguments_are_refused(arguments, error):
+def test_bad_arguments_raise(arguments, error):
     with pytest.raises(error, match="Rescale: "):
         Rescale(*arguments)

@@ -133,6 +133,6 @@ def test_it_leaves_the_law():
         (("0.9",), TypeError),
     ],
 )
-def test_bad_arguments_are_refused(arguments, error):
+def test_bad_arguments_raise(arguments, error):
     with pytest.raises(error, match="DynamicThreshold: "):
         DynamicThreshold(*arguments)

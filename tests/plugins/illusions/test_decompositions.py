@@ -191,7 +191,7 @@ def test_a_reference_serves_every_candidate(decomposition):
     torch.testing.assert_close(chosen.x, alone.x)
 
 
-def test_a_part_that_is_nothing_is_refused():
+def test_a_part_that_is_nothing_raises():
     with pytest.raises(ValueError, match=r"part 1 of GrayColour\(\) is zero"):
         Sampler(mixture(), [Components(GrayColour(), (0, 1))])
 
@@ -202,7 +202,7 @@ def test_nested_views_reach_the_result():
     assert [type(view).__name__ for view in views] == ["Flip"]
 
 
-def test_what_is_no_decomposition_is_refused():
+def test_what_is_not_a_decomposition_raises():
     for make, words in (
         (lambda: Bands(()), "1 to 16 numbers, got 0"),
         (lambda: Bands((-1.0,)), "positive"),
@@ -239,6 +239,6 @@ def test_what_is_no_decomposition_is_refused():
         (lambda x: 1.5 * x, "sum to the identity"),
     ],
 )
-def test_parts_that_leave_something_over_are_refused(part, reason):
+def test_parts_that_leave_something_over_raise(part, reason):
     with pytest.raises(ValueError, match=reason):
         Sampler(mixture(), [Components((part, lambda x: x - part(x) / 2), (0, 1))])

@@ -99,12 +99,12 @@ def test_rectification_runs_from_pure_noise():
         ({"intervals": 5}, "must be a list"),
     ],
 )
-def test_bad_arguments_are_refused(options, words):
+def test_bad_arguments_raise(options, words):
     with pytest.raises((ValueError, TypeError), match=words):
         Anagram({"identity": 0, "flip": 1}, **options)
 
 
-def test_a_moment_without_views_is_refused_before_any_call():
+def test_a_moment_without_views_raises_before_any_call():
     plugin = Anagram({"identity": 0, "flip": 1}, intervals=((0.0, 0.4), (0.6, 1.0)))
     with pytest.raises(ValueError, match="views that take part at the noise level 0.5 "):
         Sampler(mixture(), [plugin], num_inference_steps=10)

@@ -75,6 +75,6 @@ def test_a_recipe_keeps_it():
         ),
     ],
 )
-def test_bad_arguments_are_refused(make, error, sentence):
+def test_bad_arguments_raise(make, error, sentence):
     with pytest.raises(error, match=sentence):
         make()

@@ -66,7 +66,7 @@ def test_a_recipe_keeps_them(times):
         ),
     ],
 )
-def test_bad_arguments_are_refused(make, error, sentence):
+def test_bad_arguments_raise(make, error, sentence):
     with pytest.raises(error, match=sentence):
         make()
 
@@ -81,6 +81,6 @@ def test_bad_arguments_are_refused(make, error, sentence):
         ([1000, 0], 2, r"times must be in \[-1, 999\]"),
     ],
 )
-def test_what_is_no_plan_is_refused_when_built(times, steps, sentence):
+def test_what_is_not_a_plan_raises_when_built(times, steps, sentence):
     with pytest.raises(ValueError, match=sentence):
         Sampler(mixture(DiscreteSchedule.linear()), [], Timesteps(times), num_inference_steps=steps)

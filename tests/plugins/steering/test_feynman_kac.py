@@ -124,7 +124,7 @@ def test_after_resampling_the_weights_are_even_and_the_scores_those_of_the_ances
     assert resampled >= 5  # of 14; without resampling none
 
 
-def test_weights_that_overflow_are_refused():
+def test_weights_that_overflow_raise():
     with pytest.raises(ValueError, match="lower it"):
         Sampler(
             mixture(), [FeynmanKac(lambda x: 1e300 * brightness(x), 1e18, 3)], DDPM(), 3
@@ -152,11 +152,11 @@ def test_a_copy_keeps_its_own_draws():
         ((brightness, 1.0, 0), ValueError, "at least 1"),
     ],
 )
-def test_bad_arguments_are_refused(arguments, error, words):
+def test_bad_arguments_raise(arguments, error, words):
     with pytest.raises(error, match=words):
         FeynmanKac(*arguments)
 
 
-def test_two_that_follow_several_images_are_refused():
+def test_two_that_follow_several_images_raise():
     with pytest.raises(ValueError, match="Particles and FeynmanKac in one stack"):
         Sampler(mixture(), [Particles(brightness), FeynmanKac(brightness)])

@@ -71,7 +71,7 @@ def test_a_right_score_stays_right():
     assert float(sampler.sample(0).x.var()) == pytest.approx(0.09, rel=0.17)
 
 
-def test_it_is_refused_beside_views_in_turn():
+def test_it_raises_beside_views_in_turn():
     turns = Anagram({"identity": 0, "flip": 1}, "alternate")
     for stack in ([turns, Langevin()], [Hybrid(turns, 2), Langevin()]):
         with pytest.raises(ValueError, match="see one view only"):
@@ -93,7 +93,7 @@ def test_every_state_has_an_estimate():
         ({"interval": (0.5, 0.2)}, "interval"),
     ],
 )
-def test_bad_arguments_are_refused(options, words):
+def test_bad_arguments_raise(options, words):
     with pytest.raises(ValueError, match=words):
         Langevin(**options)
     with pytest.raises(ValueError, match="two Langevin"):

@@ -119,12 +119,12 @@ def test_the_best_of_k_has_the_distribution_of_a_maximum():
         (((1, 4), (float("nan"), 2), (0, 1)), "finite"),
     ],
 )
-def test_bad_plans_are_refused(survivors, words):
+def test_bad_plans_raise(survivors, words):
     with pytest.raises(ValueError, match=words):
         Particles(darkness, survivors)
 
 
-def test_bad_scores_are_refused_before_any_call():
+def test_bad_scores_raise_before_any_call():
     for score in ("darkness", Particles):
         with pytest.raises(TypeError, match="score must be a function"):
             Particles(score)
@@ -192,7 +192,7 @@ def test_a_stop_after_them_leaves_one_image_a_seed_too(plugin):
         assert len(Sampler(mixture(), stack, DDPM(), 4).sample(1, [1, 2]).x) == 2
 
 
-def test_who_follows_several_and_never_selects_is_told():
+def test_a_plugin_that_follows_several_and_never_selects_raises():
     class Twice:
         @hookimpl
         def start(self, state):
@@ -212,13 +212,13 @@ def test_images_become_copies_of_their_own_seed_s_only():
         Sampler(mixture(), [Mixing()], None, 2).sample(1, [1, 2])
 
 
-def test_schedulers_of_several_evaluations_are_refused():
+def test_schedulers_of_several_evaluations_raise():
     backend = mixture(DiscreteSchedule.linear(), "epsilon")
     for plugin in (Particles(darkness, ((1, 2), (0.5, 1), (0, 1))), Langevin(1)):
         with pytest.raises(ValueError, match="HeunDiscreteScheduler evaluates several times"):
             Sampler(backend, [plugin], DiffusersSolver(HeunDiscreteScheduler()), 8).sample(1)
 
 
-def test_two_in_one_stack_are_refused():
+def test_two_in_one_stack_raise():
     with pytest.raises(ValueError, match="two Particles in one stack"):
         Sampler(mixture(), [Particles(darkness), Particles(darkness)])

@@ -61,7 +61,7 @@ def test_concealment_is_one_when_views_tell_classes_apart_and_a_half_by_chance()
     assert concealment(corners, pictures((0.6, 0.1)), VIEWS).item() == pytest.approx(expected)
 
 
-def test_nothing_to_read_is_refused():
+def test_nothing_to_read_raises():
     x = pictures((0.0, 0.0))
     for metric in (log_probabilities, views_correct, alignment, concealment):
         for nothing in ({}, None):
@@ -89,7 +89,7 @@ def test_nothing_to_read_is_refused():
         (lambda x: torch.full((len(x), 2), torch.nan), "NaN or Inf"),
     ],
 )
-def test_a_classifier_that_reads_nothing_is_refused(classifier, words):
+def test_a_classifier_that_reads_nothing_raises(classifier, words):
     for metric in (log_probabilities, views_correct, alignment, concealment):
         with pytest.raises((TypeError, ValueError), match=words):
             metric(classifier, pictures((0.0, 0.0)), VIEWS)

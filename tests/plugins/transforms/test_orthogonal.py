@@ -142,7 +142,7 @@ def test_a_large_matrix_costs_one_product(monkeypatch):
     assert len(calls) == 1
 
 
-def test_what_is_not_orthogonal_is_refused():
+def test_what_is_not_orthogonal_raises():
     with pytest.raises(ValueError, match="must be orthogonal, got Q Q.T off the identity by 3"):
         Orthogonal(2 * torch.eye(4))
     with pytest.raises(ValueError, match="must be square"):

@@ -243,7 +243,7 @@ def test_your_own_permutation(indices):
     assert not view.accepts(3, 3)
 
 
-def test_what_is_no_permutation_is_refused():
+def test_what_is_not_a_permutation_raises():
     for indices in ([0, 0, 1], [1, 2, 3]):
         with pytest.raises(ValueError, match="each number from 0"):
             Permutation(indices)
@@ -274,7 +274,7 @@ def test_sizes_that_a_view_does_not_accept_are_named():
     assert not SquareHinge().accepts(16, 20)
 
 
-def test_bad_parameters_are_refused():
+def test_bad_parameters_raise():
     for make in (
         lambda: PatchPermute(1),
         lambda: PatchPermute(seed=-1),

@@ -152,12 +152,12 @@ FAULTS += ["rough in float32", "float64 always"]
 
 @pytest.mark.parametrize("fault", [*FAULTS, "wrong inverse", "mixing the batch", "in place"])
 @pytest.mark.parametrize("size", [8, 256])
-def test_a_view_that_is_not_orthogonal_is_refused(fault, size):
+def test_a_view_that_is_not_orthogonal_raises(fault, size):
     with pytest.raises(ValueError, match=r"Anagram: Broken\(fault="):
         check_view(Broken(fault), images_of(size), "Anagram")
 
 
-def test_a_view_that_fails_or_is_none_is_refused():
+def test_a_view_that_fails_or_is_none_raises():
     with pytest.raises(ValueError, match=r"failed on images of \(1, 8, 8\) \(RuntimeError: boom\)"):
         check_view(Broken("raises"), images_of(8), "Anagram")
     with pytest.raises(TypeError, match="must be (a|) ?Transforms?( or the name of one)?, got"):
@@ -165,19 +165,19 @@ def test_a_view_that_fails_or_is_none_is_refused():
     check_view(Broken("none"), images_of(8), "Anagram")
 
 
-def test_a_view_that_changes_the_sign_of_variances_is_refused():
+def test_a_view_that_changes_the_sign_of_variances_raises():
     with pytest.raises(ValueError, match="'signed'.* not say .* variances. Override view_v"):
         check_view(Broken("signed"), images_of(8), "Anagram")
 
 
-def test_the_sampler_refuses_it_when_built():
+def test_the_sampler_raises_when_built():
     with pytest.raises(ValueError, match="Anagram: .*not orthogonal"):
         Sampler(mixture(), [Anagram({Broken("scaled"): 1})])
     with pytest.raises(ValueError, match=r"RotateClockwise\(\) accepts square images, got 8x6"):
         Sampler(mixture(shape=(1, 8, 6)), [Anagram({"rotate_cw": 1})])
 
 
-def test_bad_parameters_are_refused():
+def test_bad_parameters_raise():
     with pytest.raises(ValueError, match="axis"):
         Flip("sideways")
     with pytest.raises(ValueError, match="max_displacement"):

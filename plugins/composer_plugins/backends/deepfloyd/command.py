@@ -1,4 +1,4 @@
-"""``composer embed``: keep what the text encoder makes of prompts, and need it no more."""
+"""``composer embed``: save the embeddings of prompts, so that no text encoder is needed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from composer.writing import require_writable
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The .safetensors file to add to; without it, one in the user's cache, where "
-    "load_backend looks too.",
+    help="The .safetensors file to add to; by default one in the user's cache, which "
+    "load_backend reads too.",
 )
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True)
-@click.option("--text-8bit", is_flag=True, help="In 8 bits; needs bitsandbytes.")
-@click.option("--variant", help="Of the weights on the hub, such as fp16.")
-@click.option("--local-files-only", is_flag=True, help="Take nothing new from the hub.")
+@click.option("--text-8bit", is_flag=True, help="Read the encoder in 8 bits; needs bitsandbytes.")
+@click.option("--variant", help="Variant of the weights on the hub, such as fp16.")
+@click.option("--local-files-only", is_flag=True, help="Use the cache of the hub only.")
 @one_sentence
 def embed(
     prompts: tuple[str, ...],
@@ -37,7 +37,7 @@ def embed(
 ) -> None:
     """Encode PROMPTS, and the empty one, by the text encoders of a model.
 
-    Only the encoder is loaded, and only for what the file lacks. Afterwards
+    This loads only the encoder, and only for prompts that the file lacks. Afterwards
     load_backend("deepfloyd", "prx" or "latent", model=MODEL, embeddings=CACHE) needs no encoder for
     these prompts.
     """

@@ -1,4 +1,4 @@
-"""The files of prompt embeddings: tensors (1, L, D) by prompt, the prompt "" being the negative.
+"""The files of prompt embeddings: tensors (1, L, D) by prompt; "" is the negative prompt.
 
 A safetensors file, which is also written, or a dictionary written by torch.save (.pt, .pth; read
 with weights_only=True).
@@ -25,7 +25,7 @@ from composer.writing import make_folder, write_atomically
 NEGATIVE = ""
 """The empty prompt, which stands for no condition."""
 ALIKE = 0.9
-"""Cosine of the angle between two embeddings of one prompt by one encoder, at least."""
+"""Smallest cosine between two embeddings of one prompt by one encoder."""
 KEPT = ".safetensors"
 """The ending of files that are written; others are only read."""
 READERS: dict[str, Callable[[Path], object]] = {
@@ -38,16 +38,16 @@ RESERVED = "__metadata__"
 
 
 Tidy = Callable[[str], str]
-"""A prompt -> the name that it is kept by, of prompts that mean the same to the encoder."""
+"""A prompt -> its stored name, equal for prompts that the encoder treats alike."""
 
 
 def tidy(prompt: str) -> str:
-    """A prompt as diffusers hands it to the T5 of IF, interned."""
+    """A prompt as diffusers passes it to the T5 of IF, interned."""
     return sys.intern(prompt.lower().strip())
 
 
 def verbatim(prompt: str) -> str:
-    """A prompt as it is, interned, for encoders that tell letters from capitals."""
+    """A prompt as it is, interned, for encoders that are case-sensitive."""
     return sys.intern(str(prompt))  # that of a recipe is of a class of its own
 
 
@@ -70,7 +70,7 @@ def read_embeddings(file: Path, name: Tidy = tidy) -> dict[str, Tensor]:
 
 
 def read_prompts(file: Path, name: Tidy = tidy) -> set[str]:
-    """The tidy prompts of a safetensors file, whose embeddings are not read; none of no file.
+    """The tidy prompts of a safetensors file, without reading embeddings; none without a file.
 
     Raises:
         ValueError: the file cannot be read.
@@ -88,16 +88,16 @@ def add_embeddings(
     negative: Tensor | None = None,
     name: Tidy = tidy,
 ) -> None:
-    """Add to a safetensors file, which is made if need be; a crash leaves it as it was.
+    """Add embeddings to a safetensors file, new or existing; a crash leaves it as it was.
 
     Args:
-        model: whose text encoder they are by, for the file to say.
-        negative: what it makes of the empty prompt, which is added too, for a file of another one
-            to be recognised by; None takes it from ``embeddings``, if it is there.
+        model: the model of the text encoder, written into the file.
+        negative: the embedding of the empty prompt, which is added too and identifies the encoder;
+            None takes it from ``embeddings``, if it is there.
         name: under which each prompt is kept.
 
     Raises:
-        ValueError: they are no numbers, or the file is of another text encoder.
+        ValueError: an embedding is not finite, or the file is of another text encoder.
         OSError: it cannot be written.
     """
     given = {name(prompt): text for prompt, text in embeddings.items()}
@@ -113,16 +113,17 @@ def add_embeddings(
 
 
 def require_encoder(file: Path, negative: Tensor | None, model: str) -> str:
-    """Refuse a safetensors file that is there and not by the encoder that made ``negative`` of "".
+    """Raise a ValueError for an existing safetensors file of another encoder than that of
+    ``negative``.
 
-    The models of IF share their encoder, whatever they are called, and a folder may come to hold
-    another: so names tell only where the file has no "".
+    The models of IF share one encoder under different names, and a folder may change its content.
+    So the model's name decides only if the file has no embedding of "".
 
     Returns:
-        The model whose encoder it is by, as the file says.
+        The model whose encoder wrote the file, by the file's metadata.
 
     Raises:
-        ValueError: it is by another.
+        ValueError: another encoder wrote the file.
     """
     if not file.is_file():
         return model
@@ -142,16 +143,16 @@ def require_encoder(file: Path, negative: Tensor | None, model: str) -> str:
 
 
 def _name(prompt: str) -> str:
-    """The name of a tidy prompt's tensor, which reads as the prompt again once it is tidy."""
+    """The name of a tidy prompt's tensor, which ``tidy`` maps back to the prompt."""
     return prompt.upper() if prompt == RESERVED else prompt
 
 
 @contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Around the reading of a file.
+    """A context for reading a file.
 
     Raises:
-        ValueError: in one sentence, whatever the libraries raise.
+        ValueError: replaces the error of a library.
     """
     try:
         yield
@@ -161,7 +162,7 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def require_numbers(prompt: str, text: Tensor, place: str, fewest: int = 0) -> None:
-    """Refuse an embedding that is empty, or not finite as those of T5 in float16 may be.
+    """Raise a ValueError for an embedding that is empty or, as T5 in float16 may give, not finite.
 
     Args:
         fewest: tokens of the empty prompt; of encoders that add none it has 0.
@@ -176,7 +177,7 @@ def require_numbers(prompt: str, text: Tensor, place: str, fewest: int = 0) -> N
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    """Whether two embeddings of a prompt are by one encoder, be it in two dtypes."""
+    """Whether two embeddings of a prompt are of one encoder, possibly in two dtypes."""
     if one.ndim != other.ndim or one.shape[-1] != other.shape[-1]:
         return False
     tokens = min(one.shape[-2], other.shape[-2])
@@ -187,7 +188,7 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 
 
 def cache_file(model: str) -> Path:
-    """Where the embeddings of a model's encoder are kept: under ``$XDG_CACHE_HOME/composer``."""
+    """The file of the embeddings of a model's encoder: under ``$XDG_CACHE_HOME/composer``."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(model).expanduser()
     name = model.replace("/", "--")

@@ -1,4 +1,4 @@
-"""Prompt embeddings: who has them in a file needs no text encoder."""
+"""Prompt embeddings: with embeddings in a file, no text encoder is needed."""
 
 from __future__ import annotations
 
@@ -38,24 +38,23 @@ class Encoder(Protocol):
         ...
 
     def free(self) -> None:
-        """Forget the network until another prompt comes."""
+        """Free the network until the next new prompt."""
         ...
 
 
 class Embeddings:
-    """What prompts look like to the UNet: from a file, and of new prompts from a text encoder.
+    """Prompt embeddings for a UNet: from a file and, for new prompts, from a text encoder.
 
-    New embeddings are added to the file if it is a safetensors file; others are only read. A file
-    may serve several stages of a model, and all models of one text encoder: what one of them has
-    encoded the others read.
+    New embeddings are added to the file if it is a safetensors file; others are only read. Several
+    stages of a model, and all models of one text encoder, may share a file.
 
     Args:
         file: see :mod:`.embedding_files`. A safetensors file need not exist if there is an encoder.
         width: D, as the UNet takes it.
-        encoder: None if all that will be asked is in the file.
-        device: of the embeddings given out.
-        model: whose encoder it is, for the file to say.
-        name: under which a prompt is kept; ``tidy`` makes one of capitals and small letters.
+        encoder: None if the file holds every prompt.
+        device: device of the returned embeddings.
+        model: the model of the encoder, written into the file.
+        name: maps a prompt to its stored name; ``tidy`` ignores case.
         fewest: tokens of the empty prompt, 0 or 1.
 
     Raises:
@@ -103,7 +102,7 @@ class Embeddings:
         """:meth:`prompt` of a condition; no condition is the empty prompt.
 
         Raises:
-            ValueError: it is none of the two.
+            ValueError: the condition is neither.
         """
         prompt = NEGATIVE if condition is UNCONDITIONAL else condition
         if not isinstance(prompt, str):
@@ -115,10 +114,10 @@ class Embeddings:
         return self.prompt(prompt)
 
     def prompt(self, prompt: str) -> str:
-        """The prompt as it is kept, the same object each time, its embedding now at hand.
+        """The stored name of a prompt, the same object each time; its embedding is then available.
 
         Raises:
-            ValueError: it is not in the file, and there is no encoder.
+            ValueError: the prompt is not in the file, and there is no encoder.
         """
         kept = self.name(prompt)
         if kept not in self._known:
@@ -144,12 +143,12 @@ class Embeddings:
         return kept
 
     def free_encoder(self) -> None:
-        """Give the text encoder's memory back; it is read again for a new prompt."""
+        """Free the text encoder's memory; the next new prompt reads it again."""
         if self.encoder is not None:
             self.encoder.free()
 
     def _read(self) -> None:
-        """Learn what is new in the file."""
+        """Read the new entries of the file."""
         stored = read_embeddings(self.file, self.name) if self.file.is_file() else {}
         new = {prompt: text for prompt, text in stored.items() if prompt not in self._known}
         place = f"in {self.file}"
@@ -157,7 +156,7 @@ class Embeddings:
         self._warn_of_rough({text.dtype for text in new.values()})
 
     def _warn_of_rough(self, dtypes: Iterable[torch.dtype]) -> None:
-        """Files may be made elsewhere in fewer bits, but not pass for what was asked here."""
+        """Warn if a file holds embeddings of a less exact dtype than the requested one."""
         if self.encoder is None:
             return
         finest = torch.finfo(self.encoder.dtype).eps

@@ -1,4 +1,4 @@
-"""Reading the parts of a pipeline, and what goes wrong, as sentences."""
+"""Reading of the parts of a pipeline, with clear errors."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _WEIGHTS = "diffusion_pytorch_model"
 
 @dataclass(frozen=True)
 class Reader:
-    """How networks are read: in what, to where, and from which files.
+    """Reads networks: in a dtype, to a device, from the files of a variant.
 
     Args:
-        dtype: of the weights.
-        device: where they compute.
-        offload: keep them in the CPU's memory, and bring each layer to the device in its turn.
-        variant: of the files, such as "fp16".
+        dtype: dtype of the weights.
+        device: device of the networks.
+        offload: keep them in the CPU's memory, and move each layer to the device when it runs.
+        variant: variant of the files, such as "fp16".
     """
 
     dtype: torch.dtype
@@ -54,7 +54,7 @@ class Reader:
         """The network in a folder, of a class of diffusers, for evaluation and on its device.
 
         Raises:
-            ValueError: weights that are missing, damaged or another model's.
+            ValueError: the weights are missing, damaged, or of another model.
         """
         import diffusers  # noqa: PLC0415  # slow to import
 
@@ -86,13 +86,13 @@ class Reader:
             file for pattern in self._weights for file in place.glob(pattern)
         ):
             others = ", ".join(sorted(file.name for file in place.glob("*.safetensors")))
-            mend = f"it has {others}: choose another variant" if others else "fetch it anew"
-            raise ValueError(f"{place} has no {self._weights[0]}; {mend}")
+            mend = f"It has {others}: choose another variant" if others else "Download it again"
+            raise ValueError(f"{place} has no {self._weights[0]}. {mend}.")
 
 
 @contextmanager
 def readable(place: Path) -> Iterator[None]:
-    """Around the reading of one part of a pipeline, the folder ``place``.
+    """A context for reading one part of a pipeline, the folder ``place``.
 
     Raises:
         ValueError: in place of whatever the libraries raise.
@@ -104,7 +104,7 @@ def readable(place: Path) -> Iterator[None]:
 
 @contextmanager
 def legible(place: Path) -> Iterator[None]:
-    """As :func:`readable`, of a folder that holds several parts.
+    """Like :func:`readable`, for a folder that holds several parts.
 
     Raises:
         ValueError: in place of whatever the libraries raise.
@@ -114,7 +114,7 @@ def legible(place: Path) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise  # a RuntimeError, but not of the files
     except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
-        raise ValueError(f"{place} cannot be read ({reason(error)}); fetch it anew") from error
+        raise ValueError(f"{place} cannot be read ({reason(error)}). Download it again.") from error
 
 
 def require_config(place: Path) -> Path:
@@ -130,7 +130,7 @@ def require_config(place: Path) -> Path:
 
 
 def reason(error: Exception) -> str:
-    """What a library says went wrong, in a few words."""
+    """A short reason from the error of a library."""
     words = str(error)
     if "ignore_mismatched_sizes" in words:  # advises it, which would leave weights random
         return "its weights have other shapes than config.json asks for"
@@ -140,14 +140,14 @@ def reason(error: Exception) -> str:
 
 
 def require_packages(purpose: str, *names: str, mend: str = EXTRA) -> None:
-    """Refuse, by name, packages that are not there; what the libraries say of it misleads."""
+    """Raise a ValueError that names missing packages, because the libraries' own errors mislead."""
     missing = [name for name in names if not importable(name)]
     if missing:
         raise ValueError(f"{purpose} needs {' and '.join(missing)}: {mend}")
 
 
 def importable(name: str) -> bool:
-    """Whether an optional package is there."""
+    """Whether an optional package is installed."""
     try:
         importlib.import_module(name)
     except ImportError:
@@ -156,15 +156,13 @@ def importable(name: str) -> bool:
 
 
 def halved(config: Mapping[str, Any]) -> int:
-    """By what a network with this configuration divides the sides of an image on its way down."""
+    """The factor by which a network of this configuration divides the sides of an image."""
     return int(2 ** (len(config["block_out_channels"]) - 1))
 
 
 def checked_size(size: int, factor: int) -> int:
-    """The height and width of images that networks can halve on their way down."""
+    """The checked side of images, a multiple of ``factor``."""
     chosen = integer(size, "size", least=1)
     if chosen % factor:
-        raise ValueError(
-            f"size must be a multiple of {factor}, which is halved on the way down; got {chosen}"
-        )
+        raise ValueError(f"size must be a multiple of {factor}, got {chosen}.")
     return chosen

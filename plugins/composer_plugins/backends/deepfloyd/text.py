@@ -29,8 +29,8 @@ BITS = "pip install bitsandbytes accelerate, or leave text_8bit out"
 
 @dataclass(eq=False)
 class TextEncoder:
-    """A text encoder: T5 as IF uses it, padded to 77 tokens, with a mask for T5 alone; or
-    CLIP as the upscaler of stage III uses it, without a mask.
+    """A text encoder: T5 as IF uses it, padded to 77 tokens, with a mask for T5 only, not for the
+    UNet; or CLIP as the upscaler of stage III uses it, without a mask.
 
     Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
     Transformer", arXiv 1910.10683; Saharia et al. 2022 (Imagen), arXiv 2205.11487.

@@ -35,13 +35,13 @@ class UpscalerBackend:
 
     Args:
         unet: a UNet2DConditionModel of 4 + 3 channels in, 4 out.
-        autoencoder: in float32 whatever the UNet computes in: it overflows in float16.
-        embeddings: of the prompts.
-        schedule, prediction: what the UNet was trained on.
+        autoencoder: kept in float32 because it overflows in float16.
+        embeddings: embeddings of the prompts.
+        schedule, prediction: the path and prediction type of its training.
         default_solver: the pipeline's own scheduler, as a solver.
         low_res_schedule: on which the small image is noised, up to the highest level allowed.
-        size: height and width of the images made.
-        device: where all of it computes.
+        size: height and width of the images.
+        device: device of the networks.
     """
 
     unet: Any
@@ -64,13 +64,13 @@ class UpscalerBackend:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the latents."""
+        """(4, h, w) of the latents."""
         side = self.size // self.autoencoder.factor
         return self.autoencoder.vae.config.latent_channels, side, side
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Of the images."""
+        """(3, 4 h, 4 w) of the images."""
         return self.autoencoder.vae.config.out_channels, self.size, self.size
 
     def encode(self, condition: Any) -> Hashable:

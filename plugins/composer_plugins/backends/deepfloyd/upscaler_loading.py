@@ -1,4 +1,4 @@
-"""Reading stage III: what the upscaler has beyond a UNet and a text encoder."""
+"""Reading of stage III: the parts beyond a UNet and a text encoder."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read_upscaler(
 
 
 def _max_noise_level(folder: Path) -> int:
-    """The most noise that the small image may have."""
+    """The highest noise level of the small image."""
     file = folder / "model_index.json"
     index = read_json(file) if file.is_file() else {}
     return int(index.get("max_noise_level", MAX_NOISE_LEVEL))

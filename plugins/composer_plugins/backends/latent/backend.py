@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer import Batch, Output, State, hookimpl
 from composer.authoring import grouped, short_repr
@@ -34,17 +34,17 @@ class LatentBackend:
 
     Args:
         network: the denoiser, a UNet or a transformer of diffusers.
-        autoencoder: between images and latents.
-        embeddings: of the prompts, packed as in :mod:`.text`.
+        autoencoder: the map between images and latents.
+        embeddings: embeddings of the prompts, packed as in :mod:`.text`.
         family: how the denoiser is called.
-        schedule, prediction: what it was trained on.
-        default_solver: the steps that its pipeline takes.
+        schedule, prediction: the path and prediction type of its training.
+        default_solver: the solver of its pipeline.
         size: height and width of the images.
         guidance: the scale that a guidance-distilled denoiser gets unless a plugin says otherwise;
-            None for a denoiser that takes none.
-        blank: whether no condition is an embedding of zeros, as in SDXL, in place of that of the
-            empty prompt.
-        device: where the loop keeps x.
+            None for a denoiser without a scale.
+        blank: whether no condition means an embedding of zeros, as in SDXL, instead of the empty
+            prompt's.
+        device: device of x in the loop.
     """
 
     network: Any
@@ -64,14 +64,19 @@ class LatentBackend:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the latents."""
+        """(C, h, w) of the latents."""
         height, width = (side // self.autoencoder.factor for side in self.size)
         return self.family.channels(self.network.config), height, width
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Of the images."""
+        """(3, H, W) of the images."""
         return int(self.autoencoder.vae.config.out_channels), *self.size
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What a picture names by a hash."""
+        return {"network": self.network}
 
     def encode(self, condition: Any) -> Hashable:
         return self.embeddings.encode(condition)
@@ -90,7 +95,7 @@ class LatentBackend:
         state.x = self.decode(state.x)
 
     def evaluate(self, batch: Batch) -> Output:
-        """One forward; as many as there are lengths of prompts, for a family that takes one."""
+        """One forward, or one per length of prompts for a family that takes one length per call."""
         self.embeddings.free_encoder()
         _, dtype = place_of(self.network)  # with offload, its device is none that x could be on
         prompts = cast("tuple[str, ...]", batch.conditions)

@@ -17,11 +17,11 @@ Encoded = tuple[Tensor, Tensor | None]
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What a denoiser is called with, a row an image.
+    """The inputs of a denoiser, one row per image.
 
     Attributes:
         x: latents (N, C, h, w), in the dtype of the network.
-        levels: (N,) what the network takes for time: times of a discrete schedule, or the noise
+        levels: (N,) the times that the network takes: times of a discrete schedule, or the noise
             levels in [0, 1] of a flow; float32.
         tokens: embeddings (L, D) of each prompt; of one length unless the family is ``ragged``.
         pooled: (N, P) embeddings of whole prompts, where the family has any.
@@ -44,10 +44,10 @@ class Rows:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Family:
-    """What models of one kind have in common.
+    """The adapter of one kind of model.
 
     Attributes:
-        pipeline: its class in diffusers, which encodes prompts.
+        pipeline: the class in diffusers that encodes prompts.
         part: the folder of the denoiser.
         network: the denoiser's class in diffusers.
         encode: (pipeline, prompt, device) -> tokens (1, L, D) and pooled (1, P) or None.
@@ -55,13 +55,13 @@ class Family:
             x_0 - noise of a flow.
         width: the entry of the network's configuration that states D.
         pooled: the size P by the network's configuration; 0 for none.
-        channels: of the latents, by the network's configuration.
+        channels: channels of the latents, by the network's configuration.
         size: height and width of the images in latent pixels, by the network's configuration.
-        patch: what the sides of the latents must be multiples of, by the network's configuration.
+        patch: the number that must divide the sides of the latents, by the network's configuration.
         flow: whether it follows a flow, with a FlowMatchEulerDiscreteScheduler.
-        levels: of a flow, see :class:`.flow.ScheduledFlow`.
+        levels: noise levels of a flow, see :class:`.flow.ScheduledFlow`.
         ragged: whether prompts may have different numbers of tokens in one call.
-        limits: of tokens of a prompt, by the name of the tokenizer; None is the tokenizer's own.
+        limits: {tokenizer: largest number of tokens of a prompt}; None for the tokenizer's own.
     """
 
     pipeline: str

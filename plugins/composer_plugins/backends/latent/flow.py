@@ -38,9 +38,9 @@ class ScheduledFlow(FlowSchedule):
     Esser et al. 2024, "Scaling Rectified Flow Transformers", arXiv 2403.03206, section 5.3.2.
 
     Args:
-        scheduler: a FlowMatchEulerDiscreteScheduler; it is copied, never changed.
-        mu: of a shift that depends on the size of the images, or None.
-        levels: of n -> the n noise levels before the shift, as the pipeline states them; None for
+        scheduler: a FlowMatchEulerDiscreteScheduler; the flow copies it.
+        mu: parameter of a shift that depends on the size of the images, or None.
+        levels: function from n to the n noise levels before the shift, as in the pipeline; None for
             the scheduler's own.
     """
 

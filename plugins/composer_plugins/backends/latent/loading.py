@@ -1,4 +1,4 @@
-"""``load_backend("latent")``: read a latent pipeline, and refuse what no adapter knows."""
+"""``load_backend("latent")``: read and check a latent pipeline."""
 
 from __future__ import annotations
 
@@ -57,34 +57,34 @@ def load_latent(
     """A latent text-to-image model of diffusers: Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, Flux.1
     dev and schnell, Z-Image.
 
-    What it is, model_index.json says. The text encoders are read when a prompt has no embedding
-    yet, and freed before the denoiser is first asked; a safety checker is never read.
+    model_index.json states the kind of model. The text encoders are read when a prompt has no
+    embedding yet, and freed before the first model call. A safety checker is never read.
 
     Args:
         model: a folder written by save_pretrained of the pipeline, or a model of the hub as
             "owner/name".
         size: height and width of the images, one number or two; None for those that the model was
             trained on.
-        embeddings: a .safetensors, .pt or .pth file {prompt: (1, L, D)}, "" being no condition;
-            what is pooled stands below the tokens. None: a file in the user's cache, to which new
+        embeddings: a .safetensors, .pt or .pth file {prompt: (1, L, D)}, "" is no condition; the
+            pooled embedding follows the tokens. None: a file in the user's cache, to which new
             prompts are added.
         guidance: the scale that a guidance-distilled model, such as Flux.1 dev, takes as an input;
-            None for 3.5. It is an error for a model that takes none.
+            None for 3.5. Raises for a model without that input.
         dtype: of the denoiser and the text encoders: float32, bfloat16 or float16, as a
             torch.dtype or its name; latents stay in float32. In float16 an autoencoder that
             overflows there stays in float32 too.
         device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
-        offload: keep the weights in the CPU's memory, and bring each layer to the device when
-            its turn comes: slow, and for small GPUs.
+        offload: keep the weights in the CPU's memory, and move each layer to the device when it
+            runs; slow, for small GPUs.
         variant: of the weights on the hub, such as "fp16", which are half as large.
         vae_slicing: encode and decode one image at a time.
-        vae_tiling: encode and decode an image in tiles that overlap; a little other than whole.
+        vae_tiling: encode and decode an image in tiles that overlap; results differ slightly.
         revision: branch, tag or commit of the hub.
-        local_files_only: take nothing from the hub that is not in its cache.
+        local_files_only: use the cache of the hub only.
 
     Raises:
-        TypeError, ValueError: an argument is none of these, or the folder holds another kind of
-            model; the sentence says which are known.
+        TypeError, ValueError: an argument is invalid, or the folder holds another kind of model;
+            the message names the known kinds.
     """
     place, network_dtype = placement(device, dtype)
     for name, value in (
@@ -215,7 +215,7 @@ def _size(size: int | Sequence[int] | None, trained: int, factor: int) -> tuple[
 
 
 def _path(folder: Path, family: Family, tokens: int) -> Path_:
-    """The schedule, the prediction and the solver that a pipeline's scheduler stands for.
+    """The schedule, the prediction and the solver of a pipeline's scheduler.
 
     Args:
         tokens: of an image, on which the plan of some flows depends.

@@ -28,7 +28,7 @@ NOT_FOR_TEXT = {
 
 
 def packed(encoded: Encoded) -> Tensor:
-    """Tokens (1, L, D) and, below them in rows of D and filled up with zeros, what is pooled."""
+    """Tokens (1, L, D), followed by the pooled embedding in rows of D, padded with zeros."""
     tokens, pooled = encoded
     if pooled is None:
         return tokens
@@ -38,7 +38,7 @@ def packed(encoded: Encoded) -> Tensor:
 
 
 def unpacked(text: Tensor, pooled: int) -> tuple[Tensor, Tensor]:
-    """Tokens (L, D) and what is pooled (P,) of the packed (1, L + ceil(P / D), D)."""
+    """Tokens (L, D) and the pooled embedding (P,) of a packed (1, L + ceil(P / D), D)."""
     rows = -(-pooled // text.shape[2])
     length = text.shape[1] - rows
     return text[0, :length], text[0, length:].flatten()[:pooled]
@@ -46,12 +46,12 @@ def unpacked(text: Tensor, pooled: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(eq=False)
 class PipelineText:
-    """What a pipeline of diffusers makes of a prompt, by its own ``encode_prompt``.
+    """The text encoders of a pipeline of diffusers, by its own ``encode_prompt``.
 
     Args:
         source: the pipeline, whose text encoders and tokenizers are read when first used.
         family: its family.
-        device, dtype: where and in what the encoders compute.
+        device, dtype: device and dtype of the encoders.
         variant: of their weights, such as "fp16".
     """
 
@@ -71,7 +71,7 @@ class PipelineText:
         return packed(self.family.encode(self._pipeline, prompt, self.device)).cpu()
 
     def free(self) -> None:
-        """Forget the networks; they are read again when another prompt comes."""
+        """Free the networks; the next new prompt reads them again."""
         if self._pipeline is None:
             return
         self._pipeline = None
@@ -117,7 +117,7 @@ class PipelineText:
         return pipeline
 
     def _files(self) -> list[str]:
-        """Patterns of what is read; of all variants together, T5 would be downloaded twice."""
+        """Patterns of the files to read; one variant only, or T5 would be downloaded twice."""
         stem = "model" if self.variant is None else f"model.{self.variant}"
         parts = [
             f"{part}/{pattern}"
@@ -128,6 +128,6 @@ class PipelineText:
         return ["model_index.json", f"{self.family.part}/config.json", *words, *parts]
 
     def _described(self, folder: Path) -> Any:
-        """The denoiser as far as the encoding of prompts asks for it: its configuration."""
+        """A stand-in for the denoiser with its configuration, which ``encode_prompt`` needs."""
         config = read_json(folder / self.family.part / "config.json")
         return SimpleNamespace(config=SimpleNamespace(**config), dtype=self.dtype)
