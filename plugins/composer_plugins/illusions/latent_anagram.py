@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, Transform, get_transform, hookimpl
+from composer.arguments import choice
 from composer.authoring import (
     check_view,
     declared,
@@ -23,6 +24,7 @@ from composer.authoring import (
 )
 from composer.errors import shown
 from composer.predictions import SAMPLE
+from composer_plugins.illusions.blends import BLENDS
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +34,15 @@ class LatentAnagram(Plugin):
     A view V_i of pixels does not commute with a decoder D. So each view keeps latents z_i of its
     own, with their own noise. From the estimates z0_i of the clean latents, with the encoder E,
 
-        p_i = D(z0_i),  d_i = z0_i - E(p_i),  p = mean_i V_i^-1 p_i,  z0_i' = E(V_i p) + d_i,
+        p_i = D(z0_i),  d_i = z0_i - E(p_i),  p = blend_i V_i^-1 p_i,  z0_i' = E(V_i p) + d_i,
 
     and z0_i' takes the place of z0_i. The sum d_i keeps what the round trip through pixels loses.
     At the end the latents of the first view are decoded; the others are dropped.
 
     For N views a step costs N rows an image in one model call (2 N with CFG), N decoded and 2 N
     encoded images. Over a linear, orthogonal coder, and from noises that are views of one another,
-    the images are those of :class:`Anagram`. Over a model of pixels D and E are the identity.
+    the images with blend="mean" are those of :class:`Anagram`. Over a model of pixels D and E are
+    the identity.
 
     A learned variance is dropped.
 
@@ -49,6 +52,8 @@ class LatentAnagram(Plugin):
     Args:
         views: {transform: condition}, as for Anagram; the image is that of the first view, which
             is undone.
+        blend: "mean", or "pyramid": on each of five levels of a Laplacian pyramid, half the mean
+            and half sum |a_i| a_i / sum |a_i|, which keeps details that one view alone has.
     """
 
     follows_several = True
@@ -57,6 +62,7 @@ class LatentAnagram(Plugin):
     predicts = SAMPLE
 
     views: Mapping[str | Transform, Any] | Mapping[str, Any] | Mapping[Transform, Any]
+    blend: Literal["mean", "pyramid"] = "mean"
 
     def __post_init__(self) -> None:
         # Look the views up now, so that an unknown name raises here, not at the first step.
@@ -65,6 +71,7 @@ class LatentAnagram(Plugin):
                 "LatentAnagram: views must be a dict such as {'identity': 'a cat', 'flip': "
                 f"'a dog'}}, got {shown(self.views)}."
             )
+        choice(self.blend, "LatentAnagram: blend", BLENDS)
 
     @property
     def conditions(self) -> tuple[Any, ...]:
@@ -124,7 +131,7 @@ class LatentAnagram(Plugin):
         aligned = [
             view.inverse(image) for view, image in zip(views, images.chunk(len(views)), strict=True)
         ]
-        blended = torch.stack(aligned).mean(0)
+        blended = BLENDS[self.blend](torch.stack(aligned))
         return to_latents(backend, torch.cat([view(blended) for view in views])) + lost
 
     @hookimpl(wrapper=True)  # to undo the first view after a latent backend has decoded x

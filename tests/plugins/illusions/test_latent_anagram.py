@@ -11,7 +11,8 @@ from composer.authoring import initial_noise
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, Euler
 from composer.testing import OrthogonalCodecBackend, check_backend
-from composer_plugins import CFG, Anagram, Inpaint, LatentAnagram, SDEdit
+from composer_plugins import CFG, Anagram, Inpaint, LaplacianPyramid, LatentAnagram, SDEdit
+from composer_plugins.illusions.blends import BLENDS
 
 SEEDS = [3, 8]
 STEPS = 6
@@ -171,8 +172,54 @@ def test_calls_that_cannot_work_raise():
         sampler.denoise(z, 0.5)
     with pytest.raises(ValueError, match="x at a time is one image a seed, and LatentAnagram"):
         sampler.sample(x=z[:1], t=sampler.times[2])
+    with pytest.raises(ValueError, match="LatentAnagram: blend"):
+        LatentAnagram(TWO, "sum")
     with pytest.raises(TypeError, match="LatentAnagram: views must be a dict"):
         LatentAnagram({})
+
+
+# Blends
+
+
+def two_images():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 3, 1, 16, 16, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("name", sorted(BLENDS))
+def test_a_blend_of_equal_images_is_the_image(name):
+    image = two_images()[0]
+    torch.testing.assert_close(BLENDS[name](torch.stack([image] * 3)), image)
+    assert not BLENDS[name](torch.zeros(2, 1, 1, 16, 16)).any()
+
+
+def test_a_pyramid_keeps_three_quarters_of_what_one_view_alone_has():
+    """Half the mean, a / 2, and half the vector average, a; opposite details vanish."""
+    image = two_images()[0]
+    alone = BLENDS["pyramid"](torch.stack([image, torch.zeros_like(image)]))
+    torch.testing.assert_close(alone, 0.75 * image)
+    opposite = BLENDS["pyramid"](torch.stack([image, -image]))
+    torch.testing.assert_close(opposite, torch.zeros_like(image))
+
+
+def test_a_pyramid_blends_each_level_by_its_own_sizes():
+    a, b = two_images()
+    expected = torch.zeros_like(a)
+    for part in LaplacianPyramid(4).parts:
+        p, q = part(a), part(b)
+        mean = (p + q) / 2
+        expected += mean + ((p.abs() * p + q.abs() * q) / (p.abs() + q.abs()) - mean) / 2
+    torch.testing.assert_close(BLENDS["pyramid"](torch.stack([a, b])), expected)
+
+
+def test_the_plugin_blends_by_its_argument():
+    a, b = two_images()
+    for name, blend in BLENDS.items():
+        x = Sampler(mixture(shape=(1, 16, 16)), [LatentAnagram({"identity": 0, "flip": 1}, name)])
+        z0 = torch.stack([a, b.flip(-2)], 1).flatten(0, 1)
+        x0 = [x.replace(plugins=[]).denoise(z0, 0.4, condition=[0, 1] * 3).x0[k::2] for k in (0, 1)]
+        expected = blend(torch.stack([x0[0], x0[1].flip(-2)]))
+        torch.testing.assert_close(x.denoise(z0, 0.4).x0[::2], expected)
 
 
 # The exact coder
