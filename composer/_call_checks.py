@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from composer.arguments import finite, number_of
+from composer.errors import shown
 from composer.images import all_finite
 from composer.plugin import SETS_START, declared, with_nested
 from composer.protocols import Backend, Stack
@@ -80,6 +81,14 @@ def checked_times(t: Any, images: int) -> list[float]:
             "number or a tensor (B,)."
         )
     return [finite(time, "t") for time in given]
+
+
+def check_callback(callback: object) -> None:
+    """Raise a TypeError unless a ``callback`` is None or can be called."""
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"Sampler: callback must be a function of one state, or None, got {shown(callback)}."
+        )
 
 
 def check_returns_nothing(answer: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -149,11 +150,20 @@ def checked_solver(solver: Solver) -> Solver:
     return solver
 
 
+_NO_PLUGINS = list, tuple, set, frozenset, bytes, numbers.Number, type(None)
+"""Kinds of values whose methods nobody can mark as hooks."""
+
+
 def checked_plugins(plugins: Iterable[object]) -> tuple[object, ...]:
     if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
         raise TypeError(f"Sampler: plugins must be a list of plugins, got {shown(plugins)}.")
     chosen = tuple(plugins)
     for plugin in chosen:
+        if isinstance(plugin, _NO_PLUGINS) and not hooks_of(plugin):  # a named tuple may have some
+            raise TypeError(
+                "Sampler: plugins must be a flat list of plugin objects, got one with "
+                f"{shown(plugin)} in it."
+            )
         if isinstance(plugin, str):
             made = getattr(installed().find("plugin", plugin).factory, "__name__", plugin)
             raise TypeError(
