@@ -50,6 +50,11 @@ def checked_place(stack: Stack, x: Tensor | None, t: Any) -> int:
                 f"Sampler: x at a time and {type(plugin).__name__} both {SETS_START}. Keep one of "
                 "them."
             )
+        if declared(plugin, "follows_several"):
+            raise ValueError(
+                f"Sampler: x at a time is one image a seed, and {type(plugin).__name__} follows "
+                "several from their first noise. Leave t None."
+            )
     time, times = finite(number_of(t, "t"), "t"), stack.times
     nearest = sorted(range(len(times)), key=lambda place: abs(times[place] - time))[:2]
     if abs(times[nearest[0]] - time) > 1e-6 * (max(times) - min(times)):

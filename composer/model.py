@@ -88,6 +88,7 @@ class Model:
             self.backend.schedule,
             request.model,
             request.origin,
+            self.backend,
             request._views,
         )
 

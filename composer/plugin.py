@@ -106,6 +106,12 @@ class Plugin:
         return False
 
     @_default
+    def holds_image(self) -> bool:
+        """Whether it puts an image that it holds into the run: it starts there, keeps its pixels
+        or gives it to the model."""
+        return False
+
+    @_default
     def one_a_seed(self) -> Sequence[str]:
         """The names of its attributes that may hold one value per seed, for ``request.each``. A
         call checks their lengths before any model call."""

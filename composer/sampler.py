@@ -205,7 +205,12 @@ class Sampler:
         one_time, seeds = not getattr(t, "ndim", 0), tuple(range(len(x)))
         requests = [
             Request(
-                image, time, condition, schedule=schedule, origin=seeds if one_time else (place,)
+                image,
+                time,
+                condition,
+                schedule=schedule,
+                origin=seeds if one_time else (place,),
+                backend=self.backend,
             )
             for place, (image, time) in enumerate(
                 zip([x] if one_time else x.split(1), times, strict=True)
