@@ -85,6 +85,7 @@ def test_the_wheels_work_together_and_a_recipe_names_the_packages_plugin_and_vie
         ["broken", "composer-broken"],
         ["builtin", "diffusion-composer"],
         ["mirrors", "composer-mirrors"],
+        ["studio", "diffusion-composer"],
     ]
     anagram, guidance = found["plugins"]
     assert found["same"]
