@@ -163,6 +163,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "rescale": {"guidance": composer_plugins.CFG(2.0)},
     "apg": {"guidance": composer_plugins.CFG(2.0)},
     "autoguidance": {"scale": 2.0},
+    "distilled_guidance": {"scale": 2.0},
     "laplacian_pyramid": {"depth": 2},
     "permutation": {"indices": tuple(reversed(range(256)))},
     "pixel_permute": {"grid": 8},
@@ -174,10 +175,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "inverse": {"of": composer_plugins.transforms.Flip()},
 }
 # Their contracts need another backend, or weights.
-UNUSED = frozenset({"super_resolution", "autoguidance", "diffusers"})
+UNUSED = frozenset({"super_resolution", "autoguidance", "diffusers", "distilled_guidance"})
+# Read from a folder of weights, which the package does not hold.
+_NOT_MADE = frozenset({"clip_alignment", "clip_concealment"})
 
 
 def _offered(offer: Offer) -> Call | None:
+    if offer.name in _NOT_MADE:
+        return None
     names = inspect.signature(offer.factory).parameters
     given = dict(ARGUMENTS.get(offer.name, {}))
     made = offer.factory(**given) if given or offer.example is None else offer.example()

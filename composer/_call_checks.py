@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from composer.arguments import finite, number_of
+from composer.errors import shown
 from composer.images import all_finite
 from composer.plugin import SETS_START, declared, with_nested
 from composer.protocols import Backend, Stack
@@ -49,6 +50,11 @@ def checked_place(stack: Stack, x: Tensor | None, t: Any) -> int:
                 f"Sampler: x at a time and {type(plugin).__name__} both {SETS_START}. Keep one of "
                 "them."
             )
+        if declared(plugin, "follows_several"):
+            raise ValueError(
+                f"Sampler: x at a time is one image a seed, and {type(plugin).__name__} follows "
+                "several from their first noise. Leave t None."
+            )
     time, times = finite(number_of(t, "t"), "t"), stack.times
     nearest = sorted(range(len(times)), key=lambda place: abs(times[place] - time))[:2]
     if abs(times[nearest[0]] - time) > 1e-6 * (max(times) - min(times)):
@@ -75,6 +81,14 @@ def checked_times(t: Any, images: int) -> list[float]:
             "number or a tensor (B,)."
         )
     return [finite(time, "t") for time in given]
+
+
+def check_callback(callback: object) -> None:
+    """Raise a TypeError unless a ``callback`` is None or can be called."""
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"Sampler: callback must be a function of one state, or None, got {shown(callback)}."
+        )
 
 
 def check_returns_nothing(answer: object) -> None:

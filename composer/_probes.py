@@ -16,6 +16,7 @@ from torch import Tensor
 from composer._once import once
 from composer._parts import Decomposition, Part, parts_of
 from composer.errors import said, shown
+from composer.latents import image_shape_of
 from composer.lent import version
 from composer.protocols import Backend
 from composer.transforms import Transform
@@ -38,7 +39,7 @@ def check_view(view: Transform, backend: Backend, owner: str) -> None:
             f"{owner}: view must be a Transform, got {shown(view)}. Give a name such as 'flip', or "
             "a Transform object."
         )
-    _, height, width = backend.shape
+    _, height, width = image_shape_of(backend)
     if not view.accepts(height, width):
         raise ValueError(f"{owner}: {shown(view)} accepts {view.sizes}, not {height}x{width}.")
     _once_for(backend, owner, partial(_probe_view, view, backend), "view", view)
@@ -81,7 +82,8 @@ def probes(backend: Backend) -> Tensor:
     images, so this also finds a map that is linear in each of two half-spaces.
     """
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(2, *backend.shape, generator=generator).to(backend.device, backend.dtype)
+    images = torch.randn(2, *image_shape_of(backend), generator=generator)
+    x, y = images.to(backend.device, backend.dtype)
     return torch.stack([x, y, -2 * x - 3 * y])
 
 
@@ -90,7 +92,7 @@ def _once_for(
 ) -> Sequence[int]:
     """The cached result of a probe; its errors begin with the owner."""
     try:
-        return once(probe, kind, thing, backend.shape, backend.dtype, backend.device)
+        return once(probe, kind, thing, image_shape_of(backend), backend.dtype, backend.device)
     except ValueError as error:
         raise ValueError(f"{owner}: {error}") from error
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 import pluggy
 from torch import Tensor
 
-from composer._checks import checked_image
+from composer._run_checks import checked_image
 from composer.finiteness import Finiteness
 from composer.hooks import manager
 from composer.latents import image_shape_of
@@ -49,12 +50,11 @@ def _plain(plugin: object, hook: str) -> Callable[..., Any]:
     function, who = _called(plugin, hook)
 
     def call(state: State, estimate: Estimate | None) -> Any:
-        tensors = _tensors(state, estimate)
-        before = [version(tensor) for tensor in tensors.values()]
+        shared = _Shared(state, estimate)
         result = function(state=state, estimate=estimate)
-        for (name, tensor), written in zip(tensors.items(), before, strict=True):
-            if version(tensor) != written:
-                raise ValueError(f"{who} wrote into {name}. Replace it with a new tensor.")
+        shared.check(who)
+        if isinstance(result, Generator):  # a step with further evaluations runs later
+            result = _parts(result, state, estimate, who)
         return _CHECKS[hook](state, result, who)
 
     def of_state(state: State) -> Any:
@@ -64,17 +64,40 @@ def _plain(plugin: object, hook: str) -> Callable[..., Any]:
 
 
 def _around(plugin: object, hook: str) -> Callable[..., Any]:
-    """A wrapper hook with a check after its end."""
+    """A wrapper hook with a check before its yield and one after its end."""
     function, who = _called(plugin, hook)
 
     def call(state: State, estimate: Estimate | None) -> Generator[Any, Any, Any]:
-        result = yield from function(state=state, estimate=estimate)
+        asking = function(state=state, estimate=estimate)
+        result = yield from _parts(asking, state, estimate, who)
         return _CHECKS[hook](state, result, who)
 
     def of_state(state: State) -> Generator[Any, Any, Any]:
         return (yield from call(state, None))
 
     return call if hook == "step" else of_state
+
+
+def _parts(
+    asking: Generator[Any, Any, Any], state: State, estimate: Estimate | None, who: str
+) -> Generator[Any, Any, Any]:
+    """A generator with a check after each of its parts, from one yield to the next."""
+    part: Callable[[], Any] = partial(asking.send, None)
+    while True:
+        shared = _Shared(state, estimate)
+        try:
+            yielded = part()
+        except StopIteration as stop:
+            shared.check(who)
+            return stop.value
+        shared.check(who)
+        try:
+            part = partial(asking.send, (yield yielded))
+        except GeneratorExit:
+            asking.close()
+            raise
+        except BaseException as error:  # pluggy passes the error of an inner hook to its wrappers
+            part = partial(asking.throw, error)
 
 
 def _called(plugin: object, hook: str) -> tuple[Callable[..., Any], str]:
@@ -88,13 +111,33 @@ def _called(plugin: object, hook: str) -> tuple[Callable[..., Any], str]:
     return called, f"{type(plugin).__name__}.{hook}"
 
 
-def _tensors(state: State, estimate: Estimate | None) -> dict[str, Tensor]:
-    """The tensors that a hook receives and must not write into."""
-    found = {"state.x": state.x, **{f"state.beside[{k!r}]": v for k, v in state.beside.items()}}
-    for name, given in (("estimate", estimate), ("state.estimate", state.estimate)):
-        if given is not None:
-            found[f"{name}.prediction"] = given.prediction
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+class _Shared:
+    """The tensors that a hook receives and must not write into, with the writes before it."""
+
+    def __init__(self, state: State, estimate: Estimate | None) -> None:
+        self._images = {
+            "state.x": state.x,
+            **{f"state.beside[{name!r}]": value for name, value in state.beside.items()},
+        }
+        self._estimates = {"estimate": estimate, "state.estimate": state.estimate}
+        self._before = {id(tensor): version(tensor) for tensor in self._tensors().values()}
+
+    def check(self, who: str) -> None:
+        """Raise a ValueError that names ``who`` if it wrote into one of the tensors.
+
+        The noise and x_0 of an estimate may have been computed since; they have no writes before.
+        """
+        for name, tensor in self._tensors().items():
+            if version(tensor) != self._before.get(id(tensor), 0):
+                raise ValueError(f"{who} wrote into {name}. Replace it with a new tensor.")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        found: dict[str, Any] = dict(self._images)
+        for owner, estimate in self._estimates.items():
+            if estimate is not None:
+                found |= {f"{owner}.{name}": value for name, value in estimate.tensors().items()}
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def _check_x(state: State, result: Any, who: str) -> Any:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _LISTED = 40  # most names in a message
 _NAME = 100  # most letters of a name whose nearest match is searched; the time grows with them
@@ -29,6 +32,20 @@ class UnknownNameError(LookupError):
 
 class NonFiniteError(ArithmeticError):
     """A model returned NaN or Inf."""
+
+
+def unstopped(call: Callable[[], T], who: str) -> T:
+    """Call a function; turn a StopIteration, which would end a caller's loop, into an error.
+
+    Raises:
+        RuntimeError: it raised StopIteration; the message names ``who``.
+    """
+    try:
+        return call()
+    except StopIteration as error:
+        raise RuntimeError(
+            f"{who} raised StopIteration. Give next() a default, or catch the error there."
+        ) from error
 
 
 def nearest(name: object, known: Iterable[str]) -> list[str]:

@@ -34,6 +34,8 @@ MAX_VALUES = 2**21
 """Values in a recipe, such as the indices of a permutation of 1024 x 1024 pixels."""
 MAX_TEXT = 10_000
 """Letters of a name or a prompt in a recipe."""
+MAX_TEXTS = 10_000
+"""Texts in a recipe: names, prompts and the keys of dictionaries."""
 MAX_BYTES = 2**28
 """Letters of a recipe's pictures and tensors together."""
 MAX_WHOLE = 2**63

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pluggy
 import torch
 
-from composer import _checks
+from composer import _run_checks
 from composer.driver import NoiseEstimate, converse, resolve
+from composer.errors import unstopped
+from composer.latents import image_shape_of
 from composer.lent import version
 from composer.model import Model
 from composer.protocols import State
@@ -49,20 +52,26 @@ class Loop:
                 return
             state.step += 1
 
-    def streamed(self, state: State) -> Iterator[State]:
-        """Yield snapshots of a run; the reader may change their x or call ``stop()``."""
+    def streamed(self, state: State, reader: str) -> Iterator[State]:
+        """Yield snapshots of a run; the reader may change their x or call ``stop()``.
+
+        Args:
+            reader: its name for messages.
+        """
         for _ in self.steps(state):
             with torch.inference_mode(False):  # in which tensors do not count what writes into them
                 shown = state.snapshot()
             given, written = shown.x, version(shown.x)
             yield shown
-            if state.finished:
-                return
             # Otherwise the same object: a solver of several steps asks whether x was replaced.
             if shown.x is not given or version(given) != written:
-                state.x = _checks.checked_image(
-                    shown.x, state, "the reader of the stream", self.model.finiteness
+                shape = image_shape_of(state.backend) if state.finished else None
+                state.x = _run_checks.checked_image(
+                    shown.x, state, reader, self.model.finiteness, shape
                 ).clone()
+            if state.finished:
+                self.model.finiteness.require()
+                return
             if shown.stopped:
                 state.stop()
                 self._finish(state)
@@ -78,23 +87,23 @@ class Loop:
             state.position += 1
             state.estimate = None
         estimate = self._estimate(state.request(state.x, state.t))
-        stepped: Any = hook.step(state=state, estimate=estimate)
+        stepped: Any = unstopped(partial(hook.step, state=state, estimate=estimate), "step")
         if isinstance(stepped, Generator):  # a solver with further evaluations, such as Heun
             stepped = converse(stepped, self.noise_estimates, self.model, "step", self.debug)
-        state.x = _checks.checked_image(stepped, state, "step", finiteness)
+        state.x = _run_checks.checked_image(stepped, state, "step", finiteness)
         state.estimate = estimate
         state.position += 1
         plan = list(state.times)
-        hook.post_step(state=state)
-        _checks.check_plan_kept(state, plan)
-        _checks.checked_image(state.x, state, "post_step", finiteness)
+        unstopped(partial(hook.post_step, state=state), "post_step")
+        _run_checks.check_plan_kept(state, plan)
+        _run_checks.checked_image(state.x, state, "post_step", finiteness)
         if state.finished:
             self._finish(state)
 
     @torch.no_grad()
     def _finish(self, state: State) -> None:
-        self.hooks.hook.finish(state=state)
-        _checks.check_finished(state, self.model.finiteness)
+        unstopped(partial(self.hooks.hook.finish, state=state), "finish")
+        _run_checks.check_finished(state, self.model.finiteness)
 
     def _estimate(self, request: Request) -> Estimate:
         estimate = resolve(request, self.noise_estimates, self.model, self.debug)

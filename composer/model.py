@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from composer.arguments import finite
 from composer.batch import Batch, Output
+from composer.errors import unstopped
 from composer.finiteness import Finiteness
 from composer.lent import version
 from composer.protocols import Backend, models_of
@@ -87,6 +89,7 @@ class Model:
             self.backend.schedule,
             request.model,
             request.origin,
+            self.backend,
             request._views,
         )
 
@@ -103,7 +106,8 @@ class Model:
     def _call(self, batch: Batch) -> Output:
         self.stats.calls += 1
         who, written = f"{type(self.backend).__name__}.evaluate", version(batch.x)
-        output = checked_output(self.backend.evaluate(batch), batch.x.shape, who)
+        output = unstopped(partial(self.backend.evaluate, batch), who)
+        output = checked_output(output, batch.x.shape, who)
         if version(batch.x) != written:
             raise ValueError(f"{who} wrote into the batch's x. Work on a copy.")
         return output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from composer.predictions import Prediction
 from composer.protocols import Asking, Stack, State
 from composer.requests import Estimate, Request
 from composer.transforms import Transform
+from composer.words import short_repr
 
 
 class _Default:
@@ -39,6 +41,14 @@ class Plugin:
     leave out arguments that it does not need. Make a declaration by an attribute, a property or a
     dataclass field. A plugin without this base works too; missing declarations have these defaults.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__repr__ is Plugin.__repr__:
+            cls.__repr__ = Plugin.__repr__  # type: ignore[method-assign]  # a dataclass keeps its own
+
+    def __repr__(self) -> str:
+        return short_repr(self) if is_dataclass(self) else super().__repr__()
 
     @_default
     def conditions(self) -> Sequence[Any]:
@@ -93,6 +103,12 @@ class Plugin:
     @_default
     def follows_several(self) -> bool:
         """Whether it keeps several images of each seed during a run."""
+        return False
+
+    @_default
+    def holds_image(self) -> bool:
+        """Whether it puts an image that it holds into the run: it starts there, keeps its pixels
+        or gives it to the model."""
         return False
 
     @_default

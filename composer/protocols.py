@@ -236,9 +236,15 @@ class State:
 
     def request(self, x: Tensor, t: float) -> Request:
         """The request of this run at (x, t)."""
-        schedule = self.backend.schedule
         return Request(
-            x, t, self.condition, self.step, self.beside, schedule=schedule, origin=self.origin
+            x,
+            t,
+            self.condition,
+            self.step,
+            self.beside,
+            schedule=self.backend.schedule,
+            origin=self.origin,
+            backend=self.backend,
         )
 
     def snapshot(self) -> State:

@@ -83,6 +83,7 @@ class Request:
         model: the name of one of the backend's ``models``; None for the backend's own model.
         origin: for each image the index of its seed, as ``State.origin``; () if image k belongs to
             seed k.
+        backend: the backend of the run, whose coder turns latents to images; the loop fills it in.
     """
 
     x: Tensor
@@ -94,6 +95,7 @@ class Request:
     schedule: Schedule | None = None
     model: str | None = None
     origin: tuple[int, ...] = ()
+    backend: Any = None
     _views: Views = field(default_factory=Views, repr=False)
 
     __repr__ = short_repr
@@ -126,6 +128,7 @@ class Request:
             self.schedule,
             self.model if model is KEEP else model,
             self.origin,
+            self.backend,
             self._views,
         )
 
@@ -211,6 +214,7 @@ class Request:
             self.schedule,
             self.model,
             self.origin,
+            self.backend,
             self._views,
         )
 

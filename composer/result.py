@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from composer.arguments import integer
+from composer.errors import shown
 from composer.images import to_pil
 from composer.recipes import Draft
 from composer.registry import get_transform
@@ -58,9 +60,13 @@ class Result:
         return len(self.seeds)
 
     def __getitem__(self, which: int | slice | Sequence[int] | Tensor) -> Result:
-        """Select images by index, slice, list of indices, or mask (B,)."""
-        chosen = which.cpu().numpy() if isinstance(which, Tensor) else which
-        rows = np.arange(len(self))[chosen].reshape(-1).tolist()  # torch has no backward slices
+        """Select images by index, slice, list of indices, or mask (B,).
+
+        Raises:
+            TypeError: ``which`` is none of these.
+            IndexError: there is no such image, or the mask has another length.
+        """
+        rows = np.arange(len(self))[_index(which)].reshape(-1).tolist()  # backward slices too
         condition = self.condition
         if isinstance(condition, Each):
             condition = Each([condition.conditions[row] for row in rows]) if rows else None
@@ -74,7 +80,11 @@ class Result:
     @cached_property
     def recipe(self) -> dict[str, Any]:
         """The call as JSON: ``Sampler.from_recipe(recipe).sample(**composer.call_of(recipe))``
-        repeats it. It is written on first access and records the arguments at the call."""
+        repeats it. It is written on first access and records the arguments at the call.
+
+        Raises:
+            ValueError: it exceeds a limit of :mod:`composer.limits`, so that it could not be read.
+        """
         return self.draft.written()
 
     @cached_property
@@ -84,6 +94,8 @@ class Result:
 
     def save(self, path: str | os.PathLike[str], size: int | None = None) -> list[Path]:
         """Save the images as files; PNG and WebP files carry the recipe and the seed.
+
+        A recipe above a limit of :mod:`composer.limits` is left out, with a warning.
 
         Args:
             path: a folder for PNG files named by seed, such as 0007.png, made if missing; or, for
@@ -102,7 +114,12 @@ class Result:
         """
         from composer.saving import save_images  # noqa: PLC0415  # few results are saved
 
-        return save_images(self.images, self.seeds, self.recipe, path, size)
+        try:
+            recipe = self.recipe
+        except ValueError as error:
+            warnings.warn(f"save: the pictures carry no recipe. {error}", stacklevel=2)
+            recipe = None
+        return save_images(self.images, self.seeds, recipe, path, size)
 
     def sheet(
         self, columns: int = 8, scale: int | None = None, view: str | Transform = "identity"
@@ -113,9 +130,14 @@ class Result:
             columns: images per row.
             scale: whole enlargement of each pixel; None for images of about a hundred pixels.
             view: a transform, or its name, to apply first.
+
+        Raises:
+            ValueError: the result has no images, or a number is out of range.
         """
         from composer.contact_sheet import contact_sheet  # noqa: PLC0415  # few are drawn
 
+        if not self.seeds:
+            raise ValueError("sheet: a result must have images to draw, got none. Select some.")
         columns, x = integer(columns, "sheet: columns", least=1), get_transform(view)(self.x)
         enlarged = max(1, _SHOWN // max(x.shape[-2:])) if scale is None else scale
         firsts = range(0, len(x), columns)
@@ -125,7 +147,7 @@ class Result:
 
     def _repr_png_(self) -> bytes | None:
         """The first 64 images for a notebook; None if x cannot be a picture."""
-        if self.x.shape[1] not in (1, 3):
+        if not self.seeds or self.x.shape[1] not in (1, 3):
             return None
         picture, written = self[:64].sheet(), io.BytesIO()
         picture.thumbnail((_WIDE, 8 * _WIDE))
@@ -164,3 +186,21 @@ class Result:
             view = [v for v in self.views if v(self.x) is not self.x]
         views = view if isinstance(view, Sequence) and not isinstance(view, str) else [view]
         return animate(self.x, path, views, captions, Timing(fps, hold, move), scale)
+
+
+def _index(which: Any) -> Any:
+    """A slice as it is, an index or a list of indices or a mask as an array of numpy."""
+    if isinstance(which, slice):
+        return which
+    try:
+        chosen = np.asarray(which.cpu() if isinstance(which, Tensor) else which)
+    except ValueError:  # lists of different lengths
+        chosen = np.asarray(None)
+    if isinstance(which, list | tuple) and not which:
+        chosen = chosen.astype(int)
+    if chosen.ndim > 1 or chosen.dtype.kind not in ("iub" if chosen.ndim else "iu"):
+        raise TypeError(
+            "Result: an index must be an integer, a slice, a list of integers or a mask of one "
+            f"boolean per image, got {shown(which)}."
+        )
+    return chosen

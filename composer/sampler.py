@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypedDict, Unpack, overload
 
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from composer import _call_checks, _checks, recipes
+from composer import _call_checks, _checks, _run_checks, recipes
 from composer._watch import watched
-from composer.arguments import checked_seeds
+from composer.arguments import checked_seeds, switch
 from composer.denoised import Denoised
 from composer.driver import asked, converse
+from composer.errors import unstopped
 from composer.finiteness import Finiteness
 from composer.hooks import hooked, noise_estimates
 from composer.loop import Loop
@@ -63,6 +65,7 @@ class Sampler:
         debug: bool = False,
     ) -> None:
         self._stack = _checks.stack_of(backend, plugins, solver, num_inference_steps)
+        self._debug = switch(debug, "debug")
         self._max_rows = checked_max_rows(max_rows)
         # As given, so that replace(backend=...) uses the new backend's default solver.
         self._given = _Arguments(
@@ -79,7 +82,7 @@ class Sampler:
         self._noise_estimates = noise_estimates(hooks)
         _checks.check_conditions(self._stack)
         hooks.hook.check(stack=self._stack, sampler=self._stack)
-        self._debug, self._hooks = debug, watched(hooks) if debug else hooks
+        self._hooks = watched(hooks) if debug else hooks
 
     def __repr__(self) -> str:
         plugins = ", ".join(map(short, self.plugins))
@@ -145,14 +148,16 @@ class Sampler:
             t: the time of x, one of :attr:`times`; the run takes the steps from there on. None for
                 the first time, where x is the initial noise.
             callback: called after each step with a state as in :meth:`stream`; must return None.
+                What it makes of ``state.x`` after the last step is the result's ``x``.
         """
+        _call_checks.check_callback(callback)
         began, model = time.perf_counter(), self._model()
         state = self._begin(condition, seeds, model.finiteness, x, t)
         # Copy the arguments now: the caller may change them later.
         begun = {} if x is None else {"x": x, "t": None if t is None else state.t}
         draft = recipes.draft(self._stack, self._max_rows, state.condition, state.seeds, begun)
         loop = self._loop(model)
-        states = loop.steps(state) if callback is None else loop.streamed(state)
+        states = loop.steps(state) if callback is None else loop.streamed(state, "callback")
         for shown in self._bar(states, state, progress):
             if callback is not None:
                 _call_checks.check_returns_nothing(callback(shown))
@@ -174,10 +179,14 @@ class Sampler:
         Each state is a snapshot, which later steps do not change. The run continues from its ``x``,
         so you may write into ``x`` or replace it. ``state.stop()`` ends the stream after this state
         and runs the ``finish`` hooks on its ``x``. If you break out of the loop, they do not run.
+
+        The last state has the finished images, (B, *image_shape) of a latent model. What you make
+        of its ``x`` is the end of the run: it is checked like the others and changed no further.
         """
         model = self._model()
         state = self._begin(condition, seeds, model.finiteness, x, t)
-        return self._bar(self._loop(model).streamed(state), state, progress)
+        states = self._loop(model).streamed(state, "the reader of the stream")
+        return self._bar(states, state, progress)
 
     @overload
     def denoise(self, x: Tensor, t: float, condition: Any = None) -> Estimate: ...
@@ -200,7 +209,12 @@ class Sampler:
         one_time, seeds = not getattr(t, "ndim", 0), tuple(range(len(x)))
         requests = [
             Request(
-                image, time, condition, schedule=schedule, origin=seeds if one_time else (place,)
+                image,
+                time,
+                condition,
+                schedule=schedule,
+                origin=seeds if one_time else (place,),
+                backend=self.backend,
             )
             for place, (image, time) in enumerate(
                 zip([x] if one_time else x.split(1), times, strict=True)
@@ -252,7 +266,7 @@ class Sampler:
         """The states, with a progress bar."""
         goes_back = self.backend.schedule.goes_back
         total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
-        return iter(tqdm(states, total=total, disable=not progress))
+        return iter(tqdm(states, total=total, disable=not switch(progress, "progress")))
 
     def _loop(self, model: Model) -> Loop:
         return Loop(self._hooks, self._noise_estimates, model, self._debug)
@@ -285,9 +299,9 @@ class Sampler:
             given = state.each(_call_checks.checked_images(x, self.backend), "x")
             state.x = given.expand_as(state.x).clone()
         with torch.no_grad():
-            self._hooks.hook.start(state=state)
-        _checks.checked_image(state.x, state, "start", finiteness)
-        return _checks.checked_start(state)
+            unstopped(partial(self._hooks.hook.start, state=state), "start")
+        _run_checks.checked_image(state.x, state, "start", finiteness)
+        return _run_checks.checked_start(state)
 
 
 class _Arguments(TypedDict, total=False):

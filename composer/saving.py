@@ -33,7 +33,7 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 def save_images(
     images: Sequence[Image.Image],
     seeds: Sequence[int],
-    recipe: dict[str, Any],
+    recipe: dict[str, Any] | None,
     path: str | os.PathLike[str],
     size: int | None = None,
 ) -> list[Path]:
@@ -77,7 +77,7 @@ def at_size(image: Image.Image, size: int | None) -> Image.Image:
 
 
 def _save_one(
-    images: Sequence[Image.Image], seeds: Sequence[int], recipe: dict[str, Any], target: Path
+    images: Sequence[Image.Image], seeds: Sequence[int], recipe: dict[str, Any] | None, target: Path
 ) -> Path:
     if target.suffix.lower() not in _FORMATS:
         raise ValueError(
@@ -94,12 +94,12 @@ def _save_one(
     return target
 
 
-def _write(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
+def _write(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any] | None) -> None:
     form = _FORMATS[file.suffix.lower()]
     _SAVERS[form](image, file, seed, recipe)
 
 
-def _write_png(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
+def _write_png(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any] | None) -> None:
     from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415, loads PIL
 
     info, text = PngInfo(), _text(seed, recipe)
@@ -108,7 +108,7 @@ def _write_png(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]
     image.save(file, "PNG", pnginfo=info)
 
 
-def _write_webp(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
+def _write_webp(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any] | None) -> None:
     """Without loss, so that who makes it again can compare."""
     from PIL.Image import Exif  # noqa: PLC0415, loads PIL
 
@@ -118,15 +118,18 @@ def _write_webp(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any
     image.save(file, "WEBP", lossless=True, exif=exif)
 
 
-def _write_jpeg(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]) -> None:
+def _write_jpeg(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any] | None) -> None:
     image.save(file, "JPEG")
 
 
 _SAVERS = {"PNG": _write_png, "WEBP": _write_webp, "JPEG": _write_jpeg}
 
 
-def _text(seed: int, recipe: dict[str, Any]) -> str:
-    """The text of a PNG; "" with a warning if it is longer than readers accept."""
+def _text(seed: int, recipe: dict[str, Any] | None) -> str:
+    """The text of a PNG; "" without a recipe, and with a warning if it is longer than readers
+    accept."""
+    if recipe is None:
+        return ""
     text = json.dumps({"composer": recipe["composer"], "seed": seed, "recipe": recipe})
     if len(text) <= LONGEST:
         return text

@@ -13,71 +13,80 @@ from torch import Tensor, nn
 
 _MOST = 6
 """Items of a list that are shown."""
+_LEVELS = 6
+"""Levels of nested objects and lists that are shown: a plugin that holds another one twice, and so
+on, has twice as many words at each level."""
 _LONG = 80
 """Most letters of an object's own repr."""
 
 
 @functools.singledispatch
-def short(value: Any) -> str:
+def short(value: Any, levels: int = _LEVELS) -> str:
     """A value on one line: a tensor by its shape, a network by its class, a dataclass object by its
-    fields, a list by its first items. It has no addresses, which differ between processes."""
+    fields, a list by its first items. It has no addresses, which differ between processes.
+
+    What lies below ``levels`` levels is "..."."""
     kind = type(value)
     written = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.repr  # type: ignore[attr-defined]
     if written or vars(kind).get("__repr__") is short_repr:
-        return short_repr(value)
+        return short_repr(value, levels)
     words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
     return words if len(words) <= _LONG else f"{words[: _LONG - 3]}..."
 
 
-def short_repr(self: Any) -> str:
+def short_repr(self: Any, levels: int = _LEVELS) -> str:
     """The class and the fields that differ from their defaults, each in the form of :func:`short`.
 
     For ``__repr__ = short_repr`` in a class that is declared with ``@dataclass(repr=False)``.
     """
+    if levels == 0:
+        return f"{type(self).__name__}(...)"
     shown = [f for f in dataclasses.fields(self) if f.repr and not _by_default(self, f)]
-    listed = ", ".join(f"{f.name}={short(getattr(self, f.name))}" for f in shown)
+    listed = ", ".join(f"{f.name}={short(getattr(self, f.name), levels - 1)}" for f in shown)
     return f"{type(self).__name__}({listed})"
 
 
 @short.register
-def _(value: Tensor) -> str:
+def _(value: Tensor, levels: int = _LEVELS) -> str:
     return f"{type(value).__name__}{list(value.shape)}"
 
 
 @short.register
-def _(value: np.ndarray) -> str:
+def _(value: np.ndarray, levels: int = _LEVELS) -> str:
     return f"array{list(value.shape)}"
 
 
 @short.register
-def _(value: nn.Module) -> str:
+def _(value: nn.Module, levels: int = _LEVELS) -> str:
     return type(value).__name__
 
 
 @short.register
-def _(value: float) -> str:
+def _(value: float, levels: int = _LEVELS) -> str:
     return repr(value) if len(repr(value)) <= _MOST + 1 else f"{value:.4g}"
 
 
 @short.register
-def _(value: list) -> str:  # type: ignore[type-arg]
-    return f"[{_listed(map(short, value), len(value))}]"
+def _(value: list, levels: int = _LEVELS) -> str:  # type: ignore[type-arg]
+    return f"[{_listed((short(item, levels - 1) for item in value), len(value), levels)}]"
 
 
 @short.register
-def _(value: tuple) -> str:  # type: ignore[type-arg]
-    if len(value) == 1:
-        return f"({short(value[0])},)"
-    return f"({_listed(map(short, value), len(value))})"
+def _(value: tuple, levels: int = _LEVELS) -> str:  # type: ignore[type-arg]
+    words = _listed((short(item, levels - 1) for item in value), len(value), levels)
+    return f"({words},)" if len(value) == 1 else f"({words})"
 
 
 @short.register
-def _(value: Mapping) -> str:  # type: ignore[type-arg]
-    pairs = (f"{short(key)}: {short(item)}" for key, item in value.items())
-    return f"{{{_listed(pairs, len(value))}}}"
+def _(value: Mapping, levels: int = _LEVELS) -> str:  # type: ignore[type-arg]
+    inner = levels - 1
+    pairs = (f"{short(key, inner)}: {short(item, inner)}" for key, item in value.items())
+    return f"{{{_listed(pairs, len(value), levels)}}}"
 
 
-def _listed(words: Iterable[str], count: int) -> str:
+def _listed(words: Iterable[str], count: int, levels: int) -> str:
+    if levels == 0 and count:
+        return "..."
     shown = [word for word, _ in zip(words, range(_MOST), strict=False)]
     return ", ".join([*shown, "..."] if count > _MOST else shown)
 

@@ -125,11 +125,14 @@ def test_pictures_of_one_s_own(scripts, course, tmp_path):
         (["--stride", "0"], "--stride must be an integer of at least 1, got 0"),
         (["--stride", "-5"], "--stride must be an integer of at least 1, got -5"),
         (["--steps", "3", "0"], "--steps must be an integer of at least 1, got 0"),
-        (["--image", "nope.png"], r"--image must be a picture, got 'nope\.png', which is no file"),
+        (
+            ["--image", "nope.png"],
+            r"--image must be a picture, got 'nope\.png'. There is no such file",
+        ),
         (["--image", __file__], r"--image must be a picture, got '.*\.py', which cannot be read"),
         (
             ["--image", str(FOLDER)],
-            r"--image must be a picture, got '.*deepfloyd', which is no file",
+            r"--image must be a picture, got '.*deepfloyd'. There is no such file",
         ),
         (["--out", __file__], r"\.py cannot be a folder .*. Name another place"),
     ],

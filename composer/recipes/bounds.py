@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from composer.limits import (
     MAX_OBJECTS,
     MAX_PIXELS,
     MAX_TEXT,
+    MAX_TEXTS,
     MAX_VALUES,
     MAX_WHOLE,
 )
@@ -30,7 +32,7 @@ class Size:
     """Counts of a recipe's contents.
 
     Attributes:
-        dictionaries, lists, values: their numbers.
+        dictionaries, lists, values, texts: their numbers.
         letters: the letters of pictures and tensors.
         pixels: the pixels of pictures, read from their headers.
     """
@@ -38,6 +40,7 @@ class Size:
     dictionaries: int = 0
     lists: int = 0
     values: int = 0
+    texts: int = 0
     letters: int = 0
     pixels: int = 0
     waiting: list[tuple[Any, int]] = field(default_factory=list)
@@ -47,17 +50,32 @@ class Size:
         if isinstance(value, dict):
             self._count_dictionary(value, depth)
         elif isinstance(value, list | tuple):
-            self.lists += 1
-            self.values += len(value)
-            self._require()
+            self.enter(value, depth)
             self._wait(value, depth)
         else:
             _check_scalar(value)
 
-    def _count_dictionary(self, value: dict[Any, Any], depth: int) -> None:
-        self.dictionaries += 1
+    def enter(self, value: dict[str, Any] | Sequence[Any], depth: int) -> None:
+        """Count a dictionary or list and its length, but nothing inside its values.
+
+        Raises:
+            ValueError: there are more than a limit allows.
+        """
+        if isinstance(value, dict):
+            self.dictionaries += 1
+            self.texts += len(value) + _texts(value.values())
+        else:
+            self.lists += 1
+            self.texts += _texts(value)
         self.values += len(value)
-        self._require()
+        _limit(self.dictionaries, MAX_OBJECTS, "dictionaries")
+        _limit(self.lists, MAX_LISTS, "lists")
+        _limit(self.values, MAX_VALUES, "values")
+        _limit(self.texts, MAX_TEXTS, "texts")
+        _limit(depth, MAX_DEPTH, "levels")
+
+    def _count_dictionary(self, value: dict[Any, Any], depth: int) -> None:
+        self.enter(value, depth)
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"Recipe: a key must be a string, got {shown(key)}.")
@@ -69,18 +87,13 @@ class Size:
             self.pixels += pixels_of(value["image"])
         self._wait([v for v in value.values() if not any(v is text for text in texts)], depth)
 
-    def _require(self) -> None:
-        _limit(self.dictionaries, MAX_OBJECTS, "dictionaries")
-        _limit(self.lists, MAX_LISTS, "lists")
-        _limit(self.values, MAX_VALUES, "values")
-
     def _wait(self, values: Sequence[Any], depth: int) -> None:
-        _limit(depth, MAX_DEPTH, "levels")
-        if set(map(type, values)) <= _NUMBERS:  # a long list, such as a permutation
-            whole = [value for value in values if type(value) is int]
-            _check_scalar(max(whole, key=abs, default=0))
-        else:
-            self.waiting.extend((value, depth + 1) for value in values)
+        # Numbers do not wait: a list may be long, such as a permutation.
+        whole = [value for value in values if type(value) is int]
+        _check_scalar(max(whole, key=abs, default=0))
+        if not set(map(type, values)) <= _NUMBERS:
+            rest = (value for value in values if type(value) not in _NUMBERS)
+            self.waiting.extend((value, depth + 1) for value in rest)
 
 
 def size_of(recipe: Any) -> Size:
@@ -103,6 +116,11 @@ def check_pixels(size: Size, shape: tuple[int, ...]) -> None:
             f"Recipe: its pictures have {size.pixels} pixels in all, too many for a model of "
             f"{shape[-2]}x{shape[-1]}. Make them smaller."
         )
+
+
+def _texts(values: Iterable[Any]) -> int:
+    """The number of texts among values."""
+    return sum(issubclass(kind, str) * count for kind, count in Counter(map(type, values)).items())
 
 
 def _check_scalar(value: Any) -> None:

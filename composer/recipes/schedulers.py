@@ -86,7 +86,29 @@ def scheduler_of(name: Any, settings: Any) -> Any:
             "ignored.",
             stacklevel=2,
         )
-    return kind(**{key: value for key, value in settings.items() if key in known})
+    return _made(kind, {key: value for key, value in settings.items() if key in known})
+
+
+def _made(kind: type, settings: Mapping[str, Any]) -> Any:
+    """A scheduler; a ValueError names the first setting that its class does not accept alone."""
+    try:
+        return kind(**settings)
+    except Exception as error:
+        for setting, value in settings.items():
+            if not _accepts(kind, {setting: value}):
+                raise ValueError(
+                    f"Recipe: {kind.__name__} does not accept {setting}={shown(value)}. Give a "
+                    "value that diffusers documents."
+                ) from error
+        raise
+
+
+def _accepts(kind: type, settings: Mapping[str, Any]) -> bool:
+    try:
+        kind(**settings)
+    except Exception:
+        return False
+    return True
 
 
 def _known(kind: type) -> frozenset[str]:

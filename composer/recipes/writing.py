@@ -9,7 +9,7 @@ import io
 import numbers
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from composer.protocols import Stack
+from composer.recipes.bounds import Size
 from composer.recipes.schedulers import settings_of
 from composer.registry import Registry, installed
 from composer.requests import UNCONDITIONAL, Each
@@ -40,8 +41,12 @@ class Draft:
     content: dict[str, Any]
 
     def written(self) -> dict[str, Any]:
-        """The recipe, of plain JSON."""
-        recipe: dict[str, Any] = _written(self.content)
+        """The recipe, of plain JSON.
+
+        Raises:
+            ValueError: it exceeds a limit of :mod:`composer.limits`.
+        """
+        recipe: dict[str, Any] = _Writer().written(self.content)
         return recipe
 
 
@@ -67,18 +72,18 @@ def draft(
         condition, seeds: the call's.
         beginning: the call's x and t, if given.
     """
-    registry = installed()
-    begun = {name: noted(value, registry) for name, value in (beginning or {}).items()}
+    notes = _Notes(installed())
+    begun = {name: notes.of(value) for name, value in (beginning or {}).items()}
     return Draft(
         {
             "composer": current_version(),
-            "backend": _loaded_as(stack.backend, registry),
+            "backend": notes.backend(stack.backend),
             "weights": Weights(stack.backend),
-            "plugins": [noted(plugin, registry) for plugin in stack.plugins],
-            "solver": noted(stack.solver, registry),
+            "plugins": [notes.of(plugin) for plugin in stack.plugins],
+            "solver": notes.of(stack.solver),
             "num_inference_steps": stack.num_inference_steps,
             "max_rows": max_rows,
-            "call": {"condition": noted(condition, registry), "seeds": list(seeds), **begun},
+            "call": {"condition": notes.of(condition), "seeds": list(seeds), **begun},
         }
     )
 
@@ -92,7 +97,7 @@ def describe(
 
 def encode(value: Any, registry: Registry) -> Any:
     """A value as JSON: numbers, pictures, tensors, and registered objects by their names."""
-    return _written(noted(value, registry))
+    return _Writer().written(_Notes(registry).of(value))
 
 
 @functools.cache
@@ -101,25 +106,71 @@ def current_version() -> str:
     return version("diffusion-composer")
 
 
-def noted(value: Any, registry: Registry) -> Any:
-    """A value as JSON, with pictures and tensors as copies."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, numbers.Real):  # numpy's numbers too
-        return int(value) if isinstance(value, numbers.Integral) else float(value)
-    if value is UNCONDITIONAL:
-        return {"unconditional": True}
-    if isinstance(value, Each):
-        return {"each": noted(value.conditions, registry)}
-    if isinstance(value, list | tuple | range):
-        plain = set(map(type, value)) <= PLAIN  # a long list, such as a permutation
-        return list(value) if plain else [noted(v, registry) for v in value]
-    if isinstance(value, Mapping):
-        return {"pairs": [[noted(k, registry), noted(v, registry)] for k, v in value.items()]}
-    held = _held(value)
-    return _noted_object(value, registry) if held is None else held
+@dataclass(frozen=True)
+class _Notes:
+    """Values as JSON, with pictures and tensors as copies.
+
+    A value that is held in several places is noted once: k plugins, each of which holds the next
+    one twice, have 2^k places.
+    """
+
+    registry: Registry
+    known: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+
+    def of(self, value: Any) -> Any:
+        """The note of one value and of the values in it."""
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, numbers.Real):  # numpy's numbers too
+            return int(value) if isinstance(value, numbers.Integral) else float(value)
+        if value is UNCONDITIONAL:
+            return {"unconditional": True}
+        if id(value) not in self.known:  # an id belongs to the value as long as it is kept
+            self.known[id(value)] = value, self._new(value)
+        return self.known[id(value)][1]
+
+    def _new(self, value: Any) -> Any:
+        if isinstance(value, Each):
+            return {"each": self.of(value.conditions)}
+        if isinstance(value, list | tuple | range):
+            plain = set(map(type, value)) <= PLAIN  # a long list, such as a permutation
+            return list(value) if plain else [self.of(v) for v in value]
+        if isinstance(value, Mapping):
+            return {"pairs": [[self.of(k), self.of(v)] for k, v in value.items()]}
+        held = _held(value)
+        return self._object(value) if held is None else held
+
+    def _object(self, value: object) -> dict[str, Any]:
+        settings = settings_of(value)
+        if settings is not None:
+            return {"scheduler": type(value).__name__, "config": settings}
+        for kind in KINDS:
+            name = self.registry.name_of(kind, type(value))
+            if name is not None:
+                fields = _fields(self.registry.find(kind, name).factory)
+                if not all(hasattr(value, field) for field in fields):
+                    break  # the object does not keep this argument
+                options = {field: self.of(getattr(value, field)) for field in fields}
+                return {kind: name, "options": options}
+        return {"unregistered": type(value).__qualname__}
+
+    def backend(self, backend: object) -> dict[str, Any]:
+        """How ``load_backend`` loaded a backend, if it did."""
+        loaded = getattr(backend, "loaded_as", None)
+        if loaded is None:
+            return {"unregistered": type(backend).__qualname__}
+        options = {name: self._option(value) for name, value in loaded["options"].items()}
+        return {"name": loaded["name"], "options": options}
+
+    def _option(self, value: Any) -> Any:
+        """An option of ``load_backend``: files, devices and dtypes by their names."""
+        if isinstance(value, torch.dtype):
+            return str(value).removeprefix("torch.")
+        if isinstance(value, torch.device | Path):
+            return str(value)
+        return self.of(value)
 
 
 def _held(value: object) -> Held | None:
@@ -147,56 +198,45 @@ def _is(value: object, module: str, name: str) -> bool:
     return loaded is not None and isinstance(value, getattr(loaded, name))
 
 
-def _noted_object(value: object, registry: Registry) -> dict[str, Any]:
-    settings = settings_of(value)
-    if settings is not None:
-        return {"scheduler": type(value).__name__, "config": settings}
-    for kind in KINDS:
-        name = registry.name_of(kind, type(value))
-        if name is not None:
-            fields = _fields(registry.find(kind, name).factory)
-            if not all(hasattr(value, field) for field in fields):
-                break  # the object does not keep this argument
-            options = {field: noted(getattr(value, field), registry) for field in fields}
-            return {kind: name, "options": options}
-    return {"unregistered": type(value).__qualname__}
-
-
 @functools.cache  # a constructor does not change
 def _fields(made: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(made).parameters)
 
 
-def _loaded_as(backend: object, registry: Registry) -> dict[str, Any]:
-    """How ``load_backend`` loaded a backend, if it did."""
-    loaded = getattr(backend, "loaded_as", None)
-    if loaded is None:
-        return {"unregistered": type(backend).__qualname__}
-    options = {name: _option(value, registry) for name, value in loaded["options"].items()}
-    return {"name": loaded["name"], "options": options}
+@dataclass(frozen=True)
+class _Writer:
+    """Write notes as plain JSON, a picture that is held in several places once.
 
+    Each place gets a dictionary of its own, so that a change of one changes no other.
+    """
 
-def _option(value: Any, registry: Registry) -> Any:
-    """An option of ``load_backend``: files, devices and dtypes by their names."""
-    if isinstance(value, torch.dtype):
-        return str(value).removeprefix("torch.")
-    if isinstance(value, torch.device | Path):
-        return str(value)
-    return noted(value, registry)
+    size: Size = field(default_factory=Size)
+    known: dict[int, dict[str, str]] = field(default_factory=dict)
 
+    def written(self, noted: Any, depth: int = 1) -> Any:
+        """One note and the notes in it.
 
-def _written(noted: Any) -> Any:
-    if isinstance(noted, dict):
-        return {key: _written(value) for key, value in noted.items()}
-    if isinstance(noted, list):
-        plain = set(map(type, noted)) <= PLAIN
-        return list(noted) if plain else [_written(value) for value in noted]
-    if isinstance(noted, Weights):
-        return noted.hash()
-    if isinstance(noted, Held):
-        write = _as_png if noted.key == "image" else _as_safetensors
-        return {noted.key: base64.b64encode(write(noted.copy)).decode("ascii")}
-    return noted
+        Raises:
+            ValueError: the recipe exceeds a limit, so that it could not be read.
+        """
+        if isinstance(noted, dict):
+            self.size.enter(noted, depth)
+            return {key: self.written(value, depth + 1) for key, value in noted.items()}
+        if isinstance(noted, list):
+            self.size.enter(noted, depth)
+            plain = set(map(type, noted)) <= PLAIN
+            return list(noted) if plain else [self.written(v, depth + 1) for v in noted]
+        if isinstance(noted, Weights):
+            return noted.hash()
+        return self._held(noted, depth) if isinstance(noted, Held) else noted
+
+    def _held(self, held: Held, depth: int) -> dict[str, str]:
+        if id(held) not in self.known:
+            write = _as_png if held.key == "image" else _as_safetensors
+            self.known[id(held)] = {held.key: base64.b64encode(write(held.copy)).decode("ascii")}
+        written = dict(self.known[id(held)])
+        self.size.enter(written, depth)
+        return written
 
 
 def _as_png(picture: Any) -> bytes:

@@ -17,6 +17,7 @@ from composer.testing.checks import Check, CheckFailed, Outcome, in_words, param
 from composer.testing.decomposition import check_decomposition, decomposition_checks
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
 from composer.testing.identity import IdentityBackend
+from composer.testing.orthogonal_codec import OrthogonalCodecBackend
 from composer.testing.registered import registered_decompositions, registered_transforms
 from composer.testing.stack import check_stack, stack_checks
 from composer.testing.transform import check_transform, transform_checks
@@ -29,6 +30,7 @@ __all__ = [
     "CheckFailed",
     "GaussianMixtureBackend",
     "IdentityBackend",
+    "OrthogonalCodecBackend",
     "Outcome",
     "backend_checks",
     "check_backend",

@@ -37,6 +37,7 @@ from composer_plugins.illusions.decompositions import (
     Scales,
 )
 from composer_plugins.illusions.hybrid import Hybrid, TripleHybrid
+from composer_plugins.illusions.latent_anagram import LatentAnagram
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
 from composer_plugins.steering.feynman_kac import FeynmanKac
@@ -68,6 +69,7 @@ __all__ = [
     "LanPaint",
     "Langevin",
     "LaplacianPyramid",
+    "LatentAnagram",
     "Masks",
     "MotionBlur",
     "Particles",
@@ -89,6 +91,11 @@ __all__ = [
 def register_plugins(register: Register) -> None:
     register.plugin("cfg", CFG, example=lambda: CFG(3.0))
     register.plugin("anagram", Anagram, example=lambda: Anagram({"identity": 1, "rotate_180": 2}))
+    register.plugin(
+        "latent_anagram",
+        LatentAnagram,
+        example=lambda: LatentAnagram({"identity": 1, "rotate_180": 2}),
+    )
     register.plugin("components", Components, example=lambda: Components(Bands(), (1, 2)))
     register.plugin("hybrid", Hybrid, example=lambda: Hybrid(1, 2))
     register.plugin("triple_hybrid", TripleHybrid, example=lambda: TripleHybrid(1, 2, 3))

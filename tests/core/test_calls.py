@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import composer
 from composer import Sampler, hookimpl
+from composer.errors import NonFiniteError
 from composer.requests import Estimate
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM, DDPM, DPMSolverPP, Euler
@@ -233,6 +234,93 @@ def test_what_a_reader_makes_of_x_is_checked(x, error, sentence):
         next(stream)
 
 
+def last_of(stream, change):
+    """Change the last state of a stream, and read the stream to its end."""
+    for state in stream:
+        if state.finished:
+            change(state)
+    return state
+
+
+CHANGES_OF_X = {
+    "replaced": lambda state: setattr(state, "x", state.x / 2),
+    "in place": lambda state: [state.x.div_(2)].clear(),
+}
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("how", CHANGES_OF_X)
+@pytest.mark.parametrize("stopped", [None, 1])
+def test_what_the_last_state_holds_is_the_result(how, mode, stopped):
+    """Also after a plugin stopped the run; ``finish`` does not run again."""
+    plugin = Finishes()
+
+    class StopsAt:
+        @hookimpl
+        def post_step(self, state):
+            if state.step == stopped:
+                state.stop()
+
+    sampler = Sampler(mixture(), [plugin, StopsAt()], num_inference_steps=3)
+    expected = sampler.sample(1, [0, 1]).x / 2
+    plugin.calls = 0
+    with mode():
+        change = CHANGES_OF_X[how]
+        result = sampler.sample(1, [0, 1], callback=lambda s: change(s) if s.finished else None)
+        assert plugin.calls == 1
+        assert torch.equal(result.x, expected)
+        assert torch.equal(last_of(sampler.stream(1, [0, 1]), change).x, expected)
+
+
+class Doubles(type(mixture())):
+    """A latent model: its images are twice as large as its latents."""
+
+    image_shape = 1, 16, 16
+
+    def encode_image(self, x):
+        return x[..., ::2, ::2]
+
+    def decode(self, z):
+        return z.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    @hookimpl
+    def finish(self, state):
+        state.x = self.decode(state.x)
+
+
+def test_the_last_state_of_a_latent_model_holds_images():
+    sampler = Sampler(Doubles(mixture().means, mixture().stds), num_inference_steps=2)
+    expected = sampler.sample(1).x / 2
+    change = CHANGES_OF_X["replaced"]
+    result = sampler.sample(1, callback=lambda s: change(s) if s.finished else None)
+    assert result.x.shape == (1, 1, 16, 16)
+    assert torch.equal(result.x, expected)
+    small = torch.zeros(1, 1, 8, 8, dtype=torch.float64)  # latents, too late
+    with pytest.raises(TypeError, match=r"callback: x must be .*16, 16\), got .* \(1, 1, 8, 8\)"):
+        sampler.sample(1, callback=lambda s: setattr(s, "x", small))
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "sentence"),
+    [
+        ("junk", TypeError, "x must be a tensor .*, got str"),
+        (X, TypeError, "x must be a tensor .*, got torch.float32"),
+        (X.double() * torch.nan, NonFiniteError, "x became NaN or Inf in {} at step 2"),
+    ],
+)
+def test_what_the_last_state_holds_is_checked(x, error, sentence):
+    sampler = Sampler(mixture(), num_inference_steps=3)
+
+    def change(state):
+        if state.finished:
+            state.x = x
+
+    with pytest.raises(error, match=sentence.format("callback")):
+        sampler.sample(1, callback=change)
+    with pytest.raises(error, match=sentence.format("the reader of the stream")):
+        last_of(sampler.stream(1), change)
+
+
 def test_a_state_shows_where_it_is():
     states = list(Sampler(mixture(), num_inference_steps=3).stream(1, [4, 5]))
     assert [state.t_next for state in states] == pytest.approx([2 / 3, 1, None])
@@ -278,6 +366,20 @@ def test_a_callback_may_stop_the_run():
 def test_what_a_callback_returns_is_refused():
     with pytest.raises(TypeError, match=r"callback must return None, got dict\. .* set state\.x"):
         Sampler(mixture()).sample(1, callback=lambda state: {"latents": state.x})
+
+
+@pytest.mark.parametrize("callback", [5, "print", [print]])
+def test_what_is_no_callback_costs_no_step(callback, monkeypatch):
+    backend = mixture()
+    monkeypatch.setattr(type(backend), "evaluate", lambda *a: pytest.fail("the model was called"))
+    with pytest.raises(TypeError, match="callback must be a function of one state, or None, got"):
+        Sampler(backend).sample(1, callback=callback)
+
+
+@pytest.mark.parametrize("progress", ["no", 1, None])
+def test_progress_is_a_switch(progress):
+    with pytest.raises(TypeError, match="progress must be True or False, got"):
+        Sampler(mixture()).sample(1, progress=progress)
 
 
 # One step

@@ -147,7 +147,9 @@ def test_schedulers_of_several_evaluations_say_before_the_run_that_they_cannot_w
     nowhere = replace(plugin, interval=(0.0, 1e-6))
     require_the_distribution(Sampler(backend, [nowhere], solver, 20).sample(seeds=SEEDS).x)
     monkeypatch.setattr(type(backend), "evaluate", lambda *a: pytest.fail("the model was called"))
-    with pytest.raises(ValueError, match=rf"{type(scheduler).__name__} .* walk .* Use Heun\(\)"):
+    with pytest.raises(
+        ValueError, match=rf"{type(scheduler).__name__}.* cannot start, walk, jump .* Use Heun\(\)"
+    ):
         Sampler(backend, [plugin], solver, 20).sample()
 
 

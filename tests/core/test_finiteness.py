@@ -251,6 +251,140 @@ def test_debug_names_a_hook_that_writes_into_the_image(hook):
         Sampler(mixture(), plugins, num_inference_steps=2, debug=True).sample(1)
 
 
+class WritesTo(WritesIn):
+    """Writes into one tensor of an estimate, or into x, in one hook."""
+
+    def __init__(self, hook, write):
+        self.hook, self.write = hook, write
+
+    @hookimpl
+    def start(self, state): ...
+
+    @hookimpl
+    def finish(self, state): ...
+
+    @hookimpl
+    def step(self, state, estimate):
+        if self.hook == "step":
+            self.write(estimate)
+
+    @hookimpl
+    def post_step(self, state):
+        if self.hook == "post_step":
+            self.write(state.estimate)
+
+
+class WritesLater:
+    """Writes in a step that is a generator, before or after its own request."""
+
+    def __init__(self, write, late):
+        self.write, self.late = write, late
+
+    @hookimpl
+    def step(self, state, estimate):
+        if not self.late:
+            self.write(estimate)
+        (answer,) = yield [state.request(state.x * 1, state.t)]
+        if self.late:
+            self.write(estimate)
+        return estimate.x0 + answer.noise
+
+
+class WritesAround:
+    """Wrapper hooks that write before or after those of the others."""
+
+    def __init__(self, hook, write, late):
+        self.hook, self.write, self.late = hook, write, late
+
+    def _around(self, hook, *arguments):
+        if hook == self.hook and not self.late:
+            self.write(*arguments)
+        result = yield
+        if hook == self.hook and self.late:
+            self.write(*arguments)
+        return result
+
+    @hookimpl(wrapper=True)
+    def start(self, state):
+        return (yield from self._around("start", state))
+
+    @hookimpl(wrapper=True)
+    def step(self, state, estimate):
+        return (yield from self._around("step", estimate))
+
+    @hookimpl(wrapper=True)
+    def post_step(self, state):
+        return (yield from self._around("post_step", state))
+
+    @hookimpl(wrapper=True)
+    def finish(self, state):
+        return (yield from self._around("finish", state))
+
+
+class Replaces:
+    """Replaces x in each hook, so that a wrapper meets another x after its yield."""
+
+    @hookimpl
+    def start(self, state):
+        state.x = state.x * 1
+
+    @hookimpl
+    def post_step(self, state):
+        state.x = state.x * 1
+
+    @hookimpl
+    def finish(self, state):
+        state.x = state.x * 1
+
+
+ESTIMATE = {
+    name: lambda estimate, name=name: getattr(estimate, name).mul_(0.5)
+    for name in ("prediction", "variance", "noise", "x0")
+}
+
+
+def fails(plugin, sentence):
+    plugins = [Innocent(), plugin, Replaces()]
+    with pytest.raises(ValueError, match=sentence):
+        Sampler(Counting(variance=True), plugins, num_inference_steps=2, debug=True).sample(1)
+
+
+@pytest.mark.parametrize("name", ESTIMATE)
+def test_debug_names_a_hook_that_writes_into_an_estimate(name):
+    write, end = ESTIMATE[name], rf"estimate\.{name}\. Replace it"
+    fails(WritesTo("step", write), rf"^WritesTo\.step wrote into {end}")
+    fails(WritesTo("post_step", write), rf"^WritesTo\.post_step wrote into state\.{end}")
+    for late in (False, True):
+        fails(WritesLater(write, late), rf"^WritesLater\.step wrote into {end}")
+        fails(WritesAround("step", write, late), rf"^WritesAround\.step wrote into {end}")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("hook", ["start", "post_step", "finish"])
+def test_debug_names_a_wrapper_that_writes_into_the_image(hook, late):
+    plugin = WritesAround(hook, lambda state: state.x.mul_(2), late)
+    fails(plugin, rf"^WritesAround\.{hook} wrote into state\.x\. Replace it")
+
+
+def test_debug_lets_a_wrapper_see_the_error_of_an_inner_hook():
+    class Raises:
+        @hookimpl
+        def post_step(self, state):
+            raise LookupError("inner")
+
+    class Catches:
+        @hookimpl(wrapper=True)
+        def post_step(self, state):
+            try:
+                return (yield)
+            except LookupError as error:
+                self.caught = error
+
+    plugin = Catches()
+    Sampler(mixture(), [plugin, Raises()], num_inference_steps=2, debug=True).sample(1)
+    assert str(plugin.caught) == "inner"
+
+
 NUMBERS = st.floats(-60000, 60000)
 
 

@@ -93,7 +93,7 @@ def test_decompositions_that_are_not_linear_are_refused():
 
 
 def test_conditions_must_match_parts():
-    with pytest.raises(ValueError, match="2 parts and 1 conditions"):
+    with pytest.raises(ValueError, match="conditions must be 2, one per part, got 1"):
         Components((GaussianBlur(1.0), GaussianBlur(2.0)), (1,))
 
 
@@ -164,10 +164,10 @@ def fails(x):
     ("part", "sentence"),
     [
         (fails, r"Components: .*failed on images of \(1, 8, 8\) \(KeyError: 'lost'\)"),
-        (lambda x: None, "Components: .*makes NoneType of images"),
+        (lambda x: None, "Components: .*returns NoneType for images"),
         (
             lambda x: x[..., :4],
-            r"Components: .*makes images \(3, 1, 8, 4\) .* of images \(3, 1, 8, 8\)",
+            r"Components: .*returns images \(3, 1, 8, 4\) .* for images \(3, 1, 8, 8\)",
         ),
     ],
 )

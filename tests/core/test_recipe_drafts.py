@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import composer
@@ -187,6 +189,71 @@ def assert_same(back, thing):
 def test_what_cannot_be_written_is_unregistered_and_stops_no_call(registry):
     words = {"unregistered": "ndarray"}
     assert encode(Holder(np.array(["words"])), registry)["options"]["thing"] == words
+
+
+def nest(levels, innermost=6):
+    """Each plugin holds the next one twice, so that it has 2^levels places."""
+    for _ in range(levels):
+        innermost = Anagram({"identity": innermost, "flip": innermost})
+    return innermost
+
+
+def test_a_plugin_that_is_held_often_is_noted_once(registry):
+    read = []
+
+    class Counted(Holder):
+        def __getattribute__(self, name):
+            read.extend([name] * (name == "thing"))
+            return super().__getattribute__(name)
+
+    register = Register("me")
+    register.plugin("counted", Counted)
+    held, levels = 6, 7
+    for _ in range(levels):
+        held = Counted([held, held])
+    encode(held, composer.installed().with_offers(register))
+    assert len(read) == 2 * levels  # hasattr and getattr
+
+
+def test_the_call_of_a_deep_nest_ends_and_its_recipe_is_one_sentence(backend, tmp_path):
+    result = Sampler(backend, [nest(20)], num_inference_steps=1).sample(seeds=[3])
+    with pytest.raises(ValueError, match=r"^Recipe: it has more than \d+ \w+\. Make it smaller\.$"):
+        _ = result.recipe
+    with pytest.warns(UserWarning, match="the pictures carry no recipe. Recipe: it has more than"):
+        (file,) = result.save(tmp_path / "a.png")
+    assert "composer" not in Image.open(file).info
+
+
+def test_a_recipe_that_is_written_can_be_read(backend):
+    for levels in range(1, 12):
+        try:
+            recipe = draft_of(Sampler(backend, [nest(levels)], num_inference_steps=1)).written()
+        except ValueError:
+            break
+        again = Sampler.from_recipe(json.loads(json.dumps(recipe)), backend=backend)
+        assert draft_of(again).written()["plugins"] == recipe["plugins"]
+    assert levels > 6
+
+
+VALUES = st.recursive(
+    st.integers(-9, 9) | st.text(max_size=3) | st.just(TENSOR) | st.just(PICTURE),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(VALUES)
+def test_a_shared_value_is_written_as_two_equal_values(value):
+    register = Register("me")
+    register.plugin("holder", Holder)
+    registry = composer.installed().with_offers(register)
+    shared = encode([Holder(value)] * 2, registry)
+    apart = encode([Holder(value), Holder(copy.deepcopy(value))], registry)
+    assert shared == apart
+    shared[0]["options"]["thing"] = "changed"  # one place alone
+    assert shared[1] == apart[1]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])

@@ -26,6 +26,7 @@ from composer.limits import (
     MAX_SETTING,
     MAX_STEPS,
     MAX_TEXT,
+    MAX_TEXTS,
     MAX_VALUES,
 )
 from composer.recipes.bounds import size_of
@@ -107,6 +108,15 @@ def recipes():
     yield "depth of an option", {**PLAIN, "backend": {"name": "mnist", "options": nested(10**5, 1)}}
     yield "number", plugins(("cfg", {"scale": 10**5000}))
     yield "numbers", {**PLAIN, "plugins": [0] * (MAX_VALUES + 1)}
+    skews = {"transform": "composed", "options": {"transforms": ["skew"] * 10**6}}
+    yield "named views", viewed(skews)
+    yield (
+        "a condition of texts",
+        plugins(("anagram", {"views": {"pairs": [["flip", ["a"] * (2 * 10**6)]]}})),
+    )
+    yield "a call of texts", {**PLAIN, "call": {"condition": ["a"] * (2 * 10**6), "seeds": [0]}}
+    yield "numbers and a text", {**PLAIN, "plugins": [[0] * 2_000_000, ["a"] * (MAX_TEXTS + 1)]}
+    yield "options", plugins(("cfg", {f"{k}": 1 for k in range(10**6)}))
     yield "conditions", plugins(("conjunction", {"weights": {"pairs": [[1, 1.0]] * 10**5}}))
     yield "backend", {**PLAIN, "backend": nested(10**5, {})}
     yield "version", {**PLAIN, "composer": "9" * 10**7}
@@ -194,7 +204,16 @@ def test_a_recipe_of_what_is_used_is_within_the_limits():
     size_of([{}] * MAX_OBJECTS)
     size_of([[]] * (MAX_LISTS - 1))
     size_of("x" * MAX_TEXT)
-    for recipe in (nested(MAX_DEPTH, []), [{}] * (MAX_OBJECTS + 1), [[]] * MAX_LISTS, [object()]):
+    size_of(["x"] * (MAX_TEXTS - 2) + [{"key": "x"}])
+    for recipe in (
+        nested(MAX_DEPTH, []),
+        [{}] * (MAX_OBJECTS + 1),
+        [[]] * MAX_LISTS,
+        ["x"] * (MAX_TEXTS + 1),
+        ["x"] * (MAX_TEXTS - 1) + [{"key": "x"}],
+        [1] * 1000 + [object()],
+        [1] * 1000 + ["x", 2**63],
+    ):
         with pytest.raises((ValueError, TypeError)):
             size_of(recipe)
 
@@ -208,6 +227,17 @@ def test_a_recipe_that_holds_itself_ends():
     for recipe in (circle, shared):
         with pytest.raises(ValueError, match="Recipe: it has more than"):
             size_of(recipe)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("beta_schedule", "x"), ("trained_betas", "aaa"), ("num_train_timesteps", -5)],
+)
+def test_a_setting_that_a_scheduler_does_not_accept_is_named(setting, value):
+    words = rf"DDIMScheduler does not accept {setting}={value!r}\. Give a value"
+    with pytest.raises(ValueError, match=words) as caught:
+        Sampler.from_recipe(scheduled("DDIMScheduler", **{"steps_offset": 1, setting: value}))
+    assert "Error" not in str(caught.value)
 
 
 def test_live_objects_in_a_recipe_raise_and_say_where_they_go():

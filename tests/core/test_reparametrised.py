@@ -68,5 +68,7 @@ def test_training_and_sampling_precondition_alike(kind):
 
 
 def test_a_flow_path_needs_no_preconditioning():
-    with pytest.raises(TypeError, match="needs no preconditioning"):
+    with pytest.raises(
+        TypeError, match="must have a discrete schedule. Train a flow network directly"
+    ):
         Preconditioned(MnistUNet(hidden_size=4), Objective(FlowSchedule(), PREDICTIONS["flow"]))

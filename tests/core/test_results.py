@@ -67,6 +67,24 @@ def test_an_image_that_is_not_there(result, which):
         result[which]
 
 
+NO_INDICES = ["a", 1.5, None, True, ..., {0}, ["a"], [0.5], [None], [[0], [1, 2]], [[0, 1]], 2j]
+
+
+@pytest.mark.parametrize("which", [*NO_INDICES, np.array(True), torch.tensor([1.0])], ids=str)
+def test_what_is_no_index_is_one_sentence(result, which):
+    with pytest.raises(TypeError, match="^Result: an index must be an integer, a slice, a l") as e:
+        result[which]
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("which", [[], (), slice(0, 0), torch.zeros(0).long()], ids=str)
+def test_no_images_are_a_result_and_no_sheet(result, which):
+    none = result[which]
+    assert (len(none), none.x.shape, none._repr_png_()) == (0, (0, 1, 8, 8), None)
+    with pytest.raises(ValueError, match=r"^sheet: a result must have images to draw, got none\."):
+        none.sheet()
+
+
 # Files
 
 

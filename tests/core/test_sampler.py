@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -245,6 +246,20 @@ class Both:
         return (yield [request])[0]
 
 
+class Pair(NamedTuple):
+    """A plugin that is a tuple, too."""
+
+    first: int
+    second: int
+
+    @hookimpl
+    def post_step(self, state): ...
+
+
+def test_a_tuple_with_hooks_is_a_plugin():
+    assert Sampler(mixture(), [Pair(1, 2)]).plugins == (Pair(1, 2),)
+
+
 NESTED = SDEdit(torch.zeros(1, 8, 8))
 REFUSED = [
     ({"num_inference_steps": 0}, ValueError, "num_inference_steps must be an integer of at least"),
@@ -257,6 +272,15 @@ REFUSED = [
     ({"plugins": ["cgf"]}, LookupError, "Unknown plugin 'cgf'. Did you mean cfg"),
     ({"plugins": [{"plugin": "cfg"}]}, TypeError, "Load a recipe with Sampler.from_recipe"),
     ({"plugins": [DDIM()]}, TypeError, r"DDIM is a solver. Pass it as solver=DDIM"),
+    (
+        {"plugins": [[CFG(2.0)]]},
+        TypeError,
+        r"must be a flat list of plugin objects, got one with \[",
+    ),
+    ({"plugins": [(CFG(2.0), CFG(3.0))]}, TypeError, r"a flat list of .*, got one with \("),
+    ({"plugins": [CFG(2.0), 5]}, TypeError, "a flat list of plugin objects, got one with 5 in it"),
+    ({"plugins": [None]}, TypeError, "a flat list of plugin objects, got one with None in it"),
+    ({"debug": "no"}, TypeError, "debug must be True or False, got 'no'"),
     ({"plugins": [Silent()]}, TypeError, "Silent answers no hook"),
     ({"plugins": [Equal(), Equal()]}, ValueError, "got two equal Equal. Declare it eq=False"),
     ({"plugins": [NoRequest()]}, TypeError, "must take one argument, the request"),
@@ -707,3 +731,55 @@ def test_a_backend_may_answer_hooks_and_is_outermost():
 def test_denoise_refuses_what_is_no_number(x, t, error, sentence):
     with pytest.raises(error, match=sentence):
         Sampler(mixture()).denoise(x, t)
+
+
+class Stops:
+    """Raises StopIteration in one hook, as ``next(iterator)`` does at its end."""
+
+    def __init__(self, hook):
+        self.hook = hook
+
+    def _stop(self, hook):
+        if hook == self.hook:
+            next(iter(()))
+
+    @hookimpl
+    def start(self, state):
+        self._stop("start")
+
+    @hookimpl
+    def step(self, state, estimate):
+        self._stop("step")
+
+    @hookimpl
+    def post_step(self, state):
+        self._stop("post_step")
+
+    @hookimpl
+    def finish(self, state):
+        self._stop("finish")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("hook", ["start", "step", "post_step", "finish"])
+def test_a_stop_iteration_of_a_hook_ends_no_loop_of_the_caller(hook, debug):
+    sampler = Sampler(mixture(), [Stops(hook)], num_inference_steps=2, debug=debug)
+    for call in (sampler.sample, lambda c: list(sampler.stream(c))):
+        with pytest.raises(
+            RuntimeError, match=rf"^{hook} raised StopIteration\. Give next"
+        ) as raised:
+            call(1)
+        assert isinstance(raised.value.__cause__, StopIteration)
+
+
+def test_a_stop_iteration_of_a_backend_ends_no_loop_of_the_caller():
+    class Ends(type(mixture())):
+        def evaluate(self, batch):
+            return next(iter(()))
+
+    sampler = Sampler(Ends(mixture().means, mixture().stds), [CFG(2.0)], num_inference_steps=2)
+    x = torch.zeros(1, 1, 8, 8)
+    calls = sampler.sample, lambda c: list(sampler.stream(c)), lambda c: sampler.denoise(x, 0.5, c)
+    for call in calls:
+        with pytest.raises(RuntimeError, match=r"^Ends\.evaluate raised StopIteration\. Give"):
+            call(1)

@@ -104,3 +104,14 @@ def test_what_the_library_hands_out_is_a_line():
         "[Anagram(views={'identity': Hybrid(low=0, high=1), 'flip': 2}), CFG(scale=2.0)], Euler(), "
         "num_inference_steps=3)"
     )
+
+
+def test_a_plugin_that_holds_another_twice_has_short_words():
+    lengths = []
+    for levels in (8, 40):
+        plugin = 6
+        for _ in range(levels):
+            plugin = Anagram({"identity": plugin, "flip": plugin})
+        lengths.append((len(repr(plugin)), len(short([plugin]))))
+    assert lengths[0] == lengths[1]
+    assert max(lengths[0]) < 2000

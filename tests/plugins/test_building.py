@@ -38,6 +38,7 @@ class Model(NullBackend):
 
     size: int = SIZE
     models = ("weak",)
+    guidance = 1.0
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_what_is_not_a_result_cannot_go_on():
     with pytest.raises(ValueError, match="the cascade must have at least two stages, got one"):
         alone.enlarge(alone.sample()[0])
     for stages in (cascade.stages[0], [cascade.stages[0].backend], []):
-        with pytest.raises(TypeError, match=r"must be a list of Stage\(backend, ...\), got \w+$"):
+        with pytest.raises(TypeError, match=r"must be a list of Stage\(backend, ...\), got \w+\.$"):
             Cascade(stages)
 
 

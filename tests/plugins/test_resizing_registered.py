@@ -21,6 +21,7 @@ from composer_plugins import (
     CFGPlusPlus,
     Components,
     Conjunction,
+    DistilledGuidance,
     DynamicThreshold,
     FeynmanKac,
     Hybrid,
@@ -28,6 +29,7 @@ from composer_plugins import (
     KnownPixels,
     Langevin,
     LanPaint,
+    LatentAnagram,
     Masks,
     Particles,
     Reference,
@@ -68,6 +70,7 @@ def brightness(x):
 PLUGINS = {
     "cfg": lambda n: CFG(2.0, negative=3),
     "anagram": views,
+    "latent_anagram": lambda n: LatentAnagram({"identity": 1, shuffled(n): 2}),
     "components": lambda n: Components(Masks((mask(n), 1 - mask(n))), (views(n), 2)),
     "hybrid": lambda n: Hybrid(views(n), 2),
     "triple_hybrid": lambda n: TripleHybrid(1, views(n), 2),
@@ -82,6 +85,7 @@ PLUGINS = {
     "lanpaint": lambda n: LanPaint(image(n), mask(n)),
     "ddnm": lambda n: DDNM(image(n), KnownPixels(mask(n))),
     "dynamic_threshold": lambda n: DynamicThreshold(),
+    "distilled_guidance": lambda n: DistilledGuidance([2.0, 5.0]),
     "rescale": lambda n: Rescale(Conjunction({views(n): 2.0})),
     "apg": lambda n: APG(Conjunction({views(n): 2.0})),
     "autoguidance": lambda n: Autoguidance(2.0),
@@ -93,6 +97,12 @@ OFFERED = {o.name: o.factory for o in composer.installed().offers.values() if o.
 ANY_SIZE = {"super_resolution"}
 
 
+class Distilled(WithWeak):
+    """It takes a scale, and answers without it."""
+
+    guidance = 3.5
+
+
 def test_no_plugin_is_missing_here():
     built_in = {n for n, f in OFFERED.items() if f.__module__.startswith("composer_plugins.")}
     assert PLUGINS.keys() == built_in
@@ -102,7 +112,7 @@ def test_no_plugin_is_missing_here():
 def test_a_plugin_runs_in_both_stages_of_a_cascade(name):
     """Given for the large images as the documentation asks; permutations for the small ones."""
     models = [mixture(shape=(3, size, size)) for size in (SMALL, LARGE)]
-    stages = [Stage(WithWeak(model, model), num_inference_steps=4) for model in models]
+    stages = [Stage(Distilled(model, model), num_inference_steps=4) for model in models]
     stages[1] = dataclasses.replace(stages[1], enlarge=lambda x: CFG(1.0))
     size = SMALL if holds_permutation(name) else LARGE
     plugin = PLUGINS[name](size)
@@ -124,7 +134,7 @@ def test_estimates_predict_what_the_plugin_declares(name):
         pytest.skip("it answers no noise_estimate")
     model = mixture(shape=(3, SMALL, SMALL))
     sampler = Sampler(WithWeak(model, model), [plugin])
-    x = torch.randn(1, 3, SMALL, SMALL, dtype=torch.float64)
+    x = torch.randn(2, 3, SMALL, SMALL, dtype=torch.float64)
     assert sampler.denoise(x, 0.3).kind == kind_of(plugin, model.prediction)
 
 

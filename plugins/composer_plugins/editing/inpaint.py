@@ -61,6 +61,7 @@ class Inpaint(Plugin):
 
     __repr__ = short_repr
 
+    holds_image = True
     image: ImageLike
     mask: ImageLike
     mode: Mode = "renoise"

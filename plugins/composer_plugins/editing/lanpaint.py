@@ -69,6 +69,7 @@ class LanPaint(Plugin):
 
     unique = "walk at each noise level"
     walks = True
+    holds_image = True
 
     image: ImageLike
     mask: ImageLike

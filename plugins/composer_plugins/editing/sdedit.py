@@ -46,6 +46,7 @@ class SDEdit(Plugin):
     __repr__ = short_repr
 
     unique = SETS_START
+    holds_image = True
 
     image: ImageLike
     strength: float | None = None

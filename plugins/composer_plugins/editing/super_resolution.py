@@ -49,6 +49,7 @@ class SuperResolution(Plugin):
     __repr__ = short_repr
 
     unique = "give the low-resolution image"
+    holds_image = True
 
     image: ImageLike
     noise_level: float = 250

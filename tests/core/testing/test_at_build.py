@@ -22,7 +22,7 @@ COLOUR, GREY, OBLONG, LARGE = (3, 28, 28), (1, 28, 28), (3, 28, 20), (3, 256, 25
 LENGTHS = r"not orthogonal \(it changes lengths by the factor"
 LINEAR = r"not orthogonal \(inverse\(2 f\(x\) \+ 3 f\(y\)\) is not 2x \+ 3y, off by"
 UNDONE = r"not orthogonal \(inverse\(f\(x\)\) is not x, off by"
-SHAPE = r"makes images \([23], .* of images \([23], .*\. Keep shape, dtype and device\."
+SHAPE = r"returns images \([23], .* for images \([23], .*\. Keep shape, dtype and device\."
 WRITES = r"writes into its argument\. Make a new tensor\."
 
 FOUND = [
@@ -156,7 +156,7 @@ def test_whoever_does_more_than_move_pixels_must_say_what_becomes_of_variances(s
     backend, mixed = IdentityBackend((1, size, size)), Orthogonal(torch.linalg.qr(square).Q)
     check_view(mixed, backend, "Anagram")
     check_view(Silent(PixelPermute(seed=seed)), backend, "Anagram")
-    with pytest.raises(ValueError, match="does not say what becomes of variances"):
+    with pytest.raises(ValueError, match="maps variances as if it moved pixels"):
         check_view(Silent(mixed), backend, "Anagram")
 
 

@@ -28,7 +28,7 @@ IMAGE = torch.zeros(3, 16, 16)
         (lambda: check_stack([SDEdit(IMAGE)]), ValueError, "SDEdit: .*32x32"),
         (lambda: parametrize_with_checks([CFG(2.0)]), TypeError, "got the plugin .*stack_checks"),
         (lambda: check_stack(5), TypeError, "plugins must be a list of plugins, got 5"),
-        (lambda: check_stack([5]), TypeError, "int answers no hook"),
+        (lambda: check_stack([5]), TypeError, "flat list of plugin objects, got one with 5"),
         (lambda: check_stack([CFG]), TypeError, r"Write CFG\(...\)"),
         (
             lambda: check_stack([CFG(2.0)], condition=10),

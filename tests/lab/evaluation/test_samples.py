@@ -385,10 +385,10 @@ def test_a_weak_model_without_classes_raises_with_its_own_name(tmp_path):
 def test_a_place_that_cannot_be_written_is_found_before_anything_is_sampled(
     command, model, tmp_path, monkeypatch
 ):
-    def refuse(**options):
+    def fail(self, *options):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("pathlib.Path.touch", fail)
     for option in ("--json", "--keep"):
         done = command("--count", 100, option, tmp_path / "place")
         assert done.exit_code == 1

@@ -115,14 +115,14 @@ def test_a_model_s_own_scheduler_walks(folders, scheduler, walker):
 @pytest.mark.parametrize("kind", [KDPM2DiscreteScheduler, PNDMScheduler])
 def test_a_model_s_own_scheduler_of_several_evaluations_says_that_it_cannot_walk(folders, kind):
     backend = backend_of(folders, kind())
-    with pytest.raises(ValueError, match=r"several times a step .* Use Heun\(\)"):
+    with pytest.raises(ValueError, match=r"several times a step.* Use Heun\(\)"):
         Sampler(backend, [Langevin(1)], num_inference_steps=6).sample()
 
 
 def test_betas_of_1_before_the_last_raise(folders):
     """Without a signal no step is defined; they were divisions by zero in the first step."""
     betas = [0.1] * 5 + [1.0] + [0.1] * 4
-    with pytest.raises(ValueError, match="make every beta but the last less than 1"):
+    with pytest.raises(ValueError, match="Make every beta but the last less than 1"):
         backend_of(folders, DDPMScheduler(num_train_timesteps=10, trained_betas=betas))
     last = DDPMScheduler(num_train_timesteps=10, trained_betas=[0.1] * 9 + [1.0])
     x = Sampler(backend_of(folders, last), [], DDIM(1.0), 10).sample().x
@@ -141,5 +141,5 @@ def test_times_that_are_not_those_of_the_levels_are_not_taken(folders):
 
 def test_ipndm_and_its_kind_have_no_betas_to_read(folders):
     IPNDMScheduler().save_pretrained(folders[3] / "scheduler")
-    with pytest.raises(ValueError, match="IPNDMScheduler .* use a DDPMScheduler"):
+    with pytest.raises(ValueError, match="got IPNDMScheduler .* Use for example a DDPMScheduler"):
         load(folders[3])

@@ -76,7 +76,7 @@ def test_a_damaged_download_raises_and_leaves_nothing(mirror, small_mnist):
         (small_mnist / f"{name}.gz").read_bytes()[:40],
     ):
         (small_mnist / f"{name}.gz").write_bytes(content)
-        with pytest.raises(DataError, match=f"{name}.*(damaged|an intact gzip)"):
+        with pytest.raises(DataError, match=f"{name}.*(must have the md5|must be an intact gzip)"):
             load_mnist("test", mirror=mirror)
         assert not list(mnist_data.cache_folder().glob("*"))
 
@@ -110,7 +110,7 @@ def test_a_missing_or_damaged_file_is_named(small_mnist, tmp_path):
     with pytest.raises(ValueError, match="split must be one of .*, got 'tset'"):
         load_mnist("tset", small_mnist)
     (small_mnist / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"xyz"))
-    with pytest.raises(DataError, match="train-labels-idx1-ubyte.gz is damaged: its md5"):
+    with pytest.raises(DataError, match="train-labels-idx1-ubyte.gz must have the md5"):
         load_mnist("train", small_mnist)
 
 
@@ -128,7 +128,7 @@ def test_a_file_that_holds_too_much_is_left_off_at_the_bound(small_mnist, monkey
     file = small_mnist / (f"{name}.gz" if pack is gzip.compress else name)
     file.write_bytes(pack(bytes(20 * 10**6)))
     tracemalloc.start()
-    with pytest.raises(DataError, match=f"{file.name} holds more than any file of MNIST does;"):
+    with pytest.raises(DataError, match=rf"{file.name} is larger than any file of MNIST\."):
         load_mnist("train", small_mnist)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -129,7 +129,9 @@ def test_folders_without_usable_images(tmp_path):
     with pytest.raises(ValueError, match="there is no folder"):
         load_images(tmp_path / "nowhere")
     write_images(tmp_path / "below")
-    with pytest.raises(ValueError, match=r"no image ending in \.bmp.*; sub-folders are not looked"):
+    with pytest.raises(
+        ValueError, match=r"must hold images that end in \.bmp.* Sub-folders are ignored"
+    ):
         load_images(tmp_path)
     (tmp_path / "a.png").write_bytes(b"junk")
     with pytest.raises(ValueError, match=r"a\.png', which cannot be read"):
@@ -253,7 +255,7 @@ def test_training_may_start_from_a_pretrained_folder(tmp_path):
     for name, value in first.state_dict().items():
         torch.testing.assert_close(warm.state_dict()[name], value, rtol=2e-3, atol=1e-4)
     UNet2DModel(**{**TINY, "sample_size": 16}).save_pretrained(tmp_path / "small")
-    with pytest.raises(ValueError, match="start from a UNet of 32x32 RGB images"):
+    with pytest.raises(ValueError, match="--init must be a UNet of 32x32 RGB images"):
         run(tmp_path / "cold", None, tmp_path / "small")
     images = write_images(tmp_path / "images")
     with pytest.raises(ValueError, match="must take no labels, got 255 labels.*; start"):
@@ -269,7 +271,7 @@ def test_images_in_the_folder_that_is_written_to_raise(tmp_path):
 def test_training_does_not_start_from_another_kind_of_network(tmp_path, tiny_if):
     with pytest.raises(ValueError, match="must hold a UNet2DModel, got IFPipeline"):
         run(tmp_path, None, tiny_if[1])
-    with pytest.raises(ValueError, match="a UNet2DConditionModel, not a UNet2DModel"):
+    with pytest.raises(ValueError, match="must describe a UNet2DModel, got UNet2DConditionModel"):
         run(tmp_path, None, tiny_if[1] / "unet")
 
 

@@ -247,7 +247,7 @@ FLAT = torch.zeros(1, 8, 8)
         (lambda: SDEdit(FLAT, fit="contain"), ValueError, "SDEdit: fit must be one of"),
         (lambda: SDEdit(FLAT, 0.5, 3), ValueError, "not both"),
         (lambda: SDEdit(FLAT.int()), TypeError, "floating-point"),
-        (lambda: SDEdit("cat.png"), FileNotFoundError, "got 'cat.png', which is no file"),
+        (lambda: SDEdit("cat.png"), FileNotFoundError, "got 'cat.png'. There is no such file"),
         (lambda: SDEdit(5), TypeError, "must be a PIL image, the path of one, .* got int"),
         (lambda: SDEdit(FLAT + 100), ValueError, r"must lie in \[-1, 1\]"),
         (lambda: SDEdit(FLAT * float("nan")), ValueError, r"must lie in \[-1, 1\]"),
@@ -268,11 +268,20 @@ def test_bad_arguments_raise(make, error, sentence):
 @pytest.mark.parametrize(
     ("plugin", "sentence"),
     [
-        (SDEdit(torch.zeros(3, 8, 8)), "SDEdit: image must have 1 channel.*got 3. Convert it"),
-        (SDEdit(torch.zeros(1, 8, 9)), "image must be 8x8, .* got 8x9. Give fit='crop', 'pad'"),
+        (
+            SDEdit(torch.zeros(3, 8, 8)),
+            "SDEdit: image must have the backend's 1 channel.*got 3. Convert it",
+        ),
+        (
+            SDEdit(torch.zeros(1, 8, 9)),
+            "image must have the backend's size 8x8, got 8x9. Give fit='crop', 'pad'",
+        ),
         (SDEdit(FLAT, i_start=20), "leaves none of the 20 steps"),
-        (Inpaint(torch.zeros(1, 9, 8), HALF), "Inpaint: image must be 8x8"),
-        (Inpaint(FLAT, torch.zeros(9, 9)), "Inpaint: mask must be 8x8, .* got 9x9. Give fit="),
+        (Inpaint(torch.zeros(1, 9, 8), HALF), "Inpaint: image must have the backend's size 8x8"),
+        (
+            Inpaint(FLAT, torch.zeros(9, 9)),
+            "Inpaint: mask must have the backend's size 8x8, got 9x9. Give fit=",
+        ),
         (
             Inpaint(torch.zeros(1, 8, 12), torch.zeros(16, 16), fit="crop"),
             "Inpaint: mask must have the proportions of its image, 8x12, or be 8x8, got 16x16",

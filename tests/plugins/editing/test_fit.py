@@ -115,7 +115,7 @@ def test_pictures_come_in_the_model_s_channels_and_tensors_do_not(channels, mode
     halved = resized(SDEdit(picture.resize((16, 16))), 8, 8)
     assert Sampler(backend, [halved]).sample().x.shape == (1, channels, 8, 8)
     if (tensor := to_tensor(picture)).shape[1] != channels:
-        with pytest.raises(ValueError, match=f"image must have {channels} channel"):
+        with pytest.raises(ValueError, match=f"image must have the backend's {channels} channel"):
             Sampler(backend, [SDEdit(tensor)])
 
 

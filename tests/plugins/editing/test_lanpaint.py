@@ -157,8 +157,16 @@ def test_it_follows_several_candidates_a_seed():
         (lambda: [LanPaint(IMAGE, HALF, size=0.0)], ValueError, "size must be a positive number"),
         (lambda: [LanPaint(IMAGE, HALF, guidance=-1.0)], ValueError, "at least 0, got -1.0"),
         (lambda: [LanPaint(IMAGE, HALF, interval=(1, 0))], ValueError, "interval must be"),
-        (lambda: [LanPaint(IMAGE, torch.eye(9))], ValueError, "LanPaint: mask must be 8x8"),
-        (lambda: [LanPaint(IMAGE[:, 1:], HALF)], ValueError, "LanPaint: image must be 8x8"),
+        (
+            lambda: [LanPaint(IMAGE, torch.eye(9))],
+            ValueError,
+            "LanPaint: mask must have the backend's size 8x8",
+        ),
+        (
+            lambda: [LanPaint(IMAGE[:, 1:], HALF)],
+            ValueError,
+            "LanPaint: image must have the backend's size 8x8",
+        ),
         (lambda: [LanPaint(IMAGE, HALF), Langevin()], ValueError, "LanPaint and Langevin in one"),
         (
             lambda: [LanPaint(IMAGE, HALF), LanPaint(IMAGE, HALF)],
@@ -168,7 +176,7 @@ def test_it_follows_several_candidates_a_seed():
         (
             lambda: [Anagram({"identity": 0, "flip": 1}, "alternate"), LanPaint(IMAGE, HALF)],
             ValueError,
-            "LanPaint and an Anagram with reduction='alternate'",
+            "LanPaint needs all views at each step, and Anagram",
         ),
     ],
 )

@@ -173,7 +173,10 @@ def test_stage_two_without_an_image_raises(backend):
     [
         ([SuperResolution(SMALL, 1000)], r"noise_level must be in \[0, 999\], got 1000"),
         ([SuperResolution(SMALL, -1)], r"noise_level must be in \[0, 999\]"),
-        ([SuperResolution(SMALL[:, :1])], "image must have 3 channel.*got 1. Convert it first"),
+        (
+            [SuperResolution(SMALL[:, :1])],
+            "image must have the backend's 3 channel.*got 1. Convert it first",
+        ),
         ([SuperResolution(SMALL), SuperResolution(SMALL)], "two SuperResolution in one stack"),
     ],
 )
@@ -197,7 +200,9 @@ def test_what_is_missing_or_would_be_stretched_is_said_before_the_text_encoder_i
 ):
     backend = load_deepfloyd(tiny_if[2], stage=2, embeddings=tmp_path / "x.safetensors")
     monkeypatch.setattr(type(backend.embeddings), "encode", lambda *a: pytest.fail("encoded"))
-    with pytest.raises(ValueError, match=r"given none; add composer_plugins.SuperResolution"):
+    with pytest.raises(
+        ValueError, match=r"enlarges an image and got none. Add composer_plugins.SuperResolution"
+    ):
         Sampler(backend, [CFG(3.0)])
     with pytest.raises(ValueError, match="proportions of 32x32, got 8x16. Give fit="):
         Sampler(backend, [SuperResolution(torch.zeros(3, 8, 16))])

@@ -151,7 +151,7 @@ def test_models_that_do_not_fit_raise():
         WithWeak(mixture(), IdentityBackend((1, 9, 9)))
     with pytest.raises(ValueError, match="must be of one dtype"):
         WithWeak(mixture(), IdentityBackend((1, 8, 8), dtype=torch.float32))
-    with pytest.raises(ValueError, match="Hooked answers hooks"):
+    with pytest.raises(ValueError, match="must not answer hooks, got Hooked"):
         WithWeak(mixture(), Hooked((1, 8, 8)))
     with pytest.raises(ValueError, match="a condition must be a component"):
         Sampler(WithWeak(mixture(), blurred()), [Autoguidance(2.0)]).sample(99)

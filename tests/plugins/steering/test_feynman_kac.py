@@ -125,7 +125,7 @@ def test_after_resampling_the_weights_are_even_and_the_scores_those_of_the_ances
 
 
 def test_weights_that_overflow_raise():
-    with pytest.raises(ValueError, match="lower it"):
+    with pytest.raises(ValueError, match="Lower it"):
         Sampler(
             mixture(), [FeynmanKac(lambda x: 1e300 * brightness(x), 1e18, 3)], DDPM(), 3
         ).sample(1)

@@ -74,7 +74,7 @@ def test_a_right_score_stays_right():
 def test_it_raises_beside_views_in_turn():
     turns = Anagram({"identity": 0, "flip": 1}, "alternate")
     for stack in ([turns, Langevin()], [Hybrid(turns, 2), Langevin()]):
-        with pytest.raises(ValueError, match="see one view only"):
+        with pytest.raises(ValueError, match="needs all views at each step"):
             Sampler(mixture(shape=(1, 16, 16)), stack)
 
 

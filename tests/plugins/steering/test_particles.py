@@ -130,8 +130,8 @@ def test_bad_scores_raise_before_any_call():
             Particles(score)
     for score, words in (
         (lambda x: x, "one number per image"),
-        (lambda x: [0.0], "returned list"),
-        (lambda x: x.flatten(1).sum(1) / 0, "NaN or Inf"),
+        (lambda x: [0.0], "must return a tensor of one number per image, .* got list"),
+        (lambda x: x.flatten(1).sum(1) / 0, "must return finite numbers"),
         (lambda x: x.view(3, 7), "score failed"),
     ):
         with pytest.raises(ValueError, match=words):

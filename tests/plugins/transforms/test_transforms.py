@@ -166,14 +166,16 @@ def test_a_view_that_fails_or_is_none_raises():
 
 
 def test_a_view_that_changes_the_sign_of_variances_raises():
-    with pytest.raises(ValueError, match="'signed'.* not say .* variances. Override view_v"):
+    with pytest.raises(
+        ValueError, match="'signed'.* maps variances as if it moved pixels. Override view_v"
+    ):
         check_view(Broken("signed"), images_of(8), "Anagram")
 
 
 def test_the_sampler_raises_when_built():
     with pytest.raises(ValueError, match="Anagram: .*not orthogonal"):
         Sampler(mixture(), [Anagram({Broken("scaled"): 1})])
-    with pytest.raises(ValueError, match=r"RotateClockwise\(\) accepts square images, got 8x6"):
+    with pytest.raises(ValueError, match=r"RotateClockwise\(\) accepts square images, not 8x6"):
         Sampler(mixture(shape=(1, 8, 6)), [Anagram({"rotate_cw": 1})])
 
 
