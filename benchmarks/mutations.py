@@ -254,10 +254,10 @@ MUTATIONS = [
         "tests/core/test_sharing.py",
     ),
     Mutation(
-        "a run is not seen to be finite at its end",
-        "composer/loop.py",
-        "            if state.finished:\n                self.model.finiteness.require()\n",
-        "",
+        "infinity is taken for a number",
+        "composer/finiteness.py",
+        "if not math.isfinite(total):",
+        "if math.isnan(total):",
         "tests/core/test_finiteness.py",
     ),
     Mutation(
