@@ -53,6 +53,7 @@ def steps(repeats: int) -> None:
     try:
         around_nothing(repeats)
         beside_pipeline(repeats)
+        rows_in_a_call(repeats)
     finally:
         torch.set_num_threads(threads)
 
@@ -123,6 +124,47 @@ def beside_pipeline(repeats: int) -> None:
         for name, seconds in _processor_time(jobs, repeats).items():
             bar = "at most the pipeline's" if (name, images) == ("ours", 1) else "no bar"
             print(f"    {images:3} images  {name:24} {1e3 * seconds / num_steps:7.3f}   ({bar})")
+
+
+def rows_in_a_call(repeats: int) -> None:
+    """``max_rows="auto"`` beside what it chooses from; two steps of a two-view anagram."""
+    print("(m) rows in a call: over the better of all at once and image by image")
+    unconditional: dict[str, Any] = {"identity": None, "rotate_180": None}
+    networks = {
+        "mnist, 28 pixels": (composer.load_backend("mnist"), {"identity": 6, "rotate_180": 9}),
+        "UNet2DModel, 32 pixels": (_unet(32, (64, 64, 128)), unconditional),
+        "UNet2DModel, 64 pixels": (_unet(64, (32, 64, 64)), unconditional),
+        "UNet2DModel, 128 pixels": (_unet(128, (32, 32, 64)), unconditional),
+    }
+    bounds: dict[str, Any] = {"all at once": None, "image by image": 2, "auto": "auto"}
+    for name, (backend, views) in networks.items():
+        for images in (2, 8):
+            jobs = {
+                called: partial(
+                    Sampler(
+                        backend, [Anagram(views)], num_inference_steps=2, max_rows=bound
+                    ).sample,
+                    seeds=range(images),
+                )
+                for called, bound in bounds.items()
+            }
+            took = _processor_time(jobs, repeats)
+            better = min(took["all at once"], took["image by image"])
+            shares = ", ".join(f"{called} {took[called] / better:.3f}" for called in bounds)
+            print(f"    {name:24} {images} images: {shares}   (auto at most 1.03)", flush=True)
+
+
+def _unet(size: int, channels: tuple[int, ...]) -> Any:
+    unet = UNet2DModel(
+        sample_size=size,
+        block_out_channels=channels,
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder)
+        return composer.load_backend("diffusers", model=folder)
 
 
 class _Nothing:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from composer.placing import to_device
 from composer.words import short_repr
 
 _Rows = Sequence[int]
@@ -125,4 +126,4 @@ def _taken(tensor: Tensor, rows: _Rows) -> Tensor:
     """Rows of a tensor; a view of it if they are consecutive."""
     if _contiguous(rows):
         return tensor[rows[0] : rows[0] + len(rows)]
-    return tensor[torch.tensor(rows, device=tensor.device)]
+    return tensor[to_device(torch.tensor(rows), tensor.device)]

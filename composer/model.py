@@ -16,6 +16,7 @@ from composer.finiteness import Finiteness
 from composer.lent import version
 from composer.protocols import Backend, models_of
 from composer.requests import UNCONDITIONAL, Each, Estimate, Request
+from composer.row_bounds import MaxRows, rows_in_a_call
 from composer.stats import Stats
 
 
@@ -23,7 +24,7 @@ class Model:
     """Answer requests with a backend: without duplicates, in one call, within a memory bound.
 
     Args:
-        max_rows: most rows in one call; None for no bound.
+        max_rows: most rows in one call, as for a Sampler.
         stats: the counts to add to.
         finiteness: notes whether the outputs are finite; None to ignore that.
     """
@@ -31,7 +32,7 @@ class Model:
     def __init__(
         self,
         backend: Backend,
-        max_rows: int | None,
+        max_rows: MaxRows,
         stats: Stats,
         finiteness: Finiteness | None = None,
     ) -> None:
@@ -94,7 +95,7 @@ class Model:
 
     def _evaluate(self, batch: Batch) -> Output:
         """Evaluate a batch in one backend call, or in several within ``max_rows``."""
-        bound = self.max_rows or len(batch)
+        bound = rows_in_a_call(self.max_rows, batch, self._device)
         if bound >= len(batch):
             return self._call(batch)
         # Keep the rows of one image together, so that backends can share work between them.

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from composer import _call_checks, _checks, _run_checks, recipes
 from composer._watch import watched
-from composer.arguments import checked_seeds, integer, switch
+from composer.arguments import checked_seeds, switch
 from composer.denoised import Denoised
 from composer.driver import asked, converse
 from composer.errors import unstopped
@@ -27,6 +27,7 @@ from composer.protocols import Backend, Solver, Stack, State, initial_noise
 from composer.registry import Registry
 from composer.requests import Estimate, Request
 from composer.result import Result
+from composer.row_bounds import MaxRows, checked_max_rows
 from composer.stats import Stats
 from composer.words import short
 
@@ -42,7 +43,10 @@ class Sampler:
         plugins: objects with methods marked ``@composer.hookimpl``.
         solver: takes the steps; None for the backend's default solver.
         num_inference_steps: steps from noise to image, 1 to 10,000.
-        max_rows: memory bound: most images in one call of the network. None for no bound.
+        max_rows: memory bound: most images in one call of the network. None for no bound. "auto"
+            is the fastest: no bound but on a CPU, where large images are computed a few at a time.
+            Images are the same up to rounding, which may differ with the number of rows in a call;
+            with the same seeds, arguments and machine they are the same bit for bit.
         debug: check after every hook, and name the plugin that made NaN or Inf, or wrote into a
             tensor; each check waits for the device. Otherwise a run is checked once, at its end.
 
@@ -57,12 +61,12 @@ class Sampler:
         plugins: Iterable[object] = (),
         solver: Solver | None = None,
         num_inference_steps: int = 20,
-        max_rows: int | None = None,
+        max_rows: MaxRows = "auto",
         debug: bool = False,
     ) -> None:
         self._stack = _checks.stack_of(backend, plugins, solver, num_inference_steps)
         self._debug = switch(debug, "debug")
-        self._max_rows = None if max_rows is None else integer(max_rows, "max_rows", least=1)
+        self._max_rows = checked_max_rows(max_rows)
         # As given, so that replace(backend=...) uses the new backend's default solver.
         self._given = _Arguments(
             backend=backend,
@@ -120,7 +124,7 @@ class Sampler:
         return self._stack.num_inference_steps
 
     @property
-    def max_rows(self) -> int | None:
+    def max_rows(self) -> MaxRows:
         return self._max_rows
 
     def sample(
@@ -307,7 +311,7 @@ class _Arguments(TypedDict, total=False):
     plugins: Iterable[object]
     solver: Solver | None
     num_inference_steps: int
-    max_rows: int | None
+    max_rows: MaxRows
     debug: bool
 
 

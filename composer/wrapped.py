@@ -13,6 +13,7 @@ from composer.arguments import integer, label_of, switch
 from composer.batch import Batch, Output, grouped
 from composer.errors import said, shown
 from composer.named import Device, DType, device_of, dtype_of, prediction_of, schedule_of, shape_of
+from composer.placing import to_device
 from composer.predictions import Prediction
 from composer.protocols import Solver
 from composer.requests import UNCONDITIONAL
@@ -80,11 +81,11 @@ class WrappedNetwork:
         """The output of rows that all have a label, or none."""
         times = self.time(torch.tensor(batch.times, dtype=torch.float64))
         times = times.to(self.dtype) if times.dtype == torch.float64 else times
-        arguments: list[Tensor | None] = [times.to(batch.x.device)]
+        arguments: list[Tensor | None] = [to_device(times, batch.x.device)]
         if self.classes:
             labels = [self._label(condition) for condition in batch.conditions]
-            numbers = None if None in labels else torch.tensor(labels, device=batch.x.device)
-            arguments.append(numbers)
+            numbers = None if None in labels else torch.tensor(labels)
+            arguments.append(None if numbers is None else to_device(numbers, batch.x.device))
         out = self._called(batch.x.to(self.network_dtype), *arguments).to(self.dtype)
         return Output(*out.split(self.shape[0], 1))
 

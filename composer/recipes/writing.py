@@ -23,6 +23,7 @@ from composer.recipes.bounds import Size
 from composer.recipes.schedulers import settings_of
 from composer.registry import Registry, installed
 from composer.requests import UNCONDITIONAL, Each
+from composer.row_bounds import MaxRows
 from composer.weights import Weights
 
 KINDS = ("plugin", "transform", "decomposition", "score", "solver")
@@ -59,7 +60,7 @@ class Held:
 
 def draft(
     stack: Stack,
-    max_rows: int | None = None,
+    max_rows: MaxRows = "auto",
     condition: Any = None,
     seeds: Sequence[int] = (),
     beginning: Mapping[str, Any] | None = None,
@@ -88,7 +89,7 @@ def draft(
 
 
 def describe(
-    stack: Stack, max_rows: int | None = None, condition: Any = None, seeds: Sequence[int] = ()
+    stack: Stack, max_rows: MaxRows = "auto", condition: Any = None, seeds: Sequence[int] = ()
 ) -> dict[str, Any]:
     """The recipe of one call, written at once."""
     return draft(stack, max_rows, condition, seeds).written()

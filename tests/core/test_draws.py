@@ -1,5 +1,8 @@
 """Noise is drawn image by image, each from its own generator, and sent where the run is."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import mixture
@@ -37,3 +40,19 @@ def test_to_a_cuda_device_it_goes_without_a_wait(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *args, **kw: log.append((args, kw)))
     draw([torch.Generator().manual_seed(0)], Far())
     assert log == ["pinned", ((torch.device("cuda"),), {"non_blocking": True})]
+
+
+def test_no_list_of_numbers_is_copied_to_a_device_with_a_wait():
+    """``torch.tensor(..., device=...)`` waits for a CUDA device, in each call of a backend."""
+    root = Path(__file__).parents[2]
+    files = [*(root / "composer").rglob("*.py"), *(root / "plugins/composer_plugins").rglob("*.py")]
+    waiting = [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("torch.tensor", "torch.as_tensor")
+        and any(keyword.arg == "device" for keyword in node.keywords)
+    ]
+    assert len(files) > 100
+    assert waiting == []

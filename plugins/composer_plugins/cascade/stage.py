@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -41,7 +41,7 @@ class Stage:
     plugins: Sequence[object] = ()
     solver: Solver | None = None
     num_inference_steps: int = 20
-    max_rows: int | None = None
+    max_rows: int | Literal["auto"] | None = "auto"
     enlarge: Callable[[Tensor], object] = SuperResolution
     plain: bool = False
     condition: Any = None

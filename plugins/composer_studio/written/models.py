@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticCustomError
@@ -237,5 +237,7 @@ class Written(BaseModel):
     solver: Any = None
     steps: int = Field(20, ge=1, le=MAX_STEPS, description="Steps from noise to image.")
     seeds: Seeds = Field((0,), description='One image a seed: 7, "0:64", or a list of such.')
-    max_rows: int | None = Field(None, ge=1, description="Images that the network sees at once.")
+    max_rows: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        "auto", description="Most images in one call of the network."
+    )
     output: Output

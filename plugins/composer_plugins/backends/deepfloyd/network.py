@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from composer import Batch, Output, Stack
-from composer.authoring import answers, grouped
+from composer.authoring import answers, grouped, to_device
 from composer_plugins.backends.deepfloyd.embedding_files import NEGATIVE
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.memory import memory_bound
@@ -50,7 +50,7 @@ def _forward(unet: Any, embeddings: Embeddings, batch: Batch) -> Tensor:
         out: Tensor = unet(
             x,
             # Float32 also for a half-precision network: bfloat16 has no 999.
-            torch.tensor(batch.times, dtype=torch.float32, device=x.device),
+            to_device(torch.tensor(batch.times, dtype=torch.float32), x.device),
             encoder_hidden_states=text,
             class_labels=_labels(unet, batch),
             return_dict=False,

@@ -11,7 +11,7 @@ from torch import nn
 
 from composer import UNCONDITIONAL, Batch, Estimate, Output, Request, UnknownNameError, hookimpl
 from composer.arguments import label_of
-from composer.authoring import Clip, clipped, short_repr
+from composer.authoring import Clip, clipped, short_repr, to_device
 from composer.errors import shown
 from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
@@ -111,14 +111,14 @@ class DiffusersBackend:
         device, dtype = place_of(self.unet)
         # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is
         # rounded to a whole one, because schedulers of other paths use times in between.
-        times = torch.tensor(batch.times, dtype=torch.float32, device=device)
+        times = to_device(torch.tensor(batch.times, dtype=torch.float32), device)
         if self.unet.config.time_embedding_type == "learned":
             times = times.round().long().clamp(min=0)
         labels = None
         if self.num_labels is not None:
             free = self.unconditional_label
             numbers = [free if c is UNCONDITIONAL else c for c in batch.conditions]
-            labels = torch.tensor(numbers, device=device)
+            labels = to_device(torch.tensor(numbers), device)
         x = batch.x.to(dtype)
         with memory_bound(x, "load it with dtype='float16', or on a device with more memory"):
             out = self.unet(x, times, class_labels=labels).sample.to(self.dtype)

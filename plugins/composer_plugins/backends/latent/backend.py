@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from composer import Batch, Output, State, hookimpl
-from composer.authoring import grouped, short_repr
+from composer.authoring import grouped, short_repr, to_device
 from composer.predictions import Prediction
 from composer.schedules import Schedule
 from composer.solvers import Solver
@@ -114,7 +114,7 @@ class LatentBackend:
         times = [self.schedule.at(t)[1] for t in batch.times] if self.family.flow else batch.times
         rows = Rows(
             batch.x.to(dtype),
-            torch.tensor(times, dtype=torch.float32).to(self.device),
+            to_device(torch.tensor(times, dtype=torch.float32), self.device),
             [tokens for tokens, _ in texts],
             torch.stack([pooled for _, pooled in texts]),
             self._guidance(batch),

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from composer.authoring import to_device
 from composer_plugins.backends.latent.flow import Levels, from_one, from_one_rounded
 
 Encoded = tuple[Tensor, Tensor | None]
@@ -125,8 +126,9 @@ def _answer_sd(unet: Any, rows: Rows) -> Tensor:
 
 def _answer_sdxl(unet: Any, rows: Rows) -> Tensor:
     # The size of the picture, the corner it was cut out at, and the size wanted.
-    ids = torch.tensor([*rows.pixels, 0, 0, *rows.pixels], dtype=rows.x.dtype, device=rows.x.device)
-    added = {"text_embeds": rows.pooled, "time_ids": ids.expand(len(rows.x), -1)}
+    sizes = torch.tensor([*rows.pixels, 0, 0, *rows.pixels], dtype=rows.x.dtype)
+    ids = to_device(sizes, rows.x.device).expand(len(rows.x), -1)
+    added = {"text_embeds": rows.pooled, "time_ids": ids}
     return _first(
         unet(
             rows.x,

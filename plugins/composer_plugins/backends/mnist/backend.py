@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from composer import UNCONDITIONAL, Backend, Batch, Output
 from composer.arguments import label_of
-from composer.authoring import grouped, short_repr
+from composer.authoring import grouped, short_repr, to_device
 from composer.errors import shown
 from composer.named import Device, DType
 from composer.predictions import PREDICTIONS, Prediction
@@ -104,9 +104,9 @@ class MnistBackend:
     def evaluate(self, batch: Batch) -> Output:
         device, dtype = place_of(self.unet)
         times = self.schedule.unit_time(torch.tensor(batch.times, dtype=torch.float64))
-        labels = torch.tensor([self._label(c) for c in batch.conditions], device=device)
+        labels = to_device(torch.tensor([self._label(c) for c in batch.conditions]), device)
         images, which = self._images(batch)
-        out: Tensor = self.unet(images.to(dtype), times.to(device, dtype), labels, which)
+        out: Tensor = self.unet(images.to(dtype), to_device(times.to(dtype), device), labels, which)
         return Output(out.float().contiguous())
 
     def _label(self, condition: Hashable) -> int:
@@ -126,7 +126,8 @@ class MnistBackend:
         if not rest and batch.images == images.images * rounds:
             return images.x, None
         places = {image: place for place, image in enumerate(images.images)}
-        return images.x, torch.tensor([places[image] for image in batch.images]).to(batch.x.device)
+        which = torch.tensor([places[image] for image in batch.images])
+        return images.x, to_device(which, batch.x.device)
 
 
 def load_mnist_flow(

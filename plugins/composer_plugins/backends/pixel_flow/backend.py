@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from composer import Batch, Output
-from composer.authoring import short_repr
+from composer.authoring import short_repr, to_device
 from composer.predictions import SAMPLE, Prediction
 from composer.schedules import FlowSchedule
 from composer.solvers import Euler, Solver
@@ -73,7 +73,7 @@ class PixelFlowBackend:
         self.embeddings.free_encoder()
         dtype = next(self.network.parameters()).dtype
         x, noise = batch.x.to(dtype), [1 - t for t in batch.times]
-        s = torch.tensor(noise, dtype=torch.float32, device=x.device)
+        s = to_device(torch.tensor(noise, dtype=torch.float32), x.device)
         text, mask = self._text(batch.conditions, dtype)
         with memory_bound(x, LIGHTER):
             x0 = self.ask(self.network, x, s, text, mask).to(self.dtype)
@@ -102,4 +102,4 @@ def padded(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         return torch.stack([*texts]), None
     places = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
     together = torch.nn.utils.rnn.pad_sequence([*texts], batch_first=True)
-    return together, places.to(together.device)
+    return together, to_device(places, together.device)
