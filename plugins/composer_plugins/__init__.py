@@ -22,9 +22,12 @@ from composer_plugins.guidance.apg import APG
 from composer_plugins.guidance.autoguidance import Autoguidance
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
+from composer_plugins.guidance.cfg_zero_star import CFGZeroStar
 from composer_plugins.guidance.conjunction import Conjunction
 from composer_plugins.guidance.distilled import DistilledGuidance
+from composer_plugins.guidance.fdg import FDG
 from composer_plugins.guidance.rescale import Rescale
+from composer_plugins.guidance.tcfg import TCFG
 from composer_plugins.guidance.thresholding import DynamicThreshold
 from composer_plugins.illusions.anagram import Anagram
 from composer_plugins.illusions.components import Components
@@ -49,11 +52,14 @@ __all__ = [
     "APG",
     "CFG",
     "DDNM",
+    "FDG",
+    "TCFG",
     "Anagram",
     "Autoguidance",
     "Bands",
     "BlockMean",
     "CFGPlusPlus",
+    "CFGZeroStar",
     "Cascade",
     "Components",
     "Conjunction",
@@ -118,6 +124,9 @@ def register_plugins(register: Register) -> None:
     register.plugin("apg", APG)
     register.plugin("autoguidance", Autoguidance)
     register.plugin("cfg_plus_plus", CFGPlusPlus, example=lambda: CFGPlusPlus(0.6))
+    register.plugin("cfg_zero_star", CFGZeroStar, example=lambda: CFGZeroStar(4.0))
+    register.plugin("tcfg", TCFG, example=lambda: TCFG(4.0))
+    register.plugin("fdg", FDG, example=lambda: FDG((2.0, 5.0)))
     register.score("reads_as", ReadsAs)
     register.decomposition("bands", Bands)
     register.decomposition("laplacian_pyramid", LaplacianPyramid)
