@@ -14,7 +14,7 @@ from composer.batch import Batch, Output
 from composer.errors import unstopped
 from composer.finiteness import Finiteness
 from composer.lent import version
-from composer.protocols import Backend, models_of
+from composer.protocols import Backend, models_of, spread
 from composer.requests import UNCONDITIONAL, Each, Estimate, Request
 from composer.row_bounds import MaxRows, rows_in_a_call
 from composer.stats import Stats
@@ -53,7 +53,6 @@ class Model:
             output = self._evaluate(batch_of(asked))
         self.stats.requested += len(requests)
         self.stats.evaluated += len(asked)
-        self.stats.rows += output.prediction.shape[0]
         outputs = dict(zip(distinct, _split(output, asked), strict=True))
         for key, request in distinct.items():
             self._note(outputs[key], request)
@@ -95,18 +94,21 @@ class Model:
 
     def _evaluate(self, batch: Batch) -> Output:
         """Evaluate a batch in one backend call, or in several within ``max_rows``."""
-        bound = rows_in_a_call(self.max_rows, batch, self._device)
-        if bound >= len(batch):
-            return self._call(batch)
+        backend, rows, joined = spread(self.backend, batch)
+        self.stats.rows += len(rows)
+        bound = rows_in_a_call(self.max_rows, rows, self._device)
+        if bound >= len(rows):
+            return joined(self._call(backend, rows))
         # Keep the rows of one image together, so that backends can share work between them.
-        order = sorted(range(len(batch)), key=batch.images.__getitem__)
+        order = sorted(range(len(rows)), key=rows.images.__getitem__)
         parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
-        return Output.gathered([self._call(batch.take(rows)) for rows in parts], parts)
+        outputs = [self._call(backend, rows.take(part)) for part in parts]
+        return joined(Output.gathered(outputs, parts))
 
-    def _call(self, batch: Batch) -> Output:
+    def _call(self, backend: Backend, batch: Batch) -> Output:
         self.stats.calls += 1
-        who, written = f"{type(self.backend).__name__}.evaluate", version(batch.x)
-        output = unstopped(partial(self.backend.evaluate, batch), who)
+        who, written = f"{type(backend).__name__}.evaluate", version(batch.x)
+        output = unstopped(partial(backend.evaluate, batch), who)
         output = checked_output(output, batch.x.shape, who)
         if version(batch.x) != written:
             raise ValueError(f"{who} wrote into the batch's x. Work on a copy.")

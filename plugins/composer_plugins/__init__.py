@@ -9,6 +9,7 @@ from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
 from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.pixel_flow import load_prx
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
+from composer_plugins.canvas import Canvas, Regions, load_canvas
 from composer_plugins.cascade import Cascade, Stage
 from composer_plugins.editing.ddnm import DDNM
 from composer_plugins.editing.inpaint import Inpaint
@@ -60,6 +61,7 @@ __all__ = [
     "BlockMean",
     "CFGPlusPlus",
     "CFGZeroStar",
+    "Canvas",
     "Cascade",
     "Components",
     "Conjunction",
@@ -81,6 +83,7 @@ __all__ = [
     "Particles",
     "ReadsAs",
     "Reference",
+    "Regions",
     "Rescale",
     "SDEdit",
     "Scales",
@@ -120,6 +123,7 @@ def register_plugins(register: Register) -> None:
     register.decomposition("gray", Gray, example=lambda: Gray(3))
     register.plugin("dynamic_threshold", DynamicThreshold)
     register.plugin("distilled_guidance", DistilledGuidance)
+    register.plugin("regions", Regions)
     register.plugin("rescale", Rescale)
     register.plugin("apg", APG)
     register.plugin("autoguidance", Autoguidance)
@@ -162,6 +166,7 @@ def register_plugins(register: Register) -> None:
     register.backend("mnist-ddpm", load_mnist_ddpm, safe_options=(*placement, "share"))
     register.backend("nouns", load_nouns, safe_options=placement)
     register.backend("with_weak", load_with_weak, safe_options=())
+    register.backend("canvas", load_canvas, safe_options=())
     register.backend("diffusers", load_diffusers, safe_options=(*placement, "unconditional_label"))
     register.backend("deepfloyd", load_deepfloyd)
     register.backend("latent", load_latent)
