@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from composer.arguments import finite
-from composer.batch import Batch, Output
+from composer.batch import Batch, Output, grouped
 from composer.errors import unstopped
 from composer.finiteness import Finiteness
 from composer.lent import version
+from composer.perturbations import perturbation_of, perturbed
 from composer.protocols import Backend, models_of, spread
 from composer.requests import UNCONDITIONAL, Each, Estimate, Request
 from composer.row_bounds import MaxRows, rows_in_a_call
@@ -66,7 +67,8 @@ class Model:
                 self.finiteness.note(part, _not_finite, *facts)
 
     def _encoded(self, request: Request) -> Request:
-        if request.model is not None and request.model not in models_of(self.backend):
+        named = perturbation_of(request.model) is None
+        if named and request.model is not None and request.model not in models_of(self.backend):
             raise ValueError(
                 f"Request: model must be one of {type(self.backend).__name__}'s, "
                 f"{sorted(models_of(self.backend)) or 'which has one only'}, got {request.model!r}."
@@ -93,17 +95,26 @@ class Model:
         )
 
     def _evaluate(self, batch: Batch) -> Output:
-        """Evaluate a batch in one backend call, or in several within ``max_rows``."""
+        """Evaluate a batch in one backend call, and one for each perturbation of it."""
         backend, rows, joined = spread(self.backend, batch)
         self.stats.rows += len(rows)
-        bound = rows_in_a_call(self.max_rows, rows, self._device)
-        if bound >= len(rows):
-            return joined(self._call(backend, rows))
-        # Keep the rows of one image together, so that backends can share work between them.
-        order = sorted(range(len(rows)), key=rows.images.__getitem__)
-        parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
-        outputs = [self._call(backend, rows.take(part)) for part in parts]
-        return joined(Output.gathered(outputs, parts))
+        groups = grouped([perturbation_of(model) for model in rows.models])
+        outputs = [self._bounded(backend, rows.take(group)) for group in groups]
+        return joined(Output.gathered(outputs, groups))
+
+    def _bounded(self, backend: Backend, batch: Batch) -> Output:
+        """Evaluate rows of one perturbation, or none, within ``max_rows``."""
+        if (perturbation := perturbation_of(batch.models[0])) is not None:
+            batch = batch.replace(models=(None,) * len(batch))
+        with perturbed(self.backend, perturbation):
+            bound = rows_in_a_call(self.max_rows, batch, self._device)
+            if bound >= len(batch):
+                return self._call(backend, batch)
+            # Keep the rows of one image together, so that backends can share work between them.
+            order = sorted(range(len(batch)), key=batch.images.__getitem__)
+            parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
+            outputs = [self._call(backend, batch.take(part)) for part in parts]
+            return Output.gathered(outputs, parts)
 
     def _call(self, backend: Backend, batch: Batch) -> Output:
         self.stats.calls += 1

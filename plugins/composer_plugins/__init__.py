@@ -27,7 +27,10 @@ from composer_plugins.guidance.cfg_zero_star import CFGZeroStar
 from composer_plugins.guidance.conjunction import Conjunction
 from composer_plugins.guidance.distilled import DistilledGuidance
 from composer_plugins.guidance.fdg import FDG
+from composer_plugins.guidance.pag import PAG
 from composer_plugins.guidance.rescale import Rescale
+from composer_plugins.guidance.seg import SEG
+from composer_plugins.guidance.slg import SLG
 from composer_plugins.guidance.tcfg import TCFG
 from composer_plugins.guidance.thresholding import DynamicThreshold
 from composer_plugins.illusions.anagram import Anagram
@@ -54,6 +57,9 @@ __all__ = [
     "CFG",
     "DDNM",
     "FDG",
+    "PAG",
+    "SEG",
+    "SLG",
     "TCFG",
     "Anagram",
     "Autoguidance",
@@ -129,6 +135,9 @@ def register_plugins(register: Register) -> None:
     register.plugin("autoguidance", Autoguidance)
     register.plugin("cfg_plus_plus", CFGPlusPlus, example=lambda: CFGPlusPlus(0.6))
     register.plugin("cfg_zero_star", CFGZeroStar, example=lambda: CFGZeroStar(4.0))
+    register.plugin("pag", PAG)
+    register.plugin("seg", SEG)
+    register.plugin("slg", SLG)
     register.plugin("tcfg", TCFG, example=lambda: TCFG(4.0))
     register.plugin("fdg", FDG, example=lambda: FDG((2.0, 5.0)))
     register.score("reads_as", ReadsAs)
