@@ -163,7 +163,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "rescale": {"guidance": composer_plugins.CFG(2.0)},
     "apg": {"guidance": composer_plugins.CFG(2.0)},
     "autoguidance": {"scale": 2.0},
-    "regions": {"masks": [HOLE, 1 - HOLE], "conditions": (1, 2)},
+    "regions": {"conditions": (1, 2)},
     "pag": {"scale": 2.0},
     "seg": {"scale": 2.0},
     "slg": {"scale": 2.0, "layers": "mid_block"},

@@ -175,7 +175,8 @@ def register_plugins(register: Register) -> None:
     register.backend("mnist-ddpm", load_mnist_ddpm, safe_options=(*placement, "share"))
     register.backend("nouns", load_nouns, safe_options=placement)
     register.backend("with_weak", load_with_weak, safe_options=())
-    register.backend("canvas", load_canvas, safe_options=())
+    canvas = "size", "overlap", "wrap", "window"  # of the default model, which is shipped
+    register.backend("canvas", load_canvas, safe_options=canvas)
     register.backend("diffusers", load_diffusers, safe_options=(*placement, "unconditional_label"))
     register.backend("deepfloyd", load_deepfloyd)
     register.backend("latent", load_latent)

@@ -106,7 +106,7 @@ PLUGINS = {
     "pag": lambda n: PAG(2.0, Conjunction({views(n): 2.0})),
     "seg": lambda n: SEG(2.0, Conjunction({views(n): 2.0})),
     "slg": lambda n: SLG(2.0, "mid_block", Conjunction({views(n): 2.0})),
-    "regions": lambda n: Regions((mask(n), 1 - mask(n)), (1, 2)),
+    "regions": lambda n: Regions((1, 2), (mask(n), 1 - mask(n))),
 }
 """{name: a plugin that holds all it can of images of n x n}"""
 OFFERED = {o.name: o.factory for o in composer.installed().offers.values() if o.kind == "plugin"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,15 +21,17 @@ from composer.authoring import (
     to_device,
 )
 from composer.errors import shown
+from composer.limits import MAX_PIXELS
 from composer.predictions import Prediction
 from composer.schedules import Schedule
 from composer.solvers import Solver
-from composer_plugins.canvas.crops import WINDOWS, Crop, Window, crops
+from composer_plugins.canvas.crops import WINDOWS, Crop, Window, crops, starts
 from composer_plugins.canvas.regions import Layout
 
 Wrap = Literal["none", "horizontal", "both"]
 WRAPS = {"none": (False, False), "horizontal": (False, True), "both": (True, True)}
 """{wrap: whether rows, and columns, continue at the other side}."""
+MAX_CROPS = 10_000
 PLANS = 16
 """Layouts that a canvas keeps the plans of."""
 
@@ -98,6 +101,16 @@ class Canvas:
                     f"Canvas: size must be multiples of {factor} and at least the model's "
                     f"{own} on each side, got {side}."
                 )
+        if self.size[0] * self.size[1] > MAX_PIXELS:
+            raise ValueError(
+                f"Canvas: size must be at most {MAX_PIXELS:,} pixels, got {self.size[0]}x"
+                f"{self.size[1]}."
+            )
+        if self._count > MAX_CROPS:
+            raise ValueError(
+                f"Canvas: size and overlap must make at most {MAX_CROPS:,} crops, got "
+                f"{self._count:,}. Choose less overlap."
+            )
 
     def __getattr__(self, name: str) -> Any:
         """What else the model has, such as hooks, networks and further models."""
@@ -141,6 +154,12 @@ class Canvas:
     @property
     def default_solver(self) -> Solver:
         return self.inner.default_solver
+
+    @property
+    def _count(self) -> int:
+        """The number of crops."""
+        axes = zip(self.shape[1:], self.inner.shape[1:], WRAPS[self.wrap], strict=True)
+        return math.prod(len(starts(*axis, overlap=self.overlap)) for axis in axes)
 
     @cached_property
     def crops(self) -> list[Crop]:
@@ -194,7 +213,7 @@ class Canvas:
 
     def _planned(self, layout: Layout) -> Iterator[Term]:
         """The crops of each region; a condition is not asked where its mask is zero."""
-        masks = layout.masks(self.shape[1:])
+        masks = layout.masks(self.shape[1:], wraps=WRAPS[self.wrap][1])
         for k, (crop, placed) in enumerate(zip(self.crops, self._placed, strict=True)):
             for condition, mask in zip(layout.conditions, masks, strict=True):
                 if (part := crop(mask)).any():  # on the CPU, so that no device is waited for

@@ -61,7 +61,7 @@ def crops(
     for side, length, around in zip(canvas, crop, wraps, strict=True):
         places = [
             torch.arange(start, start + length) % side
-            for start in starts(side, length, overlap, around)
+            for start in starts(side, length, around, overlap)
         ]
         total = torch.zeros(side, dtype=torch.float64)
         shape = profile(length, window)
@@ -74,7 +74,7 @@ def crops(
     ]
 
 
-def starts(side: int, length: int, overlap: float, around: bool) -> list[int]:
+def starts(side: int, length: int, around: bool, overlap: float) -> list[int]:
     """The first place of each crop along one side, evenly spaced."""
     stride = max(1, math.floor(length * (1 - overlap)))
     if around:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +14,6 @@ from composer.arguments import finite, sequence
 from composer.authoring import is_nested
 from composer.errors import shown
 from composer.images import ImageLike, hold_mask, read_mask
-
-COLUMN = 64
-"""Places across a region of ``Regions.row``; masks are resized to the canvas."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,57 +29,40 @@ class Regions(Plugin):
     arXiv 2302.08113, section 4.2.
 
     Args:
-        masks: tensors (H, W) in [0, 1], or paths, PIL images or arrays of grey pixels, white = 1;
-            stretched to the canvas. At each place at least one must be above zero.
-        conditions: one per mask.
+        conditions: one per region.
+        masks: one per condition: tensors (H, W) in [0, 1], or paths, PIL images or arrays of grey
+            pixels, white = 1; stretched to the canvas. At each place at least one must be above
+            zero. None for regions of equal width from left to right.
+        soft: width of the borders between these, over which one fades into the next linearly, as a
+            share of a region's width, 0 to 1. On a canvas that wraps, the last fades into the
+            first.
     """
 
-    masks: Sequence[ImageLike]
     conditions: Sequence[Any]
+    masks: Sequence[ImageLike] | None = None
+    soft: float = 0.5
 
     def __post_init__(self) -> None:
-        held = [hold_mask(mask, "Regions: mask") for mask in sequence(self.masks, "Regions: masks")]
         conditions = sequence(self.conditions, "Regions: conditions")
-        if not held or len(held) != len(conditions):
-            raise ValueError(
-                f"Regions: conditions must be {len(held)}, one per mask and at least one, got "
-                f"{len(conditions)}."
-            )
         for condition in conditions:
             if condition is None or is_nested(condition):
                 raise TypeError(
                     f"Regions: a condition must be one of the model's, got {shown(condition)}. For "
                     "plugins in place of conditions use Components(Masks(...), conditions)."
                 )
-        object.__setattr__(self, "masks", tuple(held))
-
-    @classmethod
-    def row(cls, conditions: Sequence[Any], soft: float = 0.5, wrap: bool = False) -> Self:
-        """Regions of equal width from left to right.
-
-        Args:
-            conditions: one per region.
-            soft: width of the borders, over which one region fades into the next linearly, as a
-                share of a region's width, 0 to 1.
-            wrap: whether the last region fades into the first.
-        """
-        if not 0 <= finite(soft, "Regions: soft") <= 1:
-            raise ValueError(f"Regions: soft must be in [0, 1], got {shown(soft)}.")
-        count = len(sequence(conditions, "Regions: conditions"))
-        places = (torch.arange(count * COLUMN) + 0.5) / COLUMN
-        masks = []
-        for k in range(count):
-            away = places - (k + 0.5)
-            if wrap:
-                away = (away + count / 2) % count - count / 2
-            elif k in (0, count - 1):  # to the end of the canvas
-                away = away.clamp(min=0) if k == 0 else away.clamp(max=0)
-            if count == 1:
-                away = torch.zeros_like(places)
-            beyond = away.abs() - 0.5  # of the border between two regions
-            hard = torch.where(beyond < 0, 1.0, 0.0)
-            masks.append((0.5 - beyond / soft).clamp(0, 1)[None] if soft else hard[None])
-        return cls(masks, conditions)
+        if not 0 <= finite(self.soft, "Regions: soft") <= 1:
+            raise ValueError(f"Regions: soft must be in [0, 1], got {shown(self.soft)}.")
+        if not conditions:
+            raise ValueError("Regions: conditions must be one per region, got none.")
+        if self.masks is None:
+            return
+        masks = sequence(self.masks, "Regions: masks")
+        if len(masks) != len(conditions):
+            raise ValueError(
+                f"Regions: masks must be {len(conditions)}, one per condition, got {len(masks)}."
+            )
+        held = tuple(hold_mask(mask, "Regions: mask") for mask in masks)
+        object.__setattr__(self, "masks", held)
 
     @hookimpl
     def check(self, stack: Stack) -> None:
@@ -109,7 +89,7 @@ class Layout:
 
     Attributes:
         regions: the plugin, which holds the masks.
-        conditions: one per mask, as given or encoded.
+        conditions: one per region, as given or encoded.
     """
 
     regions: Regions
@@ -119,19 +99,44 @@ class Layout:
         """The same with conditions in a backend's terms."""
         return replace(self, conditions=tuple(backend.encode(c) for c in self.conditions))
 
-    def masks(self, size: tuple[int, int]) -> Tensor:
-        """The masks (N, H, W) at a size, in float64, divided by their sum.
+    def masks(self, size: tuple[int, int], wraps: bool = False) -> Tensor:
+        """The masks (N, H, W) of a canvas, in float64, divided by their sum.
+
+        Args:
+            size: (H, W).
+            wraps: whether its left side continues at its right.
 
         Raises:
             ValueError: somewhere all masks are zero.
         """
-        read = [read_mask(mask, size, "stretch", "Regions: mask") for mask in self.regions.masks]
+        given = self.regions.masks
+        if given is None:
+            row = columns(len(self.conditions), size[1], self.regions.soft, wraps)
+            return row[:, None].expand(-1, *size)
+        read = [read_mask(mask, size, "stretch", "Regions: mask") for mask in given]
         masks = torch.stack(read).double()
         total = masks.sum(0)
         if (empty := total == 0).any():
-            row, column = empty.nonzero()[0].tolist()
+            place = ", column ".join(map(str, empty.nonzero()[0].tolist()))
             raise ValueError(
-                "Regions: at each place one mask must be above zero, got none at row "
-                f"{row}, column {column} of {size[0]}x{size[1]}. Add a mask for the rest."
+                f"Regions: at each place one mask must be above zero, got none at row {place} of "
+                f"{size[0]}x{size[1]}. Add a mask for the rest."
             )
         return masks / total
+
+
+def columns(count: int, width: int, soft: float, wraps: bool) -> Tensor:
+    """Masks (count, width) of equal columns, which sum to one at each place.
+
+    Each is a trapezium around the middle of its column. On a row that ends, the first and the last
+    go on to the end.
+    """
+    places = (torch.arange(width, dtype=torch.float64) + 0.5) * count / width
+    away = places - (torch.arange(count)[:, None] + 0.5)
+    if wraps:
+        away = (away + count / 2) % count - count / 2
+    else:
+        away[0].clamp_(min=0)
+        away[-1].clamp_(max=0)
+    masks = (0.5 - (away.abs() - 0.5) / max(soft, 1e-9)).clamp(0, 1)
+    return masks / masks.sum(0)

@@ -56,7 +56,7 @@ def test_the_windows_sum_to_one(tall, wide, overlap, wraps, window):
 @given(SIDES, st.floats(0, 0.95), st.booleans())
 def test_neighbours_share_at_least_the_overlap(sides, overlap, around):
     length, side = sides
-    places = starts(side, length, overlap, around)
+    places = starts(side, length, around, overlap)
     gaps = [b - a for a, b in itertools.pairwise(places)]
     gaps += [side - places[-1]] if around else []
     assert places[0] == 0
@@ -243,6 +243,8 @@ def test_a_recipe_names_it():
         ({"size": (8, 7)}, "Canvas: size must be multiples of 1 and at least the model's 8"),
         ({"size": 20}, r"Canvas: size must be \(height, width\)"),
         ({"size": (8, 20, 3)}, r"Canvas: size must be \(height, width\)"),
+        ({"size": (8, 10**9)}, "Canvas: size must be at most .* pixels, got 8x1000000000"),
+        ({"size": (99, 9999), "overlap": 0.9}, "Canvas: size and overlap must make at most"),
         ({"overlap": 1.0}, r"Canvas: overlap must be in \[0, 1\)"),
         ({"wrap": "vertical"}, "Canvas: wrap must be"),
         ({"window": "hann"}, "Canvas: window must be"),
