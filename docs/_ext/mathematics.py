@@ -1,0 +1,41 @@
+"""Show formulas of docstrings as they are written: ``|x|`` and ``(B, *shape)`` are no markup, and
+an indented paragraph keeps its lines."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+LITERAL = re.compile(r"(``.*?``)")
+
+
+def escaped(line: str) -> str:
+    """A line whose bars and stars are text, except in literals."""
+    parts = LITERAL.split(line)
+    return "".join(p if k % 2 else re.sub(r"([*|])", r"\\\1", p) for k, p in enumerate(parts))
+
+
+def indent_of(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def rewrite(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Rewrite a docstring in place, before napoleon reads its sections."""
+    written: list[str] = []
+    margin, formula = 0, False
+    for number, line in enumerate(lines):
+        if line.strip():
+            opens = number > 1 and not lines[number - 1].strip() and indent_of(line) > margin
+            formula = indent_of(line) > margin if formula else opens
+            if opens and not re.search(r"::$", lines[number - 2]):
+                written += [" " * margin + "::", ""]
+            margin = margin if formula else indent_of(line)
+        written.append(line if formula else escaped(line))
+    lines[:] = written
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("autodoc-process-docstring", rewrite, priority=400)
+    return {"parallel_read_safe": True}
