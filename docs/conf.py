@@ -31,6 +31,7 @@ myst_heading_anchors = 3
 napoleon_use_ivar = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+autodoc_inherit_docstrings = False  # a plugin's page has what it adds
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
@@ -42,4 +43,6 @@ linkcheck_report_timeouts_as_broken = False  # a slow site is no broken link
 
 html_theme = "furo"
 html_title = f"Composer {release}"
+html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False

@@ -13,11 +13,13 @@ from sphinx.application import Sphinx
 from composer.cli import main
 
 FOLDER = "commands"
+MARKUP = re.compile(r"([\\`*_{}\[\]<>|#$])")
 
 
 def plain(text: str) -> str:
-    """Text in Markdown that shows as it is."""
-    return re.sub(r"([\\`*_{}\[\]<>|#$])", r"\\\1", text)
+    """Text in Markdown that shows as it is, with code in backticks."""
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(p if k % 2 else re.sub(MARKUP, r"\\\1", p) for k, p in enumerate(parts))
 
 
 def described(command: click.Command) -> str:
@@ -36,7 +38,9 @@ def described(command: click.Command) -> str:
 def options(command: click.Command, context: click.Context) -> str:
     """A table of the options."""
     records = [p.get_help_record(context) for p in command.get_params(context)]
-    shown = [(r[0].replace("|", "\\|"), plain(" ".join(r[1].split()))) for r in records if r]
+    shown = [
+        (r[0].replace("|", "\\|"), plain(" ".join(r[1].split()))) for r in records if r and r[1]
+    ]
     rows = [f"| `{names}` | {text} |" for names, text in shown]
     return "\n".join(["| option | what it does |", "|---|---|", *rows])
 

@@ -9,12 +9,20 @@ from typing import Any
 from sphinx.application import Sphinx
 
 LITERAL = re.compile(r"(``.*?``)")
+SEVERAL = re.compile(r"^\s+\w+(, \w+)+: ")
+ZERO_WIDTH = "\u200b"
+"""A space that ends no name of a field."""
 
 
 def escaped(line: str) -> str:
     """A line whose bars and stars are text, except in literals."""
     parts = LITERAL.split(line)
     return "".join(p if k % 2 else re.sub(r"([*|])", r"\\\1", p) for k, p in enumerate(parts))
+
+
+def joined(line: str) -> str:
+    """A line that describes several arguments, with their names as one: "low, high: ..."."""
+    return SEVERAL.sub(lambda names: names[0].replace(", ", f",{ZERO_WIDTH}"), line)
 
 
 def indent_of(line: str) -> int:
@@ -32,7 +40,7 @@ def rewrite(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
             if opens and not re.search(r"::$", lines[number - 2]):
                 written += [" " * margin + "::", ""]
             margin = margin if formula else indent_of(line)
-        written.append(line if formula else escaped(line))
+        written.append(line if formula else escaped(joined(line)))
     lines[:] = written
 
 

@@ -142,6 +142,14 @@ def write(app: Sphinx) -> None:
     write_folder(Path(app.srcdir) / FOLDER, {f"{name}.rst": text for name, text in pages.items()})
 
 
+def without_signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
+) -> tuple[str, None] | None:
+    """Show no arguments of a protocol, which nobody calls."""
+    return ("", None) if what == "class" and getattr(obj, "_is_protocol", False) else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", write)
+    app.connect("autodoc-process-signature", without_signature)
     return {"parallel_read_safe": True}
