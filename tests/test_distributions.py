@@ -60,7 +60,7 @@ def test_they_hold_every_file_of_the_packages(sdist, wheel):
         held = {name.partition("/")[2] for name in opened.getnames()}
     of_sdist = {f if f.startswith("composer/") else f"plugins/{f}" for f in expected}
     assert of_sdist <= held
-    assert {"README.md", "Makefile", "tests/conftest.py"} <= held
+    assert {"README.md", "Makefile", "tests/conftest.py", "docs/index.md"} <= held
 
 
 def test_a_new_environment_makes_a_picture(wheel, tmp_path):
@@ -87,6 +87,13 @@ def test_lowest_states_each_lower_bound():
     assert bounds.keys() == pins.keys()
     for name, bound in bounds.items():
         assert re.match(rf"{re.escape(bound)}(\.|$)", pins[name]), (name, bound, pins[name])
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.*)$", citation, re.M)[1] == composer.__version__
+    date = re.search(r'^date-released: "(.*)"$', citation, re.M)[1]
+    assert f"## {composer.__version__} ({date})" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_changelog_opens_with_this_version():

@@ -13,7 +13,7 @@ nbclient = pytest.importorskip("nbclient")
 
 FOLDER = Path(__file__).parent.parent / "examples" / "notebooks"
 GPU = FOLDER / "deepfloyd-and-prx-on-one-gpu.ipynb"
-HERE = {"start-here": 5, "illusions": 7, "a-plugin-in-ten-lines": 3}
+HERE = {"start-here": 6, "illusions": 8, "a-plugin-in-ten-lines": 3}
 """{name: its pictures}"""
 
 

@@ -36,13 +36,14 @@ def described(command: click.Command) -> str:
 
 
 def options(command: click.Command, context: click.Context) -> str:
-    """A table of the options."""
-    records = [p.get_help_record(context) for p in command.get_params(context)]
-    shown = [
-        (r[0].replace("|", "\\|"), plain(" ".join(r[1].split()))) for r in records if r and r[1]
-    ]
-    rows = [f"| `{names}` | {text} |" for names, text in shown]
-    return "\n".join(["| option | what it does |", "|---|---|", *rows])
+    """A table of the options; an argument is in the usage."""
+    rows = ["| option | what it does |", "|---|---|"]
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record and isinstance(parameter, click.Option):
+            names, text = record[0].replace("|", "\\|"), " ".join(record[1].split())
+            rows.append(f"| `{names}` | {plain(text)} |")
+    return "\n".join(rows)
 
 
 def sections(command: click.Command, path: str, parent: click.Context | None) -> Iterator[str]:
