@@ -94,11 +94,3 @@ def test_the_citation_is_of_this_version():
     assert re.search(r"^version: (.*)$", citation, re.M)[1] == composer.__version__
     date = re.search(r'^date-released: "(.*)"$', citation, re.M)[1]
     assert f"## {composer.__version__} ({date})" in (ROOT / "CHANGELOG.md").read_text()
-
-
-def test_the_changelog_opens_with_this_version():
-    heading = re.search(
-        r"^## (\S+) \(\d{4}-\d\d-\d\d\)$", (ROOT / "CHANGELOG.md").read_text(), re.M
-    )
-    assert heading is not None
-    assert heading[1] == composer.__version__

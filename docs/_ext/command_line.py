@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def described(command: click.Command) -> str:
     for paragraph in re.split(r"\n\s*\n", text):
         first, _, rest = paragraph.partition("\n")
         if first.strip() == "\b":
-            paragraphs.append(f"```text\n{rest}\n```")
+            paragraphs.append(f"```text\n{textwrap.dedent(rest)}\n```")
         else:
             paragraphs.append(plain(" ".join(paragraph.split())))
     return "\n\n".join(paragraphs)

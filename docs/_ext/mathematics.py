@@ -44,6 +44,14 @@ def rewrite(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = written
 
 
+def whole(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Join what napoleon took for the type of a constant or property: "its width: that of ..."."""
+    if what in ("data", "attribute", "property") and lines and lines[-1].startswith(":type: "):
+        kind = lines.pop().removeprefix(":type: ")
+        lines[0] = f"{kind}: {lines[0]}"
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", rewrite, priority=400)
+    app.connect("autodoc-process-docstring", whole, priority=600)
     return {"parallel_read_safe": True}

@@ -63,8 +63,9 @@ def directive(module: str, name: str, about: str = "") -> str:
         return f".. autofunction:: {module}.{name}\n\n"
     if ("", name) in ModuleAnalyzer.for_module(module).find_attr_docs():
         return f".. autodata:: {module}.{name}\n   :no-value:\n\n"
+    value = "" if about else f"   :value: {value}\n"
     text = escaped(about.replace("\\|", "|").replace("`", "``"))
-    return f".. py:data:: {module}.{name}\n\n   {text}\n\n"
+    return f".. py:data:: {module}.{name}\n{value}\n   {text}\n\n"
 
 
 @dataclass
