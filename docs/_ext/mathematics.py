@@ -46,9 +46,12 @@ def rewrite(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
 
 def whole(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Join what napoleon took for the type of a constant or property: "its width: that of ..."."""
-    if what in ("data", "attribute", "property") and lines and lines[-1].startswith(":type: "):
-        kind = lines.pop().removeprefix(":type: ")
-        lines[0] = f"{kind}: {lines[0]}"
+    if what in ("data", "attribute", "property"):
+        for place, line in enumerate(lines):
+            if line.startswith(":type: "):
+                lines[0] = f"{line.removeprefix(':type: ')}: {lines[0]}"
+                del lines[place]
+                break
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
