@@ -129,8 +129,8 @@ def check_pixels(stack: Stack) -> None:
             advice = f"Use {instead} in its place" if instead else "Remove it"
             raise ValueError(
                 f"{type(plugin).__name__} works on pixels and {type(stack.backend).__name__} on "
-                f"latents, and a view or a filter does not commute with the decoder. {advice}, or "
-                "in a Cascade run this stage as Stage(..., plain=True)."
+                f"latents, and what it does to pixels does not commute with the decoder. {advice}, "
+                "or in a Cascade run this stage as Stage(..., plain=True)."
             )
 
 
