@@ -1,0 +1,183 @@
+"""The server of the page: who may come, and what it answers."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from composer_studio.web.limits import Limits
+from composer_studio.web.served import Served
+
+if TYPE_CHECKING:
+    import uvicorn
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "worker-src 'self' blob:; connect-src 'self' data: blob:; media-src 'self' blob:; "
+    "frame-ancestors 'self'; base-uri 'self'; form-action 'self'"
+)
+"""What a browser may load for the page: nothing from elsewhere."""
+CSS = """
+.gradio-container { max-width: 1280px !important; margin: 0 auto !important; }
+#title h1 { margin: 0; font-size: 1.5rem; }
+#columns { gap: 20px; }
+#status progress { width: 100%; height: 8px; accent-color: #4f46e5; }
+#status span { font-size: .9rem; opacity: .8; }
+#picture img { object-fit: contain; }
+.plugin { padding: 10px 12px !important; border-left: 3px solid #6366f1 !important; }
+.plugin .about p { font-size: .9rem; }
+.pair { gap: 8px !important; }
+@media (max-width: 640px) {
+  .gradio-container { padding: 10px !important; }
+  #go { position: sticky; top: 0; z-index: 20; background: var(--body-background-fill); padding: 6px 0; }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is, and for whom.
+
+    Attributes:
+        host, port: of the machine.
+        users: (name, password) of those who may come; needed but on this machine alone.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    users: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.users and not is_local(self.host):
+            raise ValueError(
+                f"web: --host {self.host} opens the page to other machines. Add --auth "
+                "user:password, or leave out --host."
+            )
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextmanager
+def server(address: Address, served: Served, limits: Limits) -> Iterator[uvicorn.Server]:
+    """A server of the page, not yet running, and a folder of its own that is removed at the end.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="composer-web-") as folder:
+        place = Path(folder)
+        os.environ |= {
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "GRADIO_TEMP_DIR": str(place / "files"),  # of uploads, and of what is shown
+        }
+        import uvicorn  # noqa: PLC0415  # comes with gradio, which reads the environment
+
+        bound = _bound(address)
+        try:
+            config = uvicorn.Config(
+                application(address, served, limits, place), log_level="warning", ws="none"
+            )
+            running = uvicorn.Server(config)
+            running.run = _on(running, bound)  # type: ignore[method-assign]
+            yield running
+        finally:
+            bound.close()
+
+
+def application(address: Address, served: Served, limits: Limits, place: Path) -> Any:
+    """The page as an ASGI application."""
+    import gradio as gr  # noqa: PLC0415  # takes seconds
+    from fastapi import FastAPI  # noqa: PLC0415
+    from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: PLC0415
+
+    from composer_studio.web.page import Page  # noqa: PLC0415
+
+    application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    application.add_middleware(_Headers)
+    if is_local(address.host):  # a name that another page gives this machine is not its own
+        names = ["localhost", "127.0.0.1", "[::1]", address.host]
+        application.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
+    fonts = ["system-ui", "sans-serif"]
+    return gr.mount_gradio_app(
+        application,
+        Page(served, limits, place).blocks,
+        path="/",
+        server_name=address.host,
+        server_port=address.port,
+        auth=list(address.users) or None,
+        allowed_paths=[],
+        max_file_size=limits.megabytes * 2**20,
+        show_error=False,
+        footer_links=[],
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+        css=CSS,
+        theme=gr.themes.Soft(
+            primary_hue="indigo", font=fonts, font_mono=["ui-monospace", "monospace"]
+        ),
+    )
+
+
+class _Headers:
+    """Adds the policy of what a browser may load to each answer."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def sent(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                added = {
+                    "content-security-policy": POLICY,
+                    "x-content-type-options": "nosniff",
+                    "referrer-policy": "no-referrer",
+                }
+                headers = [(k.encode(), v.encode()) for k, v in added.items()]
+                message = {**message, "headers": [*message.get("headers", ()), *headers]}
+            await send(message)
+
+        await self._app(scope, receive, sent if scope["type"] == "http" else send)
+
+
+def _bound(address: Address) -> socket.socket:
+    """A socket of the address, bound before the page is made."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((address.host, address.port))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        raise OSError(
+            f"web: {address.host}:{address.port} cannot be used ({error}). Choose another --port."
+        ) from error
+    return bound
+
+
+def _on(running: uvicorn.Server, bound: socket.socket) -> Callable[..., None]:
+    """The run of a server, on a socket that is bound already."""
+    run = running.run
+    return lambda *args, **kwargs: run(sockets=[bound])
