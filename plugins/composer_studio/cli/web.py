@@ -27,7 +27,7 @@ AUTH = "COMPOSER_WEB_AUTH"
     "backends",
     multiple=True,
     metavar="NAME|TABLE",
-    help="A model to offer, such as nouns or '{use = \"prx\", device = \"cuda\"}'.",
+    help='A model to offer, such as nouns or \'{use = "prx", device = "cuda"}\'.',
 )
 @click.option("--seconds", type=click.FloatRange(1), default=300, show_default=True, help="A run.")
 @click.option("--seeds", type=click.IntRange(1, 256), default=16, show_default=True, help="A run.")

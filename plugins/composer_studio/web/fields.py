@@ -19,6 +19,8 @@ from composer_studio.written.reading import models_of_installed, parsed
 
 WHOLE = re.compile(r"-?\d{1,9}")
 DECIMAL = re.compile(r"-?\d{0,9}\.\d{1,9}")
+_ALWAYS = {"fit": "crop"}
+"""What a form always says: uploads and canvases seldom have the size of a model."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ def _field(name: str, said: Mapping[str, Any], required: bool) -> Field:
     forms = [form for form in said.get("anyOf", [said]) if form.get("type") != "null"]
     first: Mapping[str, Any] = forms[0] if forms else {}
     kind, choices = _kind(first)
-    return Field(name, kind, required, said.get("default"), tuple(choices))
+    default = said.get("default")
+    if name in _ALWAYS and default is None:
+        return Field(name, kind, True, _ALWAYS[name], tuple(choices))
+    return Field(name, kind, required, default, tuple(choices))
 
 
 def _kind(form: Mapping[str, Any]) -> tuple[str, list[str]]:

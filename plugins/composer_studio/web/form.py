@@ -16,6 +16,8 @@ from composer_studio.written.models import USE
 from composer_studio.written.reading import models_of_installed
 
 _TOP = {"backend", "plugins", "condition", "steps", "seeds", "solver", "output", "max_rows"}
+_WIDE = ("picture", "painted", "pairs")
+"""Kinds of fields that take a row."""
 _UNSHOWN = ("title", "max_rows", "$schema")
 """What the form leaves out of a recipe, without harm to its pictures."""
 
@@ -40,9 +42,9 @@ class Form:
             names, value=[], multiselect=True, elem_id="stack",
             label="Plugins, the outermost first",
         )  # fmt: skip
-        self._groups: dict[str, gr.Group] = {}
+        self._groups: dict[str, gr.Column] = {}
         self._widgets: dict[str, list[Widget]] = {}
-        for name in names:
+        for name in sorted(names, key=_late):
             self._add_group(name)
         with gr.Row():
             self.seeds = gr.Textbox(
@@ -99,10 +101,8 @@ class Form:
         }
         return Draft(table, pictures)
 
-    def show(
-        self, table: Mapping[str, Any], pictures: Mapping[str, Image.Image]
-    ) -> list[Any]:
-        """What :attr:`inputs` hold for a recipe.
+    def show(self, table: Mapping[str, Any], pictures: Mapping[str, Image.Image]) -> list[Any]:
+        """What :attr:`inputs` hold for a recipe; plugins that are not in use stay as they are.
 
         Raises:
             UnshowableError: the form has no place for a part of it.
@@ -126,24 +126,28 @@ class Form:
         ]
         for name, widgets in self._widgets.items():
             for widget in widgets:
-                shown += widget.show(stack.get(name, {}), pictures)
+                if name in stack:
+                    shown += widget.show(stack[name], pictures)
+                else:
+                    shown += [gr.skip()] * len(widget.components)
         return shown
 
     def _add_group(self, name: str) -> None:
-        with gr.Group(visible=False, elem_id=f"plugin-{name}", elem_classes="plugin") as group:
-            gr.Markdown(
-                f"**{name}**: {description_of('plugin', name)}", elem_classes="about",
-                container=True,
-            )  # fmt: skip
+        with gr.Column(visible=False, elem_id=f"plugin-{name}", elem_classes="plugin") as group:
+            gr.Markdown(f"**{name}** {description_of('plugin', name)}", elem_classes="about")
             fields = fields_of("plugin", name)
-            main = [f for f in fields if f.required or f.kind in ("picture", "painted", "number")]
-            rest = [f for f in fields if f not in main]
-            made = {f.name: WIDGETS[f.kind](f, name) for f in main}
+            wide = [f for f in fields if f.kind in _WIDE]
+            main = [f for f in fields if f not in wide and (f.required or f.kind == "number")]
+            rest = [f for f in fields if f not in wide and f not in main]
+            made = [WIDGETS[f.kind](f, name) for f in wide]
+            if main:
+                with gr.Row():
+                    made += [WIDGETS[f.kind](f, name) for f in main]
             if rest:
-                with gr.Accordion("Options", open=not main):
-                    made |= {f.name: WIDGETS[f.kind](f, name) for f in rest}
+                with gr.Accordion("Options", open=False):
+                    made += [WIDGETS[f.kind](f, name) for f in rest]
         self._groups[name] = group
-        self._widgets[name] = list(made.values())
+        self._widgets[name] = made
 
     def _options(
         self, entered: Sequence[Any], stack: Sequence[str], pictures: dict[str, Image.Image]
@@ -166,6 +170,11 @@ class Form:
             known = ", ".join(self._backends)
             raise UnshowableError(f"This page has the models {known}, and not {name!r}.")
         return str(name)
+
+
+def _late(name: str) -> tuple[bool, str]:
+    """Where a plugin's group stands: what takes pictures or views comes first, as in most stacks."""
+    return not any(field.kind in _WIDE for field in fields_of("plugin", name)), name
 
 
 def _seeds(text: str) -> Any:

@@ -19,7 +19,8 @@ from composer_studio.web.served import Served
 from composer_studio.web.widgets import UnshowableError
 from composer_studio.written import WrittenError, read_table
 
-FORM, TEXT = "form", "text"
+FORM, TEXT = "Form", "Recipe"
+_TITLE = "# Composer\nChoose, make, turn. Every picture carries the recipe it was made by."
 KEPT = 3600
 """Seconds that pictures of a visitor are kept."""
 
@@ -45,35 +46,38 @@ class Page:
 
     def _make(self) -> None:
         """The components."""
-        self.mode = gr.State(FORM)
         self.made = gr.State(None, time_to_live=KEPT, delete_callback=_remove)
         self.which = gr.State(0)
-        gr.Markdown("# Composer", elem_id="title")
+        gr.Markdown(_TITLE, elem_id="title")
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=5, min_width=320, elem_id="wanted"):
                 self.preset = gr.Radio(
                     list(self._presets), value=next(iter(self._presets)), label="Begin with",
                     elem_id="preset",
                 )  # fmt: skip
-                with gr.Tabs(elem_id="tabs") as self.tabs:
-                    with gr.Tab("Form", id=FORM) as self.form_tab:
-                        self.form = Form(self._served.names, self._limits)
-                    with gr.Tab("Recipe", id=TEXT) as self.text_tab:
-                        self.text = gr.Textbox(
-                            "", lines=14, max_lines=30, label="TOML, as in composer sample",
-                            elem_id="recipe", buttons=["copy"],
-                        )  # fmt: skip
-                        self.uploads = gr.File(
-                            file_count="multiple", file_types=["image"], height=110,
-                            label="Pictures that it names",
-                        )  # fmt: skip
+                self.mode = gr.Radio(
+                    [FORM, TEXT], value=FORM, show_label=False, container=False, elem_id="mode"
+                )
+                with gr.Column(elem_id="form"):
+                    self.form = Form(self._served.names, self._limits)
+                with gr.Column(elem_id="written", elem_classes="unseen"):
+                    self.text = gr.Textbox(
+                        "", lines=14, max_lines=30, label="TOML, as in composer sample",
+                        elem_id="recipe", buttons=["copy"],
+                    )  # fmt: skip
+                    self.uploads = gr.File(
+                        file_count="multiple", file_types=["image"], height=140,
+                        label="Pictures that it names", elem_id="uploads",
+                    )  # fmt: skip
                 self.file = gr.File(
-                    file_types=[".png", ".webp", ".toml", ".json"], height=110, elem_id="open",
+                    file_types=[".png", ".webp", ".toml", ".json"], height=140, elem_id="open",
                     label="Open: drop a picture of Composer, or a recipe",
                 )  # fmt: skip
             with gr.Column(scale=6, min_width=320, elem_id="result"):
                 with gr.Row(elem_id="go"):
-                    self.go = gr.Button("Make pictures", variant="primary", elem_id="make")
+                    self.go = gr.Button(
+                        "Make pictures", variant="primary", elem_id="make", interactive=False
+                    )
                     self.stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
                 self.status = gr.HTML(progress(0, 1, "Ready."), elem_id="status")
                 self.picture = gr.Image(
@@ -86,22 +90,27 @@ class Page:
                         0, 1, 0, step=0.02, label="Turn", elem_id="turn", min_width=160, scale=2
                     )
                 self.gallery = gr.Gallery(
-                    label="Seeds", columns=4, height="auto", allow_preview=False, visible=False,
+                    show_label=False, columns=4, height="auto", allow_preview=False, visible=False,
                     object_fit="contain", elem_id="gallery", buttons=[], interactive=False,
                 )  # fmt: skip
                 with gr.Row(visible=False, elem_id="downloads") as self.downloads:
                     self.png = gr.DownloadButton("PNG with its recipe", elem_id="png")
                     self.film = gr.Button("GIF of its views", elem_id="gif")
-                    self.film_file = gr.DownloadButton("GIF", visible="hidden", elem_id="gif-file")
+                    self.film_file = gr.DownloadButton(
+                        "GIF", elem_id="gif-file", elem_classes="unseen"
+                    )
 
     def _connect(self) -> None:
         """What happens when."""
         quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         form, drafted = self.form.inputs, [self.mode, self.text, self.uploads, *self.form.inputs]
-        loaded = [self.mode, self.tabs, self.text, *form, *self.form.groups]
-        gr.on([self.preset.input, self.blocks.load], self.begin, self.preset, loaded, **quick)
-        self.text_tab.select(self.to_text, [self.mode, self.text, *form], [self.mode, self.text], **quick)
-        self.form_tab.select(self.to_form, drafted, loaded, **quick)
+        loaded = [self.mode, self.text, *form, *self.form.groups]
+        self.preset.input(self.begin, self.preset, loaded, **quick)
+        self.blocks.load(self.begin, self.preset, loaded, **quick).then(
+            _idle, None, [self.go, self.stop], queue=False, **quick
+        )
+        self.mode.input(self.switch, drafted, loaded, **quick)
+        self.mode.change(None, self.mode, None, js=_SHOW)
         self.file.upload(self.open, self.file, [self.file, *loaded], **quick)
         shown = [
             self.status, self.picture, self.gallery, self.turning, self.view, self.share,
@@ -111,6 +120,7 @@ class Page:
             self.run, [self.made, *drafted], shown, concurrency_limit=1, concurrency_id="run",
             trigger_mode="once", **quick,
         )  # fmt: skip
+        self.go.click(None, None, None, js=_LOOK)
         run.failure(self.failed, None, [self.status, self.go, self.stop], queue=False, **quick)
         self.stop.click(
             self.stopped, None, [self.status, self.go, self.stop], cancels=[run], queue=False,
@@ -139,7 +149,7 @@ class Page:
     def open(self, file: str | None) -> list[Any]:
         """Fill the form, or the text where the form has no place, with a dropped file."""
         if file is None:
-            return [gr.skip()] * (4 + len(self.form.inputs) + len(self.form.groups))
+            return [gr.skip()] * (3 + len(self.form.inputs) + len(self.form.groups))
         found = opened(Path(file))
         table, lost = self._alone(found.table)
         self._tell(lost)
@@ -155,17 +165,10 @@ class Page:
         return [None, *filled]
 
     @in_the_page
-    def to_text(self, mode: str, text: str, *entered: Any) -> tuple[str, str]:
-        """The form as text, unless the text is what counts already."""
+    def switch(self, mode: str, text: str, uploads: list[str] | None, *entered: Any) -> list[Any]:
+        """The form as text, or the text in the form, unless that has no place for it."""
         if mode == TEXT:
-            return mode, text
-        return TEXT, recipe_text(self.form.draft(entered).table)
-
-    @in_the_page
-    def to_form(self, mode: str, text: str, uploads: list[str] | None, *entered: Any) -> list[Any]:
-        """The text in the form; back to the text if the form has no place for it."""
-        if mode == FORM:
-            return [gr.skip()] * (3 + len(self.form.inputs) + len(self.form.groups))
+            return self._texted(recipe_text(self.form.draft(entered).table))
         try:
             table, lost = self._alone(Draft(text).table)
             self._check(table, "The recipe")
@@ -276,20 +279,18 @@ class Page:
     def _filled(self, table: Any, pictures: Any) -> list[Any]:
         """Updates of the mode, the tabs, the text, the form and its groups."""
         shown = self.form.show(table, pictures)
-        visible = self.form.visible(list(table.get("plugins", {})))
-        return [FORM, gr.update(selected=FORM), "", *shown, *self._visible(table, visible)]
-
-    def _visible(self, table: Any, visible: list[Any]) -> list[Any]:
-        return visible
+        stack = shown[self.form.inputs.index(self.form.stack)]
+        return [FORM, "", *shown, *self.form.visible(stack)]
 
     def _texted(self, text: str) -> list[Any]:
         rest = len(self.form.inputs) + len(self.form.groups)
-        return [TEXT, gr.update(selected=TEXT), text, *[gr.skip()] * rest]
+        return [TEXT, text, *[gr.skip()] * rest]
 
 
 def progress(done: int, of: int, words: str) -> str:
     """A bar and what it says; only numbers and words of this page go into it."""
-    return f'<progress value="{done}" max="{of}"></progress><span>{words}</span>'
+    share = round(100 * done / of)
+    return f'<div class="bar"><i style="width: {share}%"></i></div><span>{words}</span>'
 
 
 def _idle() -> tuple[Any, Any]:
@@ -309,4 +310,11 @@ def _opened_uploads(uploads: list[str] | None) -> dict[str, Any]:
     return {file.name: open_within(file.name, file.parent, "The recipe") for file in files}
 
 
-_CLICK = "() => { const f = document.querySelector('#gif-file'); (f.querySelector('a') || f).click() }"
+_SHOW = f"""(mode) => {{
+  document.querySelector('#form').classList.toggle('unseen', mode != '{FORM}')
+  document.querySelector('#written').classList.toggle('unseen', mode != '{TEXT}')
+}}"""
+"""Components that are only hidden keep what was drawn in them."""
+_CLICK = "() => document.querySelector('#gif-file').click()"
+_LOOK = "() => { if (innerWidth < 700) document.querySelector('#status').scrollIntoView() }"
+"""On a phone the pictures are below the form."""

@@ -25,21 +25,6 @@ POLICY = (
     "frame-ancestors 'self'; base-uri 'self'; form-action 'self'"
 )
 """What a browser may load for the page: nothing from elsewhere."""
-CSS = """
-.gradio-container { max-width: 1280px !important; margin: 0 auto !important; }
-#title h1 { margin: 0; font-size: 1.5rem; }
-#columns { gap: 20px; }
-#status progress { width: 100%; height: 8px; accent-color: #4f46e5; }
-#status span { font-size: .9rem; opacity: .8; }
-#picture img { object-fit: contain; }
-.plugin { padding: 10px 12px !important; border-left: 3px solid #6366f1 !important; }
-.plugin .about p { font-size: .9rem; }
-.pair { gap: 8px !important; }
-@media (max-width: 640px) {
-  .gradio-container { padding: 10px !important; }
-  #go { position: sticky; top: 0; z-index: 20; background: var(--body-background-fill); padding: 6px 0; }
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -118,7 +103,6 @@ def application(address: Address, served: Served, limits: Limits, place: Path) -
     if is_local(address.host):  # a name that another page gives this machine is not its own
         names = ["localhost", "127.0.0.1", "[::1]", address.host]
         application.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
-    fonts = ["system-ui", "sans-serif"]
     return gr.mount_gradio_app(
         application,
         Page(served, limits, place).blocks,
@@ -134,9 +118,12 @@ def application(address: Address, served: Served, limits: Limits, place: Path) -
         enable_monitoring=False,
         mcp_server=False,
         pwa=False,
-        css=CSS,
-        theme=gr.themes.Soft(
-            primary_hue="indigo", font=fonts, font_mono=["ui-monospace", "monospace"]
+        css_paths=[Path(__file__).with_name("page.css")],
+        theme=gr.themes.Default(
+            primary_hue="indigo",
+            neutral_hue="slate",
+            font=["system-ui", "sans-serif"],  # of the visitor's machine
+            font_mono=["ui-monospace", "monospace"],
         ),
     )
 

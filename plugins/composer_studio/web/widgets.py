@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Pictures = dict[str, Image.Image]
 ROWS = 4
 """Views that a form has room for."""
+NARROW = 120
+"""Pixels of a field that shares its row."""
 CANVAS = 336
 """Pixels of an empty canvas."""
 _PAINTED = 64
@@ -84,8 +86,9 @@ class Number(Widget):
     def made(self) -> list[Component]:
         precision = 0 if self.field.kind == "whole" else None
         number = gr.Number(
-            self.field.default, label=self.field.label, precision=precision, step=_step(self.field)
-        )
+            self.field.default, label=self.field.label, precision=precision,
+            step=1 if self.field.kind == "whole" else 0.1, min_width=NARROW,
+        )  # fmt: skip
         return [number]
 
     def shown(self, value: Any) -> Any:
@@ -98,7 +101,11 @@ class Choice(Widget):
     def made(self) -> list[Component]:
         empty = [] if self.field.default else [("by default", "")]
         choices = [*empty, *((choice, choice) for choice in self.field.choices)]
-        return [gr.Dropdown(choices, value=self.field.default or "", label=self.field.label)]
+        return [
+            gr.Dropdown(
+                choices, value=self.field.default or "", label=self.field.label, min_width=NARROW
+            )
+        ]
 
     def value(self, entered: Any) -> Any:
         return entered or None
@@ -112,7 +119,7 @@ class Value(Widget):
 
     def made(self) -> list[Component]:
         default = text_of(self.field.default)
-        return [gr.Textbox(default, label=self.field.label, max_lines=4)]
+        return [gr.Textbox(default, label=self.field.label, max_lines=4, min_width=NARROW)]
 
     def value(self, entered: Any) -> Any:
         value = value_of(entered or "")
@@ -132,6 +139,7 @@ class Thing(Value):
                 value=self.field.default or "",
                 allow_custom_value=True,
                 label=self.field.label,
+                min_width=NARROW,
             )
         ]
 
@@ -143,7 +151,7 @@ class Pairs(Widget):
     """Rows of two: what, and how it reads."""
 
     def made(self) -> list[Component]:
-        gr.Markdown(f"**{self.field.label}**", container=False)
+        gr.Markdown(self.field.label, container=False)
         made: list[Component] = []
         for _ in range(ROWS):
             with gr.Row(elem_classes="pair"):
@@ -154,15 +162,16 @@ class Pairs(Widget):
                         allow_custom_value=True,
                         show_label=False,
                         container=False,
-                        min_width=80,
+                        min_width=100,
                     )
                 )
                 made.append(
                     gr.Textbox(
                         show_label=False,
                         container=False,
-                        min_width=80,
-                        placeholder="a digit, a name or words",
+                        min_width=100,
+                        max_lines=1,
+                        placeholder="shows",
                     )
                 )
         return made
@@ -196,7 +205,7 @@ class Picture(Widget):
     def made(self) -> list[Component]:
         palette = ["#ffffff", "#000000", "#d63c5e", "#f3a32c", "#f7e26b", "#3f9b4f", "#3a78c9"]
         brush = gr.Brush(default_size=24, colors=palette, default_color="#ffffff")
-        return [_editor(f"{self.field.label}: draw, or upload a picture", brush, canvas())]
+        return [_editor(f"{self.field.label}: draw or upload", brush, canvas())]
 
     def read(self, entered: Sequence[Any], pictures: Pictures) -> dict[str, Any]:
         picture = (entered[0] or {}).get("composite")
@@ -221,7 +230,7 @@ class Painted(Picture):
             default_size=36, colors=[("#e8356d", 0.7)], default_color=("#e8356d", 0.7),
             color_mode="fixed",
         )  # fmt: skip
-        editor = _editor("Upload a picture, then paint over what is to change", brush, None)
+        editor = _editor("Paint over what is to change", brush, None)
         with gr.Accordion("A mask from a file", open=False):
             mask = gr.Image(
                 type="pil", format="png", image_mode=None, height=160,
@@ -318,7 +327,3 @@ def _has_content(picture: Image.Image) -> bool:
 def _by_name(value: Any) -> Any:
     """A thing without options as its name."""
     return value[USE] if isinstance(value, Mapping) and value.keys() == {USE} else value
-
-
-def _step(field: Field) -> float:
-    return 1 if field.kind == "whole" else 0.1

@@ -120,7 +120,9 @@ class _Writer:
         return table
 
     def _unwritable(self, written: Any) -> Any:
-        what = next(iter(written), "nothing") if isinstance(written, dict) else type(written).__name__
+        what = (
+            next(iter(written), "nothing") if isinstance(written, dict) else type(written).__name__
+        )
         raise ValueError(
             f"Recipe: it holds a part ({str(what)[:40]}) that only Python can make. Use "
             "Sampler.from_recipe."
