@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import click
@@ -61,8 +63,15 @@ def web(
         served.load(name)
     with server(address, served, Limits(seconds=seconds, seeds=seeds, queue=queue)) as running:
         click.echo(f"The page is at {address.url}. Ctrl-C ends it.")
-        running.run()
-    click.echo("The page is closed. Pictures that were downloaded stay.")
+        signal.signal(signal.SIGTERM, _ended)
+        with contextlib.suppress(KeyboardInterrupt):
+            running.run()
+    click.echo("The page is closed. What was downloaded stays; the same command opens it again.")
+
+
+def _ended(number: int, frame: object) -> None:
+    """End as after Ctrl-C, so that the pictures of visitors are removed."""
+    raise KeyboardInterrupt
 
 
 def users_of(written: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

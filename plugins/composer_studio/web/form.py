@@ -173,7 +173,7 @@ class Form:
 
 
 def _late(name: str) -> tuple[bool, str]:
-    """Where a plugin's group stands: what takes pictures or views comes first, as in most stacks."""
+    """Where a plugin's group stands: what takes pictures or views comes first, as in stacks."""
     return not any(field.kind in _WIDE for field in fields_of("plugin", name)), name
 
 

@@ -172,8 +172,7 @@ class Page:
         try:
             table, lost = self._alone(Draft(text).table)
             self._check(table, "The recipe")
-            pictures = {**self._pictures(entered), **_opened_uploads(uploads)}
-            filled = self._filled(table, pictures)
+            filled = self._filled(table, _opened_uploads(uploads))
         except (ValueError, LookupError) as error:
             warn(f"{error} It stays text.")
             return self._texted(text)
@@ -311,7 +310,7 @@ def _opened_uploads(uploads: list[str] | None) -> dict[str, Any]:
 
 
 _SHOW = f"""(mode) => {{
-  document.querySelector('#form').classList.toggle('unseen', mode != '{FORM}')
+  document.querySelector('#form').classList.toggle('away', mode != '{FORM}')
   document.querySelector('#written').classList.toggle('unseen', mode != '{TEXT}')
 }}"""
 """Components that are only hidden keep what was drawn in them."""

@@ -81,7 +81,10 @@ def server(address: Address, served: Served, limits: Limits) -> Iterator[uvicorn
         bound = _bound(address)
         try:
             config = uvicorn.Config(
-                application(address, served, limits, place), log_level="warning", ws="none"
+                application(address, served, limits, place),
+                log_level="warning",
+                ws="none",
+                timeout_graceful_shutdown=2,  # pages that are open would hold it
             )
             running = uvicorn.Server(config)
             running.run = _on(running, bound)  # type: ignore[method-assign]
@@ -159,9 +162,13 @@ def _bound(address: Address) -> socket.socket:
     except (OSError, OverflowError) as error:
         bound.close()
         raise OSError(
-            f"web: {address.host}:{address.port} cannot be used ({error}). Choose another --port."
+            f"web: {address.host}:{address.port} cannot be used ({_reason(error)}). Choose another --port."
         ) from error
     return bound
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _on(running: uvicorn.Server, bound: socket.socket) -> Callable[..., None]:

@@ -62,7 +62,8 @@ class Widget:
         return entered
 
     def show(self, options: Mapping[str, Any], pictures: Mapping[str, Image.Image]) -> list[Any]:
-        """What the components hold for these options.
+        """What the components hold for these options; an editor whose picture is not in
+        ``pictures`` keeps its own.
 
         Raises:
             UnshowableError: they cannot.
@@ -214,7 +215,7 @@ class Picture(Widget):
         return {self.field.name: self._keep(self.field.name, _opaque(picture), pictures)}
 
     def show(self, options: Mapping[str, Any], pictures: Mapping[str, Image.Image]) -> list[Any]:
-        return [edited(pictures.get(options.get(self.field.name, ""), canvas()))]
+        return [_held(options.get(self.field.name), pictures, edited(canvas()))]
 
     def _keep(self, option: str, picture: Image.Image, pictures: Pictures) -> str:
         name = f"{self.owner}-{option}.png"
@@ -255,8 +256,9 @@ class Painted(Picture):
         return {"image": image, "mask": self._keep("mask", mask, pictures)}
 
     def show(self, options: Mapping[str, Any], pictures: Mapping[str, Image.Image]) -> list[Any]:
-        picture = pictures.get(options.get("image", ""))
-        return [None if picture is None else edited(picture), pictures.get(options.get("mask", ""))]
+        mask = options.get("mask")
+        held = pictures.get(mask) if mask in pictures or mask is None else gr.skip()
+        return [_held(options.get("image"), pictures, None), held]
 
 
 WIDGETS: Mapping[str, type[Widget]] = {
@@ -285,6 +287,13 @@ def edited(picture: Image.Image) -> dict[str, Any]:
         size = shown.width * factor, shown.height * factor
         shown = shown.resize(size, Image.Resampling.NEAREST)
     return {"background": shown, "layers": [], "composite": shown}
+
+
+def _held(name: str | None, pictures: Mapping[str, Image.Image], empty: Any) -> Any:
+    """What an editor holds of a picture by name; what it has if the picture did not come along."""
+    if name is None:
+        return empty
+    return edited(pictures[name]) if name in pictures else gr.skip()
 
 
 def painted(layers: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image | None:
