@@ -162,7 +162,8 @@ def _bound(address: Address) -> socket.socket:
     except (OSError, OverflowError) as error:
         bound.close()
         raise OSError(
-            f"web: {address.host}:{address.port} cannot be used ({_reason(error)}). Choose another --port."
+            f"web: {address.host}:{address.port} cannot be used ({_reason(error)}). Choose another "
+            "--port."
         ) from error
     return bound
 
