@@ -25,6 +25,7 @@ POLICY = (
     "frame-ancestors 'self'; base-uri 'self'; form-action 'self'"
 )
 """What a browser may load for the page: nothing from elsewhere."""
+_QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,12 @@ def server(address: Address, served: Served, limits: Limits) -> Iterator[uvicorn
     """
     with tempfile.TemporaryDirectory(prefix="composer-web-") as folder:
         place = Path(folder)
-        os.environ |= {
-            "GRADIO_ANALYTICS_ENABLED": "False",
-            "GRADIO_TEMP_DIR": str(place / "files"),  # of uploads, and of what is shown
-        }
-        import uvicorn  # noqa: PLC0415  # comes with gradio, which reads the environment
-
         bound = _bound(address)
+        before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", *_QUIET)}
+        # Gradio reads the environment. The folder is that of uploads, and of what is shown.
+        os.environ |= {"GRADIO_TEMP_DIR": str(place / "files"), **_QUIET}
+        import uvicorn  # noqa: PLC0415  # comes with gradio
+
         try:
             config = uvicorn.Config(
                 application(address, served, limits, place),
@@ -91,6 +91,9 @@ def server(address: Address, served: Served, limits: Limits) -> Iterator[uvicorn
             yield running
         finally:
             bound.close()
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                os.environ |= {} if value is None else {name: value}
 
 
 def application(address: Address, served: Served, limits: Limits, place: Path) -> Any:
