@@ -137,7 +137,7 @@ class Form:
             gr.Markdown(f"**{name}** {description_of('plugin', name)}", elem_classes="about")
             fields = fields_of("plugin", name)
             wide = [f for f in fields if f.kind in _WIDE]
-            main = [f for f in fields if f not in wide and (f.required or f.kind == "number")]
+            main = [f for f in fields if f not in wide and _first(f, bool(wide))]
             rest = [f for f in fields if f not in wide and f not in main]
             made = [WIDGETS[f.kind](f, name) for f in wide]
             if main:
@@ -170,6 +170,12 @@ class Form:
             known = ", ".join(self._backends)
             raise UnshowableError(f"This page has the models {known}, and not {name!r}.")
         return str(name)
+
+
+def _first(field: Field, beside: bool) -> bool:
+    """Whether a field is seen at once; ``beside`` a picture or views, a number with a default is
+    not."""
+    return field.required or (field.kind == "number" and not (beside and field.default is not None))
 
 
 def _late(name: str) -> tuple[bool, str]:

@@ -79,7 +79,7 @@ class Page:
                         "Make pictures", variant="primary", elem_id="make", interactive=False
                     )
                     self.stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
-                self.status = gr.HTML(progress(0, 1, "Ready."), elem_id="status")
+                self.status = gr.HTML(progress(0, 1, "Ready."), elem_id="status", padding=False)
                 self.picture = gr.Image(
                     show_label=False, format="png", interactive=False, height=520,
                     buttons=["fullscreen"], elem_id="picture",
@@ -94,8 +94,8 @@ class Page:
                     object_fit="contain", elem_id="gallery", buttons=[], interactive=False,
                 )  # fmt: skip
                 with gr.Row(visible=False, elem_id="downloads") as self.downloads:
-                    self.png = gr.DownloadButton("PNG with its recipe", elem_id="png")
-                    self.film = gr.Button("GIF of its views", elem_id="gif")
+                    self.png = gr.DownloadButton("Download PNG", elem_id="png")
+                    self.film = gr.Button("Download GIF", elem_id="gif")
                     self.film_file = gr.DownloadButton(
                         "GIF", elem_id="gif-file", elem_classes="unseen"
                     )

@@ -25,6 +25,7 @@ POLICY = (
     "frame-ancestors 'self'; base-uri 'self'; form-action 'self'"
 )
 """What a browser may load for the page: nothing from elsewhere."""
+STYLE = Path(__file__).with_name("page.css")
 _QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -124,7 +125,7 @@ def application(address: Address, served: Served, limits: Limits, place: Path) -
         enable_monitoring=False,
         mcp_server=False,
         pwa=False,
-        css_paths=[Path(__file__).with_name("page.css")],
+        head=f"<style>{STYLE.read_text()}</style>",  # css= is for components alone
         theme=gr.themes.Default(
             primary_hue="indigo",
             neutral_hue="slate",
