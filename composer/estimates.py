@@ -285,7 +285,7 @@ def _is_one(weight: float | Tensor) -> bool:
 
 
 def _factor(value: float | Tensor) -> float | Tensor:
-    if not isinstance(value, Tensor | numbers.Real):
+    if not isinstance(value, float | int | Tensor | numbers.Real):  # the slow last one seldom asked
         raise TypeError(
             f"the factor of an estimate must be a number or a tensor, got {shown(value)}."
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from composer.protocols import Backend, models_of
 from composer.requests import UNCONDITIONAL, Each, Estimate, Request
 from composer.row_bounds import MaxRows, rows_in_a_call
 from composer.stats import Stats
+
+T = TypeVar("T")
 
 
 class Model:
@@ -79,14 +82,17 @@ class Model:
                 f"(B, {', '.join(map(str, self.backend.shape))}), got {tuple(request.x.shape)}."
             )
         condition = UNCONDITIONAL if request.condition is None else request.condition
+        known, schedule = encoded(self.backend, condition), self.backend.schedule
+        if known is request.condition and request.schedule is schedule:
+            return request
         return Request(
             request.x,
             request.t,
-            encoded(self.backend, condition),
+            known,
             request.step,
             request.beside,
             (),
-            self.backend.schedule,
+            schedule,
             request.model,
             request.origin,
             self.backend,
@@ -138,10 +144,10 @@ def batch_of(requests: Sequence[Request]) -> Batch:
             total += count
     return Batch(
         _joined([request.x for request in requests]),
-        tuple(t for r, n in zip(requests, counts, strict=True) for t in (r.t,) * n),
-        tuple(condition for request in requests for condition in request.conditions),
-        tuple(number for request in requests for number in numbers[id(request.x)]),
-        tuple(m for r, n in zip(requests, counts, strict=True) for m in (r.model,) * n),
+        _listed((request.t,) * n for request, n in zip(requests, counts, strict=True)),
+        _listed(request.conditions for request in requests),
+        _listed(numbers[id(request.x)] for request in requests),
+        _listed((request.model,) * n for request, n in zip(requests, counts, strict=True)),
         {
             name: _joined(
                 [
@@ -160,6 +166,10 @@ def evaluated(backend: Backend, requests: Sequence[Request]) -> list[Output]:
     This is :class:`Model` without its checks.
     """
     return _split(backend.evaluate(batch_of(requests)), requests)
+
+
+def _listed(parts: Iterable[Iterable[T]]) -> tuple[T, ...]:
+    return tuple(chain.from_iterable(parts))
 
 
 def _joined(tensors: list[Tensor]) -> Tensor:
