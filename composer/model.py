@@ -90,6 +90,8 @@ class Model:
             request.model,
             request.origin,
             self.backend,
+            request.t_next,
+            request.carried,
             request._views,
         )
 

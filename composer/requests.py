@@ -84,6 +84,9 @@ class Request:
         origin: for each image the index of its seed, as ``State.origin``; () if image k belongs to
             seed k.
         backend: the backend of the run, whose coder turns latents to images; the loop fills it in.
+        t_next: the time that the step goes to; None outside of a run.
+        carried: ``State.carried`` of the run, data that a plugin keeps from step to step. A plugin
+            may set its own key.
     """
 
     x: Tensor
@@ -96,6 +99,8 @@ class Request:
     model: str | None = None
     origin: tuple[int, ...] = ()
     backend: Any = None
+    t_next: float | None = None
+    carried: dict[Any, Any] = field(default_factory=dict)
     _views: Views = field(default_factory=Views, repr=False)
 
     __repr__ = short_repr
@@ -129,6 +134,8 @@ class Request:
             self.model if model is KEEP else model,
             self.origin,
             self.backend,
+            self.t_next,
+            self.carried,
             self._views,
         )
 
@@ -215,6 +222,8 @@ class Request:
             self.model,
             self.origin,
             self.backend,
+            self.t_next,
+            self.carried,
             self._views,
         )
 

@@ -44,6 +44,7 @@ from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.langevin import Langevin
 from composer_plugins.steering.particles import Particles
 from composer_plugins.steering.reads_as import ReadsAs
+from composer_plugins.steering.super_diff import SuperDiff
 
 __all__ = [
     "APG",
@@ -80,6 +81,7 @@ __all__ = [
     "Scales",
     "Spaced",
     "Stage",
+    "SuperDiff",
     "SuperResolution",
     "Timesteps",
     "TripleHybrid",
@@ -107,6 +109,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("particles", Particles)
     register.plugin("feynman_kac", FeynmanKac)
     register.plugin("langevin", Langevin)
+    register.plugin("super_diff", SuperDiff, example=lambda: SuperDiff([1, 2]))
     register.plugin("lanpaint", LanPaint)
     register.plugin("ddnm", DDNM)
     register.decomposition("known_pixels", KnownPixels)
