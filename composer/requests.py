@@ -87,6 +87,7 @@ class Request:
         t_next: the time that the step goes to; None outside of a run.
         carried: ``State.carried`` of the run, data that a plugin keeps from step to step. A plugin
             may set its own key.
+        views: the views that x is seen through, the first applied first.
     """
 
     x: Tensor
@@ -102,8 +103,15 @@ class Request:
     t_next: float | None = None
     carried: dict[Any, Any] = field(default_factory=dict)
     _views: Views = field(default_factory=Views, repr=False)
+    views: tuple[Transform, ...] = ()
 
     __repr__ = short_repr
+
+    @property
+    def place(self) -> Hashable:
+        """The views, condition and model of this request, by which a plugin tells its requests of
+        one step apart: ``request.carried[self, request.place]``."""
+        return self.views, self.condition, self.model
 
     @property
     def noise_level(self) -> float:
@@ -137,15 +145,20 @@ class Request:
             self.t_next,
             self.carried,
             self._views,
+            self.views,
         )
 
     def rows(self, rows: Tensor) -> Request:
         """The same request for the images ``rows``, integers (N,) on the CPU, in their order, each
-        with its further tensors and its seed."""
+        with its further tensors and its seed. It carries nothing between steps."""
         origin = self.origin or range(len(self.x))
         beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
         return dataclasses.replace(
-            self, x=self.x[rows], beside=beside, origin=tuple(origin[k] for k in rows.tolist())
+            self,
+            x=self.x[rows],
+            beside=beside,
+            origin=tuple(origin[k] for k in rows.tolist()),
+            carried={},
         )
 
     def each(self, value: float | Sequence[float] | Tensor) -> float | Tensor:
@@ -225,6 +238,7 @@ class Request:
             self.t_next,
             self.carried,
             self._views,
+            (*self.views, view),
         )
 
     def forget_views(self) -> None:

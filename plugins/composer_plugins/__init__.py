@@ -18,6 +18,7 @@ from composer_plugins.editing.reference import Reference
 from composer_plugins.editing.sdedit import SDEdit
 from composer_plugins.editing.super_resolution import SuperResolution
 from composer_plugins.filters import GaussianBlur
+from composer_plugins.guidance.adaptive import AdaptiveGuidance
 from composer_plugins.guidance.apg import APG
 from composer_plugins.guidance.autoguidance import Autoguidance
 from composer_plugins.guidance.cfg import CFG
@@ -25,6 +26,7 @@ from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.guidance.conjunction import Conjunction
 from composer_plugins.guidance.distilled import DistilledGuidance
 from composer_plugins.guidance.rescale import Rescale
+from composer_plugins.guidance.reused import ReusedGuidance
 from composer_plugins.guidance.thresholding import DynamicThreshold
 from composer_plugins.illusions.anagram import Anagram
 from composer_plugins.illusions.components import Components
@@ -38,6 +40,7 @@ from composer_plugins.illusions.decompositions import (
 )
 from composer_plugins.illusions.hybrid import Hybrid, TripleHybrid
 from composer_plugins.illusions.latent_anagram import LatentAnagram
+from composer_plugins.solvers.consistency import Consistency
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
 from composer_plugins.steering.feynman_kac import FeynmanKac
@@ -50,6 +53,7 @@ __all__ = [
     "APG",
     "CFG",
     "DDNM",
+    "AdaptiveGuidance",
     "Anagram",
     "Autoguidance",
     "Bands",
@@ -58,6 +62,7 @@ __all__ = [
     "Cascade",
     "Components",
     "Conjunction",
+    "Consistency",
     "DistilledGuidance",
     "DynamicThreshold",
     "FeynmanKac",
@@ -77,6 +82,7 @@ __all__ = [
     "ReadsAs",
     "Reference",
     "Rescale",
+    "ReusedGuidance",
     "SDEdit",
     "Scales",
     "Spaced",
@@ -120,6 +126,8 @@ def register_plugins(register: Register) -> None:
     register.plugin("rescale", Rescale)
     register.plugin("apg", APG)
     register.plugin("autoguidance", Autoguidance)
+    register.plugin("adaptive_guidance", AdaptiveGuidance, example=lambda: AdaptiveGuidance(3.0))
+    register.plugin("reused_guidance", ReusedGuidance, example=lambda: ReusedGuidance(3.0))
     register.plugin("cfg_plus_plus", CFGPlusPlus, example=lambda: CFGPlusPlus(0.6))
     register.score("reads_as", ReadsAs)
     register.decomposition("bands", Bands)
@@ -160,5 +168,6 @@ def register_plugins(register: Register) -> None:
     register.backend("deepfloyd", load_deepfloyd)
     register.backend("latent", load_latent)
     register.backend("prx", load_prx)
+    register.solver("consistency", Consistency)
     register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)
