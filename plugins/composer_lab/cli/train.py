@@ -172,7 +172,7 @@ def denoiser(
     help="Standard deviation of the noise on the latents, whose own is 1.",
 )
 @DATA
-@width_option(16)
+@width_option(8)
 @LIMIT
 @one_sentence
 @training_options(AUTOENCODER, without=["class_drop", "logit_normal"])
@@ -206,7 +206,7 @@ def mnist_autoencoder(
     help="Folder model/ that `composer train mnist-autoencoder` wrote; the shipped one by default.",
 )
 @DATA
-@width_option(96)
+@width_option(64)
 @LIMIT
 @one_sentence
 @training_options(LATENT)

@@ -24,7 +24,7 @@ from composer_plugins.backends.mnist.data import sample_digits
 from composer_plugins.backends.mnist.latent import load_autoencoder
 
 NOISE = 0.2
-WIDTH = 16
+WIDTH = 8
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,15 @@ def new_autoencoder(width: int = WIDTH, channels: int = 4) -> Any:
     """An AutoencoderKL of images (1, 28, 28) and latents (channels, 7, 7).
 
     Args:
-        width: channels of the first of three levels; the others have twice as many.
+        width: channels of the first of three levels, a multiple of 8 or less than 8; each further
+            level has twice as many.
     """
     return AutoencoderKL(
         in_channels=1,
         out_channels=1,
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(width, 2 * width, 2 * width),
+        block_out_channels=(width, 2 * width, 4 * width),
         latent_channels=channels,
         norm_num_groups=min(8, width),
         sample_size=28,

@@ -31,7 +31,7 @@ from composer_plugins.backends.mnist.latent import (
 if TYPE_CHECKING:
     from PIL import Image
 
-WIDTH = 96
+WIDTH = 64
 NUM_CLASSES = 10
 
 
