@@ -97,6 +97,8 @@ class Model:
             request.model,
             request.origin,
             self.backend,
+            request.t_next,
+            request.carried,
             request._views,
         )
 

@@ -19,6 +19,7 @@ from composer_plugins.editing.reference import Reference
 from composer_plugins.editing.sdedit import SDEdit
 from composer_plugins.editing.super_resolution import SuperResolution
 from composer_plugins.filters import GaussianBlur
+from composer_plugins.guidance.adaptive import AdaptiveGuidance
 from composer_plugins.guidance.apg import APG
 from composer_plugins.guidance.autoguidance import Autoguidance
 from composer_plugins.guidance.cfg import CFG
@@ -29,6 +30,7 @@ from composer_plugins.guidance.distilled import DistilledGuidance
 from composer_plugins.guidance.fdg import FDG
 from composer_plugins.guidance.pag import PAG
 from composer_plugins.guidance.rescale import Rescale
+from composer_plugins.guidance.reused import ReusedGuidance
 from composer_plugins.guidance.seg import SEG
 from composer_plugins.guidance.slg import SLG
 from composer_plugins.guidance.tcfg import TCFG
@@ -45,12 +47,14 @@ from composer_plugins.illusions.decompositions import (
 )
 from composer_plugins.illusions.hybrid import Hybrid, TripleHybrid
 from composer_plugins.illusions.latent_anagram import LatentAnagram
+from composer_plugins.solvers.consistency import Consistency
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
 from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.langevin import Langevin
 from composer_plugins.steering.particles import Particles
 from composer_plugins.steering.reads_as import ReadsAs
+from composer_plugins.steering.super_diff import SuperDiff
 
 __all__ = [
     "APG",
@@ -61,6 +65,7 @@ __all__ = [
     "SEG",
     "SLG",
     "TCFG",
+    "AdaptiveGuidance",
     "Anagram",
     "Autoguidance",
     "Bands",
@@ -71,6 +76,7 @@ __all__ = [
     "Cascade",
     "Components",
     "Conjunction",
+    "Consistency",
     "DistilledGuidance",
     "DynamicThreshold",
     "FeynmanKac",
@@ -91,10 +97,12 @@ __all__ = [
     "Reference",
     "Regions",
     "Rescale",
+    "ReusedGuidance",
     "SDEdit",
     "Scales",
     "Spaced",
     "Stage",
+    "SuperDiff",
     "SuperResolution",
     "Timesteps",
     "TripleHybrid",
@@ -122,6 +130,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("particles", Particles)
     register.plugin("feynman_kac", FeynmanKac)
     register.plugin("langevin", Langevin)
+    register.plugin("super_diff", SuperDiff, example=lambda: SuperDiff([1, 2]))
     register.plugin("lanpaint", LanPaint)
     register.plugin("ddnm", DDNM)
     register.decomposition("known_pixels", KnownPixels)
@@ -133,6 +142,8 @@ def register_plugins(register: Register) -> None:
     register.plugin("rescale", Rescale)
     register.plugin("apg", APG)
     register.plugin("autoguidance", Autoguidance)
+    register.plugin("adaptive_guidance", AdaptiveGuidance, example=lambda: AdaptiveGuidance(3.0))
+    register.plugin("reused_guidance", ReusedGuidance, example=lambda: ReusedGuidance(3.0))
     register.plugin("cfg_plus_plus", CFGPlusPlus, example=lambda: CFGPlusPlus(0.6))
     register.plugin("cfg_zero_star", CFGZeroStar, example=lambda: CFGZeroStar(4.0))
     register.plugin("pag", PAG)
@@ -181,5 +192,6 @@ def register_plugins(register: Register) -> None:
     register.backend("deepfloyd", load_deepfloyd)
     register.backend("latent", load_latent)
     register.backend("prx", load_prx)
+    register.solver("consistency", Consistency)
     register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)
