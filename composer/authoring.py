@@ -15,6 +15,7 @@ from composer._checks import (
     checked_solver,
 )
 from composer._clipping import Clip, clipped, dynamic_threshold
+from composer._jumps import with_jumps
 from composer._known import KnownRegion
 from composer._once import once
 from composer._parts import Decomposition, Part, parts_of
@@ -122,5 +123,6 @@ __all__ = [
     "to_images",
     "to_latents",
     "views_of",
+    "with_jumps",
     "with_nested",
 ]
