@@ -5,7 +5,15 @@ Checks of plain arguments are in :mod:`composer.arguments`, devices and dtypes b
 for each name.
 """
 
-from composer._candidates import Score, check_score, follow_several, require_score, scored
+from composer._candidates import (
+    Score,
+    add_log_weights,
+    check_score,
+    follow_several,
+    require_score,
+    scored,
+    take_log_weights,
+)
 from composer._checks import (
     check_condition,
     check_encodable,
@@ -64,6 +72,7 @@ __all__ = [
     "Part",
     "Resizable",
     "Score",
+    "add_log_weights",
     "answers",
     "check_condition",
     "check_encodable",
@@ -110,6 +119,7 @@ __all__ = [
     "sets_conditions",
     "sha256_of",
     "short_repr",
+    "take_log_weights",
     "to_device",
     "to_images",
     "to_latents",

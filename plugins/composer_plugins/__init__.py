@@ -41,6 +41,7 @@ from composer_plugins.illusions.latent_anagram import LatentAnagram
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
 from composer_plugins.steering.feynman_kac import FeynmanKac
+from composer_plugins.steering.feynman_kac_corrector import FeynmanKacCorrector
 from composer_plugins.steering.langevin import Langevin
 from composer_plugins.steering.particles import Particles
 from composer_plugins.steering.reads_as import ReadsAs
@@ -61,6 +62,7 @@ __all__ = [
     "DistilledGuidance",
     "DynamicThreshold",
     "FeynmanKac",
+    "FeynmanKacCorrector",
     "GaussianBlur",
     "Gray",
     "GrayColour",
@@ -108,6 +110,11 @@ def register_plugins(register: Register) -> None:
     register.plugin("reference", Reference)
     register.plugin("particles", Particles)
     register.plugin("feynman_kac", FeynmanKac)
+    register.plugin(
+        "feynman_kac_corrector",
+        FeynmanKacCorrector,
+        example=lambda: FeynmanKacCorrector([1, 2], (0.5, 0.5)),
+    )
     register.plugin("langevin", Langevin)
     register.plugin("super_diff", SuperDiff, example=lambda: SuperDiff([1, 2]))
     register.plugin("lanpaint", LanPaint)

@@ -73,8 +73,11 @@ class SuperDiff(Plugin):
 
     def __post_init__(self) -> None:
         count = len(parsed(self.readings, "SuperDiff"))
-        if any(condition is None for condition in self.conditions):
-            raise TypeError("SuperDiff: a condition must not be None. Name what to make.")
+        if count < 2 or any(condition is None for condition in self.conditions):
+            raise TypeError(
+                "SuperDiff: readings must be two or more conditions, none of them None, got "
+                f"{[*self.conditions]}. Name what to make."
+            )
         choice(self.rule, "SuperDiff: rule", RULES)
         positive(self.temperature, "SuperDiff: temperature")
         positive(self.data_std, "SuperDiff: data_std")
