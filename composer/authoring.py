@@ -24,6 +24,7 @@ from composer._checks import (
 )
 from composer._clipping import Clip, clipped, dynamic_threshold
 from composer._known import KnownRegion
+from composer._losses import Loss, check_loss, loss_gradient
 from composer._once import once
 from composer._parts import Decomposition, Part, parts_of
 from composer._probes import check_parts, check_view, probes, rounding
@@ -52,6 +53,7 @@ from composer.plugin import (
     with_nested,
 )
 from composer.protocols import (
+    differentiable_of,
     draw,
     guidance_of,
     initial_noise,
@@ -69,6 +71,7 @@ __all__ = [
     "Clip",
     "Decomposition",
     "KnownRegion",
+    "Loss",
     "Part",
     "Resizable",
     "Score",
@@ -76,6 +79,7 @@ __all__ = [
     "answers",
     "check_condition",
     "check_encodable",
+    "check_loss",
     "check_parts",
     "check_score",
     "check_view",
@@ -88,6 +92,7 @@ __all__ = [
     "combine",
     "conditions_of",
     "declared",
+    "differentiable_of",
     "draw",
     "dynamic_threshold",
     "finest_of",
@@ -100,6 +105,7 @@ __all__ = [
     "initial_noise",
     "is_latent",
     "is_nested",
+    "loss_gradient",
     "low_res_schedule_of",
     "models_of",
     "networks_of",

@@ -1,5 +1,7 @@
 """The built-in plugins; registered by an entry point, as third-party plugins are."""
 
+from torch import Tensor
+
 from composer import Register, hookimpl
 from composer_plugins import transforms
 from composer_plugins.backends.deepfloyd import load_deepfloyd
@@ -40,17 +42,21 @@ from composer_plugins.illusions.hybrid import Hybrid, TripleHybrid
 from composer_plugins.illusions.latent_anagram import LatentAnagram
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
+from composer_plugins.steering.dps import DPS
 from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.feynman_kac_corrector import FeynmanKacCorrector
 from composer_plugins.steering.langevin import Langevin
+from composer_plugins.steering.losses import SquaredError
 from composer_plugins.steering.particles import Particles
 from composer_plugins.steering.reads_as import ReadsAs
+from composer_plugins.steering.steer import Steer
 from composer_plugins.steering.super_diff import SuperDiff
 
 __all__ = [
     "APG",
     "CFG",
     "DDNM",
+    "DPS",
     "Anagram",
     "Autoguidance",
     "Bands",
@@ -82,7 +88,9 @@ __all__ = [
     "SDEdit",
     "Scales",
     "Spaced",
+    "SquaredError",
     "Stage",
+    "Steer",
     "SuperDiff",
     "SuperResolution",
     "Timesteps",
@@ -116,6 +124,9 @@ def register_plugins(register: Register) -> None:
         example=lambda: FeynmanKacCorrector([1, 2], (0.5, 0.5)),
     )
     register.plugin("langevin", Langevin)
+    register.plugin("steer", Steer, example=lambda: Steer(_brightness))
+    register.plugin("dps", DPS, example=lambda: DPS(_brightness))
+    register.loss("squared_error", SquaredError)
     register.plugin("super_diff", SuperDiff, example=lambda: SuperDiff([1, 2]))
     register.plugin("lanpaint", LanPaint)
     register.plugin("ddnm", DDNM)
@@ -169,3 +180,8 @@ def register_plugins(register: Register) -> None:
     register.backend("prx", load_prx)
     register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)
+
+
+def _brightness(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B,): an example of a loss."""
+    return x.mean((1, 2, 3))
