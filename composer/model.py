@@ -53,11 +53,15 @@ class Model:
         for key, request in zip(keys, encoded, strict=True):
             distinct.setdefault(key, request)
         asked = [*distinct.values()]
-        with self.stats.timing(self._device):
-            output = self._evaluate(batch_of(asked))
+        tracked = any(request.x.requires_grad for request in asked)
+        with self.stats.timing(self._device), torch.set_grad_enabled(tracked):
+            answers = _split(self._evaluate(batch_of(asked)), asked)
         self.stats.requested += len(requests)
         self.stats.evaluated += len(asked)
-        outputs = dict(zip(distinct, _split(output, asked), strict=True))
+        if tracked:  # the other requests of the call have no gradient
+            pairs = zip(asked, answers, strict=True)
+            answers = [a if request.x.requires_grad else _detached(a) for request, a in pairs]
+        outputs = dict(zip(distinct, answers, strict=True))
         for key, request in distinct.items():
             self._note(outputs[key], request)
         kind = self.backend.prediction
@@ -198,6 +202,10 @@ def _split(output: Output, requests: Sequence[Request]) -> list[Output]:
     if output.variance is None:
         return [Output(prediction) for prediction in predictions]
     return [*map(Output, predictions, output.variance.split(counts))]
+
+
+def _detached(output: Output) -> Output:
+    return Output(*(None if part is None else part.detach() for part in output))
 
 
 def _identity(request: Request) -> Hashable:

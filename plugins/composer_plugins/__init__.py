@@ -1,5 +1,7 @@
 """The built-in plugins; registered by an entry point, as third-party plugins are."""
 
+from torch import Tensor
+
 from composer import Register, hookimpl
 from composer_plugins import transforms
 from composer_plugins.backends.deepfloyd import load_deepfloyd
@@ -50,16 +52,21 @@ from composer_plugins.illusions.latent_anagram import LatentAnagram
 from composer_plugins.solvers.consistency import Consistency
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
+from composer_plugins.steering.dps import DPS
 from composer_plugins.steering.feynman_kac import FeynmanKac
+from composer_plugins.steering.feynman_kac_corrector import FeynmanKacCorrector
 from composer_plugins.steering.langevin import Langevin
+from composer_plugins.steering.losses import SquaredError
 from composer_plugins.steering.particles import Particles
 from composer_plugins.steering.reads_as import ReadsAs
+from composer_plugins.steering.steer import Steer
 from composer_plugins.steering.super_diff import SuperDiff
 
 __all__ = [
     "APG",
     "CFG",
     "DDNM",
+    "DPS",
     "FDG",
     "PAG",
     "SEG",
@@ -80,6 +87,7 @@ __all__ = [
     "DistilledGuidance",
     "DynamicThreshold",
     "FeynmanKac",
+    "FeynmanKacCorrector",
     "GaussianBlur",
     "Gray",
     "GrayColour",
@@ -101,7 +109,9 @@ __all__ = [
     "SDEdit",
     "Scales",
     "Spaced",
+    "SquaredError",
     "Stage",
+    "Steer",
     "SuperDiff",
     "SuperResolution",
     "Timesteps",
@@ -129,7 +139,15 @@ def register_plugins(register: Register) -> None:
     register.plugin("reference", Reference)
     register.plugin("particles", Particles)
     register.plugin("feynman_kac", FeynmanKac)
+    register.plugin(
+        "feynman_kac_corrector",
+        FeynmanKacCorrector,
+        example=lambda: FeynmanKacCorrector([1, 2], (0.5, 0.5)),
+    )
     register.plugin("langevin", Langevin)
+    register.plugin("steer", Steer, example=lambda: Steer(_brightness))
+    register.plugin("dps", DPS, example=lambda: DPS(_brightness))
+    register.loss("squared_error", SquaredError)
     register.plugin("super_diff", SuperDiff, example=lambda: SuperDiff([1, 2]))
     register.plugin("lanpaint", LanPaint)
     register.plugin("ddnm", DDNM)
@@ -195,3 +213,8 @@ def register_plugins(register: Register) -> None:
     register.solver("consistency", Consistency)
     register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)
+
+
+def _brightness(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B,): an example of a loss."""
+    return x.mean((1, 2, 3))

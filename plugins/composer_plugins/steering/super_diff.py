@@ -73,8 +73,11 @@ class SuperDiff(Plugin):
 
     def __post_init__(self) -> None:
         count = len(parsed(self.readings, "SuperDiff"))
-        if any(condition is None for condition in self.conditions):
-            raise TypeError("SuperDiff: a condition must not be None. Name what to make.")
+        if count < 2 or any(condition is None for condition in self.conditions):
+            raise TypeError(
+                "SuperDiff: readings must be two or more conditions, none of them None, got "
+                f"{[*self.conditions]}. Name what to make."
+            )
         choice(self.rule, "SuperDiff: rule", RULES)
         positive(self.temperature, "SuperDiff: temperature")
         positive(self.data_std, "SuperDiff: data_std")
@@ -130,7 +133,7 @@ class SuperDiff(Plugin):
         x0 = torch.stack([estimate.x0 for estimate in seen], 1)
         here = Place(request.x, x0, self._log_densities(request, x0), request.t)
         if request.t_next is not None:  # within a run
-            request.carried[self._key(request)] = here
+            request.carried[self._key(request)] = here.detached()
         weights = RULES[self.rule](self, here, request)
         return combine([w[:, None, None, None] for w in weights.unbind(1)], seen)
 
@@ -192,6 +195,10 @@ class Place:
     x0: Tensor
     log_density: Tensor
     t: float
+
+    def detached(self) -> Place:
+        """Without a gradient: one that a plugin outside asks for is of this step alone."""
+        return Place(self.x.detach(), self.x0.detach(), self.log_density.detach(), self.t)
 
     def rows(self, rows: Tensor) -> Place:
         return Place(self.x[rows], self.x0[rows], self.log_density[rows], self.t)
