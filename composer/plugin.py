@@ -132,6 +132,12 @@ class Plugin:
         """For a solver: whether it plans times of its own instead of the schedule's."""
         return False
 
+    @_default
+    def reads_device(self) -> bool:
+        """Whether it reads numbers back from the device at each step, which waits for it. Its docs
+        say how many."""
+        return False
+
     def resized(self, height: int, width: int) -> Self:
         """The same plugin for images of another size; itself, unless it holds data of a fixed
         size."""

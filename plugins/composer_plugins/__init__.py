@@ -38,8 +38,12 @@ from composer_plugins.illusions.decompositions import (
 )
 from composer_plugins.illusions.hybrid import Hybrid, TripleHybrid
 from composer_plugins.illusions.latent_anagram import LatentAnagram
+from composer_plugins.solvers.adams_bashforth import AdamsBashforth
+from composer_plugins.solvers.adaptive import Adaptive
+from composer_plugins.solvers.likelihood import log_likelihood
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
+from composer_plugins.solvers.unipc import UniPC
 from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.langevin import Langevin
 from composer_plugins.steering.particles import Particles
@@ -49,6 +53,8 @@ __all__ = [
     "APG",
     "CFG",
     "DDNM",
+    "AdamsBashforth",
+    "Adaptive",
     "Anagram",
     "Autoguidance",
     "Bands",
@@ -83,7 +89,9 @@ __all__ = [
     "SuperResolution",
     "Timesteps",
     "TripleHybrid",
+    "UniPC",
     "WithWeak",
+    "log_likelihood",
 ]
 
 
@@ -157,5 +165,8 @@ def register_plugins(register: Register) -> None:
     register.backend("deepfloyd", load_deepfloyd)
     register.backend("latent", load_latent)
     register.backend("prx", load_prx)
+    register.solver("adams_bashforth", AdamsBashforth)
+    register.solver("unipc", UniPC)
+    register.solver("adaptive", Adaptive)
     register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)
