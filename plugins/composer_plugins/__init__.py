@@ -49,9 +49,13 @@ from composer_plugins.illusions.decompositions import (
 )
 from composer_plugins.illusions.hybrid import Hybrid, TripleHybrid
 from composer_plugins.illusions.latent_anagram import LatentAnagram
+from composer_plugins.solvers.adams_bashforth import AdamsBashforth
+from composer_plugins.solvers.adaptive import Adaptive
 from composer_plugins.solvers.consistency import Consistency
+from composer_plugins.solvers.likelihood import log_likelihood
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
+from composer_plugins.solvers.unipc import UniPC
 from composer_plugins.steering.dps import DPS
 from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.feynman_kac_corrector import FeynmanKacCorrector
@@ -72,6 +76,8 @@ __all__ = [
     "SEG",
     "SLG",
     "TCFG",
+    "AdamsBashforth",
+    "Adaptive",
     "AdaptiveGuidance",
     "Anagram",
     "Autoguidance",
@@ -116,7 +122,9 @@ __all__ = [
     "SuperResolution",
     "Timesteps",
     "TripleHybrid",
+    "UniPC",
     "WithWeak",
+    "log_likelihood",
 ]
 
 
@@ -211,6 +219,9 @@ def register_plugins(register: Register) -> None:
     register.backend("latent", load_latent)
     register.backend("prx", load_prx)
     register.solver("consistency", Consistency)
+    register.solver("adams_bashforth", AdamsBashforth)
+    register.solver("unipc", UniPC)
+    register.solver("adaptive", Adaptive)
     register.solver("spaced", Spaced)
     register.solver("timesteps", Timesteps)
 
