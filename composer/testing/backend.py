@@ -195,9 +195,9 @@ def has_the_gradient_it_declares(examined: Examined) -> str:
     """If the backend declares ``differentiable``, the gradient of its output with respect to x is
     that of finite differences."""
     if not differentiable_of(examined.backend):
-        raise SkipTest("the backend does not declare differentiable")
+        raise SkipTest("The backend does not declare differentiable.")
     if examined.tolerance > COARSE:
-        raise SkipTest("finite differences need a network that rounds less, such as one in float32")
+        raise SkipTest("Finite differences need a network that rounds less, as in float32.")
     return first(bent(examined.backend, request) for request in examined.requests())
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,8 +289,7 @@ def test_a_forged_upload_is_no_way_to_a_file(url):
     assert status == 200
     text = get(f"{url}/gradio_api/queue/data?session_hash=forged")[2]
     assert '"success":false' in text
-    with open("/etc/hostname") as file:
-        assert file.read().strip() not in text.replace("/etc/hostname", "")
+    assert Path("/etc/hostname").read_text().strip() not in text.replace("/etc/hostname", "")
 
 
 def test_only_this_machines_names_are_answered(url):
