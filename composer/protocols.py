@@ -113,6 +113,12 @@ def guidance_of(backend: Backend) -> float | None:
     return scale
 
 
+def differentiable_of(backend: Backend) -> bool:
+    """Whether gradients flow through ``evaluate`` from its output to x: the backend's optional
+    attribute ``differentiable``, which ``check_backend`` proves."""
+    return bool(getattr(backend, "differentiable", False))
+
+
 class Solver(Protocol):
     """Takes the step that no plugin took; registered as the innermost plugin of the stack."""
 
@@ -152,9 +158,12 @@ class State:
         beside: further tensors of every request, see Request: (B, ., H, W) with the image's layout,
             such as a low-resolution image, or (B,), one number per image.
         memory: data of plugins for the length of this run, by plugin.
+        carried: like ``memory``, with a row per current image: tensors (B, ...), or objects with a
+            method ``rows(rows)`` such as an Estimate. :meth:`select` and :meth:`copy` act on them
+            as on ``x``. ``noise_estimate`` finds them in ``request.carried``.
         generators: those of the current images, in their order.
         selections: how often images were dropped or copied. A plugin that keeps per-image data
-            between steps must reset it when this number changes; :meth:`each` needs no reset.
+            elsewhere must reset it when this number changes; :meth:`each` needs no reset.
     """
 
     x: Tensor
@@ -169,6 +178,7 @@ class State:
     stopped: bool = False
     beside: dict[str, Tensor] = field(default_factory=dict)
     memory: dict[Any, Any] = field(default_factory=dict)
+    carried: dict[Any, Any] = field(default_factory=dict)
     generators: tuple[torch.Generator, ...] = ()
     origin: tuple[int, ...] = ()
     selections: int = 0
@@ -242,6 +252,10 @@ class State:
     def _take(self, rows: Tensor) -> None:
         self.x = self.x[rows]
         self.beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
+        self.carried = {
+            key: value[rows] if isinstance(value, Tensor) else value.rows(rows)
+            for key, value in self.carried.items()
+        }
         self.estimate = None if self.estimate is None else self.estimate.rows(rows)
         self.selections += 1
 
@@ -264,6 +278,8 @@ class State:
             schedule=self.backend.schedule,
             origin=self.origin,
             backend=self.backend,
+            t_next=self.t_next,
+            carried=self.carried,
         )
 
     def snapshot(self) -> State:
@@ -277,6 +293,7 @@ class State:
             times=list(self.times),
             beside=dict(self.beside),
             memory=dict(self.memory),
+            carried=dict(self.carried),
             generators=generators,
         )
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from composer import Sampler, installed, load_backend
+from composer.authoring import image_shape_of
 from composer.images import to_pixels
 from composer.protocols import Backend
 from composer.solvers import DDPM, DPMSolverPP, Euler, Heun, Solver
@@ -70,7 +71,8 @@ beside it."""
 UNGUIDED = "none", AUTOGUIDANCE
 """Guidances that need no class."""
 
-SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm"}
+SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm", "mnist-latent": "latent"}
+"""{backend: the folder of its weights}."""
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,12 @@ def load_model(name: str, dtype: str = "float32", weak: str | None = None) -> Mo
             return Model(name, load_backend(name, dtype=dtype), _hash(folder), dtype)
     if ("backend", name) in installed().offers:
         other = load_backend(name)
-        if other.shape != SHAPE:
-            raise ValueError(f"{name} must make digits of {SHAPE}, got images of {other.shape}.")
+        shape = image_shape_of(other)
+        if shape != SHAPE:
+            raise ValueError(f"{name} must make digits of {SHAPE}, got images of {shape}.")
         return Model(name, other, f"of {name}", dtype)
-    backend = load_backend("mnist", weights=name, dtype=dtype)
-    return Model(name, backend, _hash(Path(name)), dtype)
+    kind = "mnist-latent" if (Path(name) / "vae").is_dir() else "mnist"
+    return Model(name, load_backend(kind, weights=name, dtype=dtype), _hash(Path(name)), dtype)
 
 
 def with_weaker(main: Model, weak: Model) -> Model:
@@ -188,7 +191,7 @@ def with_weaker(main: Model, weak: Model) -> Model:
 
 def _hash(folder: Path) -> str:
     whole = hashlib.sha256()
-    for file in (*sorted(folder.glob("*.safetensors")), folder / "path.json"):
+    for file in (*sorted(folder.rglob("*.safetensors")), *folder.glob("path.json")):
         whole.update(file.read_bytes())
     return whole.hexdigest()
 

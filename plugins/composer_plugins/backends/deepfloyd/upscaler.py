@@ -28,7 +28,7 @@ class UpscalerBackend:
 
     The loop runs on latents (B, 4, h, w), h and w being those of the small image beside them, and
     ``finish`` decodes: results are images (B, 3, 4 h, 4 w). A view does not commute with the
-    decoder, nor does a filter: plugins that need pixels raise an error, guidance is welcome.
+    decoder: plugins that need pixels raise an error, guidance is welcome.
 
     Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models",
     arXiv 2112.10752, section 4.4.
