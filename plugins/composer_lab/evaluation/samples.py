@@ -30,6 +30,7 @@ from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.guidance.cfg_zero_star import CFGZeroStar
 from composer_plugins.guidance.fdg import FDG
 from composer_plugins.guidance.rescale import Rescale
+from composer_plugins.guidance.slg import SLG
 from composer_plugins.guidance.tcfg import TCFG
 from composer_plugins.guidance.thresholding import DynamicThreshold
 from composer_plugins.illusions.decompositions import Bands
@@ -61,14 +62,16 @@ GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "cfg-zero*": lambda scale: [CFGZeroStar(scale, zero_steps=0)],
     "tcfg": lambda scale: [TCFG(scale)],
     "fdg": lambda scale: [FDG((1.0, scale), Bands((4.0,)))],
+    "slg": lambda scale: [SLG(scale - 1, "down2.1.1")],
     "cfg++": lambda scale: [CFGPlusPlus(_paper_scale(scale))],
     AUTOGUIDANCE: lambda scale: [Autoguidance(scale)],
 }
-"""{name: the plugins for a guidance scale}. FDG guides the finer of two bands alone. CFG++ takes
-its own scale, from 0 to 1, as its paper converts it. Autoguidance needs a model with a weak one
-beside it."""
+"""{name: the plugins for a guidance scale}. FDG guides the finer of two bands alone. SLG
+skips a layer at the coarsest scale; as for autoguidance, scale 1 is the model. CFG++ takes its own
+scale, from 0 to 1, as its paper converts it. Autoguidance needs a model with a weak one beside it.
+"""
 
-UNGUIDED = "none", AUTOGUIDANCE
+UNGUIDED = "none", AUTOGUIDANCE, "slg"
 """Guidances that need no class."""
 
 SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm", "mnist-latent": "latent"}
