@@ -83,6 +83,8 @@ def test_every_registered_plugin_view_and_solver_is_in_an_old_recipe():
     later = {  # what version 0.1 did not have
         *(("score", "clip_alignment"), ("score", "clip_concealment")),
         *(("plugin", "distilled_guidance"), ("plugin", "latent_anagram")),
+        *(("plugin", name) for name in ("cfg_zero_star", "fdg", "pag", "seg", "slg", "tcfg")),
+        ("plugin", "regions"),
     }
     new = {("transform", "identity"), *later}  # identity stands by its name alone
     for kind, name in composer.installed().offers.keys() - new:
