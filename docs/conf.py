@@ -26,6 +26,7 @@ python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
 
+myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3
 napoleon_use_ivar = True
 napoleon_google_docstring = True
