@@ -36,6 +36,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 
+linkcheck_ignore = ["http://127.0.0.1"]  # the page of `composer web`
 linkcheck_timeout = 10
 linkcheck_retries = 2
 linkcheck_anchors = False
