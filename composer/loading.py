@@ -12,7 +12,15 @@ from composer.registry import installed, load_from
 
 Place = str | Path
 Known = Literal[
-    "mnist", "mnist-ddpm", "nouns", "with_weak", "diffusers", "deepfloyd", "latent", "prx"
+    "mnist",
+    "mnist-ddpm",
+    "mnist-latent",
+    "nouns",
+    "with_weak",
+    "diffusers",
+    "deepfloyd",
+    "latent",
+    "prx",
 ]
 
 
@@ -35,7 +43,7 @@ def load_backend(  # type: ignore[overload-overlap]
 ) -> Backend: ...
 @overload
 def load_backend(  # type: ignore[overload-overlap]
-    name: Literal["nouns"],
+    name: Literal["nouns", "mnist-latent"],
     *,
     weights: Place | None = None,
     device: Device = "cpu",

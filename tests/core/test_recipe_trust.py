@@ -244,6 +244,7 @@ def test_the_shipped_backends_declare_no_path_and_no_switch_of_loading_safe(name
     expected = {
         "mnist": {"device", "dtype", "share"},
         "mnist-ddpm": {"device", "dtype", "share"},
+        "mnist-latent": {"device", "dtype"},
         "nouns": {"device", "dtype"},
         "with_weak": set(),
         "diffusers": {"device", "dtype", "unconditional_label"},
