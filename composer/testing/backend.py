@@ -316,8 +316,8 @@ def _misread(examined: Examined, condition: Any) -> str:
         (read(answer, asked.x, alpha, sigma).double() * examined.x.double()).sum() / square
         for read in (kind.noise, kind.x0)
     )
-    # White latents of variance v in [0, 1] have the posterior mean v alpha z / (v alpha^2 + sigma^2)
-    # for z = sigma noise, and so v alpha sigma / (v alpha^2 + sigma^2) of the noise in it.
+    # White latents of variance v have the posterior mean v alpha z / (v alpha^2 + sigma^2). For
+    # z = sigma noise it holds v alpha sigma / (v alpha^2 + sigma^2) of the noise; v is at most 1.
     largest = 1.0 if is_latent(backend) else 0.0
     whole = largest * alpha**2 + sigma**2
     least, most = sigma**2 / whole, largest * alpha * sigma / whole
