@@ -23,6 +23,7 @@ from composer._checks import (
     checked_solver,
 )
 from composer._clipping import Clip, clipped, dynamic_threshold
+from composer._jumps import with_jumps
 from composer._known import KnownRegion
 from composer._losses import Loss, check_loss, loss_gradient
 from composer._once import once
@@ -38,7 +39,14 @@ from composer._resizing import (
 from composer._walks import check_walks, plan_walks, require_walks
 from composer.batch import grouped
 from composer.generators import generator_of
-from composer.latents import image_shape_of, is_latent, require_coder, to_images, to_latents
+from composer.latents import (
+    image_shape_of,
+    in_pixels,
+    is_latent,
+    require_coder,
+    to_images,
+    to_latents,
+)
 from composer.markers import answers
 from composer.placing import to_device
 from composer.plugin import (
@@ -102,6 +110,7 @@ __all__ = [
     "guidance_of",
     "hooks_of",
     "image_shape_of",
+    "in_pixels",
     "initial_noise",
     "is_latent",
     "is_nested",
@@ -130,5 +139,6 @@ __all__ = [
     "to_images",
     "to_latents",
     "views_of",
+    "with_jumps",
     "with_nested",
 ]

@@ -146,7 +146,7 @@ def answers_alone_and_together(examined: Examined) -> str:
 def answers_image_by_image(examined: Examined) -> str:
     """An image has the same answer in a batch as alone."""
     if any(len(value) > 1 for value in examined.beside.values()):
-        raise SkipTest("the further tensors of the requests differ between the images")
+        raise SkipTest("The further tensors of the requests differ between the images.")
     together = examined.usual
     for k, x in enumerate(examined.x.split(1)):
         alone = examined.answers(examined.requests(x.clone()))
@@ -187,7 +187,7 @@ def predicts_what_it_says(examined: Examined) -> str:
     """For a grey image with noise, the answer implies that noise, and a clean image with less than
     a fifth of it."""
     if not examined.trained:
-        raise SkipTest("only a trained network shows its prediction type")
+        raise SkipTest("Only a trained network shows its prediction type.")
     return first(_misread(examined, condition) for condition in examined.conditions)
 
 
@@ -195,16 +195,16 @@ def has_the_gradient_it_declares(examined: Examined) -> str:
     """If the backend declares ``differentiable``, the gradient of its output with respect to x is
     that of finite differences."""
     if not differentiable_of(examined.backend):
-        raise SkipTest("the backend does not declare differentiable")
+        raise SkipTest("The backend does not declare differentiable.")
     if examined.tolerance > COARSE:
-        raise SkipTest("finite differences need a network that rounds less, such as one in float32")
+        raise SkipTest("Finite differences need a network that rounds less, as in float32.")
     return first(bent(examined.backend, request) for request in examined.requests())
 
 
 def samples(examined: Examined) -> str:
     """Two steps with the default solver make images."""
     if examined.beside:
-        raise SkipTest("a run needs the plugin that adds the further tensors")
+        raise SkipTest("A run needs the plugin that adds the further tensors.")
     sampler = Sampler(examined.backend, num_inference_steps=2)
     for condition in examined.conditions:
         x = sampler.sample(condition, seeds=[0, 1]).x

@@ -18,6 +18,7 @@ from composer.authoring import (
     require_score,
     scored,
     take_log_weights,
+    to_images,
 )
 from composer.limits import MAX_PARTICLES
 
@@ -27,14 +28,14 @@ class FeynmanKac(Plugin):
     """Sample about the model's density times exp(strength * score), with K candidates per seed.
 
     After each step a candidate's weight grows by the factor exp(strength * (r - r')), with r the
-    score of the x_0 that its last estimate implies and r' the score one step before. So the factors
-    multiply to exp(strength * score(x)) at the end, whatever the scores in between. When the
-    effective number of candidates, (sum w)^2 / sum w^2, falls below half of K, they are resampled
-    (systematically) and their weights start again at 1. The image returned is drawn by the last
-    weights. Image k is a function of seeds[k] alone. K -> infinity samples the tilted density; few
-    candidates reach only part of a strong tilt (of a tilt that moves a Gaussian by .75 standard
-    deviations, four reach about two thirds). Copies of one candidate part sooner if the solver
-    draws more noise: use DDPM(); with Euler they stay equal.
+    score of the x_0 that its last estimate implies, decoded over a latent model, and r' the score
+    one step before. So the factors multiply to exp(strength * score(x)) at the end, whatever the
+    scores in between. When the effective number of candidates, (sum w)^2 / sum w^2, falls below
+    half of K, they are resampled (systematically) and their weights start again at 1. The image
+    returned is drawn by the last weights. Image k is a function of seeds[k] alone. K -> infinity
+    samples the tilted density; few candidates reach only part of a strong tilt (of a tilt that
+    moves a Gaussian by .75 standard deviations, four reach about two thirds). Copies of one
+    candidate part sooner if the solver draws more noise: use DDPM(); with Euler they stay equal.
 
     The weights also grow by what other plugins add, such as FeynmanKacCorrector; without a score
     these alone decide.
@@ -106,7 +107,8 @@ class FeynmanKac(Plugin):
         last, weights = state.memory[self]
         scores = last
         if self.score is not None:
-            scores = scored(self.score, x0, "FeynmanKac").cpu().double().reshape(last.shape)
+            images = to_images(state.backend, x0)
+            scores = scored(self.score, images, "FeynmanKac").cpu().double().reshape(last.shape)
             weights = weights + self.strength * (scores - last)
         added = take_log_weights(state)
         if added is not None:
