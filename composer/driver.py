@@ -16,6 +16,8 @@ import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import torch
+
 from composer.errors import NonFiniteError
 from composer.estimates import Estimate
 from composer.images import all_finite
@@ -175,10 +177,12 @@ class _Conversation:
         answers: list[Any] = [question.answer for question in self._asked or ()]
         lent = Lent(None if self.about is None else self.about.request, answers)
         begun: Any = None if self._asked is None else answers
-        try:
-            self.value = self._asking.send(begun)
-        except StopIteration as stop:
-            self.ended, self.value = True, stop.value
+        # An outer plugin that wants the gradient of an answer sends an x that requires it.
+        with torch.set_grad_enabled(self.about is not None and self.about.request.x.requires_grad):
+            try:
+                self.value = self._asking.send(begun)
+            except StopIteration as stop:
+                self.ended, self.value = True, stop.value
         lent.check(self)
 
     def requests(self) -> list[Request]:

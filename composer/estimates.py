@@ -232,8 +232,8 @@ class Estimate:
         if other.x is not self.x:
             raise ValueError(
                 "estimates must have the same x to be combined, got two different images. Carry an "
-                "estimate of request.seen_through(view) back with estimate.seen_back(view); if two "
-                "tensors are the same image, call estimate.replace(x=request.x)."
+                "estimate of request.seen_through(view) back with estimate.seen_back(view), or for "
+                "a copy of the same image call estimate.replace(x=request.x)."
             )
         if other.kind is not self.kind and other.kind != self.kind:
             raise ValueError(

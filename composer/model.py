@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from composer.arguments import finite
-from composer.batch import Batch, Output
+from composer.batch import Batch, Output, grouped
 from composer.errors import unstopped
 from composer.finiteness import Finiteness
 from composer.lent import version
-from composer.protocols import Backend, models_of
+from composer.perturbations import perturbation_of, perturbed
+from composer.protocols import Backend, models_of, spread
 from composer.requests import UNCONDITIONAL, Each, Estimate, Request
 from composer.row_bounds import MaxRows, rows_in_a_call
 from composer.stats import Stats
@@ -52,12 +53,15 @@ class Model:
         for key, request in zip(keys, encoded, strict=True):
             distinct.setdefault(key, request)
         asked = [*distinct.values()]
-        with self.stats.timing(self._device):
-            output = self._evaluate(batch_of(asked))
+        tracked = any(request.x.requires_grad for request in asked)
+        with self.stats.timing(self._device), torch.set_grad_enabled(tracked):
+            answers = _split(self._evaluate(batch_of(asked)), asked)
         self.stats.requested += len(requests)
         self.stats.evaluated += len(asked)
-        self.stats.rows += output.prediction.shape[0]
-        outputs = dict(zip(distinct, _split(output, asked), strict=True))
+        if tracked:  # the other requests of the call have no gradient
+            pairs = zip(asked, answers, strict=True)
+            answers = [a if request.x.requires_grad else _detached(a) for request, a in pairs]
+        outputs = dict(zip(distinct, answers, strict=True))
         for key, request in distinct.items():
             self._note(outputs[key], request)
         kind = self.backend.prediction
@@ -70,7 +74,8 @@ class Model:
                 self.finiteness.note(part, _not_finite, *facts)
 
     def _encoded(self, request: Request) -> Request:
-        if request.model is not None and request.model not in models_of(self.backend):
+        named = perturbation_of(request.model) is None
+        if named and request.model is not None and request.model not in models_of(self.backend):
             raise ValueError(
                 f"Request: model must be one of {type(self.backend).__name__}'s, "
                 f"{sorted(models_of(self.backend)) or 'which has one only'}, got {request.model!r}."
@@ -96,23 +101,37 @@ class Model:
             request.model,
             request.origin,
             self.backend,
+            request.t_next,
+            request.carried,
             request._views,
         )
 
     def _evaluate(self, batch: Batch) -> Output:
-        """Evaluate a batch in one backend call, or in several within ``max_rows``."""
-        bound = rows_in_a_call(self.max_rows, batch, self._device)
-        if bound >= len(batch):
-            return self._call(batch)
-        # Keep the rows of one image together, so that backends can share work between them.
-        order = sorted(range(len(batch)), key=batch.images.__getitem__)
-        parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
-        return Output.gathered([self._call(batch.take(rows)) for rows in parts], parts)
+        """Evaluate a batch in one backend call, and one for each perturbation of it."""
+        backend, rows, joined = spread(self.backend, batch)
+        self.stats.rows += len(rows)
+        groups = grouped([perturbation_of(model) for model in rows.models])
+        outputs = [self._bounded(backend, rows.take(group)) for group in groups]
+        return joined(Output.gathered(outputs, groups))
 
-    def _call(self, batch: Batch) -> Output:
+    def _bounded(self, backend: Backend, batch: Batch) -> Output:
+        """Evaluate rows of one perturbation, or none, within ``max_rows``."""
+        if (perturbation := perturbation_of(batch.models[0])) is not None:
+            batch = batch.replace(models=(None,) * len(batch))
+        with perturbed(self.backend, perturbation):
+            bound = rows_in_a_call(self.max_rows, batch, self._device)
+            if bound >= len(batch):
+                return self._call(backend, batch)
+            # Keep the rows of one image together, so that backends can share work between them.
+            order = sorted(range(len(batch)), key=batch.images.__getitem__)
+            parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
+            outputs = [self._call(backend, batch.take(part)) for part in parts]
+            return Output.gathered(outputs, parts)
+
+    def _call(self, backend: Backend, batch: Batch) -> Output:
         self.stats.calls += 1
-        who, written = f"{type(self.backend).__name__}.evaluate", version(batch.x)
-        output = unstopped(partial(self.backend.evaluate, batch), who)
+        who, written = f"{type(backend).__name__}.evaluate", version(batch.x)
+        output = unstopped(partial(backend.evaluate, batch), who)
         output = checked_output(output, batch.x.shape, who)
         if version(batch.x) != written:
             raise ValueError(f"{who} wrote into the batch's x. Work on a copy.")
@@ -183,6 +202,10 @@ def _split(output: Output, requests: Sequence[Request]) -> list[Output]:
     if output.variance is None:
         return [Output(prediction) for prediction in predictions]
     return [*map(Output, predictions, output.variance.split(counts))]
+
+
+def _detached(output: Output) -> Output:
+    return Output(*(None if part is None else part.detach() for part in output))
 
 
 def _identity(request: Request) -> Hashable:

@@ -55,6 +55,10 @@ class DDIM:
         if not 0 <= finite(self.eta, "DDIM: eta") <= 1:
             raise ValueError(f"DDIM: eta must be in [0, 1], got {self.eta}.")
 
+    @property
+    def ancestral(self) -> bool:
+        return self.eta == 1
+
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         return schedule.times(num_steps)
 
@@ -85,6 +89,8 @@ class DDPM:
         variance: "fixed_small" or "fixed_large", for models without a learned variance. The large
             one suits as many steps as in training; with few steps it leaves noise in the image.
     """
+
+    ancestral = True
 
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
 
