@@ -43,6 +43,7 @@ from composer_plugins.illusions.latent_anagram import LatentAnagram
 from composer_plugins.solvers.consistency import Consistency
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
+from composer_plugins.steering.climb import Climb
 from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.langevin import Langevin
 from composer_plugins.steering.particles import Particles
@@ -60,6 +61,7 @@ __all__ = [
     "BlockMean",
     "CFGPlusPlus",
     "Cascade",
+    "Climb",
     "Components",
     "Conjunction",
     "Consistency",
@@ -113,6 +115,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("conjunction", Conjunction, example=lambda: Conjunction({1: 2.0, 2: -0.5}))
     register.plugin("reference", Reference)
     register.plugin("particles", Particles)
+    register.plugin("climb", Climb)
     register.plugin("feynman_kac", FeynmanKac)
     register.plugin("langevin", Langevin)
     register.plugin("super_diff", SuperDiff, example=lambda: SuperDiff([1, 2]))
