@@ -10,6 +10,7 @@ from torch import Tensor
 from composer._once import once
 from composer.errors import shown
 from composer.generators import generator_of
+from composer.latents import image_shape_of
 from composer.protocols import Backend, State, initial_noise
 from composer.transforms import Transform
 
@@ -27,18 +28,17 @@ def require_score(score: object, owner: str) -> None:
 
 def check_score(score: Score, backend: Backend, owner: str) -> None:
     """Raise a ValueError if a score fails on a grey image of the backend's shape."""
+    shape = image_shape_of(backend)
 
     def examine() -> None:
-        grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
+        grey = torch.zeros(1, *shape, dtype=backend.dtype, device=backend.device)
         try:
             scores = score(grey)
         except Exception as error:  # the caller's function may raise anything
-            raise ValueError(
-                f"{owner}: score failed on images of {backend.shape}: {error}"
-            ) from error
+            raise ValueError(f"{owner}: score failed on images of {shape}: {error}") from error
         checked_scores(scores, 1, owner)
 
-    once(examine, "score", score, backend.shape, backend.dtype, backend.device)
+    once(examine, "score", score, shape, backend.dtype, backend.device)
 
 
 def scored(score: Score, x: Tensor, owner: str) -> Tensor:

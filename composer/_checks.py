@@ -127,11 +127,11 @@ def check_pixels(stack: Stack) -> None:
     for plugin in with_nested(stack.plugins):
         if declared(plugin, "needs_pixels"):
             instead = declared(plugin, "over_latents")
-            mend = f"Use {instead} in its place" if instead else "Remove it"
+            advice = f"Use {instead} in its place" if instead else "Remove it"
             raise ValueError(
                 f"{type(plugin).__name__} works on pixels and {type(stack.backend).__name__} on "
-                f"latents; a view or a filter does not commute with the decoder. {mend}, or in a "
-                "Cascade run this stage as Stage(..., plain=True)."
+                f"latents, and what it does to pixels does not commute with the decoder. {advice}, "
+                "or in a Cascade run this stage as Stage(..., plain=True)."
             )
 
 

@@ -29,7 +29,14 @@ from composer._resizing import (
 from composer._walks import check_walks, plan_walks, require_walks
 from composer.batch import grouped
 from composer.generators import generator_of
-from composer.latents import image_shape_of, is_latent, require_coder, to_images, to_latents
+from composer.latents import (
+    image_shape_of,
+    in_pixels,
+    is_latent,
+    require_coder,
+    to_images,
+    to_latents,
+)
 from composer.markers import answers
 from composer.placing import to_device
 from composer.plugin import (
@@ -88,6 +95,7 @@ __all__ = [
     "guidance_of",
     "hooks_of",
     "image_shape_of",
+    "in_pixels",
     "initial_noise",
     "is_latent",
     "is_nested",

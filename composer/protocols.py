@@ -6,8 +6,9 @@ They are in one file because each refers to the others.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
@@ -68,6 +69,24 @@ class Backend(Protocol):
     def evaluate(self, batch: Batch) -> Output:
         """Evaluate N rows with encoded conditions: one Output (N, C, H, W), in their order."""
         ...
+
+
+Join = Callable[[Output], Output]
+"""The output of rows that a backend spread -> the output of the rows before."""
+
+
+def spread(backend: Backend, batch: Batch) -> tuple[Backend, Batch, Join]:
+    """What computes a batch: a backend, the rows that it gets, and how to join their output.
+
+    Most backends compute it themselves. One that shows parts of its images to another backend has,
+    beside ``evaluate``, a method ``spread(batch) -> (other, rows, join)``, so that rows are counted
+    and bounded as the network gets them.
+    """
+    joins: list[Join] = []
+    while (own := getattr(backend, "spread", None)) is not None:
+        backend, batch, join = own(batch)
+        joins.append(join)
+    return backend, batch, lambda output: reduce(lambda o, join: join(o), reversed(joins), output)
 
 
 def models_of(backend: Backend) -> tuple[str, ...]:

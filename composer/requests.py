@@ -13,6 +13,7 @@ from torch import Tensor
 from composer.errors import shown
 from composer.estimates import KEEP, Estimate, Keep, Views, combine
 from composer.markers import answers
+from composer.perturbations import Perturbation
 from composer.predictions import Prediction
 from composer.schedules import Schedule
 from composer.transforms import Transform
@@ -80,7 +81,8 @@ class Request:
             views leave unchanged.
         through: plugins that answer this request before the next ones of the stack.
         schedule: the backend's schedule; the loop fills it in.
-        model: the name of one of the backend's ``models``; None for the backend's own model.
+        model: the name of one of the backend's ``models``; None for the backend's own model; or a
+            :class:`~composer.perturbations.Perturbation` of it.
         origin: for each image the index of its seed, as ``State.origin``; () if image k belongs to
             seed k.
         backend: the backend of the run, whose coder turns latents to images; the loop fills it in.
@@ -97,7 +99,7 @@ class Request:
     beside: Mapping[str, Tensor] = field(default_factory=dict)
     through: tuple[Any, ...] = ()
     schedule: Schedule | None = None
-    model: str | None = None
+    model: str | Perturbation | None = None
     origin: tuple[int, ...] = ()
     backend: Any = None
     t_next: float | None = None
@@ -127,10 +129,10 @@ class Request:
         t: float | None = None,
         condition: Hashable = KEEP,
         through: tuple[Any, ...] | None = None,
-        model: str | Keep | None = KEEP,
+        model: str | Perturbation | Keep | None = KEEP,
     ) -> Request:
         """A copy with the given fields changed; condition None makes it unspecified, and model
-        None means the backend's own."""
+        None means the backend's own. The request for another x carries nothing between steps."""
         return Request(
             self.x if x is None else x,
             self.t if t is None else t,
@@ -143,7 +145,7 @@ class Request:
             self.origin,
             self.backend,
             self.t_next,
-            self.carried,
+            self.carried if x is None else {},
             self._views,
             self.views,
         )

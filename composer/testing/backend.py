@@ -142,7 +142,7 @@ def answers_alone_and_together(examined: Examined) -> str:
 def answers_image_by_image(examined: Examined) -> str:
     """An image has the same answer in a batch as alone."""
     if any(len(value) > 1 for value in examined.beside.values()):
-        raise SkipTest("the further tensors of the requests differ between the images")
+        raise SkipTest("The further tensors of the requests differ between the images.")
     together = examined.usual
     for k, x in enumerate(examined.x.split(1)):
         alone = examined.answers(examined.requests(x.clone()))
@@ -183,14 +183,14 @@ def predicts_what_it_says(examined: Examined) -> str:
     """For a grey image with noise, the answer implies that noise, and a clean image with less than
     a fifth of it."""
     if not examined.trained:
-        raise SkipTest("only a trained network shows its prediction type")
+        raise SkipTest("Only a trained network shows its prediction type.")
     return first(_misread(examined, condition) for condition in examined.conditions)
 
 
 def samples(examined: Examined) -> str:
     """Two steps with the default solver make images."""
     if examined.beside:
-        raise SkipTest("a run needs the plugin that adds the further tensors")
+        raise SkipTest("A run needs the plugin that adds the further tensors.")
     sampler = Sampler(examined.backend, num_inference_steps=2)
     for condition in examined.conditions:
         x = sampler.sample(condition, seeds=[0, 1]).x

@@ -9,6 +9,7 @@ from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
 from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.pixel_flow import load_prx
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
+from composer_plugins.canvas import Canvas, Regions, load_canvas
 from composer_plugins.cascade import Cascade, Stage
 from composer_plugins.editing.ddnm import DDNM
 from composer_plugins.editing.inpaint import Inpaint
@@ -23,10 +24,16 @@ from composer_plugins.guidance.apg import APG
 from composer_plugins.guidance.autoguidance import Autoguidance
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
+from composer_plugins.guidance.cfg_zero_star import CFGZeroStar
 from composer_plugins.guidance.conjunction import Conjunction
 from composer_plugins.guidance.distilled import DistilledGuidance
+from composer_plugins.guidance.fdg import FDG
+from composer_plugins.guidance.pag import PAG
 from composer_plugins.guidance.rescale import Rescale
 from composer_plugins.guidance.reused import ReusedGuidance
+from composer_plugins.guidance.seg import SEG
+from composer_plugins.guidance.slg import SLG
+from composer_plugins.guidance.tcfg import TCFG
 from composer_plugins.guidance.thresholding import DynamicThreshold
 from composer_plugins.illusions.anagram import Anagram
 from composer_plugins.illusions.components import Components
@@ -54,12 +61,19 @@ __all__ = [
     "APG",
     "CFG",
     "DDNM",
+    "FDG",
+    "PAG",
+    "SEG",
+    "SLG",
+    "TCFG",
     "AdaptiveGuidance",
     "Anagram",
     "Autoguidance",
     "Bands",
     "BlockMean",
     "CFGPlusPlus",
+    "CFGZeroStar",
+    "Canvas",
     "Cascade",
     "Climb",
     "Components",
@@ -83,6 +97,7 @@ __all__ = [
     "Particles",
     "ReadsAs",
     "Reference",
+    "Regions",
     "Rescale",
     "ReusedGuidance",
     "SDEdit",
@@ -126,12 +141,19 @@ def register_plugins(register: Register) -> None:
     register.decomposition("gray", Gray, example=lambda: Gray(3))
     register.plugin("dynamic_threshold", DynamicThreshold)
     register.plugin("distilled_guidance", DistilledGuidance)
+    register.plugin("regions", Regions)
     register.plugin("rescale", Rescale)
     register.plugin("apg", APG)
     register.plugin("autoguidance", Autoguidance)
     register.plugin("adaptive_guidance", AdaptiveGuidance, example=lambda: AdaptiveGuidance(3.0))
     register.plugin("reused_guidance", ReusedGuidance, example=lambda: ReusedGuidance(3.0))
     register.plugin("cfg_plus_plus", CFGPlusPlus, example=lambda: CFGPlusPlus(0.6))
+    register.plugin("cfg_zero_star", CFGZeroStar, example=lambda: CFGZeroStar(4.0))
+    register.plugin("pag", PAG)
+    register.plugin("seg", SEG)
+    register.plugin("slg", SLG)
+    register.plugin("tcfg", TCFG, example=lambda: TCFG(4.0))
+    register.plugin("fdg", FDG, example=lambda: FDG((2.0, 5.0)))
     register.score("reads_as", ReadsAs)
     register.decomposition("bands", Bands)
     register.decomposition("laplacian_pyramid", LaplacianPyramid)
@@ -167,6 +189,8 @@ def register_plugins(register: Register) -> None:
     register.backend("mnist-ddpm", load_mnist_ddpm, safe_options=(*placement, "share"))
     register.backend("nouns", load_nouns, safe_options=placement)
     register.backend("with_weak", load_with_weak, safe_options=())
+    canvas = "size", "overlap", "wrap", "window"  # of the default model, which is shipped
+    register.backend("canvas", load_canvas, safe_options=canvas)
     register.backend("diffusers", load_diffusers, safe_options=(*placement, "unconditional_label"))
     register.backend("deepfloyd", load_deepfloyd)
     register.backend("latent", load_latent)

@@ -27,8 +27,12 @@ from composer_plugins.guidance.apg import APG
 from composer_plugins.guidance.autoguidance import Autoguidance
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
+from composer_plugins.guidance.cfg_zero_star import CFGZeroStar
+from composer_plugins.guidance.fdg import FDG
 from composer_plugins.guidance.rescale import Rescale
+from composer_plugins.guidance.tcfg import TCFG
 from composer_plugins.guidance.thresholding import DynamicThreshold
+from composer_plugins.illusions.decompositions import Bands
 from composer_plugins.solvers.spaced import Spaced
 
 MAX_ROWS = 32
@@ -54,11 +58,15 @@ GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "apg": lambda scale: [APG(CFG(scale))],
     "rescale": lambda scale: [Rescale(CFG(scale))],
     "threshold": lambda scale: [DynamicThreshold(), CFG(scale)],
+    "cfg-zero*": lambda scale: [CFGZeroStar(scale, zero_steps=0)],
+    "tcfg": lambda scale: [TCFG(scale)],
+    "fdg": lambda scale: [FDG((1.0, scale), Bands((4.0,)))],
     "cfg++": lambda scale: [CFGPlusPlus(_paper_scale(scale))],
     AUTOGUIDANCE: lambda scale: [Autoguidance(scale)],
 }
-"""{name: the plugins for a guidance scale}. CFG++ takes its own scale, from 0 to 1, as its paper
-converts it. Autoguidance needs a model with a weak one beside it."""
+"""{name: the plugins for a guidance scale}. FDG guides the finer of two bands alone. CFG++ takes
+its own scale, from 0 to 1, as its paper converts it. Autoguidance needs a model with a weak one
+beside it."""
 
 UNGUIDED = "none", AUTOGUIDANCE
 """Guidances that need no class."""

@@ -138,7 +138,7 @@ def _unet(init: Path | None, layout: dict[str, Any], num_class_embeds: int | Non
         raise ValueError(
             f"--init must take {_labels(num_class_embeds)}, got "
             f"{_labels(unet.config.num_class_embeds)}. Nouns have labels and images of a folder "
-            "have none; start from another folder, or from scratch."
+            "have none, so start from another folder, or from scratch."
         )
     unet.requires_grad_(True)
     return unet

@@ -105,7 +105,7 @@ class Inpaint(Plugin):
             if len(plan) == len(state.times) and self.resamples > 1:
                 raise ValueError(
                     f"Inpaint: {len(plan) - 1} steps leave no room for a jump of "
-                    f"jump_length={self.jump_length}; lower it or take more steps"
+                    f"jump_length={self.jump_length}. Lower it, or take more steps."
                 )
             state.times = plan
         if self.mode != "fixed":  # there the run begins with the noise itself, or SDEdit's image

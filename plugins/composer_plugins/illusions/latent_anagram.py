@@ -16,10 +16,9 @@ from composer.authoring import (
     check_view,
     declared,
     follow_several,
+    in_pixels,
     require_coder,
     resized,
-    to_images,
-    to_latents,
     with_nested,
 )
 from composer.errors import shown
@@ -119,20 +118,19 @@ class LatentAnagram(Plugin):
             request.rows(own).fill(condition)
             for own, condition in zip(rows, self.conditions, strict=True)
         ]
-        agreed = self._agreed(torch.cat([answer.x0 for answer in answers]), request.backend)
+        z0 = torch.cat([answer.x0 for answer in answers])
+        agreed = in_pixels(request.backend, self._agreed, z0)
         x0 = agreed.unflatten(0, (count, -1)).transpose(0, 1).flatten(0, 1)
         return request.answer(x0, None, SAMPLE)
 
-    def _agreed(self, z0: Tensor, backend: Any) -> Tensor:
-        """z0' from z0, view by view."""
+    def _agreed(self, images: Tensor) -> Tensor:
+        """Views of one image from an image of each view, view by view."""
         views = self.transforms
-        images = to_images(backend, z0)
-        lost = z0 - to_latents(backend, images)
         aligned = [
             view.inverse(image) for view, image in zip(views, images.chunk(len(views)), strict=True)
         ]
         blended = BLENDS[self.blend](torch.stack(aligned))
-        return to_latents(backend, torch.cat([view(blended) for view in views])) + lost
+        return torch.cat([view(blended) for view in views])
 
     @hookimpl(wrapper=True)  # to undo the first view after a latent backend has decoded x
     def finish(self, state: State) -> Generator[None, None, None]:

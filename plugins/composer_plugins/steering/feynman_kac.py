@@ -10,7 +10,7 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
-from composer.authoring import Score, check_score, follow_several, require_score, scored
+from composer.authoring import Score, check_score, follow_several, require_score, scored, to_images
 from composer.limits import MAX_PARTICLES
 
 
@@ -19,14 +19,14 @@ class FeynmanKac(Plugin):
     """Sample about the model's density times exp(strength * score), with K candidates per seed.
 
     After each step a candidate's weight grows by the factor exp(strength * (r - r')), with r the
-    score of the x_0 that its last estimate implies and r' the score one step before. So the factors
-    multiply to exp(strength * score(x)) at the end, whatever the scores in between. When the
-    effective number of candidates, (sum w)^2 / sum w^2, falls below half of K, they are resampled
-    (systematically) and their weights start again at 1. The image returned is drawn by the last
-    weights. Image k is a function of seeds[k] alone. K -> infinity samples the tilted density; few
-    candidates reach only part of a strong tilt (of a tilt that moves a Gaussian by .75 standard
-    deviations, four reach about two thirds). Copies of one candidate part sooner if the solver
-    draws more noise: use DDPM(); with Euler they stay equal.
+    score of the x_0 that its last estimate implies, decoded over a latent model, and r' the score
+    one step before. So the factors multiply to exp(strength * score(x)) at the end, whatever the
+    scores in between. When the effective number of candidates, (sum w)^2 / sum w^2, falls below
+    half of K, they are resampled (systematically) and their weights start again at 1. The image
+    returned is drawn by the last weights. Image k is a function of seeds[k] alone. K -> infinity
+    samples the tilted density; few candidates reach only part of a strong tilt (of a tilt that
+    moves a Gaussian by .75 standard deviations, four reach about two thirds). Copies of one
+    candidate part sooner if the solver draws more noise: use DDPM(); with Euler they stay equal.
 
     Singhal et al. 2025, "A General Framework for Inference-time Scaling and Steering of Diffusion
     Models", arXiv 2501.06848, with the difference potential; Wu et al. 2023, "Practical and
@@ -39,7 +39,6 @@ class FeynmanKac(Plugin):
     """
 
     follows_several = True
-    needs_pixels = True
     unique = "follow several images a seed"
     score: Score
     strength: float = 1.0
@@ -83,7 +82,12 @@ class FeynmanKac(Plugin):
     def _weighed(self, state: State, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of ``x0`` and the log weights that follow, (seeds, particles) each."""
         last, weights = state.memory[self]
-        scores = scored(self.score, x0, "FeynmanKac").cpu().double().reshape(last.shape)
+        scores = (
+            scored(self.score, to_images(state.backend, x0), "FeynmanKac")
+            .cpu()
+            .double()
+            .reshape(last.shape)
+        )
         weights = weights + self.strength * (scores - last)
         if not bool(torch.isfinite(weights).all()):
             raise ValueError(

@@ -166,8 +166,9 @@ def _pairs(key: Any, value: Any) -> Any:
             raise AtPlacesError(wrong)
         return Pairs(made)
 
-    pair = {"type": "array", "minItems": 2, "maxItems": 2}
-    table = {"type": "object", "additionalProperties": values.json_schema()}
+    of_keys, of_values = keys.json_schema(), values.json_schema()
+    pair = {"type": "array", "prefixItems": [of_keys, of_values], "minItems": 2, "maxItems": 2}
+    table = {"type": "object", "propertyNames": of_keys, "additionalProperties": of_values}
     return checked(check, {"anyOf": [table, {"type": "array", "items": pair}]})
 
 
@@ -193,4 +194,7 @@ def _picture(written: Any) -> Picture:
 
 
 NUMBER = checked(_number, {"type": "number"})
-PICTURE = checked(_picture, {"type": "string", "description": "Path of a picture."})
+PICTURE = checked(
+    _picture,
+    {"type": "string", "contentMediaType": "image/*", "description": "Path of a picture."},
+)
