@@ -56,6 +56,7 @@ from composer_plugins.solvers.likelihood import log_likelihood
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
 from composer_plugins.solvers.unipc import UniPC
+from composer_plugins.steering.climb import Climb
 from composer_plugins.steering.dps import DPS
 from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.feynman_kac_corrector import FeynmanKacCorrector
@@ -87,6 +88,7 @@ __all__ = [
     "CFGZeroStar",
     "Canvas",
     "Cascade",
+    "Climb",
     "Components",
     "Conjunction",
     "Consistency",
@@ -146,6 +148,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("conjunction", Conjunction, example=lambda: Conjunction({1: 2.0, 2: -0.5}))
     register.plugin("reference", Reference)
     register.plugin("particles", Particles)
+    register.plugin("climb", Climb)
     register.plugin("feynman_kac", FeynmanKac)
     register.plugin(
         "feynman_kac_corrector",
