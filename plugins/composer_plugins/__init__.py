@@ -10,11 +10,17 @@ from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.pixel_flow import load_prx
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
 from composer_plugins.cascade import Cascade, Stage
+from composer_plugins.editing.daps import DAPS
 from composer_plugins.editing.ddnm import DDNM
+from composer_plugins.editing.differential import DifferentialEdit
+from composer_plugins.editing.diffpir import DiffPIR
+from composer_plugins.editing.flow_edit import FlowEdit
 from composer_plugins.editing.inpaint import Inpaint
+from composer_plugins.editing.inversion import invert
 from composer_plugins.editing.lanpaint import LanPaint
 from composer_plugins.editing.operators import BlockMean, Gray, KnownPixels
 from composer_plugins.editing.reference import Reference
+from composer_plugins.editing.rf_inversion import RFInversion
 from composer_plugins.editing.sdedit import SDEdit
 from composer_plugins.editing.super_resolution import SuperResolution
 from composer_plugins.filters import GaussianBlur
@@ -52,6 +58,7 @@ from composer_plugins.steering.reads_as import ReadsAs
 __all__ = [
     "APG",
     "CFG",
+    "DAPS",
     "DDNM",
     "AdamsBashforth",
     "Adaptive",
@@ -63,9 +70,12 @@ __all__ = [
     "Cascade",
     "Components",
     "Conjunction",
+    "DiffPIR",
+    "DifferentialEdit",
     "DistilledGuidance",
     "DynamicThreshold",
     "FeynmanKac",
+    "FlowEdit",
     "GaussianBlur",
     "Gray",
     "GrayColour",
@@ -79,6 +89,7 @@ __all__ = [
     "Masks",
     "MotionBlur",
     "Particles",
+    "RFInversion",
     "ReadsAs",
     "Reference",
     "Rescale",
@@ -91,6 +102,7 @@ __all__ = [
     "TripleHybrid",
     "UniPC",
     "WithWeak",
+    "invert",
     "log_likelihood",
 ]
 
@@ -117,6 +129,11 @@ def register_plugins(register: Register) -> None:
     register.plugin("langevin", Langevin)
     register.plugin("lanpaint", LanPaint)
     register.plugin("ddnm", DDNM)
+    register.plugin("diffpir", DiffPIR)
+    register.plugin("daps", DAPS)
+    register.plugin("differential_edit", DifferentialEdit)
+    register.plugin("flow_edit", FlowEdit)
+    register.plugin("rf_inversion", RFInversion)
     register.decomposition("known_pixels", KnownPixels)
     register.decomposition("block_mean", BlockMean)
     register.decomposition("gray", Gray, example=lambda: Gray(3))
