@@ -10,7 +10,9 @@ from torch import Tensor
 from composer._once import once
 from composer.errors import shown
 from composer.generators import generator_of
+from composer.latents import image_shape_of
 from composer.protocols import Backend, State, initial_noise
+from composer.requests import Request
 from composer.transforms import Transform
 
 Score = Callable[[Tensor], Tensor]
@@ -27,18 +29,17 @@ def require_score(score: object, owner: str) -> None:
 
 def check_score(score: Score, backend: Backend, owner: str) -> None:
     """Raise a ValueError if a score fails on a grey image of the backend's shape."""
+    shape = image_shape_of(backend)
 
     def examine() -> None:
-        grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
+        grey = torch.zeros(1, *shape, dtype=backend.dtype, device=backend.device)
         try:
             scores = score(grey)
         except Exception as error:  # the caller's function may raise anything
-            raise ValueError(
-                f"{owner}: score failed on images of {backend.shape}: {error}"
-            ) from error
+            raise ValueError(f"{owner}: score failed on images of {shape}: {error}") from error
         checked_scores(scores, 1, owner)
 
-    once(examine, "score", score, backend.shape, backend.dtype, backend.device)
+    once(examine, "score", score, shape, backend.dtype, backend.device)
 
 
 def scored(score: Score, x: Tensor, owner: str) -> Tensor:
@@ -57,6 +58,25 @@ def checked_scores(scores: object, count: int, owner: str) -> Tensor:
     if not bool(torch.isfinite(scores).all()):
         raise ValueError(f"{owner}: score must return finite numbers, got {scores.tolist()}.")
     return scores
+
+
+_LOG_WEIGHTS = "log weights"
+
+
+def add_log_weights(request: Request, growth: Tensor) -> None:
+    """In ``noise_estimate``: add to the log weights of the images; declare ``weighs``.
+
+    Args:
+        growth: (B,), one per image; a number that all candidates of a seed share has no effect.
+    """
+    before = request.carried.get(_LOG_WEIGHTS)
+    request.carried[_LOG_WEIGHTS] = growth if before is None else before + growth
+
+
+def take_log_weights(state: State) -> Tensor | None:
+    """In ``post_step`` or ``finish``: the log weights (B,) added since they were last taken."""
+    weights: Tensor | None = state.carried.pop(_LOG_WEIGHTS, None)
+    return weights
 
 
 def follow_several(state: State, count: int) -> None:

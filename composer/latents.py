@@ -8,8 +8,10 @@ way back. It decodes in its ``finish`` hook, after those of all plugins; a plugi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, cast
 
+import torch
 from torch import Tensor
 
 _Shape = tuple[int, int, int]
@@ -51,6 +53,30 @@ def to_images(backend: _HasShape, x: Tensor) -> Tensor:
     """What the loop has (B, *shape) as images (B, C, H, W): decoded; as it is on pixels, and where
     the end of a run has decoded it."""
     return cast(_Coder, backend).decode(x) if x.shape[1:] != image_shape_of(backend) else x
+
+
+def in_pixels(backend: _HasShape, change: Callable[..., Tensor], *z0: Tensor) -> Tensor:
+    """Change clean latents as images, with the encoder E and the decoder D of a latent model:
+
+        z0' = E(change(D(z0_1), ..., D(z0_N))) + mean_i d_i,  d_i = z0_i - E(D(z0_i)).
+
+    The sum d_i keeps what the round trip through pixels loses, so the identity changes nothing. It
+    costs N decoded and N + 1 encoded images. Over a model of pixels z0' is change(z0_1, ...).
+
+    Chang et al. 2025, "LookingGlass", arXiv 2504.08902.
+
+    Args:
+        backend: the model.
+        change: N tensors of images (B, C, H, W) -> one of them.
+        z0: N clean latents (B, *shape).
+    """
+    if not is_latent(backend):
+        return change(*z0)
+    latents = torch.cat(z0)
+    images = to_images(backend, latents)
+    lost = latents - to_latents(backend, images)
+    changed = to_latents(backend, change(*images.chunk(len(z0))))
+    return changed + lost.unflatten(0, (len(z0), -1)).mean(0)
 
 
 def require_coder(backend: _HasShape, owner: str) -> None:

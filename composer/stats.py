@@ -21,7 +21,7 @@ class Stats:
     Attributes:
         requested: rows per image that the plugins requested.
         evaluated: rows per image that the model computed, after deduplication.
-        rows: rows that the model computed for all images together.
+        rows: rows that the network computed for all images together; of a Canvas, crops.
         calls: calls of the backend.
         seconds: time of the whole call.
     """

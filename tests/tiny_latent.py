@@ -150,7 +150,7 @@ def stable_diffusion_3(words):
     second = tiny_upscaler.make_tokenizer(words.with_name("words_2"))
     third = tiny_if.make_tokenizer(words.with_name("words_3"))
     return StableDiffusion3Pipeline(
-        transformer=_livelier(
+        transformer=enliven(
             SD3Transformer2DModel(
                 sample_size=SIZE // 2,
                 patch_size=1,
@@ -180,7 +180,7 @@ def flux(words, guided=True):
     second = tiny_if.make_tokenizer(words.with_name("words_2"))
     dynamic = {"use_dynamic_shifting": True, "shift": 3.0} if guided else {"shift": 1.0}
     return FluxPipeline(
-        transformer=_livelier(
+        transformer=enliven(
             FluxTransformer2DModel(
                 patch_size=1,
                 in_channels=16,
@@ -226,7 +226,7 @@ def z_image(words):
         if "pad_token" in name:  # made by torch.empty
             nn.init.normal_(parameter, std=0.1)
     return ZImagePipeline(
-        transformer=_livelier(transformer),
+        transformer=enliven(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=_vae(4, scaling_factor=0.3611, shift_factor=0.1159),
         text_encoder=transformers.Qwen3Model(
@@ -321,7 +321,7 @@ def _letters(folder):
     return tokenizer
 
 
-def _livelier(transformer):
+def enliven(transformer):
     """Weights wide enough for prompts and times to matter: some begin at 0."""
     for parameter in transformer.parameters():
         if parameter.ndim > 1:

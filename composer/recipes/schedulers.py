@@ -5,6 +5,7 @@ Only a name in the list below makes this module import diffusers.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import math
@@ -58,7 +59,8 @@ def settings_of(value: object) -> dict[str, Any] | None:
     if kind.__name__ not in SCHEDULERS or getattr(diffusers, kind.__name__, None) is not kind:
         return None
     written = json.loads(value.to_json_string())  # type: ignore[attr-defined]
-    return {name: setting for name, setting in written.items() if name in _known(kind)}
+    known = _known(kind)
+    return {name: setting for name, setting in written.items() if name in known}
 
 
 def scheduler_of(name: Any, settings: Any) -> Any:
@@ -111,6 +113,7 @@ def _accepts(kind: type, settings: Mapping[str, Any]) -> bool:
     return True
 
 
+@functools.cache
 def _known(kind: type) -> frozenset[str]:
     parameters = inspect.signature(kind).parameters.values()
     return frozenset(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)

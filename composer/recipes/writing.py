@@ -26,7 +26,7 @@ from composer.requests import UNCONDITIONAL, Each
 from composer.row_bounds import MaxRows
 from composer.weights import Weights
 
-KINDS = ("plugin", "transform", "decomposition", "score", "solver")
+KINDS = ("plugin", "transform", "decomposition", "score", "loss", "solver")
 PLAIN = frozenset({type(None), bool, int, float, str})
 
 

@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +99,7 @@ class DiffusersSolver:
             )
         self.scheduler = copy.deepcopy(scheduler)
         self._family = family_of(scheduler)
+        self._planned: tuple[Schedule, int, Plan] | None = None
         self._accepted = frozenset(inspect.signature(scheduler.step).parameters)
         # DPM-Solver and similar schedulers drop half of the channels, assuming 3-channel images.
         heeds = "variance_type" in vars(scheduler)
@@ -133,12 +134,13 @@ class DiffusersSolver:
         run = self._run(state)
         here = run.plan.places[run.index]
         shown = self._family.shown(run.scheduler, here.level)
+        own = 1 / scale(run.scheduler, run.index)
         if here.beyond:
-            x = _mixed(shown, estimate.x0, estimate.noise)
+            sample = _mixed(shown, estimate.x0, estimate.noise) * own
         else:
-            x = estimate.x * (sum(shown) / sum(estimate.schedule.at(state.t)))
+            ratio = sum(shown) / sum(estimate.schedule.at(state.t))
+            sample = _scaled(estimate.x, own * ratio)
         output = self._output(run, estimate, shown)
-        sample = x / scale(run.scheduler, run.index)
         further = self._further(run, state)
         timestep = run.scheduler.timesteps[run.index]
         with _correcting(run.scheduler, run.left, state.x):
@@ -154,9 +156,10 @@ class DiffusersSolver:
         there = run.plan.places[run.index]
         shown = self._family.shown(run.scheduler, there.level)
         amplitudes = estimate.schedule.at(state.t_next)
-        x = stepped * scale(run.scheduler, run.index)
+        own = scale(run.scheduler, run.index)
         if there.time == state.t_next and not there.beyond:
-            return x * (sum(amplitudes) / sum(shown))
+            return _scaled(stepped, own * sum(amplitudes) / sum(shown))
+        x = stepped * own
         alpha, sigma = shown
         return _mixed(amplitudes, estimate.x0, (x - alpha * estimate.x0) / sigma)
 
@@ -176,7 +179,11 @@ class DiffusersSolver:
         return run
 
     def _plan(self, schedule: Schedule, num_steps: int) -> Plan:
-        return plan_of(self.scheduler, self._family, schedule, num_steps)
+        """The plan, kept because every run needs it."""
+        if self._planned is None or self._planned[:2] != (schedule, num_steps):
+            plan = plan_of(self.scheduler, self._family, schedule, num_steps)
+            self._planned = schedule, num_steps, plan
+        return self._planned[2]
 
     def _require_one_evaluation(self, plan: Plan) -> None:
         if not plan.one_evaluation:
@@ -189,7 +196,12 @@ class DiffusersSolver:
     def _output(self, run: _Run, estimate: Estimate, shown: tuple[float, float]) -> Tensor:
         """The network output that the scheduler expects."""
         prediction = self._family.prediction(run.scheduler)
-        output = prediction.target(estimate.x0, estimate.noise, *shown)
+        if prediction == estimate.kind and _alike(
+            prediction.row(*shown), prediction.row(*estimate.schedule.at(estimate.t))
+        ):
+            output = estimate.prediction
+        else:
+            output = prediction.target(estimate.x0, estimate.noise, *shown)
         if not self._learns_variance:
             return output
         if estimate.variance is None:
@@ -236,6 +248,17 @@ def _correcting(scheduler: Any, left: Tensor, x: Tensor) -> Iterator[None]:
         yield
     finally:
         delattr(scheduler, name)
+
+
+def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether numbers are equal but for the rounding of float64."""
+    pairs = zip(one, other, strict=True)
+    return all(math.isclose(a, b, rel_tol=1e-14, abs_tol=1e-14) for a, b in pairs)
+
+
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    """x times a factor; x itself for a factor of one."""
+    return x if _alike([factor], [1.0]) else x * factor
 
 
 def _mixed(amplitudes: tuple[float, float], x0: Tensor, noise: Tensor) -> Tensor:

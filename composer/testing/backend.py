@@ -15,10 +15,11 @@ from composer._checks import checked_backend, checked_solver
 from composer.arguments import positive, sequence
 from composer.batch import Output
 from composer.model import batch_of, checked_output, evaluated
-from composer.protocols import Backend
+from composer.protocols import Backend, differentiable_of
 from composer.requests import UNCONDITIONAL, Request
 from composer.sampler import Sampler
 from composer.testing.checks import Check, Contract, checks_of, first, in_words, off, run_all
+from composer.testing.gradient import bent
 from composer.testing.probe import noise
 
 LEVELS = (0.8, 0.2)
@@ -26,6 +27,9 @@ LEVELS = (0.8, 0.2)
 NOISY = 0.7
 """The noise level at which the kit tests the declared prediction. With the shipped models, the
 clean image holds at most .14 of the noise for a right declaration, at least .27 for a wrong one."""
+
+COARSE = 0.01
+"""The tolerance above which answers round too much for finite differences."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def answers_alone_and_together(examined: Examined) -> str:
 def answers_image_by_image(examined: Examined) -> str:
     """An image has the same answer in a batch as alone."""
     if any(len(value) > 1 for value in examined.beside.values()):
-        raise SkipTest("the further tensors of the requests differ between the images")
+        raise SkipTest("The further tensors of the requests differ between the images.")
     together = examined.usual
     for k, x in enumerate(examined.x.split(1)):
         alone = examined.answers(examined.requests(x.clone()))
@@ -183,14 +187,24 @@ def predicts_what_it_says(examined: Examined) -> str:
     """For a grey image with noise, the answer implies that noise, and a clean image with less than
     a fifth of it."""
     if not examined.trained:
-        raise SkipTest("only a trained network shows its prediction type")
+        raise SkipTest("Only a trained network shows its prediction type.")
     return first(_misread(examined, condition) for condition in examined.conditions)
+
+
+def has_the_gradient_it_declares(examined: Examined) -> str:
+    """If the backend declares ``differentiable``, the gradient of its output with respect to x is
+    that of finite differences."""
+    if not differentiable_of(examined.backend):
+        raise SkipTest("The backend does not declare differentiable.")
+    if examined.tolerance > COARSE:
+        raise SkipTest("Finite differences need a network that rounds less, as in float32.")
+    return first(bent(examined.backend, request) for request in examined.requests())
 
 
 def samples(examined: Examined) -> str:
     """Two steps with the default solver make images."""
     if examined.beside:
-        raise SkipTest("a run needs the plugin that adds the further tensors")
+        raise SkipTest("A run needs the plugin that adds the further tensors.")
     sampler = Sampler(examined.backend, num_inference_steps=2)
     for condition in examined.conditions:
         x = sampler.sample(condition, seeds=[0, 1]).x
@@ -215,6 +229,8 @@ CONTRACT: Contract[Examined] = {
     leaves_x_alone: "work on a copy",
     predicts_what_it_says: "declare the prediction and schedule of the training, and give the "
     "network its training times; trained=False skips this check",
+    has_the_gradient_it_declares: "compute the output from batch.x with torch alone, without "
+    "no_grad, detach or writing in place, or do not declare differentiable",
     samples: "correct the solver or the network",
 }
 """The laws of a backend, and what to do where one is broken."""

@@ -246,6 +246,7 @@ def test_the_shipped_backends_declare_no_path_and_no_switch_of_loading_safe(name
         "mnist-ddpm": {"device", "dtype", "share"},
         "nouns": {"device", "dtype"},
         "with_weak": set(),
+        "canvas": {"size", "overlap", "wrap", "window"},
         "diffusers": {"device", "dtype", "unconditional_label"},
         "deepfloyd": None,
         "latent": None,

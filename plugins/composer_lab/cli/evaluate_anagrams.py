@@ -14,7 +14,13 @@ from composer.commands.errors import one_sentence
 from composer.contact_sheet import contact_sheet
 from composer.writing import require_file, write_atomically
 from composer_lab.cli.evaluate_options import AS_JSON, DTYPE
-from composer_lab.evaluation.anagrams import PAIRS, Anagrams, anagram_sampler
+from composer_lab.evaluation.anagrams import (
+    METHODS,
+    PAIRS,
+    Anagrams,
+    anagram_sampler,
+    standard_error,
+)
 from composer_lab.evaluation.anagrams import anagrams as judged
 from composer_lab.evaluation.samples import Model, load_model
 from composer_lab.evaluation.table import KeptTable, Row, digest, recipe_of
@@ -40,6 +46,14 @@ COLUMNS = "correct", "best", "aligned", "concealed"
     show_default=True,
     help="A backend of digits, or the folder of a trained model.",
 )
+@click.option(
+    "--method",
+    type=click.Choice([*METHODS]),
+    default="best",
+    show_default=True,
+    help="best: of five candidates in 4 steps. plain: one Anagram in 20. The others are "
+    "LatentAnagram in 20, for models of latents.",
+)
 @DTYPE
 @AS_JSON
 @click.option(
@@ -54,6 +68,7 @@ def anagrams(
     seeds: int,
     best_of: int,
     name: str,
+    method: str,
     dtype: str,
     as_json: Path | None,
     gallery: Path | None,
@@ -63,7 +78,7 @@ def anagrams(
     correct: share of samples that the judge reads as intended in both views. best: the same share
     for the best of --best-of seeds, ranked by another network, the chooser. aligned: mean
     probability of the worse reading. concealed: how surely the two views distinguish the two
-    digits.
+    digits. The standard error is that of new seeds for the same pairs.
 
     Each row is saved to --json when it is done, and rows found there are not computed again.
     """
@@ -82,17 +97,18 @@ def anagrams(
         best = []
         for upright, seen in PAIRS:
             views = {"identity": upright, transform: seen}
-            key = {**_key(model, transform, views), **of_all}
+            key = {**_key(model, method, transform, views), **of_all}
             row = None if gallery is not None else table.find(key)
             if row is None:
-                found = judged(model.backend, judge, views, range(seeds))
+                stack, steps = METHODS[method]
+                found = judged(model.backend, judge, views, range(seeds), stack(views), None, steps)
                 best.append(found.x[found.chosen.argmax()])
                 row = {**key, **_figures(found, best_of)}
                 if table.find(key) is None:
                     table.add(row)
             rows.append(row)
             click.echo(_line(row))
-        for line in _summary(rows):
+        for line in _summary(rows, seeds):
             click.echo(line)
         if gallery is not None:
             _write_gallery(transform, torch.stack(best), gallery)
@@ -114,15 +130,17 @@ def _require_useful(
         raise ValueError(f"{gallery.parent} must be a folder. Make it first.")
 
 
-def _key(model: Model, transform: str, views: dict[str, int]) -> Row:
+def _key(model: Model, method: str, transform: str, views: dict[str, int]) -> Row:
     """The row's cache key, beside the settings of the whole table."""
+    stack, steps = METHODS[method]
+    sampler = anagram_sampler(model.backend, views, stack(views), None, steps)
     return {
         "transform": transform,
         "pair": [*views.values()],
         "model": model.name,
         "weights": model.weights,
         "dtype": model.dtype,
-        "recipe": digest(recipe_of(anagram_sampler(model.backend, views))),
+        "recipe": digest(recipe_of(sampler)),
     }
 
 
@@ -142,11 +160,13 @@ def _line(row: Row) -> str:
     return f"  {upright}/{seen}  {figures}  {row['rows']:g}"
 
 
-def _summary(rows: list[Row]) -> Iterator[str]:
+def _summary(rows: list[Row], seeds: int) -> Iterator[str]:
     unequal = [row for row in rows if row["pair"][0] != row["pair"][1]]
     for name, chosen in ((f"all {len(rows)}", rows), (f"unequal {len(unequal)}", unequal)):
         means = "".join(f"{sum(r[c] for r in chosen) / len(chosen):11.3f}" for c in COLUMNS)
         yield f"  mean of {name}: {means}"
+        if (error := standard_error([row["correct"] for row in chosen], seeds)) is not None:
+            yield f"    standard error of correct: {error:.4f}"
 
 
 def _picture(gallery: Path, transform: str) -> Path:

@@ -30,6 +30,8 @@ DENOISER = TrainingConfig(
     snapshots=SNAPSHOTS,
 )
 """The course's."""
+AUTOENCODER = TrainingConfig(epochs=2)
+LATENT = TrainingConfig(epochs=5, snapshots=(1,))
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -159,6 +161,77 @@ def denoiser(
     noise = FixedNoise(sigma, pure_noise)
     images, _ = load_mnist("train", data)
     train_denoiser(noise, images[:limit], config, out, width, init, progress)
+    _say_what_was_written(out)
+
+
+@train.command("mnist-autoencoder")
+@click.option(
+    "--sigma",
+    default=0.2,
+    show_default=True,
+    help="Standard deviation of the noise on the latents, whose own is 1.",
+)
+@DATA
+@width_option(8)
+@LIMIT
+@one_sentence
+@training_options(AUTOENCODER, without=["class_drop", "logit_normal"])
+def mnist_autoencoder(
+    sigma: float,
+    data: Path | None,
+    out: Path,
+    init: Path | None,
+    width: int,
+    limit: int | None,
+    config: TrainingConfig,
+    progress: bool,
+) -> None:
+    """Train the autoencoder of digits: images (1, 28, 28), latents (4, 7, 7) with noise on them.
+
+    Data and OUT as for `composer train mnist`; samples.png shows test digits, encoded and decoded.
+    `composer train mnist-latent --autoencoder OUT/model` trains a flow on its latents.
+    """
+    from composer_lab.training.autoencoder import train_autoencoder  # noqa: PLC0415  # needs torch
+
+    _require_matplotlib()
+    images, _ = load_mnist("train", data)
+    train_autoencoder(images[:limit], config, out, sigma, width, init, progress)
+    _say_what_was_written(out)
+
+
+@train.command("mnist-latent")
+@click.option(
+    "--autoencoder",
+    type=click.Path(path_type=Path),
+    help="Folder model/ that `composer train mnist-autoencoder` wrote; the shipped one by default.",
+)
+@DATA
+@width_option(64)
+@LIMIT
+@one_sentence
+@training_options(LATENT)
+def mnist_latent(
+    autoencoder: Path | None,
+    data: Path | None,
+    out: Path,
+    init: Path | None,
+    width: int,
+    limit: int | None,
+    config: TrainingConfig,
+    progress: bool,
+) -> None:
+    """Train a flow on the latents of an autoencoder of digits.
+
+    Data and OUT as for `composer train mnist`; load_backend("mnist-latent", weights=OUT/model)
+    loads the flow and its autoencoder.
+    """
+    from composer_lab.training.mnist_latent import train_mnist_latent  # noqa: PLC0415  # slow
+    from composer_plugins.backends.mnist.latent import load_autoencoder  # noqa: PLC0415
+
+    _require_matplotlib()
+    coder = load_autoencoder(autoencoder)
+    images, labels = load_mnist("train", data)
+    train_mnist_latent(coder, images[:limit], labels[:limit], config, out, width, init, progress)
     _say_what_was_written(out)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from composer.solvers import Solver
 from composer_plugins.backends.mnist.judge import Judge
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.illusions.anagram import Anagram
+from composer_plugins.illusions.latent_anagram import LatentAnagram
 from composer_plugins.steering.particles import Particles
 from composer_plugins.steering.readings import alignment, concealment, views_correct
 from composer_plugins.steering.reads_as import ReadsAs
@@ -80,6 +82,22 @@ def anagram_stack(
     return [best, Anagram(views), CFG(scale)]
 
 
+class Method(NamedTuple):
+    """A way to sample anagrams: the plugins for {transform: digit}, and the number of steps."""
+
+    plugins: Callable[[Mapping[str, int]], Iterable[object]]
+    steps: int
+
+
+METHODS = {
+    "best": Method(anagram_stack, ANAGRAM_STEPS),
+    "plain": Method(lambda views: [Anagram(views), CFG(3.0)], 20),
+    "latent": Method(lambda views: [LatentAnagram(views), CFG(3.0)], 20),
+    "latent pyramid": Method(lambda views: [LatentAnagram(views, "pyramid"), CFG(3.0)], 20),
+}
+"""{name: method}, each of 80 rows per sample for two views."""
+
+
 def anagram_sampler(
     backend: Backend,
     views: Mapping[str, int],
@@ -118,3 +136,14 @@ def anagrams(
         ReadsAs(views)(x),
         result.stats.rows / len(seeds),
     )
+
+
+def standard_error(shares: Sequence[float], count: int) -> float | None:
+    """Of the mean of shares, each of ``count`` independent samples; None for one sample each.
+
+    The pairs are fixed, so each share p adds the unbiased p (1 - p) / (count - 1) to the variance
+    of their sum.
+    """
+    if count < 2:
+        return None
+    return math.sqrt(sum(p * (1 - p) for p in shares) / (count - 1)) / len(shares)

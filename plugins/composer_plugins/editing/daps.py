@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, hookimpl
 from composer.arguments import integer, positive
-from composer.authoring import short_repr
+from composer.authoring import in_pixels, require_coder, short_repr
 from composer.images import ImageLike, hold_image, to_tensor
 from composer.predictions import mixed
 from composer_plugins.editing.measurements import (
@@ -37,7 +37,7 @@ class DAPS(Plugin):
     is a draw of the product of both, exactly so for a linear A; the paper walks by Langevin's
     method instead. Fresh noise at every step lets later steps correct earlier ones, which a
     nonlinear A needs. Over Gaussian data of the given spread the result is the exact posterior. It
-    takes the solver's place.
+    takes the solver's place. A latent model draws latents, which are decoded to be measured.
 
     Zhang et al. 2024, "Decoupled Annealing Posterior Sampling", arXiv 2407.01521, algorithm 1.
 
@@ -53,7 +53,7 @@ class DAPS(Plugin):
 
     __repr__ = short_repr
 
-    needs_pixels = True
+    holds_image = True
     unique = "draw the clean image"
 
     measurement: ImageLike
@@ -80,6 +80,7 @@ class DAPS(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
+        require_coder(stack.backend, "DAPS")
         check_measurement(self.operator, self._y, stack.backend, "DAPS")
 
     @hookimpl
@@ -103,7 +104,10 @@ class DAPS(Plugin):
         y = y + self.noise * state.randn(tuple(y.shape[1:]))
         x0 = mixed(1, here.x0, r, state.randn())
         ratio = (self.noise / r) ** 2
-        x0 = explained(x0, y, measure_of(self.operator), ratio, self.rounds)
+        explaining = partial(
+            explained, y=y, measure=measure_of(self.operator), ratio=ratio, rounds=self.rounds
+        )
+        x0 = in_pixels(state.backend, explaining, x0)
         alpha, sigma = schedule.at(state.t_next)
         return mixed(alpha, x0, sigma, state.randn()) if sigma > 0 else x0
 

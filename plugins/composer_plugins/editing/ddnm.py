@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, hookimpl
 from composer.arguments import lacking
-from composer.authoring import short_repr
+from composer.authoring import in_pixels, require_coder, short_repr
 from composer.errors import shown
 from composer.images import ImageLike, hold_image, to_tensor
 from composer_plugins.editing.operators import Operator, check_operator, measured_at
@@ -27,6 +27,9 @@ class DDNM(Plugin):
     the nearest image to x_0 that has A x_0 = y; the noise is the rest of x. So the result has
     A x = y, for pixels exactly. It is outermost wherever it stands in the list: it projects the
     combined estimate of views and guidance, in the image's own frame.
+
+    A latent model decodes x_0, which is projected in pixels and encoded. The steps are approximate
+    then; the finished image is projected once more and has A x = y.
 
     It leaves the law on purpose: the projection adds A+ y, and works on x_0. A Reference replaces a
     part of x after each step; DDNM replaces a part of x_0 within the step.
@@ -44,7 +47,7 @@ class DDNM(Plugin):
     __repr__ = short_repr
 
     obeys_law = False
-    needs_pixels = True
+    holds_image = True
     unique = "project the clean image"
 
     measurement: ImageLike
@@ -68,6 +71,7 @@ class DDNM(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
+        require_coder(stack.backend, "DDNM")
         needed = check_operator(self.operator, stack.backend, "DDNM")
         if (got := tuple(self._y.shape[1:])) != needed:
             raise ValueError(
@@ -96,11 +100,13 @@ class DDNM(Plugin):
                 f"DDNM: measurements must be 1 or one per image, got {len(y)} for {len(request.x)} "
                 "images."
             )
-        return estimate.with_x0(self.projected(estimate.x0, y))
+        projected = partial(self.projected, y=y)
+        return estimate.with_x0(in_pixels(request.backend, projected, estimate.x0))
 
-    @hookimpl
-    def finish(self, state: State) -> None:
+    @hookimpl(wrapper=True)  # after all others, and on the pixels of a latent model
+    def finish(self, state: State) -> Generator[None, None, None]:
         """Project x exactly, whatever other plugins did to it after the last step."""
+        yield
         if state.position + 1 == len(state.times):
             state.x = self.projected(state.x, state.each(state.memory[self], "DDNM"))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, State, hookimpl
 from composer.arguments import finite, integer, positive
-from composer.authoring import short_repr
+from composer.authoring import in_pixels, require_coder, short_repr
 from composer.images import ImageLike, hold_image, to_tensor
 from composer.predictions import mixed
 from composer_plugins.editing.measurements import (
@@ -40,7 +40,7 @@ class DiffPIR(Plugin):
 
     Without noise it is DDNM, in which A must be linear and have a pseudoinverse. Here A is any
     function of images that torch differentiates. It is outermost wherever it stands in the list,
-    and leaves the law on purpose.
+    and leaves the law on purpose. A latent model's x_0 is decoded, changed in pixels and encoded.
 
     Zhu et al. 2023, "Denoising Diffusion Models for Plug-and-Play Image Restoration",
     arXiv 2305.08995, algorithm 1 (weight is lambda, renewal zeta).
@@ -58,7 +58,7 @@ class DiffPIR(Plugin):
     __repr__ = short_repr
 
     obeys_law = False
-    needs_pixels = True
+    holds_image = True
     unique = "project the clean image"
 
     measurement: ImageLike
@@ -90,6 +90,7 @@ class DiffPIR(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
+        require_coder(stack.backend, "DiffPIR")
         check_measurement(self.operator, self._y, stack.backend, "DiffPIR")
 
     @hookimpl(tryfirst=True)  # outermost, on the combined estimate of views and guidance
@@ -100,8 +101,10 @@ class DiffPIR(Plugin):
         y = of_rows(self._y.to(request.x), request)
         r = spread_at(estimate.schedule, estimate.t, self.spread)
         ratio = self.weight * (self.noise / r) ** 2
-        x0 = explained(estimate.x0, y, measure_of(self.operator), ratio, self.rounds)
-        return estimate.with_x0(x0)
+        explaining = partial(
+            explained, y=y, measure=measure_of(self.operator), ratio=ratio, rounds=self.rounds
+        )
+        return estimate.with_x0(in_pixels(request.backend, explaining, estimate.x0))
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor | None:

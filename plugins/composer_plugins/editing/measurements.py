@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from composer import Backend, Request
-from composer.authoring import probes
+from composer.authoring import image_shape_of, probes
 from composer.schedules import Schedule
 from composer_plugins.editing.operators import Operator
 
@@ -35,13 +35,13 @@ def check_measurement(
         needed = tuple(measure_of(operator)(x).shape[1:])
     except Exception as error:  # a third party's function may raise anything
         raise ValueError(
-            f"{owner}: {operator!r} failed on images of {backend.shape}: {error}. Correct it, or "
-            "take another."
+            f"{owner}: {operator!r} failed on images of {image_shape_of(backend)}: {error}. "
+            "Correct it, or take another."
         ) from error
     if tuple(y.shape[1:]) != needed:
         raise ValueError(
             f"{owner}: measurement must have the shape {needed}, as {operator!r} measures, got "
-            f"{tuple(y.shape[1:])}. Measure an image of {backend.shape}."
+            f"{tuple(y.shape[1:])}. Measure an image of {image_shape_of(backend)}."
         )
 
 

@@ -14,7 +14,15 @@ from torch.nn import functional as F
 
 from composer import Backend
 from composer.arguments import integer, lacking
-from composer.authoring import Part, once, probes, resized_image, resized_mask, rounding
+from composer.authoring import (
+    Part,
+    image_shape_of,
+    once,
+    probes,
+    resized_image,
+    resized_mask,
+    rounding,
+)
 from composer.images import ImageLike, hold_mask, to_mask
 
 
@@ -202,7 +210,7 @@ def check_operator(operator: Operator, backend: Backend, owner: str) -> tuple[in
     try:
         return once(
             partial(_probe_operator, operator, backend),
-            *("operator", operator, backend.shape, backend.dtype, backend.device),
+            *("operator", operator, image_shape_of(backend), backend.dtype, backend.device),
         )
     except ValueError as error:
         raise ValueError(f"{owner}: {operator!r} {error}") from error
@@ -215,7 +223,7 @@ def _probe_operator(operator: Operator, backend: Backend) -> tuple[int, ...]:
         back = operator.pinv(y)
         gap = (operator.apply(back) - y).abs().max().item()
     except Exception as error:  # a third party's operator may raise anything
-        raise ValueError(f"failed on images of {backend.shape}: {error}") from error
+        raise ValueError(f"failed on images of {image_shape_of(backend)}: {error}") from error
     bent = (2 * y[0] + 3 * y[1] + y[2]).abs().max().item()
     within = max(rounding(x), rounding(y))
     if back.shape != x.shape or not (gap <= within and bent <= within):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from composer import Plugin, Stack, State, hookimpl
+from composer import Backend, Estimate, Plugin, Request, Stack, State, hookimpl
 from composer.arguments import integer
 from composer.authoring import (
     Decomposition,
     Part,
     check_parts,
+    image_shape_of,
+    in_pixels,
+    is_latent,
     parts_of,
+    require_coder,
     resized,
     resized_image,
     short_repr,
@@ -32,6 +36,9 @@ class Reference(Plugin):
     x <- x - P x + P image. Where P is a projection (gray, a hard mask) the result has P x = P image
     exactly. Where it is not (a blur), the result is a hybrid: P image plus the rest of the sample.
 
+    P does not act on the noised latents of a latent model. There each step replaces the component
+    of the decoded clean image, x_0 <- x_0 - P x_0 + P image, and the end that of the image.
+
     Geng, Park & Owens 2024, "Factorized Diffusion", arXiv 2404.11615, section 3.4.
 
     Args:
@@ -45,7 +52,7 @@ class Reference(Plugin):
 
     __repr__ = short_repr
 
-    needs_pixels = True
+    holds_image = True
 
     image: ImageLike
     decomposition: Decomposition | Sequence[Part] = field(default_factory=Bands)
@@ -67,7 +74,8 @@ class Reference(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_shape(self.image, stack.backend.shape, "Reference: image", self.fit)
+        require_coder(stack.backend, "Reference")
+        require_shape(self.image, image_shape_of(stack.backend), "Reference: image", self.fit)
         check_parts(self.decomposition, stack.backend, "Reference", may_vanish=True)
         others = [p for p in stack.plugins if isinstance(p, Reference) and p is not self]
         if any((p.decomposition, p.part) == (self.decomposition, self.part) for p in others):
@@ -75,30 +83,54 @@ class Reference(Plugin):
 
     @hookimpl
     def start(self, state: State) -> None:
-        image = read_picture(self.image, state.backend.shape, self.fit)
-        state.memory[self] = image.to(state.x)
+        state.memory[self] = self._pixels(state.backend).to(state.x)
         self._replace(state)
+
+    @hookimpl(tryfirst=True)  # outermost, on the combined estimate of views and guidance
+    def noise_estimate(
+        self, request: Request
+    ) -> Generator[list[Request], list[Estimate], Estimate]:
+        """Over latents replace the part of the clean image."""
+        estimate = (yield [request])[0]
+        if not is_latent(request.backend):
+            return estimate
+        images = self._pixels(request.backend).to(request.x)
+        known = (
+            images if len(images) == 1 else images[list(request.origin or range(len(request.x)))]
+        )
+        x0 = in_pixels(request.backend, lambda x0: x0 + self._part(known - x0), estimate.x0)
+        return estimate.with_x0(x0)
 
     @hookimpl
     def post_step(self, state: State) -> None:
         self._replace(state)
 
-    @hookimpl
-    def finish(self, state: State) -> None:
+    @hookimpl(wrapper=True)  # after all others, and on the pixels of a latent model
+    def finish(self, state: State) -> Generator[None, None, None]:
         """Set the part exactly if it is a projection, whatever other plugins did to x.
 
         For other parts, a second replacement would also change the rest of the sample.
         """
-        part = parts_of(self.decomposition, "Reference")[self.part]
-        gap = part(self._given(state) - state.x)
-        if state.position + 1 == len(state.times) and torch.allclose(part(gap), gap, atol=1e-6):
+        yield
+        gap = self._part(self._given(state) - state.x)
+        ended = state.position + 1 == len(state.times)
+        if ended and torch.allclose(self._part(gap), gap, atol=1e-6):
             state.x = state.x + gap
+
+    def _part(self, x: Tensor) -> Tensor:
+        return parts_of(self.decomposition, "Reference")[self.part](x)
+
+    def _pixels(self, backend: Backend) -> Tensor:
+        return read_picture(self.image, image_shape_of(backend), self.fit)
 
     def _given(self, state: State) -> Tensor:
         return state.each(state.memory[self], "Reference").expand_as(state.x)
 
     def _replace(self, state: State) -> None:
+        """Over pixels replace the part of x."""
+        if is_latent(state.backend):
+            return
         known = self._given(state)
         if state.backend.schedule.noise_level(state.t) > 0:
             known = state.backend.schedule.add_noise(known, state.randn(), state.t)
-        state.x = state.x + parts_of(self.decomposition, "Reference")[self.part](known - state.x)
+        state.x = state.x + self._part(known - state.x)

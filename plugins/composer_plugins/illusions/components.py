@@ -6,16 +6,41 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import torch
+from torch import Tensor
+
 from composer import Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import sequence
-from composer.authoring import Decomposition, Part, check_parts, combine, parts_of, resized
+from composer.authoring import (
+    Decomposition,
+    Part,
+    check_parts,
+    combine,
+    in_pixels,
+    is_latent,
+    parts_of,
+    require_coder,
+    resized,
+)
 
 
 def decompose(
     request: Request, parts: Sequence[Part], conditions: Sequence[Any]
 ) -> Generator[list[Request], list[Estimate], Estimate]:
-    """sum_i P_i f(x, condition_i); the parts P_i sum to the identity, so the law holds."""
+    """sum_i P_i f(x, condition_i); the parts P_i sum to the identity, so the law holds.
+
+    A filter does not commute with the decoder of a latent model. There the estimate's clean latents
+    are those of sum_i P_i D(z0_i), see ``in_pixels``.
+    """
     answers = yield [request.fill(condition) for condition in conditions]
+    if is_latent(request.backend):
+
+        def summed(*images: Tensor) -> Tensor:
+            terms = [part(image) for part, image in zip(parts, images, strict=True)]
+            return torch.stack(terms).sum(0)
+
+        z0 = in_pixels(request.backend, summed, *(answer.x0 for answer in answers))
+        return answers[0].with_x0(z0)
     filtered = [answer.filtered(part) for answer, part in zip(answers, parts, strict=True)]
     return combine([1.0] * len(filtered), filtered)
 
@@ -24,7 +49,8 @@ def decompose(
 class Components(Plugin):
     """One condition per part of a decomposition, such as regions, gray and colour, or bands.
 
-    The estimate is sum_i P_i f(x, condition_i).
+    The estimate is sum_i P_i f(x, condition_i). A latent model decodes the clean latents of each
+    condition, the parts of the images are added, and their sum is encoded.
 
     Geng, Park & Owens 2024, "Factorized Diffusion", arXiv 2404.11615.
 
@@ -34,8 +60,6 @@ class Components(Plugin):
             is built.
         conditions: one per part; a condition may be a plugin, such as an Anagram.
     """
-
-    needs_pixels = True
 
     parts: Decomposition | Sequence[Part]
     conditions: Sequence[Any]
@@ -54,6 +78,7 @@ class Components(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
+        require_coder(stack.backend, "Components")
         check_parts(self.parts, stack.backend, "Components")
 
     @hookimpl

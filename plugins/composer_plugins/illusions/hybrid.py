@@ -6,9 +6,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from composer import Estimate, Plugin, Request, hookimpl
+from composer import Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite_list, positive
-from composer.authoring import Part, resized
+from composer.authoring import Part, require_coder, resized
 from composer.errors import shown
 from composer_plugins.illusions.components import decompose
 from composer_plugins.illusions.decompositions import Bands
@@ -18,7 +18,8 @@ from composer_plugins.illusions.decompositions import Bands
 class Hybrid(Plugin):
     """Make low frequencies follow one condition and high frequencies another.
 
-    With G a Gaussian blur, the estimate is G f(x, low) + (I - G) f(x, high).
+    With G a Gaussian blur, the estimate is G f(x, low) + (I - G) f(x, high). A latent model decodes
+    both clean images, mixes them in pixels, and encodes the mixture.
 
     Geng, Park & Owens 2024, "Factorized Diffusion", arXiv 2404.11615; after Oliva, Torralba &
     Schyns 2006, "Hybrid Images".
@@ -28,8 +29,6 @@ class Hybrid(Plugin):
         high: the condition seen from nearby. Either may be a plugin, such as an Anagram.
         sigma: standard deviation of the blur, in pixels of an image 64 high; scales with the image.
     """
-
-    needs_pixels = True
 
     low: Any
     high: Any
@@ -57,6 +56,10 @@ class Hybrid(Plugin):
         return replace(self, low=low, high=high)
 
     @hookimpl
+    def check(self, stack: Stack) -> None:
+        require_coder(stack.backend, "Hybrid")
+
+    @hookimpl
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
@@ -71,8 +74,6 @@ class TripleHybrid(Plugin):
         low, mid, high: one condition per band.
         sigmas: of G1 and G2, in pixels of an image 64 high.
     """
-
-    needs_pixels = True
 
     low: Any
     mid: Any
@@ -102,6 +103,10 @@ class TripleHybrid(Plugin):
     def resized(self, height: int, width: int) -> Self:
         low, mid, high = (resized(condition, height, width) for condition in self.conditions)
         return replace(self, low=low, mid=mid, high=high)
+
+    @hookimpl
+    def check(self, stack: Stack) -> None:
+        require_coder(stack.backend, "TripleHybrid")
 
     @hookimpl
     def noise_estimate(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer, sequence, within
-from composer.authoring import Score, check_score, follow_several, require_score, scored
+from composer.authoring import Score, check_score, follow_several, require_score, scored, to_images
 from composer.limits import MAX_PARTICLES
 
 
@@ -20,9 +20,10 @@ class Particles(Plugin):
     """Start several images per seed and drop those with the lowest scores of x_0 during the run.
 
     At noise level l_i the n_i images of each seed with the highest score(x_0) stay, with x_0 the
-    clean image that the last estimate implies. At the end, where n = 1, the image itself is scored.
-    Image k is a function of seeds[k] alone: its first candidate is the image that the seed gives
-    without this plugin, and the others have generators derived from the seed.
+    clean image that the last estimate implies, decoded over a latent model. At the end, where
+    n = 1, the image itself is scored. Image k is a function of seeds[k] alone: its first candidate
+    is the image that the seed gives without this plugin, and the others have generators derived
+    from the seed.
 
     This is the greedy limit of Feynman-Kac steering: Singhal et al. 2025, "A General Framework for
     Inference-time Scaling and Steering of Diffusion Models", arXiv 2501.06848.
@@ -35,7 +36,6 @@ class Particles(Plugin):
     """
 
     follows_several = True
-    needs_pixels = True
     unique = "follow several images a seed"
     score: Score
     survivors: Sequence[Sequence[float]] = ((1.0, 4), (0.0, 1))
@@ -83,7 +83,7 @@ class Particles(Plugin):
         count = len(state.x) // groups
         if keep >= count:
             return
-        scores = scored(self.score, x0, "Particles")
+        scores = scored(self.score, to_images(state.backend, x0), "Particles")
         best = scores.reshape(groups, count).argsort(1, descending=True)[:, :keep].sort(1).values
         chosen = best + count * torch.arange(groups, device=best.device)[:, None]
         state.select(chosen.flatten())

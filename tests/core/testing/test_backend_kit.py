@@ -62,7 +62,9 @@ def failed(backend, conditions, **options):
 
 
 class Spoilt(type(mixture())):
-    """An exact backend, to be spoilt in one way."""
+    """An exact backend, to be spoilt in one way; most declare no gradient."""
+
+    differentiable = False
 
     @classmethod
     def make(cls, **fields):
@@ -188,6 +190,35 @@ class NoSolver(Spoilt):
         return super().make(default_solver=None)
 
 
+class Detached(Spoilt):
+    """Declares a gradient and has none."""
+
+    differentiable = True
+
+    def evaluate(self, batch):
+        return Output(super().evaluate(batch).prediction.detach())
+
+
+class HalfDetached(Spoilt):
+    """Has the gradient with respect to the upper half alone."""
+
+    differentiable = True
+
+    def evaluate(self, batch):
+        upper, lower = batch.x.chunk(2, -2)
+        return super().evaluate(batch.replace(x=torch.cat([upper, lower.detach()], -2)))
+
+
+class StraightThrough(Spoilt):
+    """Rounds its input, and passes the gradient as if it did not."""
+
+    differentiable = True
+
+    def evaluate(self, batch):
+        rounded = batch.x + (batch.x.round(decimals=1) - batch.x).detach()
+        return super().evaluate(batch.replace(x=rounded))
+
+
 ANSWERS = {
     *("answers_each_row", "is_deterministic", "answers_alone_and_together"),
     *("answers_image_by_image", "answers_equal_tensors_equally", "predicts_what_it_says"),
@@ -219,6 +250,9 @@ MIXED = {"answers_alone_and_together", "answers_rows_of_any_condition"}
         (NotAgain, "encodes_conditions", set()),
         (RawErrors, "refuses_in_a_sentence", set()),
         (NoSolver, "has_its_attributes", {"samples"}),
+        (Detached, "has_the_gradient_it_declares", set()),
+        (HalfDetached, "has_the_gradient_it_declares", set()),
+        (StraightThrough, "has_the_gradient_it_declares", set()),
     ],
 )
 def test_each_way_to_break_it_is_found(kind, check, others):

@@ -13,7 +13,17 @@ from tiny_latent import PIPELINES, SIZE, load, run
 from composer import UNCONDITIONAL, Request, Sampler
 from composer.model import evaluated
 from composer.solvers import DDIM, DiffusersSolver, DPMSolverPP, Heun
-from composer_plugins import CFG, Anagram, Components, GrayColour, Hybrid, Inpaint, LanPaint, SDEdit
+from composer_plugins import (
+    CFG,
+    Anagram,
+    Components,
+    DynamicThreshold,
+    GrayColour,
+    Hybrid,
+    Inpaint,
+    LanPaint,
+    SDEdit,
+)
 
 PROMPT, OTHER = "a photo of a Cat", "an oil painting of a snowman"  # T5 and Qwen see the capital
 SEEDS = (3, 11)
@@ -175,13 +185,20 @@ def test_the_solvers_of_the_library_take_its_steps_too(backend, solver):
     ("plugin", "sentence"),
     [
         (Anagram({"identity": PROMPT, "flip": OTHER}), "Use LatentAnagram in its place"),
-        (Hybrid(PROMPT, OTHER), "Hybrid works on pixels"),
-        (Components(GrayColour(), (PROMPT, OTHER)), "Components works on pixels"),
+        (DynamicThreshold(), "DynamicThreshold works on pixels .* Remove it"),
     ],
 )
 def test_plugins_of_pixels_raise_an_error_that_says_what_to_use(backend, plugin, sentence):
     with pytest.raises(ValueError, match=sentence):
         Sampler(backend, [plugin])
+
+
+def test_parts_of_one_prompt_in_pixels_are_the_model_alone(backend):
+    """The decoder and the encoder lose much of it, which the residual gives back."""
+    plain = Sampler(backend, [], None, 2).sample(PROMPT).x
+    for plugin in (Hybrid(PROMPT, PROMPT), Components(GrayColour(), (PROMPT, PROMPT))):
+        alone = Sampler(backend, [plugin], None, 2).sample().x
+        torch.testing.assert_close(alone, plain, rtol=0, atol=1e-4)
 
 
 def test_it_is_copied_and_pickled(backend):

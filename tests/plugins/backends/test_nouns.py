@@ -17,11 +17,11 @@ from composer_lab.training import nouns as nouns_train
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.nouns import (
     HEADS,
-    Timed,
     noise_scheduler,
     save_pipeline,
     train_nouns,
 )
+from composer_lab.training.timed import Timed
 from composer_plugins import CFG
 from composer_plugins.backends.nouns import (
     Nouns,

@@ -130,14 +130,25 @@ def test_images_are_decoded_one_by_one_and_each_has_its_own_noise(backend):
     "plugin",
     [
         Anagram({"identity": PROMPT, "flip": OTHER}),
-        Hybrid(PROMPT, OTHER),
-        Components(GrayColour(), (PROMPT, OTHER)),
         DynamicThreshold(),
     ],
 )
 def test_what_looks_at_pixels_raises(backend, plugin):
     with pytest.raises(ValueError, match=r"works on pixels .* latents; .*plain=True"):
         Sampler(backend, [SuperResolution(SMALL), plugin])
+
+
+@pytest.mark.parametrize(
+    "plugin", [Hybrid(PROMPT, OTHER), Components(GrayColour(), (PROMPT, OTHER))]
+)
+def test_a_hybrid_works_in_its_pixels(backend, plugin):
+    """Of one prompt twice it is the plain image, through decoder and encoder and back."""
+    same = Sampler(backend, [SuperResolution(SMALL, 20), Hybrid(PROMPT, PROMPT)], None, 2)
+    plain = Sampler(backend, [SuperResolution(SMALL, 20)], None, 2).sample(PROMPT, BATCH)
+    torch.testing.assert_close(same.sample(seeds=BATCH).x, plain.x, **TOLERANCE)
+    mixed = same.replace(plugins=[SuperResolution(SMALL, 20), plugin]).sample(seeds=BATCH)
+    assert mixed.stats.rows == 2 * plain.stats.rows
+    assert (mixed.x - plain.x).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from composer import Batch, Output, State, hookimpl
-from composer.authoring import grouped, short_repr, to_device
+from composer.authoring import grouped, short_repr, to_device, to_images
 from composer.predictions import Prediction
 from composer.schedules import Schedule
 from composer.solvers import Solver
 from composer_plugins.backends.autoencoder import Autoencoder
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
-from composer_plugins.backends.latent.families import Family, Rows
+from composer_plugins.backends.latent.families import Family, Rows, Texts
 from composer_plugins.backends.latent.text import unpacked
 from composer_plugins.backends.memory import memory_bound
 from composer_plugins.backends.placement import place_of
@@ -59,6 +59,7 @@ class LatentBackend:
     blank: bool = False
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
+    _kept: dict[Any, Mapping[str, Any]] = field(default_factory=dict, init=False)
 
     __repr__ = short_repr
 
@@ -92,36 +93,38 @@ class LatentBackend:
 
     @hookimpl(trylast=True)  # what other plugins do at the end, they do to the latents
     def finish(self, state: State) -> None:
-        state.x = self.decode(state.x)
+        state.x = to_images(state.backend, state.x)  # the run's, which may wrap this one
 
     def evaluate(self, batch: Batch) -> Output:
         """One forward, or one per length of prompts for a family that takes one length per call."""
         self.embeddings.free_encoder()
         _, dtype = place_of(self.network)  # with offload, its device is none that x could be on
+        ragged = self.family.ragged
         prompts = cast("tuple[str, ...]", batch.conditions)
-        texts = {prompt: self._text(prompt, dtype) for prompt in dict.fromkeys(prompts)}
-        lengths = [0 if self.family.ragged else len(texts[prompt][0]) for prompt in prompts]
-        groups = grouped(lengths)
-        answers = [
-            self._forward(batch.take(rows), [texts[prompts[row]] for row in rows], dtype)
-            for rows in groups
-        ]
+        groups = grouped([0 if ragged else self.embeddings[p].shape[1] for p in prompts])
+        answers = [self._forward(batch.take(rows), dtype) for rows in groups]
         return Output.gathered([Output(answer.to(self.dtype)) for answer in answers], groups)
 
-    def _forward(
-        self, batch: Batch, texts: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype
-    ) -> Tensor:
+    def _forward(self, batch: Batch, dtype: torch.dtype) -> Tensor:
         times = [self.schedule.at(t)[1] for t in batch.times] if self.family.flow else batch.times
         rows = Rows(
             batch.x.to(dtype),
             to_device(torch.tensor(times, dtype=torch.float32), self.device),
-            [tokens for tokens, _ in texts],
-            torch.stack([pooled for _, pooled in texts]),
+            self._given(cast("tuple[str, ...]", batch.conditions), dtype),
             self._guidance(batch),
-            self.size,
         )
         with memory_bound(rows.x):
             return self.family.answer(self.network, rows)
+
+    def _given(self, prompts: tuple[str, ...], dtype: torch.dtype) -> Mapping[str, Any]:
+        """What the denoiser gets of rows' prompts; kept, because the next step needs the same."""
+        if (prompts, dtype) not in self._kept:
+            known = {prompt: self._text(prompt, dtype) for prompt in dict.fromkeys(prompts)}
+            tokens, pooled = zip(*(known[prompt] for prompt in prompts), strict=True)
+            self._kept.clear()
+            texts = Texts([*tokens], torch.stack(pooled), self.size, self.shape[1:])
+            self._kept[prompts, dtype] = self.family.given(texts)
+        return self._kept[prompts, dtype]
 
     def _text(self, prompt: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Tokens (L, D) and pooled (P,) of a prompt; of none, zeros if the model wants them so."""

@@ -17,6 +17,28 @@ Encoded = tuple[Tensor, Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
+class Texts:
+    """The embedded prompts of rows; those of the next step are often the same.
+
+    Attributes:
+        tokens: embeddings (L, D) of each prompt; of one length unless the family is ``ragged``.
+        pooled: (N, P) embeddings of whole prompts, where the family has any.
+        pixels: height and width of the images.
+        grid: height and width of the latents.
+    """
+
+    tokens: list[Tensor]
+    pooled: Tensor
+    pixels: tuple[int, int]
+    grid: tuple[int, int]
+
+    @property
+    def together(self) -> Tensor:
+        """The tokens as one tensor (N, L, D)."""
+        return torch.stack(self.tokens)
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """The inputs of a denoiser, one row per image.
 
@@ -24,23 +46,14 @@ class Rows:
         x: latents (N, C, h, w), in the dtype of the network.
         levels: (N,) the times that the network takes: times of a discrete schedule, or the noise
             levels in [0, 1] of a flow; float32.
-        tokens: embeddings (L, D) of each prompt; of one length unless the family is ``ragged``.
-        pooled: (N, P) embeddings of whole prompts, where the family has any.
+        given: the arguments that the family makes of the texts.
         guidance: (N,) scales for a network that takes them, or None; float32.
-        pixels: height and width of the images.
     """
 
     x: Tensor
     levels: Tensor
-    tokens: list[Tensor]
-    pooled: Tensor | None
+    given: Mapping[str, Any]
     guidance: Tensor | None
-    pixels: tuple[int, int]
-
-    @property
-    def text(self) -> Tensor:
-        """The tokens as one tensor (N, L, D)."""
-        return torch.stack(self.tokens)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,6 +65,7 @@ class Family:
         part: the folder of the denoiser.
         network: the denoiser's class in diffusers.
         encode: (pipeline, prompt, device) -> tokens (1, L, D) and pooled (1, P) or None.
+        given: texts -> the arguments of the denoiser that are the same at each step.
         answer: (network, rows) -> its output (N, C, h, w): epsilon or v of a discrete schedule,
             x_0 - noise of a flow.
         width: the entry of the network's configuration that states D.
@@ -69,6 +83,7 @@ class Family:
     part: str
     network: str
     encode: Callable[[Any, str, torch.device], Encoded]
+    given: Callable[[Texts], Mapping[str, Any]]
     answer: Callable[[Any, Rows], Tensor]
     width: str
     pooled: Callable[[Mapping[str, Any]], int] = lambda config: 0
@@ -120,64 +135,67 @@ def _encode_z_image(pipeline: Any, prompt: str, device: torch.device) -> Encoded
     return tokens[None], None
 
 
-def _answer_sd(unet: Any, rows: Rows) -> Tensor:
-    return _first(unet(rows.x, rows.levels, encoder_hidden_states=rows.text, return_dict=False))
+def _given_sd(texts: Texts) -> Mapping[str, Any]:
+    return {"encoder_hidden_states": texts.together}
 
 
-def _answer_sdxl(unet: Any, rows: Rows) -> Tensor:
+def _given_sdxl(texts: Texts) -> Mapping[str, Any]:
     # The size of the picture, the corner it was cut out at, and the size wanted.
-    sizes = torch.tensor([*rows.pixels, 0, 0, *rows.pixels], dtype=rows.x.dtype)
-    ids = to_device(sizes, rows.x.device).expand(len(rows.x), -1)
-    added = {"text_embeds": rows.pooled, "time_ids": ids}
-    return _first(
-        unet(
-            rows.x,
-            rows.levels,
-            encoder_hidden_states=rows.text,
-            added_cond_kwargs=added,
-            return_dict=False,
-        )
-    )
+    sizes = torch.tensor([*texts.pixels, 0, 0, *texts.pixels], dtype=texts.pooled.dtype)
+    ids = to_device(sizes, texts.pooled.device).expand(len(texts.pooled), -1)
+    added = {"text_embeds": texts.pooled, "time_ids": ids}
+    return {**_given_sd(texts), "added_cond_kwargs": added}
+
+
+def _answer_unet(unet: Any, rows: Rows) -> Tensor:
+    return _first(unet(rows.x, rows.levels, **rows.given, return_dict=False))
+
+
+def _given_sd3(texts: Texts) -> Mapping[str, Any]:
+    return {**_given_sd(texts), "pooled_projections": texts.pooled}
 
 
 def _answer_sd3(transformer: Any, rows: Rows) -> Tensor:
-    return -_first(
-        transformer(
-            hidden_states=rows.x,
-            timestep=1000 * rows.levels,
-            encoder_hidden_states=rows.text,
-            pooled_projections=rows.pooled,
-            return_dict=False,
-        )
-    )
+    levels = 1000 * rows.levels
+    return -_first(transformer(rows.x, timestep=levels, **rows.given, return_dict=False))
 
 
-def _answer_flux(transformer: Any, rows: Rows) -> Tensor:
-    height, width = (side // 2 for side in rows.x.shape[2:])
-    packed = F.pixel_unshuffle(rows.x, 2)  # each square of 2 x 2 is a token
-    text = rows.text
+def _given_flux(texts: Texts) -> Mapping[str, Any]:
+    text = texts.together
+    height, width = (side // 2 for side in texts.grid)
     places = torch.cartesian_prod(
         *(torch.arange(n, device=text.device) for n in (1, height, width))
     )
+    return {
+        "encoder_hidden_states": text,
+        "pooled_projections": texts.pooled,
+        "txt_ids": text.new_zeros(text.shape[1], 3),
+        "img_ids": places.to(text),
+    }
+
+
+def _answer_flux(transformer: Any, rows: Rows) -> Tensor:
+    packed = F.pixel_unshuffle(rows.x, 2)  # each square of 2 x 2 is a token
     out = _first(
         transformer(
-            hidden_states=packed.flatten(2).mT,
+            packed.flatten(2).mT,
             timestep=(1000 * rows.levels).to(rows.x.dtype) / 1000,  # rounded as in the pipeline
             guidance=rows.guidance,
-            pooled_projections=rows.pooled,
-            encoder_hidden_states=text,
-            txt_ids=text.new_zeros(text.shape[1], 3),
-            img_ids=places.to(text),
+            **rows.given,
             return_dict=False,
         )
     )
-    return -F.pixel_shuffle(out.mT.unflatten(2, (height, width)), 2)
+    return -F.pixel_shuffle(out.mT.unflatten(2, packed.shape[2:]), 2)
+
+
+def _given_z_image(texts: Texts) -> Mapping[str, Any]:
+    return {"cap_feats": texts.tokens}
 
 
 def _answer_z_image(transformer: Any, rows: Rows) -> Tensor:
     images = [*rows.x[:, :, None].unbind(0)]  # each is a film of one frame
     clock = (1000 - 1000 * rows.levels) / 1000
-    out = _first(transformer(images, clock, rows.tokens, return_dict=False))
+    out = _first(transformer(images, clock, **rows.given, return_dict=False))
     return torch.stack([*out])[:, :, 0]
 
 
@@ -197,7 +215,8 @@ SD = Family(
     part="unet",
     network="UNet2DConditionModel",
     encode=_encode_sd,
-    answer=_answer_sd,
+    given=_given_sd,
+    answer=_answer_unet,
     width="cross_attention_dim",
     limits={"tokenizer": None},
 )
@@ -206,7 +225,8 @@ SDXL = Family(
     part="unet",
     network="UNet2DConditionModel",
     encode=_encode_sdxl,
-    answer=_answer_sdxl,
+    given=_given_sdxl,
+    answer=_answer_unet,
     width="cross_attention_dim",
     pooled=_unet_pooled,
     limits={"tokenizer": None, "tokenizer_2": None},
@@ -216,6 +236,7 @@ SD3 = Family(
     part="transformer",
     network="SD3Transformer2DModel",
     encode=_encode_sd3,
+    given=_given_sd3,
     answer=_answer_sd3,
     width="joint_attention_dim",
     pooled=lambda config: int(config["pooled_projection_dim"]),
@@ -228,6 +249,7 @@ FLUX = Family(
     part="transformer",
     network="FluxTransformer2DModel",
     encode=_encode_flux,
+    given=_given_flux,
     answer=_answer_flux,
     width="joint_attention_dim",
     pooled=lambda config: int(config["pooled_projection_dim"]),
@@ -243,6 +265,7 @@ Z_IMAGE = Family(
     part="transformer",
     network="ZImageTransformer2DModel",
     encode=_encode_z_image,
+    given=_given_z_image,
     answer=_answer_z_image,
     width="cap_feat_dim",
     size=lambda config: 128,

@@ -144,15 +144,15 @@ def _family(folder: Path) -> Family:
     file = folder / "model_index.json"
     if not file.is_file():
         raise ValueError(
-            f"{folder} has no model_index.json; name a folder written by save_pretrained of a "
-            "whole pipeline, or a model of the hub as 'owner/name'"
+            f"{folder} has no model_index.json. Name a folder written by save_pretrained of a "
+            "whole pipeline, or a model of the hub as 'owner/name'."
         )
     index = read_json(file)
     kind = str(index.get("_class_name"))
     if kind not in FAMILIES:
         known = ", ".join(sorted({family.pipeline for family in FAMILIES.values()}))
         raise ValueError(
-            f"{folder} is a {kind}, which no adapter knows; load a pipeline of {known}"
+            f"{folder} is a {kind}, which no adapter knows. Load a pipeline of {known}."
         )
     family = FAMILIES[kind]
     for part, expected in ((family.part, family.network), ("vae", "AutoencoderKL")):
@@ -161,12 +161,12 @@ def _family(folder: Path) -> Family:
         if name != expected:
             raise ValueError(
                 f"{file}: {part} is {shown(name)}, and the adapter of {family.pipeline} knows "
-                f"{expected}; load a pipeline that has one"
+                f"{expected}. Load a pipeline that has one."
             )
     if index.get("requires_aesthetics_score"):
         raise ValueError(
-            f"{folder} is a refiner, which takes a score of beauty beside its prompt; load the "
-            "base model, whose images SDEdit edits"
+            f"{folder} is a refiner, which takes a score of beauty beside its prompt. Load the "
+            "base model, whose images SDEdit edits."
         )
     return family
 
@@ -185,8 +185,8 @@ def _guidance(config: Mapping[str, Any], given: float | None) -> float | None:
     """The scale for a denoiser that takes one."""
     if config.get("time_cond_proj_dim") is not None:
         raise ValueError(
-            "the UNet takes its guidance as a part of the time (time_cond_proj_dim), which no "
-            "adapter knows; load a model without"
+            "The UNet takes its guidance as a part of the time (time_cond_proj_dim), which no "
+            "adapter knows. Load a model without."
         )
     if not config.get("guidance_embeds"):
         if given is not None:
@@ -203,7 +203,7 @@ def _size(size: int | Sequence[int] | None, trained: int, factor: int) -> tuple[
     given = trained if size is None else size
     sides = [given, given] if isinstance(given, int) else given
     if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
-        raise TypeError(f"size must be one number, or height and width, got {shown(size)}")
+        raise TypeError(f"size must be one number, or height and width, got {shown(size)}.")
     for side in sides:
         if integer(side, "size", least=1) % factor:
             near = max(factor, round(side / factor) * factor)
@@ -230,8 +230,8 @@ def _path(folder: Path, family: Family, tokens: int) -> Path_:
     kind = config.get("_class_name")
     if kind != _FLOW or config.get("stochastic_sampling") or config.get("invert_sigmas"):
         raise ValueError(
-            f"{file} describes {kind}, as it is configured; the adapter of {family.pipeline} "
-            f"knows {_FLOW} without stochastic_sampling and invert_sigmas. Write such a file."
+            f"{file} must describe {_FLOW} without stochastic_sampling and invert_sigmas, which "
+            f"the adapter of {family.pipeline} knows, got {kind}. Write such a file."
         )
     with usable(file):
         scheduler = getattr(diffusers, _FLOW).from_config(config)
