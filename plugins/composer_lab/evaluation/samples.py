@@ -64,9 +64,9 @@ GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "cfg++": lambda scale: [CFGPlusPlus(_paper_scale(scale))],
     AUTOGUIDANCE: lambda scale: [Autoguidance(scale)],
 }
-"""{name: the plugins for a guidance scale}. FDG guides the finer of two bands alone. CFG++ takes its
-own scale, from 0 to 1, as its paper converts it. Autoguidance needs a model with a weak one beside
-it."""
+"""{name: the plugins for a guidance scale}. FDG guides the finer of two bands alone. CFG++ takes
+its own scale, from 0 to 1, as its paper converts it. Autoguidance needs a model with a weak one
+beside it."""
 
 UNGUIDED = "none", AUTOGUIDANCE
 """Guidances that need no class."""
