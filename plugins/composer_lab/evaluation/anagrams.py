@@ -85,7 +85,7 @@ class Anagrams(NamedTuple):
     def _groups(self, count: int) -> Tensor:
         """``correct`` as (J, groups, count)."""
         groups = self.x.shape[0] // count
-        return self.correct[:, : groups * count].unflatten(1, (groups, count))
+        return self.correct[:, : groups * count].reshape(-1, groups, count)
 
 
 ANAGRAM_STEPS = 4
