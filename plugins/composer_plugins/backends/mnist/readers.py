@@ -14,7 +14,6 @@ import functools
 import hashlib
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import cast
 
 import torch
 from safetensors import SafetensorError
