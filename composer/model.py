@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -53,11 +54,16 @@ class Model:
         for key, request in zip(keys, encoded, strict=True):
             distinct.setdefault(key, request)
         asked = [*distinct.values()]
-        with self.stats.timing(self._device):
-            output = self._evaluate(batch_of(asked))
+        tracked = any(request.x.requires_grad for request in asked)
+        gradients = torch.enable_grad() if tracked else nullcontext()
+        with self.stats.timing(self._device), gradients:
+            answers = _split(self._evaluate(batch_of(asked)), asked)
         self.stats.requested += len(requests)
         self.stats.evaluated += len(asked)
-        outputs = dict(zip(distinct, _split(output, asked), strict=True))
+        if tracked:  # the other requests of the call have no gradient
+            pairs = zip(asked, answers, strict=True)
+            answers = [a if request.x.requires_grad else _detached(a) for request, a in pairs]
+        outputs = dict(zip(distinct, answers, strict=True))
         for key, request in distinct.items():
             self._note(outputs[key], request)
         kind = self.backend.prediction
@@ -106,6 +112,8 @@ class Model:
         """Evaluate a batch in one backend call, and one for each perturbation of it."""
         backend, rows, joined = spread(self.backend, batch)
         self.stats.rows += len(rows)
+        if not any(map(perturbation_of, {*rows.models})):
+            return joined(self._bounded(backend, rows))
         groups = grouped([perturbation_of(model) for model in rows.models])
         outputs = [self._bounded(backend, rows.take(group)) for group in groups]
         return joined(Output.gathered(outputs, groups))
@@ -198,6 +206,11 @@ def _split(output: Output, requests: Sequence[Request]) -> list[Output]:
     if output.variance is None:
         return [Output(prediction) for prediction in predictions]
     return [*map(Output, predictions, output.variance.split(counts))]
+
+
+def _detached(output: Output) -> Output:
+    variance = None if output.variance is None else output.variance.detach()
+    return Output(output.prediction.detach(), variance)
 
 
 def _identity(request: Request) -> Hashable:

@@ -147,6 +147,12 @@ class Plugin:
         """Whether it adds to the log weights of the images, by which FeynmanKac resamples."""
         return False
 
+    @_default
+    def reads_device(self) -> bool:
+        """Whether it reads numbers back from the device at each step, which waits for it. Its docs
+        say how many."""
+        return False
+
     def resized(self, height: int, width: int) -> Self:
         """The same plugin for images of another size; itself, unless it holds data of a fixed
         size."""

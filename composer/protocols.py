@@ -113,6 +113,12 @@ def guidance_of(backend: Backend) -> float | None:
     return scale
 
 
+def differentiable_of(backend: Backend) -> bool:
+    """Whether gradients flow through ``evaluate`` from its output to x: the backend's optional
+    attribute ``differentiable``, which ``check_backend`` proves."""
+    return bool(getattr(backend, "differentiable", False))
+
+
 class Solver(Protocol):
     """Takes the step that no plugin took; registered as the innermost plugin of the stack."""
 

@@ -67,7 +67,10 @@ def faults(text):
     ]
 
 
-KINDS = {"transform, decomposition, plugin or package"}  # the first argument of UnknownNameError
+KINDS = {
+    "transform, decomposition, plugin or package",
+    "backend of this page",
+}  # the first argument of UnknownNameError
 
 
 def test_every_message_is_at_most_two_whole_sentences():

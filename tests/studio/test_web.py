@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 import shutil
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,14 +86,8 @@ def write(page, text):
     """Write a recipe as text."""
     if not page.locator("#mode").get_by_label("Recipe").is_checked():
         page.locator("#mode").get_by_label("Recipe").check()
-        sync_api.expect(page.locator("#recipe textarea")).to_have_value(lambda_text())
+        sync_api.expect(page.locator("#recipe textarea")).to_have_value(re.compile("backend"))
     page.locator("#recipe textarea").fill(text)
-
-
-def lambda_text():
-    import re
-
-    return re.compile("backend")
 
 
 def make(page, end="Done"):
@@ -288,8 +284,7 @@ def test_a_forged_upload_is_no_way_to_a_file(url):
     assert status == 200
     text = get(f"{url}/gradio_api/queue/data?session_hash=forged")[2]
     assert '"success":false' in text
-    with open("/etc/hostname") as file:
-        assert file.read().strip() not in text.replace("/etc/hostname", "")
+    assert Path("/etc/hostname").read_text().strip() not in text.replace("/etc/hostname", "")
 
 
 def test_only_this_machines_names_are_answered(url):

@@ -31,8 +31,8 @@ DENOISER = TrainingConfig(
     snapshots=SNAPSHOTS,
 )
 """The course's."""
-AUTOENCODER = TrainingConfig(epochs=2)
-LATENT = TrainingConfig(epochs=5, snapshots=(1,))
+AUTOENCODER = TrainingConfig(epochs=1)
+LATENT = TrainingConfig(epochs=3, snapshots=(1,))
 F = TypeVar("F", bound=Callable[..., Any])
 
 

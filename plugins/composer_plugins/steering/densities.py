@@ -20,7 +20,9 @@ from composer.authoring import resized
 from composer.errors import shown
 from composer.schedules import Schedule, ancestral_variance
 
-Readings = Sequence[Any] | Mapping[str, Any] | Mapping[Transform, Any]
+Readings = (
+    Sequence[Any] | Mapping[str, Any] | Mapping[Transform, Any] | Mapping[str | Transform, Any]
+)
 """Conditions of the image; or {view: condition}, transforms by name or as Transform objects."""
 
 
@@ -54,13 +56,13 @@ def parsed(readings: Any, owner: str) -> tuple[tuple[Transform, Any], ...]:
     """(view, condition) pairs.
 
     Raises:
-        TypeError: they are not at least two readings, or a condition is None.
+        TypeError: they are not a list or dict of readings.
         UnknownNameError: a view is not known.
     """
     named = isinstance(readings, Mapping)
-    if not (named or isinstance(readings, list | tuple)) or len(readings) < 2:
+    if not (named or isinstance(readings, list | tuple)) or not readings:
         raise TypeError(
-            f"{owner}: readings must be two or more conditions such as [3, 8], or a dict such as "
+            f"{owner}: readings must be a list of conditions such as [3, 8], or a dict such as "
             f"{{'identity': 6, 'rotate_180': 9}}, got {shown(readings)}."
         )
     pairs: Iterable[tuple[Any, Any]]

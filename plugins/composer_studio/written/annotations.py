@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from composer import Transform
-from composer.authoring import Decomposition
+from composer.authoring import Decomposition, Loss
 from composer.limits import MAX_TEXT
 from composer.protocols import Solver
 from composer_plugins.editing.operators import Operator
@@ -31,6 +31,7 @@ _KINDS: Mapping[Any, str] = {
     Transform: "transform",
     Solver: "solver",
     Callable[[Tensor], Tensor]: "score",
+    Loss: "loss",
     Decomposition: "decomposition",
     Operator: "decomposition",
 }

@@ -193,5 +193,5 @@ def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch)
 def test_what_cannot_be_measured_is_a_sentence(table, monkeypatch, bad, words):
     monkeypatch.setattr(evaluate_anagrams, "judged", None)  # said before anything is sampled
     done = table(*bad)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert words in done.output

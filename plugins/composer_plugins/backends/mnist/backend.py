@@ -59,6 +59,8 @@ class MnistBackend:
     share: bool = True
     dtype: torch.dtype = torch.float32
 
+    differentiable = True
+
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
