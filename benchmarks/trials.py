@@ -56,7 +56,7 @@ def weighted(first: float, last: float) -> Callable[[Views], list[object]]:
 
 
 def climbing(
-    count: int, guidance: object, length: float = 0.5, climbs: int = 3
+    count: int, guidance: object, length: float = 1.0, climbs: int = 4
 ) -> Callable[[Views], list[object]]:
     """The best of ``count`` candidates, each steered by the choosers."""
     return lambda views: [
@@ -91,13 +91,20 @@ ANAGRAMS = {
     "best of 4, 5 steps, scale 7": Trial(best_of(4, CFG(7.0)), None, 5),
     "best of 5, 5 steps, guided above .5": Trial(best_of(5, CFG(5.0, (0.5, 1.0))), None, 5),
     "best of 5, 4 steps, projected guidance": Trial(best_of(5, APG(CFG(5.0))), None, 4),
-    "steered, single, 4 steps": Trial(climbing(1, CFG(3.0)), None, 4),
-    "steered, best of 4, 4 steps": Trial(climbing(4, CFG(3.0)), None, 4),
-    "steered by 1 in 4, best of 4, 4 steps": Trial(climbing(4, CFG(3.0), 1.0, 4), None, 4),
-    "steered, best of 5, 4 steps, guided above .7": Trial(
-        climbing(5, CFG(3.0, (0.7, 1.0))), None, 4
+    **{
+        f"steered, {name}, best of {count}, 4 steps": Trial(climbing(count, guidance), None, 4)
+        for name, count, guidance in (
+            ("guided", 1, CFG(3.0)),
+            ("guided", 4, CFG(3.0)),
+            ("guided above .7", 1, CFG(3.0, (0.7, 1.0))),
+            ("guided above .7", 4, CFG(3.0, (0.7, 1.0))),
+            ("guided above .9", 5, CFG(3.0, (0.9, 1.0))),
+            ("not guided", 6, CFG(1.0)),
+        )
+    },
+    "steered by .5 in 3, guided above .7, best of 5, 4 steps": Trial(
+        climbing(5, CFG(3.0, (0.7, 1.0)), 0.5, 3), None, 4
     ),
-    "steered, best of 7, 4 steps, not guided": Trial(climbing(7, CFG(1.0)), None, 4),
     **{
         f"best of 5, 4 steps, scale {scale:g}": Trial(best_of(5, CFG(scale)), None, 4)
         for scale in (2.0, 3.0, 4.0, 5.0)

@@ -85,21 +85,25 @@ class Anagrams(NamedTuple):
     def _groups(self, count: int) -> Tensor:
         """``correct`` as (J, groups, count)."""
         groups = self.x.shape[0] // count
-        return self.correct[:, : groups * count].unflatten(1, (groups, count))
+        return self.correct[:, : groups * count].reshape(-1, groups, count)
 
 
 ANAGRAM_STEPS = 4
 """Several candidates in few steps read better than one candidate at the same number of rows."""
 
 
+EARLY = (0.7, 1.0)
+"""Noise levels at which digits of anagrams are guided: in noise, where a digit is decided."""
+
+
 def anagram_stack(
     views: Mapping[str, int], candidates: int = 4, scale: float = 3.0
 ) -> list[object]:
-    """The plugins that make the best anagrams at 80 rows per sample and ANAGRAM_STEPS steps: each
-    candidate steered by the choosers, and the best of ``candidates`` by them. See
+    """The plugins that make the best anagrams at the cost of 80 rows per sample and ANAGRAM_STEPS
+    steps: each candidate steered by the choosers, and the best of ``candidates`` by them. See
     docs/benchmarks.md."""
     best = Particles(ReadsAs(views), ((1.0, candidates), (0.0, 1)))
-    return [best, Climb(ReadsAs(views, "all", 0)), Anagram(views), CFG(scale)]
+    return [best, Climb(ReadsAs(views, "all", 0)), Anagram(views), CFG(scale, EARLY)]
 
 
 def chosen_stack(views: Mapping[str, int]) -> list[object]:

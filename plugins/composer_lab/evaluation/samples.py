@@ -23,6 +23,7 @@ from composer.solvers import DDPM, DPMSolverPP, Euler, Heun, Solver
 from composer.writing import make_folder, write_atomically
 from composer_lab.evaluation.table import recipe_of
 from composer_plugins.backends.with_weak import WithWeak
+from composer_plugins.guidance.adaptive import AdaptiveGuidance
 from composer_plugins.guidance.apg import APG
 from composer_plugins.guidance.autoguidance import Autoguidance
 from composer_plugins.guidance.cfg import CFG
@@ -30,6 +31,7 @@ from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.guidance.cfg_zero_star import CFGZeroStar
 from composer_plugins.guidance.fdg import FDG
 from composer_plugins.guidance.rescale import Rescale
+from composer_plugins.guidance.reused import ReusedGuidance
 from composer_plugins.guidance.slg import SLG
 from composer_plugins.guidance.tcfg import TCFG
 from composer_plugins.guidance.thresholding import DynamicThreshold
@@ -47,8 +49,10 @@ SOLVERS: Mapping[str, Solver] = {
     "dpm_pp": DPMSolverPP(),
     "ddpm": DDPM(),
     "spaced ddpm": Spaced(DDPM()),
+    "course": DDPM("fixed_large"),
 }
-"""{name: solver}; Euler on the DDPM model's schedule is DDIM."""
+"""{name: solver}; Euler on the DDPM model's schedule is DDIM. The course takes 300 steps of its
+solver with guidance 5."""
 
 LATE = (0.0, 0.45)
 AUTOGUIDANCE = "autoguidance"
@@ -56,6 +60,8 @@ GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "none": lambda scale: [],
     "cfg": lambda scale: [CFG(scale)],
     "interval": lambda scale: [CFG(scale, LATE)],
+    "adaptive": lambda scale: [AdaptiveGuidance(scale)],
+    "reused": lambda scale: [ReusedGuidance(scale)],
     "apg": lambda scale: [APG(CFG(scale))],
     "rescale": lambda scale: [Rescale(CFG(scale))],
     "threshold": lambda scale: [DynamicThreshold(), CFG(scale)],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from safetensors.torch import save_file
@@ -74,7 +73,7 @@ def train_reader(
                 x, target = mixed(x, target)
             loss = F.cross_entropy(network(x), target)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
     return network.eval()
@@ -105,4 +104,4 @@ def save_reader(network: nn.Module, file: Path) -> None:
 
 
 def _half(value: Tensor) -> Tensor:
-    return cast(Tensor, value.half() if value.is_floating_point() else value)
+    return value.half() if value.is_floating_point() else value

@@ -42,8 +42,8 @@ class Climb(Plugin):
     needs_pixels = True
 
     score: Score
-    length: float = 0.5
-    climbs: int = 3
+    length: float = 1.0
+    climbs: int = 4
     interval: Sequence[float] = (0.3, 1.0)
 
     def __post_init__(self) -> None:

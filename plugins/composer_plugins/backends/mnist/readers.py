@@ -14,7 +14,6 @@ import functools
 import hashlib
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -42,7 +41,7 @@ class Block(nn.Module):
         self.skip = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, torch.relu(self.main(x) + self.skip(x)))
+        return torch.relu(self.main(x) + self.skip(x))
 
 
 class Residual(nn.Sequential):
