@@ -38,7 +38,8 @@ def beside_pixels(lab: Lab) -> Sheet:
     return Sheet(
         "Pixels and latents",
         groups,
-        [f"seed {seed}" for seed in seeds],
+        [f"{seed}" for seed in seeds],
+        "A column is a digit in the two upper groups, and a seed below the test digits. "
         f"Samples: guidance {SCALE:g}, {lab.effort.steps} steps. Anagrams: guidance 3, "
         f"{lab.effort.steps} steps, one sample a seed, none chosen: Anagram of pixels, "
         "LatentAnagram of latents. The rows of a pair are one image, upright and seen through the "
