@@ -13,7 +13,7 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, Transform, hookimpl
 from composer.arguments import choice, positive, sequence
-from composer.authoring import check_view, combine, declared
+from composer.authoring import check_view, combine, declared, to_device
 from composer.schedules import Schedule
 from composer_plugins.steering.densities import (
     Readings,
@@ -147,7 +147,8 @@ class SuperDiff(Plugin):
         past: Place | None = request.carried.get(self._key(request))
         if past is None:
             priors = self.priors or [1.0] * len(self.pairs)
-            return x0.new_tensor([math.log(p) for p in priors]).expand(len(x0), -1)
+            logs = torch.tensor([math.log(p) for p in priors], dtype=x0.dtype)
+            return to_device(logs, x0.device).expand(len(x0), -1)
         if not past.is_noisier(request):
             raise ValueError(
                 f"SuperDiff: the noise must fall from one estimate to the next, got t = "
