@@ -209,7 +209,8 @@ def _split(output: Output, requests: Sequence[Request]) -> list[Output]:
 
 
 def _detached(output: Output) -> Output:
-    return Output(*(None if part is None else part.detach() for part in output))
+    variance = None if output.variance is None else output.variance.detach()
+    return Output(output.prediction.detach(), variance)
 
 
 def _identity(request: Request) -> Hashable:

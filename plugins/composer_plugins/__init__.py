@@ -7,7 +7,7 @@ from composer_plugins import transforms
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
 from composer_plugins.backends.latent import load_latent
-from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
+from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow, load_mnist_latent
 from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.pixel_flow import load_prx
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
@@ -62,6 +62,7 @@ from composer_plugins.solvers.likelihood import log_likelihood
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
 from composer_plugins.solvers.unipc import UniPC
+from composer_plugins.steering.climb import Climb
 from composer_plugins.steering.dps import DPS
 from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.feynman_kac_corrector import FeynmanKacCorrector
@@ -94,6 +95,7 @@ __all__ = [
     "CFGZeroStar",
     "Canvas",
     "Cascade",
+    "Climb",
     "Components",
     "Conjunction",
     "Consistency",
@@ -158,6 +160,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("conjunction", Conjunction, example=lambda: Conjunction({1: 2.0, 2: -0.5}))
     register.plugin("reference", Reference)
     register.plugin("particles", Particles)
+    register.plugin("climb", Climb)
     register.plugin("feynman_kac", FeynmanKac)
     register.plugin(
         "feynman_kac_corrector",
@@ -227,6 +230,7 @@ def register_plugins(register: Register) -> None:
     placement = "device", "dtype"
     register.backend("mnist", load_mnist_flow, safe_options=(*placement, "share"))
     register.backend("mnist-ddpm", load_mnist_ddpm, safe_options=(*placement, "share"))
+    register.backend("mnist-latent", load_mnist_latent, safe_options=placement)
     register.backend("nouns", load_nouns, safe_options=placement)
     register.backend("with_weak", load_with_weak, safe_options=())
     canvas = "size", "overlap", "wrap", "window"  # of the default model, which is shipped

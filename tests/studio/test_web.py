@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import socket
 import threading
@@ -85,14 +86,8 @@ def write(page, text):
     """Write a recipe as text."""
     if not page.locator("#mode").get_by_label("Recipe").is_checked():
         page.locator("#mode").get_by_label("Recipe").check()
-        sync_api.expect(page.locator("#recipe textarea")).to_have_value(lambda_text())
+        sync_api.expect(page.locator("#recipe textarea")).to_have_value(re.compile("backend"))
     page.locator("#recipe textarea").fill(text)
-
-
-def lambda_text():
-    import re
-
-    return re.compile("backend")
 
 
 def make(page, end="Done"):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from composer_studio.cli.errors import Refused, in_one_line
+from composer.commands.errors import BadInput
+from composer_studio.cli.errors import in_one_line
 
 AUTH = "COMPOSER_WEB_AUTH"
 
@@ -51,7 +52,7 @@ def web(
     """
     users = users_of(auth or tuple(filter(None, [os.environ.get(AUTH)])))
     if importlib.util.find_spec("gradio") is None:
-        raise Refused("web: it needs Gradio. Run pip install 'diffusion-composer[web]'.")
+        raise BadInput("web: it needs Gradio. Run pip install 'diffusion-composer[web]'.")
     from composer_studio.cli.options import table_or_name  # noqa: PLC0415
     from composer_studio.web.limits import Limits  # noqa: PLC0415  # loads torch
     from composer_studio.web.served import Served  # noqa: PLC0415
@@ -78,7 +79,7 @@ def users_of(written: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """(user, password) of texts such as "user:password", or of "@FILE" with a line for each.
 
     Raises:
-        Refused: one is no such text, or the file cannot be read.
+        BadInput: one is no such text, or the file cannot be read.
     """
     lines: list[str] = []
     for one in written:
@@ -88,13 +89,13 @@ def users_of(written: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         try:
             lines += Path(one[1:]).read_text().split()
         except (OSError, ValueError) as error:
-            raise Refused(f"--auth: the file {one[1:]} cannot be read.") from error
+            raise BadInput(f"--auth: the file {one[1:]} cannot be read.") from error
     users = []
     for number, line in enumerate(lines, 1):
         user, colon, password = line.partition(":")
         if not (user and colon and password):  # the text is a secret, and is not shown
-            raise Refused(f"--auth: entry {number} must be user:password.")
+            raise BadInput(f"--auth: entry {number} must be user:password.")
         users.append((user, password))
     if written and not users:
-        raise Refused("--auth: it names nobody. Write user:password.")
+        raise BadInput("--auth: it names nobody. Write user:password.")
     return tuple(users)

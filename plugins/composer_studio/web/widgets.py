@@ -204,7 +204,15 @@ class Picture(Widget):
     """A picture that is uploaded or drawn."""
 
     def made(self) -> list[Component]:
-        palette = ["#ffffff", "#000000", "#d63c5e", "#f3a32c", "#f7e26b", "#3f9b4f", "#3a78c9"]
+        palette: list[str | tuple[str, float]] = [
+            "#ffffff",
+            "#000000",
+            "#d63c5e",
+            "#f3a32c",
+            "#f7e26b",
+            "#3f9b4f",
+            "#3a78c9",
+        ]
         brush = gr.Brush(default_size=24, colors=palette, default_color="#ffffff")
         return [_editor(f"{self.field.label}: draw or upload", brush, canvas())]
 
@@ -256,8 +264,8 @@ class Painted(Picture):
         return {"image": image, "mask": self._keep("mask", mask, pictures)}
 
     def show(self, options: Mapping[str, Any], pictures: Mapping[str, Image.Image]) -> list[Any]:
-        mask = options.get("mask")
-        held = pictures.get(mask) if mask in pictures or mask is None else gr.skip()
+        mask = options.get("mask", "")
+        held = pictures.get(mask) if mask in pictures or not mask else gr.skip()
         return [_held(options.get("image"), pictures, None), held]
 
 
@@ -308,7 +316,7 @@ def painted(layers: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image
 
 def _editor(label: str, brush: gr.Brush, start: Image.Image | None) -> gr.ImageEditor:
     return gr.ImageEditor(
-        None if start is None else edited(start),
+        None if start is None else edited(start),  # type: ignore[arg-type]  # as a table
         label=label,
         type="pil",
         format="png",

@@ -69,9 +69,9 @@ class _Writer:
         """{label: table}; a plugin's label is its name, with a number if it is used again."""
         tables: dict[str, Any] = {}
         for written in plugins:
-            name = written.get("plugin") if isinstance(written, dict) else None
-            if not isinstance(name, str):
+            if not isinstance(written, dict) or "plugin" not in written:
                 self._unwritable(written)
+            name = str(written["plugin"])
             label = name if name not in tables else f"{name}-{len(tables) + 1}"
             table = self.value(written, label)
             tables[label] = table if label != name else {k: table[k] for k in table if k != USE}

@@ -83,7 +83,7 @@ def test_the_command_prints_and_keeps_a_table(tmp_path, monkeypatch):
 )
 def test_what_cannot_be_measured_is_a_sentence(bad, words):
     done = CliRunner().invoke(evaluate, ["inpainting", "--count", "1", *bad])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert words in done.output
     assert "Traceback" not in done.output
 

@@ -314,7 +314,7 @@ def test_wrong_or_missing_text_parts_are_a_sentence(folder, tmp_path, spoil, sen
     done = CliRunner().invoke(
         embed, [PROMPT, "--model", str(folder), "--cache", str(tmp_path / "y.safetensors")]
     )
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "Error: " in done.output
     assert isinstance(done.exception, SystemExit)
     assert not (tmp_path / "y.safetensors").exists()

@@ -307,7 +307,7 @@ def test_data_that_is_not_there_or_could_be_two(tmp_path, monkeypatch, arguments
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nouns").mkdir()
     result = CliRunner().invoke(main, ["train", *arguments, "--out", "run"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert sentence in result.output
     assert not (tmp_path / "run").exists()
 
