@@ -91,7 +91,8 @@ class RFInversion(Plugin):
         if is_latent(backend):
             image = once(partial(self._encoded, request), self, backend, x.dtype, x.device)
         else:
-            image = read_picture(self.image, tuple(x.shape[1:]), self.fit).to(x)
+            _, channels, height, width = x.shape
+            image = read_picture(self.image, (channels, height, width), self.fit).to(x)
         return image if len(image) == 1 else image[list(request.origin or range(len(x)))]
 
     def _encoded(self, request: Request) -> Tensor:
