@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from composer import Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite, interval, within
 from composer.authoring import (
     image_shape_of,
+    is_latent,
     once,
     require_coder,
     resized_image,
@@ -85,11 +87,14 @@ class RFInversion(Plugin):
 
     def _latents(self, request: Request) -> Tensor:
         """The image or its latents, for each image of the request."""
-        backend = request.backend
+        backend, x = request.backend, request.x
+        if is_latent(backend):
+            image = once(partial(self._encoded, request), self, backend, x.dtype, x.device)
+        else:
+            _, channels, height, width = x.shape
+            image = read_picture(self.image, (channels, height, width), self.fit).to(x)
+        return image if len(image) == 1 else image[list(request.origin or range(len(x)))]
 
-        def encoded() -> Tensor:
-            image = read_picture(self.image, image_shape_of(backend), self.fit)
-            return to_latents(backend, image.to(request.x))
-
-        image = once(encoded, "latents of", self, backend)
-        return image if len(image) == 1 else image[list(request.origin)]
+    def _encoded(self, request: Request) -> Tensor:
+        image = read_picture(self.image, image_shape_of(request.backend), self.fit)
+        return to_latents(request.backend, image.to(request.x))
