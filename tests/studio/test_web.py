@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
     pytest.skip("chromium is missing: apt-get install chromium", allow_module_level=True)
 
-SOON = 30_000
-"""Milliseconds to wait for what takes one."""
+SOON = 60_000
+"""Milliseconds to wait for what takes a second, on a machine that has much to do."""
+sync_api.expect.set_options(timeout=SOON)
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +92,14 @@ def write(page, text):
     page.locator("#recipe textarea").fill(text)
 
 
+def steps(page, count):
+    page.locator("#wanted input[type=number][aria-label*='Steps']").fill(str(count))
+    page.keyboard.press("Tab")
+
+
 def make(page, end="Done"):
     page.click("#make")
-    sync_api.expect(page.locator("#status")).to_contain_text(end, timeout=SOON)
+    sync_api.expect(page.locator("#status")).to_contain_text(end)
 
 
 def said(page):
@@ -114,6 +121,25 @@ def download(page, button, place):
     return file
 
 
+def paint(page, canvas):
+    """A dab in the middle."""
+    box = canvas.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 8, middle[1], steps=3)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+
+
+@contextmanager
+def changing(page):
+    """What is done makes another picture."""
+    source = page.locator("#picture img").get_attribute("src")
+    yield
+    page.wait_for_function("s => document.querySelector('#picture img').src != s", arg=source)
+
+
 def displayed(page):
     source = page.locator("#picture img").get_attribute("src")
     return np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L"))
@@ -122,6 +148,7 @@ def displayed(page):
 def test_a_6_that_is_a_9_is_made_by_clicks(page, tmp_path, studio):
     preset(page, "Anagram", "anagram")
     page.locator("#seeds textarea, #seeds input").fill("0:2")
+    steps(page, 40)
     page.evaluate("""() => {
         window.seen = new Set()
         const look = () => {
@@ -132,13 +159,16 @@ def test_a_6_that_is_a_9_is_made_by_clicks(page, tmp_path, studio):
             {subtree: true, childList: true, attributes: true})
     }""")
     make(page)
-    assert page.evaluate("window.seen.size") > 5  # x_0 of steps, as fast as the browser draws
+    assert page.evaluate("window.seen.size") > 2  # x_0 of steps, as fast as the browser draws
 
-    sampler = Sampler(load_backend("mnist"), [Anagram({"identity": 6, "rotate_180": 9}), CFG(4.0)])
+    sampler = Sampler(
+        load_backend("mnist"),
+        [Anagram({"identity": 6, "rotate_180": 9}), CFG(4.0)],
+        num_inference_steps=40,
+    )
     expected = sampler.sample(seeds=[0, 1])
-    page.locator("#gallery button.thumbnail-item").nth(1).click()
-    sync_api.expect(page.locator("#gallery .selected img")).to_have_attribute("alt", "1")
-    page.wait_for_function("() => document.querySelector('#gallery .selected img').alt == '1'")
+    with changing(page):
+        page.locator("#gallery button.thumbnail-item").nth(1).click()
     upright = displayed(page)
     file = download(page, "#png", tmp_path)
     assert file.name == "0001.png"
@@ -149,10 +179,9 @@ def test_a_6_that_is_a_9_is_made_by_clicks(page, tmp_path, studio):
     assert replayed.exit_code == 0, replayed.output
     assert "the same picture" in replayed.output
 
-    source = page.locator("#picture img").get_attribute("src")
-    page.locator("#turn input[type=number]").fill("1")
-    page.locator("#turn input[type=number]").press("Enter")
-    page.wait_for_function("s => document.querySelector('#picture img').src != s", arg=source)
+    with changing(page):
+        page.locator("#turn input[type=number]").fill("1")
+        page.locator("#turn input[type=number]").press("Enter")
     assert (displayed(page) == upright[::-1, ::-1]).all()
     with Image.open(download(page, "#gif", tmp_path)) as film:
         assert film.format == "GIF"
@@ -175,12 +204,21 @@ def test_a_dropped_picture_brings_its_recipe(page, tmp_path):
     assert read_memory(file).seed == 8
 
 
-def test_a_bad_mask_is_explained(page, tmp_path):
+def test_a_mask_is_painted_and_a_bad_one_explained(page, tmp_path):
     preset(page, "Inpaint", "inpaint")
+    page.wait_for_selector("#plugin-inpaint canvas")
+    page.locator("#seeds textarea, #seeds input").fill("0")
     make(page, "No pictures")
     assert "inpaint: the mask is empty. Paint over the part of the picture" in said(page)
-    coloured = Image.new("RGB", (28, 28), "red")
-    coloured.save(tmp_path / "mask.png")
+
+    paint(page, page.locator("#plugin-inpaint canvas").last)
+    make(page)
+    _, pictures = table_of(read_memory(download(page, "#png", tmp_path)).recipe)
+    mask = np.asarray(pictures["inpaint-mask.png"])
+    side = mask.shape[0] // 2
+    assert (mask[side, side], mask[0, 0]) == (255, 0)
+
+    Image.new("RGB", (28, 28), "red").save(tmp_path / "mask.png")
     page.locator("#plugin-inpaint").get_by_text("A mask from a file").click()
     page.locator("#plugin-inpaint .mask input[type=file]").set_input_files(tmp_path / "mask.png")
     page.wait_for_selector("#plugin-inpaint .mask img")
@@ -188,40 +226,20 @@ def test_a_bad_mask_is_explained(page, tmp_path):
     assert "mask must be grey, got a picture in colours" in said(page)
 
 
-def test_what_is_drawn_is_what_is_made(page, tmp_path):
-    preset(page, "Sketch", "sdedit")
-    page.wait_for_selector("#plugin-sdedit canvas")
-    page.locator("#seeds textarea, #seeds input").fill("0")
-    with page.expect_request(lambda request: "upload" in request.url):
-        box = page.locator("#plugin-sdedit canvas").last.bounding_box()
-        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        page.mouse.move(*middle)
-        page.mouse.down()
-        page.mouse.move(middle[0] + 6, middle[1])
-        page.mouse.up()
-    page.wait_for_timeout(500)
-    make(page)
-    _, pictures = table_of(read_memory(download(page, "#png", tmp_path)).recipe)
-    drawing = np.asarray(pictures["sdedit-image.png"].convert("L"))
-    side = drawing.shape[0] // 2
-    assert drawing[side, side] == 255
-    assert drawing[0, 0] == 0
-
-
 def test_stop_stops_and_the_page_goes_on(page):
     preset(page, "Anagram", "anagram")
-    page.locator("#seeds textarea, #seeds input").fill("0:16")
-    page.locator("#wanted input[type=number][aria-label*='Steps']").fill("200")
-    page.keyboard.press("Tab")
+    page.locator("#seeds textarea, #seeds input").fill("0:8")
+    steps(page, 200)
     page.click("#make")
-    sync_api.expect(page.locator("#status")).to_contain_text("of 200", timeout=SOON)
+    sync_api.expect(page.locator("#status")).to_contain_text("of 200")
     page.click("#stop")
     sync_api.expect(page.locator("#status")).to_contain_text("Stopped.")
     sync_api.expect(page.locator("#make")).to_be_enabled()
     sync_api.expect(page.locator("#stop")).to_be_disabled()
     preset(page, "Hybrid", "hybrid")
+    page.locator("#seeds textarea, #seeds input").fill("2, 9")
     make(page)
-    assert page.locator("#gallery button.thumbnail-item").count() == 4
+    assert page.locator("#gallery button.thumbnail-item").count() == 2
 
 
 def test_a_recipe_as_text_is_made_and_its_faults_have_lines(page):

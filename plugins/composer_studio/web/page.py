@@ -21,6 +21,8 @@ from composer_studio.written import WrittenError, read_table
 
 FORM, TEXT = "Form", "Recipe"
 _TITLE = "# Composer\nChoose, make, turn. Every picture carries the recipe it was made by."
+_FAILED = "No pictures: see the message."
+_STOPPED = "Stopped. Make pictures begins anew."
 KEPT = 3600
 """Seconds that pictures of a visitor are kept."""
 
@@ -111,7 +113,7 @@ class Page:
         )
         self.mode.input(self.switch, drafted, loaded, **quick)
         self.mode.change(None, self.mode, None, js=_SHOW)
-        self.file.upload(self.open, self.file, [self.file, *loaded], **quick)
+        self.file.upload(self.open, self.file, [self.file, self.preset, *loaded], **quick)
         shown = [
             self.status, self.picture, self.gallery, self.turning, self.view, self.share,
             self.downloads, self.png, self.made, self.which, self.go, self.stop,
@@ -121,7 +123,9 @@ class Page:
             trigger_mode="once", **quick,
         )  # fmt: skip
         self.go.click(None, None, None, js=_LOOK)
-        run.failure(self.failed, None, [self.status, self.go, self.stop], queue=False, **quick)
+        run.failure(
+            self.failed, self.status, [self.status, self.go, self.stop], queue=False, **quick
+        )
         self.stop.click(
             self.stopped, None, [self.status, self.go, self.stop], cancels=[run], queue=False,
             **quick,
@@ -149,7 +153,7 @@ class Page:
     def open(self, file: str | None) -> list[Any]:
         """Fill the form, or the text where the form has no place, with a dropped file."""
         if file is None:
-            return [gr.skip()] * (3 + len(self.form.inputs) + len(self.form.groups))
+            return [gr.skip()] * (4 + len(self.form.inputs) + len(self.form.groups))
         found = opened(Path(file))
         table, lost = self._alone(found.table)
         self._tell(lost)
@@ -162,7 +166,7 @@ class Page:
                 raise WrittenError([f"{error} Use composer replay."]) from error
             filled = self._texted(found.text or recipe_text(table))
             gr.Info("The form has no place for all of it: it is in the recipe's text.", duration=5)
-        return [None, *filled]
+        return [None, None, *filled]  # no preset is chosen any more
 
     @in_the_page
     def switch(self, mode: str, text: str, uploads: list[str] | None, *entered: Any) -> list[Any]:
@@ -239,13 +243,13 @@ class Page:
         """A GIF of the chosen picture."""
         return str(made.film(which))
 
-    def failed(self) -> tuple[Any, ...]:
-        """After an error, which the page shows."""
-        return progress(0, 1, "No pictures: see the message."), *_idle()
+    def failed(self, status: str) -> tuple[Any, ...]:
+        """After an error, which the page shows; a run that was stopped ends in one, too."""
+        return status if _STOPPED in status else progress(0, 1, _FAILED), *_idle()
 
     def stopped(self) -> tuple[Any, ...]:
         """After Stop."""
-        return progress(0, 1, "Stopped. Make pictures begins anew."), *_idle()
+        return progress(0, 1, _STOPPED), *_idle()
 
     def _draft(self, mode: str, text: str, uploads: list[str] | None, entered: Any) -> Draft:
         if mode == FORM:

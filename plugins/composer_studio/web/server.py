@@ -83,7 +83,7 @@ def server(address: Address, served: Served, limits: Limits) -> Iterator[uvicorn
         try:
             config = uvicorn.Config(
                 application(address, served, limits, place),
-                log_level="warning",
+                log_level="critical",
                 ws="none",
                 timeout_graceful_shutdown=2,  # pages that are open would hold it
             )
