@@ -12,7 +12,7 @@ from torch import Tensor
 
 @contextmanager
 def memory_bound(
-    x: Tensor, lighter: str = "load it with dtype='float16' or with offload"
+    x: Tensor, lighter: str = "Load it with dtype='bfloat16' or offload=True"
 ) -> Iterator[None]:
     """A context for one forward of a network over the images x (B, C, H, W).
 
@@ -27,10 +27,10 @@ def memory_bound(
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        mend = f"set Sampler(max_rows={len(x) // 2})" if len(x) > 1 else lighter
+        mend = f"Set max_rows={len(x) // 2}" if len(x) > 1 else lighter
         raise torch.OutOfMemoryError(
-            f"{len(x)} images of {tuple(x.shape[1:])} at once exceed the memory of {x.device}; "
-            f"{mend}"
+            f"Sampler: {len(x)} images of {tuple(x.shape[1:])} at once exceed the memory of "
+            f"{x.device}. {mend}."
         ) from error
 
 
@@ -50,7 +50,7 @@ def room_for_weights(place: Path, lighter: str) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise torch.OutOfMemoryError(
-            f"the weights in {place} exceed the memory; {lighter}"
+            f"load_backend: the weights in {place} exceed the memory. {lighter}."
         ) from error
 
 

@@ -335,7 +335,7 @@ def test_wrong_embeddings_raise_when_loaded(tiny_if, tmp_path, content, sentence
 
 def test_files_that_are_none_raise(folder, embedded, tmp_path):
     shutil.rmtree(folder / "text_encoder")
-    with pytest.raises(ValueError, match="there is no file .* make it with `composer embed`"):
+    with pytest.raises(ValueError, match="there is no file .* Make it with `composer embed`"):
         load_deepfloyd(folder, embeddings=tmp_path / "none.safetensors")
     for name, sentence in (("x.npz", "are read from .safetensors, .pt, .pth"), ("x.pt", "anew")):
         (tmp_path / name).write_bytes(b"something")

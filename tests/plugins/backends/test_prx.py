@@ -257,7 +257,7 @@ def test_out_of_memory_says_what_to_do(backend, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(backend.network, "forward", full)
-    with pytest.raises(torch.OutOfMemoryError, match=r"at once exceed the memory of cpu; set"):
+    with pytest.raises(torch.OutOfMemoryError, match=r"at once exceed the memory of cpu. Set"):
         Sampler(backend, [CFG(2.0)], num_inference_steps=1).sample(PROMPT)
     with pytest.raises(torch.OutOfMemoryError, match=r"dtype='bfloat16' or offload=True, or at a"):
         Sampler(backend, num_inference_steps=1).sample(PROMPT)

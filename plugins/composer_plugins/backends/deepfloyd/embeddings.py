@@ -21,6 +21,7 @@ from composer_plugins.backends.deepfloyd.embedding_files import (
     add_embeddings,
     cache_file,
     read_embeddings,
+    require_kind,
     require_numbers,
     tidy,
 )
@@ -32,6 +33,8 @@ class Encoder(Protocol):
     """A text encoder, in memory only for as long as there is text to encode."""
 
     dtype: torch.dtype
+    kind: str
+    """Models of other kinds cannot use its embeddings."""
 
     def __call__(self, prompt: str) -> Tensor:
         """The embedding (1, L, D) of a prompt, on the CPU."""
@@ -56,6 +59,7 @@ class Embeddings:
         model: the model of the encoder, written into the file.
         name: maps a prompt to its stored name; ``tidy`` ignores case.
         fewest: tokens of the empty prompt, 0 or 1.
+        kind: that of the encoder that a safetensors file must be of; "" for any.
 
     Raises:
         ValueError, OSError: a file that cannot be read, or that holds something else.
@@ -70,18 +74,19 @@ class Embeddings:
         model: str = "",
         name: Tidy = tidy,
         fewest: int = 1,
+        kind: str = "",
     ) -> None:
         require_file(file)
         if not file.is_file():
             if encoder is None:
                 raise ValueError(
-                    f"there is no file {file} and no text encoder to write it; make it with "
-                    "`composer embed`"
+                    f"there is no file {file} and no text encoder to write it. Make it with "
+                    "`composer embed`."
                 )
             if file.suffix != KEPT:
                 raise ValueError(
-                    f"there is no file {file}, and none but {KEPT} is written; name one that is "
-                    f"there, or a {KEPT}"
+                    f"there is no file {file}, and none but {KEPT} is written. Name one that is "
+                    f"there, or a {KEPT}."
                 )
         self.file = file
         self.width = width
@@ -89,6 +94,7 @@ class Embeddings:
         self.model = model
         self.name = name
         self.fewest = fewest
+        self.kind = kind
         self.device = device or torch.device("cpu")
         self._known: dict[str, Tensor] = {}
         self._negative: Tensor | None = None
@@ -106,7 +112,7 @@ class Embeddings:
         """
         prompt = NEGATIVE if condition is UNCONDITIONAL else condition
         if not isinstance(prompt, str):
-            raise ValueError(f"a condition must be a prompt, a string, got {shown(condition)}")
+            raise ValueError(f"a condition must be a prompt, a string, got {shown(condition)}.")
         try:
             prompt.encode()
         except UnicodeEncodeError as error:  # half of a surrogate pair
@@ -129,7 +135,7 @@ class Embeddings:
             command = f"`composer embed {shlex.quote(kept)} --cache {self.file}`, with --model"
             mend = f"it with {command}" if self.file.suffix == KEPT else "it to the file"
             raise ValueError(
-                f"{what} has no embedding in {self.file}, and there is no text encoder; add {mend}"
+                f"{what} has no embedding in {self.file}, and there is no text encoder. Add {mend}."
             )
         if self.file.suffix == KEPT:
             require_writable(self.file)  # before the encoder is read, which takes minutes
@@ -138,7 +144,10 @@ class Embeddings:
         text = self._negative if kept == NEGATIVE else self.encoder(kept)
         fitting = self._checked(kept, text, f"by the text encoder of {self.model}")
         if self.file.suffix == KEPT:
-            add_embeddings(self.file, {kept: text}, self.model, self._negative, self.name)
+            add_embeddings(
+                *(self.file, {kept: text}, self.model, self._negative, self.name),
+                self.encoder.kind,
+            )
         self._known[kept] = fitting
         return kept
 
@@ -149,6 +158,8 @@ class Embeddings:
 
     def _read(self) -> None:
         """Read the new entries of the file."""
+        if self.kind and self.file.suffix == KEPT and self.file.is_file():
+            require_kind(self.file, self.kind)
         stored = read_embeddings(self.file, self.name) if self.file.is_file() else {}
         new = {prompt: text for prompt, text in stored.items() if prompt not in self._known}
         place = f"in {self.file}"
@@ -172,7 +183,8 @@ class Embeddings:
         if text.ndim != 3 or len(text) != 1 or text.shape[2] != self.width:
             raise ValueError(
                 f"the embedding of {prompt!r} {place} has the shape {tuple(text.shape)} and the "
-                f"model takes (1, L, {self.width}); it was made by another text encoder"
+                f"model takes (1, L, {self.width}): it was made by another text encoder. Name "
+                "another file, or make one with `composer embed`."
             )
         require_numbers(prompt, text, place, self.fewest)
         return text.to(self.device)

@@ -95,7 +95,9 @@ def load_latent(
     ):
         switch(value, name)
     if not isinstance(embeddings, str | Path | None):
-        raise TypeError(f"embeddings must be a file, got {type(embeddings).__name__}")
+        raise TypeError(f"embeddings must be a file, got {type(embeddings).__name__}.")
+    if size is not None:
+        _sides(size)  # before downloading anything
     source = Source(model, revision, local_files_only)
     folder = source.fetch(_CONFIGS)
     family = _family(folder)
@@ -120,6 +122,7 @@ def load_latent(
         place,
         called,
         verbatim,
+        kind=family.pipeline,
     )
     wide = network_dtype == torch.float16 and decoder.get("force_upcast", True)
     careful = Reader(torch.float32 if wide else network_dtype, place, offload, variant)
@@ -144,15 +147,15 @@ def _family(folder: Path) -> Family:
     file = folder / "model_index.json"
     if not file.is_file():
         raise ValueError(
-            f"{folder} has no model_index.json; name a folder written by save_pretrained of a "
-            "whole pipeline, or a model of the hub as 'owner/name'"
+            f"{folder} has no model_index.json. Name a folder written by save_pretrained of a "
+            "whole pipeline, or a model of the hub as 'owner/name'."
         )
     index = read_json(file)
     kind = str(index.get("_class_name"))
     if kind not in FAMILIES:
         known = ", ".join(sorted({family.pipeline for family in FAMILIES.values()}))
         raise ValueError(
-            f"{folder} is a {kind}, which no adapter knows; load a pipeline of {known}"
+            f"{folder} is a {kind}, which no adapter knows. Load a pipeline of {known}."
         )
     family = FAMILIES[kind]
     for part, expected in ((family.part, family.network), ("vae", "AutoencoderKL")):
@@ -161,12 +164,12 @@ def _family(folder: Path) -> Family:
         if name != expected:
             raise ValueError(
                 f"{file}: {part} is {shown(name)}, and the adapter of {family.pipeline} knows "
-                f"{expected}; load a pipeline that has one"
+                f"{expected}. Load a pipeline that has one."
             )
     if index.get("requires_aesthetics_score"):
         raise ValueError(
-            f"{folder} is a refiner, which takes a score of beauty beside its prompt; load the "
-            "base model, whose images SDEdit edits"
+            f"{folder} is a refiner, which takes a score of beauty beside its prompt. Load the "
+            "base model, whose images SDEdit edits."
         )
     return family
 
@@ -186,7 +189,7 @@ def _guidance(config: Mapping[str, Any], given: float | None) -> float | None:
     if config.get("time_cond_proj_dim") is not None:
         raise ValueError(
             "the UNet takes its guidance as a part of the time (time_cond_proj_dim), which no "
-            "adapter knows; load a model without"
+            "adapter knows. Load a model without it."
         )
     if not config.get("guidance_embeds"):
         if given is not None:
@@ -200,18 +203,23 @@ def _guidance(config: Mapping[str, Any], given: float | None) -> float | None:
 
 def _size(size: int | Sequence[int] | None, trained: int, factor: int) -> tuple[int, int]:
     """Height and width of the images."""
-    given = trained if size is None else size
-    sides = [given, given] if isinstance(given, int) else given
-    if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
-        raise TypeError(f"size must be one number, or height and width, got {shown(size)}")
+    sides = _sides(trained if size is None else size)
     for side in sides:
-        if integer(side, "size", least=1) % factor:
+        if side % factor:
             near = max(factor, round(side / factor) * factor)
             raise ValueError(
                 f"size must be a multiple of {factor}, by which the model divides the sides, got "
                 f"{shown(size)}. Take {near} in place of {side}."
             )
-    return int(sides[0]), int(sides[1])
+    return sides
+
+
+def _sides(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = [size, size] if isinstance(size, int) else size
+    if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
+        raise TypeError(f"size must be one number, or height and width, got {shown(size)}.")
+    height, width = (integer(side, "size", least=1) for side in sides)
+    return height, width
 
 
 def _path(folder: Path, family: Family, tokens: int) -> Path_:
@@ -230,7 +238,7 @@ def _path(folder: Path, family: Family, tokens: int) -> Path_:
     kind = config.get("_class_name")
     if kind != _FLOW or config.get("stochastic_sampling") or config.get("invert_sigmas"):
         raise ValueError(
-            f"{file} describes {kind}, as it is configured; the adapter of {family.pipeline} "
+            f"{file} describes {kind}, as it is configured. The adapter of {family.pipeline} "
             f"knows {_FLOW} without stochastic_sampling and invert_sigmas. Write such a file."
         )
     with usable(file):
