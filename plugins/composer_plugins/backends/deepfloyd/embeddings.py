@@ -33,8 +33,11 @@ class Encoder(Protocol):
     """A text encoder, in memory only for as long as there is text to encode."""
 
     dtype: torch.dtype
-    kind: str
-    """Models of other kinds cannot use its embeddings."""
+
+    @property
+    def kind(self) -> str:
+        """What it encodes for; models of other kinds cannot use its embeddings."""
+        ...
 
     def __call__(self, prompt: str) -> Tensor:
         """The embedding (1, L, D) of a prompt, on the CPU."""
