@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test core check bench mutations docs clean
+.PHONY: demo test core check bench mutations docs linkcheck clean
 
 demo: $(READY)  ## write the picture gallery and say where it is
 	$(BIN)/python examples/gallery.py gallery
@@ -27,8 +27,15 @@ bench: $(READY)  ## speed, memory and quality, measured side by side
 mutations: $(READY)  ## break the library on purpose; the tests must notice
 	$(BIN)/python benchmarks/mutations.py
 
-docs: $(READY)  ## run every example of README and docs
+docs: $(READY)  ## run every example of README and docs, then build the site
 	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
+	@echo "The site is in docs/_build/html: open index.html."
+
+linkcheck: $(READY)  ## ask the network whether the links of the docs lead somewhere
+	@if $(BIN)/python -c "import socket; socket.create_connection(('arxiv.org', 443), 10)" 2>/dev/null; \
+	then $(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/linkcheck; \
+	else echo "There is no network; external links are not checked."; fi
 
 $(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -36,4 +43,4 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) gallery
+	rm -rf $(VENV) gallery docs/_build docs/api docs/commands docs/outside

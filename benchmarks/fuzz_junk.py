@@ -163,6 +163,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "rescale": {"guidance": composer_plugins.CFG(2.0)},
     "apg": {"guidance": composer_plugins.CFG(2.0)},
     "autoguidance": {"scale": 2.0},
+    "regions": {"conditions": (1, 2)},
+    "pag": {"scale": 2.0},
+    "seg": {"scale": 2.0},
+    "slg": {"scale": 2.0, "layers": "mid_block"},
     "distilled_guidance": {"scale": 2.0},
     "laplacian_pyramid": {"depth": 2},
     "permutation": {"indices": tuple(reversed(range(256)))},
@@ -175,7 +179,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "inverse": {"of": composer_plugins.transforms.Flip()},
 }
 # Their contracts need another backend, or weights.
-UNUSED = frozenset({"super_resolution", "autoguidance", "diffusers", "distilled_guidance"})
+UNUSED = frozenset(
+    {"super_resolution", "autoguidance", "diffusers", "distilled_guidance", "regions"}
+    | {"pag", "seg", "slg"}
+)
 # Read from a folder of weights, which the package does not hold.
 _NOT_MADE = frozenset({"clip_alignment", "clip_concealment"})
 

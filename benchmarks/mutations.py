@@ -302,6 +302,55 @@ MUTATIONS = [
         "return max(1, PIXELS // (each * height * width)) * each",
         "tests/core/test_row_bounds.py",
     ),
+    Mutation(
+        "rows that are asked of a perturbed model get the model itself",
+        "composer/model.py",
+        "with perturbed(self.backend, perturbation):",
+        "with perturbed(self.backend, None):",
+        "tests/plugins/guidance/test_perturbed.py",
+    ),
+    Mutation(
+        "other threads are perturbed too",
+        "plugins/composer_plugins/guidance/perturbed.py",
+        "return lambda: threading.get_ident() == owner",
+        "return lambda: owner > 0",
+        "tests/plugins/guidance/test_perturbed.py",
+    ),
+    Mutation(
+        "rows of a canvas are counted as the loop has them",
+        "composer/model.py",
+        "self.stats.rows += len(rows)",
+        "self.stats.rows += len(batch)",
+        "tests/plugins/canvas/test_canvas.py",
+    ),
+    Mutation(
+        "windows of a canvas that wraps are those of one that ends",
+        "plugins/composer_plugins/canvas/crops.py",
+        "return [round(k * side / count) for k in range(count)]",
+        "return [round(k * (side - length) / count) for k in range(count)]",
+        "tests/plugins/canvas/test_canvas.py",
+    ),
+    Mutation(
+        "a region's condition is asked wherever its crop lies",
+        "plugins/composer_plugins/canvas/backend.py",
+        "if (part := crop(mask)).any():",
+        "if (part := crop(mask)) is not None:",
+        "tests/plugins/canvas/test_regions.py",
+    ),
+    Mutation(
+        "crops of one place are taken for one image in all canvases",
+        "plugins/composer_plugins/canvas/backend.py",
+        "tuple(image * len(self._placed) + term.number for image in batch.images)",
+        "(term.number,) * len(batch)",
+        "tests/plugins/canvas/test_canvas.py",
+    ),
+    Mutation(
+        "CFG-Zero* fits the conditional velocity to the unconditional one",
+        "plugins/composer_plugins/guidance/cfg_zero_star.py",
+        "fitted = fit(away, towards)",
+        "fitted = fit(towards, away)",
+        "tests/plugins/guidance/test_cfg_zero_star.py",
+    ),
 ]
 
 

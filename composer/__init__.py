@@ -16,7 +16,7 @@ from composer.stats import Stats
 from composer.transforms import Transform
 from composer.wrapped import wrap
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "UNCONDITIONAL",

@@ -12,6 +12,7 @@ from composer.errors import shown
 from composer.generators import generator_of
 from composer.latents import image_shape_of
 from composer.protocols import Backend, State, initial_noise
+from composer.requests import Request
 from composer.transforms import Transform
 
 Score = Callable[[Tensor], Tensor]
@@ -57,6 +58,25 @@ def checked_scores(scores: object, count: int, owner: str) -> Tensor:
     if not bool(torch.isfinite(scores).all()):
         raise ValueError(f"{owner}: score must return finite numbers, got {scores.tolist()}.")
     return scores
+
+
+_LOG_WEIGHTS = "log weights"
+
+
+def add_log_weights(request: Request, growth: Tensor) -> None:
+    """In ``noise_estimate``: add to the log weights of the images; declare ``weighs``.
+
+    Args:
+        growth: (B,), one per image; a number that all candidates of a seed share has no effect.
+    """
+    before = request.carried.get(_LOG_WEIGHTS)
+    request.carried[_LOG_WEIGHTS] = growth if before is None else before + growth
+
+
+def take_log_weights(state: State) -> Tensor | None:
+    """In ``post_step`` or ``finish``: the log weights (B,) added since they were last taken."""
+    weights: Tensor | None = state.carried.pop(_LOG_WEIGHTS, None)
+    return weights
 
 
 def follow_several(state: State, count: int) -> None:

@@ -54,6 +54,7 @@ def stack_of(
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)
     check_pixels(stack)
+    check_ancestral(stack)
     return stack
 
 
@@ -126,11 +127,23 @@ def check_pixels(stack: Stack) -> None:
     for plugin in with_nested(stack.plugins):
         if declared(plugin, "needs_pixels"):
             instead = declared(plugin, "over_latents")
-            mend = f"Use {instead} in its place" if instead else "Remove it"
+            advice = f"Use {instead} in its place" if instead else "Remove it"
             raise ValueError(
                 f"{type(plugin).__name__} works on pixels and {type(stack.backend).__name__} on "
-                f"latents; what it does to pixels does not commute with the decoder. {mend}, or in "
-                "a Cascade run this stage as Stage(..., plain=True)."
+                f"latents, and what it does to pixels does not commute with the decoder. {advice}, "
+                "or in a Cascade run this stage as Stage(..., plain=True)."
+            )
+
+
+def check_ancestral(stack: Stack) -> None:
+    """Raise a ValueError if a plugin needs the noise of the reverse SDE and the solver has none."""
+    if declared(stack.solver, "ancestral"):
+        return
+    for plugin in with_nested(stack.plugins):
+        if declared(plugin, "needs_ancestral"):
+            raise ValueError(
+                f"{type(plugin).__name__}: solver must draw the noise of the reverse SDE, got "
+                f"{type(stack.solver).__name__}. Use solver=DDPM() or DDIM(eta=1)."
             )
 
 

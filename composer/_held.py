@@ -24,7 +24,8 @@ Held: TypeAlias = Union["Image.Image", Tensor]
 """What plugins keep: an opened picture (see :mod:`composer.pictures`), or the tensor given."""
 
 
-def checked_image(image: ImageLike, name: str) -> Held:
+def opened_image(image: ImageLike, name: str) -> Held:
+    """An opened picture or a tensor of the right type and shape; its values are not looked at."""
     tensor = tensor_of_fractions(image)
     if not isinstance(tensor, Tensor):
         from composer.pictures import open_picture  # noqa: PLC0415, loads PIL
@@ -36,17 +37,26 @@ def checked_image(image: ImageLike, name: str) -> Held:
             f"{name} must have the shape (C, H, W) or (B, C, H, W), got {tuple(tensor.shape)}. "
             "Give pixels (H, W, C) as an array of uint8."
         )
-    low, high = tensor.aminmax()
+    return tensor
+
+
+def checked_image(image: ImageLike, name: str) -> Held:
+    """:func:`opened_image`, with the values of a tensor in range."""
+    held = opened_image(image, name)
+    if not isinstance(held, Tensor):
+        return held
+    low, high = held.aminmax()
     # A sampler overshoots a little, and users feed its images back in.
     if not (low >= -2 and high <= 2):
         raise ValueError(
             f"{name} must lie in [-1, 1], got values from {low:g} to {high:g}. Scale it, for "
             "example by x / 127.5 - 1."
         )
-    return tensor
+    return held
 
 
-def checked_mask(mask: ImageLike, name: str) -> Held:
+def opened_mask(mask: ImageLike, name: str) -> Held:
+    """An opened mask or a tensor of the right type and shape; its values are not looked at."""
     tensor = tensor_of_fractions(mask)
     if not isinstance(tensor, Tensor):
         from composer.pictures import open_mask  # noqa: PLC0415, loads PIL
@@ -59,13 +69,21 @@ def checked_mask(mask: ImageLike, name: str) -> Held:
             f"{name} must have the shape (H, W), got {tuple(tensor.shape)}. Give one mask for all "
             "images."
         )
-    low, high = tensor.float().aminmax()
+    return tensor
+
+
+def checked_mask(mask: ImageLike, name: str) -> Held:
+    """:func:`opened_mask`, with the values of a tensor in range."""
+    held = opened_mask(mask, name)
+    if not isinstance(held, Tensor):
+        return held
+    low, high = held.float().aminmax()
     if not (low >= 0 and high <= 1):
         raise ValueError(
             f"{name} must lie in [0, 1], got values from {low:g} to {high:g}. Scale it so that 1 "
             "means repaint."
         )
-    return tensor
+    return held
 
 
 def tensor_of_fractions(image: ImageLike) -> ImageLike:

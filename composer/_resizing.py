@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast, overload
 from torch import Tensor
 from torch.nn import functional as F
 
+from composer._held import numbers_of, scaled
 from composer.arguments import lacking
-from composer.images import ImageLike, hold_image, read_mask, to_mask, to_pil, to_tensor
+from composer.fitting import fit_mask
+from composer.images import ImageLike, hold_image, to_mask, to_pil
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,7 +54,7 @@ def resized_image(image: ImageLike, height: int, width: int, owner: str) -> Tens
         ValueError: the proportions differ; the message names ``owner``.
     """
     held = hold_image(image, owner)
-    pixels = to_tensor(held)
+    pixels = scaled(*numbers_of(held))
     _require_proportions(pixels, height, width, owner)
     if height == pixels.shape[-2]:
         return pixels if isinstance(held, Tensor) else held
@@ -76,7 +78,7 @@ def resized_mask(mask: ImageLike, height: int, width: int, owner: str) -> Tensor
     _require_proportions(pixels, height, width, owner)
     if height == pixels.shape[-2]:
         return pixels
-    return read_mask(pixels, (height, width), "stretch", owner)
+    return fit_mask(pixels, (height, width), "stretch")
 
 
 def _require_proportions(pixels: Tensor, height: int, width: int, owner: str) -> None:

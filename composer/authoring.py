@@ -5,7 +5,15 @@ Checks of plain arguments are in :mod:`composer.arguments`, devices and dtypes b
 for each name.
 """
 
-from composer._candidates import Score, check_score, follow_several, require_score, scored
+from composer._candidates import (
+    Score,
+    add_log_weights,
+    check_score,
+    follow_several,
+    require_score,
+    scored,
+    take_log_weights,
+)
 from composer._checks import (
     check_condition,
     check_encodable,
@@ -15,7 +23,9 @@ from composer._checks import (
     checked_solver,
 )
 from composer._clipping import Clip, clipped, dynamic_threshold
+from composer._jumps import with_jumps
 from composer._known import KnownRegion
+from composer._losses import Loss, check_loss, loss_gradient
 from composer._once import once
 from composer._parts import Decomposition, Part, parts_of
 from composer._probes import check_parts, check_view, probes, rounding
@@ -51,6 +61,7 @@ from composer.plugin import (
     with_nested,
 )
 from composer.protocols import (
+    differentiable_of,
     draw,
     guidance_of,
     initial_noise,
@@ -68,12 +79,15 @@ __all__ = [
     "Clip",
     "Decomposition",
     "KnownRegion",
+    "Loss",
     "Part",
     "Resizable",
     "Score",
+    "add_log_weights",
     "answers",
     "check_condition",
     "check_encodable",
+    "check_loss",
     "check_parts",
     "check_score",
     "check_view",
@@ -86,6 +100,7 @@ __all__ = [
     "combine",
     "conditions_of",
     "declared",
+    "differentiable_of",
     "draw",
     "dynamic_threshold",
     "finest_of",
@@ -99,6 +114,7 @@ __all__ = [
     "initial_noise",
     "is_latent",
     "is_nested",
+    "loss_gradient",
     "low_res_schedule_of",
     "models_of",
     "networks_of",
@@ -118,9 +134,11 @@ __all__ = [
     "sets_conditions",
     "sha256_of",
     "short_repr",
+    "take_log_weights",
     "to_device",
     "to_images",
     "to_latents",
     "views_of",
+    "with_jumps",
     "with_nested",
 ]

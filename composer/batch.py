@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class Batch:
     times: tuple[float, ...]
     conditions: tuple[Hashable, ...]
     images: tuple[int, ...]
-    models: tuple[str | None, ...]
+    models: tuple[Any, ...]
     beside: Mapping[str, Tensor] = field(default_factory=dict)
 
     __repr__ = short_repr
@@ -65,6 +65,7 @@ class Batch:
         times: Iterable[float] | None = None,
         conditions: Iterable[Hashable] | None = None,
         images: Iterable[int] | None = None,
+        models: Iterable[Any] | None = None,
     ) -> Batch:
         """A copy with the given fields changed."""
         return Batch(
@@ -72,7 +73,7 @@ class Batch:
             self.times if times is None else tuple(times),
             self.conditions if conditions is None else tuple(conditions),
             self.images if images is None else tuple(images),
-            self.models,
+            self.models if models is None else tuple(models),
             self.beside,
         )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import click
 
 from composer.commands.check import check
+from composer.commands.errors import one_line
 from composer.commands.plugins import plugins
 from composer.errors import shown
 from composer.foreign import Foreign
@@ -16,6 +18,14 @@ _GROUP = "composer.commands"
 
 class _InstalledCommands(click.Group):
     """A group whose commands are entry points, imported when one is used."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with one_line():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with one_line():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *entry_points(group=_GROUP).names})

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
+
+import torch
 
 from composer.errors import NonFiniteError
 from composer.estimates import Estimate
@@ -175,10 +178,13 @@ class _Conversation:
         answers: list[Any] = [question.answer for question in self._asked or ()]
         lent = Lent(None if self.about is None else self.about.request, answers)
         begun: Any = None if self._asked is None else answers
-        try:
-            self.value = self._asking.send(begun)
-        except StopIteration as stop:
-            self.ended, self.value = True, stop.value
+        # An outer plugin that wants the gradient of an answer sends an x that requires it.
+        tracked = self.about is not None and self.about.request.x.requires_grad
+        with torch.enable_grad() if tracked else nullcontext():
+            try:
+                self.value = self._asking.send(begun)
+            except StopIteration as stop:
+                self.ended, self.value = True, stop.value
         lent.check(self)
 
     def requests(self) -> list[Request]:

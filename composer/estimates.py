@@ -232,8 +232,8 @@ class Estimate:
         if other.x is not self.x:
             raise ValueError(
                 "estimates must have the same x to be combined, got two different images. Carry an "
-                "estimate of request.seen_through(view) back with estimate.seen_back(view); if two "
-                "tensors are the same image, call estimate.replace(x=request.x)."
+                "estimate of request.seen_through(view) back with estimate.seen_back(view), or for "
+                "a copy of the same image call estimate.replace(x=request.x)."
             )
         if other.kind is not self.kind and other.kind != self.kind:
             raise ValueError(
@@ -285,7 +285,7 @@ def _is_one(weight: float | Tensor) -> bool:
 
 
 def _factor(value: float | Tensor) -> float | Tensor:
-    if not isinstance(value, Tensor | numbers.Real):
+    if not isinstance(value, float | int | Tensor | numbers.Real):  # the slow last one seldom asked
         raise TypeError(
             f"the factor of an estimate must be a number or a tensor, got {shown(value)}."
         )

@@ -15,6 +15,8 @@ from composer._held import (
     checked_mask,
     mask_pixels,
     numbers_of,
+    opened_image,
+    opened_mask,
     scaled,
     size_of,
     tensor_of_fractions,
@@ -146,7 +148,7 @@ def hold_mask(mask: ImageLike, name: str = "mask", fit: Fit | None = None) -> He
 
 def shape_of(image: ImageLike, name: str = "image") -> _Shape:
     """(C, H, W) of any picture, as :func:`to_tensor` would return it."""
-    held = checked_image(image, name)
+    held = opened_image(image, name)
     channels = held.shape[-3] if isinstance(held, Tensor) else len(held.getbands())
     return channels, *size_of(held)
 
@@ -181,7 +183,7 @@ def require_mask(
         image: the image of the mask. The two must have the same proportions, or the mask must have
             the backend's size; otherwise ``fit`` would cut them at different places.
     """
-    h, w = size_of(checked_mask(mask, owner))
+    h, w = size_of(opened_mask(mask, owner))
     if fit is None:
         _require_size((h, w), size, owner)
     if image is None or (h, w) == size:

@@ -39,9 +39,10 @@ def image_shape_of(backend: _HasShape) -> _Shape:
     return shape
 
 
-def is_latent(backend: _HasShape) -> bool:
-    """Whether the loop of a backend runs on latents: whether ``image_shape`` is not ``shape``."""
-    return image_shape_of(backend) != backend.shape
+def is_latent(backend: _HasShape | None) -> bool:
+    """Whether the loop of a backend runs on latents: whether ``image_shape`` is not ``shape``. A
+    request outside of a run has no backend, and its x are pixels."""
+    return backend is not None and image_shape_of(backend) != backend.shape
 
 
 def to_latents(backend: _HasShape, images: Tensor) -> Tensor:

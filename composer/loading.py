@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -12,7 +12,16 @@ from composer.registry import installed, load_from
 
 Place = str | Path
 Known = Literal[
-    "mnist", "mnist-ddpm", "nouns", "with_weak", "diffusers", "deepfloyd", "latent", "prx"
+    "mnist",
+    "mnist-ddpm",
+    "mnist-latent",
+    "nouns",
+    "with_weak",
+    "canvas",
+    "diffusers",
+    "deepfloyd",
+    "latent",
+    "prx",
 ]
 
 
@@ -23,7 +32,7 @@ class NoSuchOption:
     """
 
 
-# The overloads overlap on purpose: what none of the first seven takes is the eighth's.
+# The overloads overlap on purpose: what none of the first eight takes is the ninth's.
 @overload
 def load_backend(  # type: ignore[overload-overlap]
     name: Literal["mnist", "mnist-ddpm"],
@@ -35,7 +44,7 @@ def load_backend(  # type: ignore[overload-overlap]
 ) -> Backend: ...
 @overload
 def load_backend(  # type: ignore[overload-overlap]
-    name: Literal["nouns"],
+    name: Literal["nouns", "mnist-latent"],
     *,
     weights: Place | None = None,
     device: Device = "cpu",
@@ -48,6 +57,17 @@ def load_backend(  # type: ignore[overload-overlap]
     main: str = "mnist",
     weak: str = "mnist",
     weak_weights: str | None = None,
+) -> Backend: ...
+@overload
+def load_backend(  # type: ignore[overload-overlap]
+    name: Literal["canvas"],
+    *,
+    model: str = "mnist",
+    size: Sequence[int] = (28, 112),
+    overlap: float = 0.5,
+    wrap: Literal["none", "horizontal", "both"] = "none",
+    window: Literal["flat", "smooth"] = "smooth",
+    options: Mapping[str, Any] | None = None,
 ) -> Backend: ...
 @overload
 def load_backend(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from composer.arguments import finite
-from composer.batch import Batch, Output
+from composer.batch import Batch, Output, grouped
 from composer.errors import unstopped
 from composer.finiteness import Finiteness
 from composer.lent import version
-from composer.protocols import Backend, models_of
+from composer.perturbations import perturbation_of, perturbed
+from composer.protocols import Backend, models_of, spread
 from composer.requests import UNCONDITIONAL, Each, Estimate, Request
 from composer.row_bounds import MaxRows, rows_in_a_call
 from composer.stats import Stats
+
+T = TypeVar("T")
 
 
 class Model:
@@ -49,12 +54,16 @@ class Model:
         for key, request in zip(keys, encoded, strict=True):
             distinct.setdefault(key, request)
         asked = [*distinct.values()]
-        with self.stats.timing(self._device):
-            output = self._evaluate(batch_of(asked))
+        tracked = any(request.x.requires_grad for request in asked)
+        gradients = torch.enable_grad() if tracked else nullcontext()
+        with self.stats.timing(self._device), gradients:
+            answers = _split(self._evaluate(batch_of(asked)), asked)
         self.stats.requested += len(requests)
         self.stats.evaluated += len(asked)
-        self.stats.rows += output.prediction.shape[0]
-        outputs = dict(zip(distinct, _split(output, asked), strict=True))
+        if tracked:  # the other requests of the call have no gradient
+            pairs = zip(asked, answers, strict=True)
+            answers = [a if request.x.requires_grad else _detached(a) for request, a in pairs]
+        outputs = dict(zip(distinct, answers, strict=True))
         for key, request in distinct.items():
             self._note(outputs[key], request)
         kind = self.backend.prediction
@@ -67,7 +76,8 @@ class Model:
                 self.finiteness.note(part, _not_finite, *facts)
 
     def _encoded(self, request: Request) -> Request:
-        if request.model is not None and request.model not in models_of(self.backend):
+        named = perturbation_of(request.model) is None
+        if named and request.model is not None and request.model not in models_of(self.backend):
             raise ValueError(
                 f"Request: model must be one of {type(self.backend).__name__}'s, "
                 f"{sorted(models_of(self.backend)) or 'which has one only'}, got {request.model!r}."
@@ -79,34 +89,53 @@ class Model:
                 f"(B, {', '.join(map(str, self.backend.shape))}), got {tuple(request.x.shape)}."
             )
         condition = UNCONDITIONAL if request.condition is None else request.condition
+        known, schedule = encoded(self.backend, condition), self.backend.schedule
+        if known is request.condition and request.schedule is schedule:
+            return request
         return Request(
             request.x,
             request.t,
-            encoded(self.backend, condition),
+            known,
             request.step,
             request.beside,
             (),
-            self.backend.schedule,
+            schedule,
             request.model,
             request.origin,
             self.backend,
+            request.t_next,
+            request.carried,
             request._views,
         )
 
     def _evaluate(self, batch: Batch) -> Output:
-        """Evaluate a batch in one backend call, or in several within ``max_rows``."""
-        bound = rows_in_a_call(self.max_rows, batch, self._device)
-        if bound >= len(batch):
-            return self._call(batch)
-        # Keep the rows of one image together, so that backends can share work between them.
-        order = sorted(range(len(batch)), key=batch.images.__getitem__)
-        parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
-        return Output.gathered([self._call(batch.take(rows)) for rows in parts], parts)
+        """Evaluate a batch in one backend call, and one for each perturbation of it."""
+        backend, rows, joined = spread(self.backend, batch)
+        self.stats.rows += len(rows)
+        if not any(map(perturbation_of, {*rows.models})):
+            return joined(self._bounded(backend, rows))
+        groups = grouped([perturbation_of(model) for model in rows.models])
+        outputs = [self._bounded(backend, rows.take(group)) for group in groups]
+        return joined(Output.gathered(outputs, groups))
 
-    def _call(self, batch: Batch) -> Output:
+    def _bounded(self, backend: Backend, batch: Batch) -> Output:
+        """Evaluate rows of one perturbation, or none, within ``max_rows``."""
+        if (perturbation := perturbation_of(batch.models[0])) is not None:
+            batch = batch.replace(models=(None,) * len(batch))
+        with perturbed(self.backend, perturbation):
+            bound = rows_in_a_call(self.max_rows, batch, self._device)
+            if bound >= len(batch):
+                return self._call(backend, batch)
+            # Keep the rows of one image together, so that backends can share work between them.
+            order = sorted(range(len(batch)), key=batch.images.__getitem__)
+            parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
+            outputs = [self._call(backend, batch.take(part)) for part in parts]
+            return Output.gathered(outputs, parts)
+
+    def _call(self, backend: Backend, batch: Batch) -> Output:
         self.stats.calls += 1
-        who, written = f"{type(self.backend).__name__}.evaluate", version(batch.x)
-        output = unstopped(partial(self.backend.evaluate, batch), who)
+        who, written = f"{type(backend).__name__}.evaluate", version(batch.x)
+        output = unstopped(partial(backend.evaluate, batch), who)
         output = checked_output(output, batch.x.shape, who)
         if version(batch.x) != written:
             raise ValueError(f"{who} wrote into the batch's x. Work on a copy.")
@@ -138,10 +167,10 @@ def batch_of(requests: Sequence[Request]) -> Batch:
             total += count
     return Batch(
         _joined([request.x for request in requests]),
-        tuple(t for r, n in zip(requests, counts, strict=True) for t in (r.t,) * n),
-        tuple(condition for request in requests for condition in request.conditions),
-        tuple(number for request in requests for number in numbers[id(request.x)]),
-        tuple(m for r, n in zip(requests, counts, strict=True) for m in (r.model,) * n),
+        _listed((request.t,) * n for request, n in zip(requests, counts, strict=True)),
+        _listed(request.conditions for request in requests),
+        _listed(numbers[id(request.x)] for request in requests),
+        _listed((request.model,) * n for request, n in zip(requests, counts, strict=True)),
         {
             name: _joined(
                 [
@@ -162,6 +191,10 @@ def evaluated(backend: Backend, requests: Sequence[Request]) -> list[Output]:
     return _split(backend.evaluate(batch_of(requests)), requests)
 
 
+def _listed(parts: Iterable[Iterable[T]]) -> tuple[T, ...]:
+    return tuple(chain.from_iterable(parts))
+
+
 def _joined(tensors: list[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
@@ -173,6 +206,11 @@ def _split(output: Output, requests: Sequence[Request]) -> list[Output]:
     if output.variance is None:
         return [Output(prediction) for prediction in predictions]
     return [*map(Output, predictions, output.variance.split(counts))]
+
+
+def _detached(output: Output) -> Output:
+    variance = None if output.variance is None else output.variance.detach()
+    return Output(output.prediction.detach(), variance)
 
 
 def _identity(request: Request) -> Hashable:

@@ -76,6 +76,10 @@ class Register:
         """Offer a class of functions (B, C, H, W) -> (B,), higher is better."""
         self._offer("score", name, factory)
 
+    def loss(self, name: str, factory: Callable[..., Callable[[Tensor], Tensor]]) -> None:
+        """Offer a class of differentiable functions (B, C, H, W) -> (B,), lower is better."""
+        self._offer("loss", name, factory)
+
     def solver(self, name: str, factory: Callable[..., Solver]) -> None:
         """Offer a solver class."""
         self._offer("solver", name, factory)

@@ -133,7 +133,7 @@ def _of_array(values: _Array, name: str) -> Image.Image:
     if values.ndim not in (2, 3) or not 1 <= channels <= 4 or not values.size:
         raise ValueError(
             f"{name} must be an array of pixels (H, W) or (H, W, 1 to 4), got the shape "
-            f"{values.shape}. Transpose it; a batch must be a floating-point tensor in [-1, 1]."
+            f"{values.shape}. Transpose it, or give a batch as a floating-point tensor in [-1, 1]."
         )
     pixels = _scaled(values, name)
     if channels == 1:

@@ -132,6 +132,27 @@ class Plugin:
         """For a solver: whether it plans times of its own instead of the schedule's."""
         return False
 
+    @_default
+    def ancestral(self) -> bool:
+        """For a solver: whether its steps draw x_s as the reverse SDE does, with all its noise."""
+        return False
+
+    @_default
+    def needs_ancestral(self) -> bool:
+        """Whether it works with an ``ancestral`` solver alone."""
+        return False
+
+    @_default
+    def weighs(self) -> bool:
+        """Whether it adds to the log weights of the images, by which FeynmanKac resamples."""
+        return False
+
+    @_default
+    def reads_device(self) -> bool:
+        """Whether it reads numbers back from the device at each step, which waits for it. Its docs
+        say how many."""
+        return False
+
     def resized(self, height: int, width: int) -> Self:
         """The same plugin for images of another size; itself, unless it holds data of a fixed
         size."""

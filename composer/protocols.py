@@ -6,8 +6,9 @@ They are in one file because each refers to the others.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
@@ -70,6 +71,24 @@ class Backend(Protocol):
         ...
 
 
+Join = Callable[[Output], Output]
+"""The output of rows that a backend spread -> the output of the rows before."""
+
+
+def spread(backend: Backend, batch: Batch) -> tuple[Backend, Batch, Join]:
+    """What computes a batch: a backend, the rows that it gets, and how to join their output.
+
+    Most backends compute it themselves. One that shows parts of its images to another backend has,
+    beside ``evaluate``, a method ``spread(batch) -> (other, rows, join)``, so that rows are counted
+    and bounded as the network gets them.
+    """
+    joins: list[Join] = []
+    while (own := getattr(backend, "spread", None)) is not None:
+        backend, batch, join = own(batch)
+        joins.append(join)
+    return backend, batch, lambda output: reduce(lambda o, join: join(o), reversed(joins), output)
+
+
 def models_of(backend: Backend) -> tuple[str, ...]:
     """The names of the further models behind a backend: its optional attribute ``models``."""
     return tuple(getattr(backend, "models", ()))
@@ -92,6 +111,12 @@ def guidance_of(backend: Backend) -> float | None:
     ``guidance``, which ``beside["guidance"]`` (B,) replaces; None for a model that takes none."""
     scale: float | None = getattr(backend, "guidance", None)
     return scale
+
+
+def differentiable_of(backend: Backend) -> bool:
+    """Whether gradients flow through ``evaluate`` from its output to x: the backend's optional
+    attribute ``differentiable``, which ``check_backend`` proves."""
+    return bool(getattr(backend, "differentiable", False))
 
 
 class Solver(Protocol):
@@ -133,9 +158,12 @@ class State:
         beside: further tensors of every request, see Request: (B, ., H, W) with the image's layout,
             such as a low-resolution image, or (B,), one number per image.
         memory: data of plugins for the length of this run, by plugin.
+        carried: like ``memory``, with a row per current image: tensors (B, ...), or objects with a
+            method ``rows(rows)`` such as an Estimate. :meth:`select` and :meth:`copy` act on them
+            as on ``x``. ``noise_estimate`` finds them in ``request.carried``.
         generators: those of the current images, in their order.
         selections: how often images were dropped or copied. A plugin that keeps per-image data
-            between steps must reset it when this number changes; :meth:`each` needs no reset.
+            elsewhere must reset it when this number changes; :meth:`each` needs no reset.
     """
 
     x: Tensor
@@ -150,6 +178,7 @@ class State:
     stopped: bool = False
     beside: dict[str, Tensor] = field(default_factory=dict)
     memory: dict[Any, Any] = field(default_factory=dict)
+    carried: dict[Any, Any] = field(default_factory=dict)
     generators: tuple[torch.Generator, ...] = ()
     origin: tuple[int, ...] = ()
     selections: int = 0
@@ -223,6 +252,10 @@ class State:
     def _take(self, rows: Tensor) -> None:
         self.x = self.x[rows]
         self.beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
+        self.carried = {
+            key: value[rows] if isinstance(value, Tensor) else value.rows(rows)
+            for key, value in self.carried.items()
+        }
         self.estimate = None if self.estimate is None else self.estimate.rows(rows)
         self.selections += 1
 
@@ -245,6 +278,8 @@ class State:
             schedule=self.backend.schedule,
             origin=self.origin,
             backend=self.backend,
+            t_next=self.t_next,
+            carried=self.carried,
         )
 
     def snapshot(self) -> State:
@@ -258,6 +293,7 @@ class State:
             times=list(self.times),
             beside=dict(self.beside),
             memory=dict(self.memory),
+            carried=dict(self.carried),
             generators=generators,
         )
 

@@ -12,7 +12,7 @@ from torch import nn
 from composer._checks import checked_backend
 from composer.batch import Batch, Output, grouped
 from composer.predictions import Prediction
-from composer.protocols import Backend
+from composer.protocols import Backend, differentiable_of
 from composer.schedules import Schedule
 from composer.solvers import Solver
 from composer.weights import networks_of
@@ -58,6 +58,10 @@ class Reparametrised:
     @property
     def dtype(self) -> torch.dtype:
         return self.inner.dtype
+
+    @property
+    def differentiable(self) -> bool:
+        return differentiable_of(self.inner)
 
     @property
     def networks(self) -> dict[str, nn.Module]:

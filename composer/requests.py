@@ -13,6 +13,7 @@ from torch import Tensor
 from composer.errors import shown
 from composer.estimates import KEEP, Estimate, Keep, Views, combine
 from composer.markers import answers
+from composer.perturbations import Perturbation
 from composer.predictions import Prediction
 from composer.schedules import Schedule
 from composer.transforms import Transform
@@ -80,10 +81,15 @@ class Request:
             views leave unchanged.
         through: plugins that answer this request before the next ones of the stack.
         schedule: the backend's schedule; the loop fills it in.
-        model: the name of one of the backend's ``models``; None for the backend's own model.
+        model: the name of one of the backend's ``models``; None for the backend's own model; or a
+            :class:`~composer.perturbations.Perturbation` of it.
         origin: for each image the index of its seed, as ``State.origin``; () if image k belongs to
             seed k.
         backend: the backend of the run, whose coder turns latents to images; the loop fills it in.
+        t_next: the time that the step goes to; None outside of a run.
+        carried: ``State.carried`` of the run, data that a plugin keeps from step to step. A plugin
+            may set its own key.
+        views: the views that x is seen through, the first applied first.
     """
 
     x: Tensor
@@ -93,12 +99,21 @@ class Request:
     beside: Mapping[str, Tensor] = field(default_factory=dict)
     through: tuple[Any, ...] = ()
     schedule: Schedule | None = None
-    model: str | None = None
+    model: str | Perturbation | None = None
     origin: tuple[int, ...] = ()
     backend: Any = None
+    t_next: float | None = None
+    carried: dict[Any, Any] = field(default_factory=dict)
     _views: Views = field(default_factory=Views, repr=False)
+    views: tuple[Transform, ...] = ()
 
     __repr__ = short_repr
+
+    @property
+    def place(self) -> Hashable:
+        """The views, condition and model of this request, by which a plugin tells its requests of
+        one step apart: ``request.carried[self, request.place]``."""
+        return self.views, self.condition, self.model
 
     @property
     def noise_level(self) -> float:
@@ -114,10 +129,10 @@ class Request:
         t: float | None = None,
         condition: Hashable = KEEP,
         through: tuple[Any, ...] | None = None,
-        model: str | Keep | None = KEEP,
+        model: str | Perturbation | Keep | None = KEEP,
     ) -> Request:
         """A copy with the given fields changed; condition None makes it unspecified, and model
-        None means the backend's own."""
+        None means the backend's own. The request for another x carries nothing between steps."""
         return Request(
             self.x if x is None else x,
             self.t if t is None else t,
@@ -129,16 +144,23 @@ class Request:
             self.model if model is KEEP else model,
             self.origin,
             self.backend,
+            self.t_next,
+            self.carried if x is None else {},
             self._views,
+            self.views,
         )
 
     def rows(self, rows: Tensor) -> Request:
         """The same request for the images ``rows``, integers (N,) on the CPU, in their order, each
-        with its further tensors and its seed."""
+        with its further tensors and its seed. It carries nothing between steps."""
         origin = self.origin or range(len(self.x))
         beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
         return dataclasses.replace(
-            self, x=self.x[rows], beside=beside, origin=tuple(origin[k] for k in rows.tolist())
+            self,
+            x=self.x[rows],
+            beside=beside,
+            origin=tuple(origin[k] for k in rows.tolist()),
+            carried={},
         )
 
     def each(self, value: float | Sequence[float] | Tensor) -> float | Tensor:
@@ -215,7 +237,10 @@ class Request:
             self.model,
             self.origin,
             self.backend,
+            self.t_next,
+            self.carried,
             self._views,
+            (*self.views, view),
         )
 
     def forget_views(self) -> None:

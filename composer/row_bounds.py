@@ -12,7 +12,7 @@ from composer.batch import Batch
 
 MaxRows = int | Literal["auto"] | None
 
-PIXELS: Final = 2**14
+PIXELS: Final = 2**15
 """Pixels in one call on a CPU.
 
 An activation of 128 channels then takes 8 MB. One of 32 MB or more is memory that the allocator of

@@ -15,10 +15,13 @@ import torch
 class Stats:
     """The cost of one sampling call. Rows are counted per image.
 
+    ``requested`` and ``evaluated`` count requests, each of all images. Where images take steps of
+    their own, as with Adaptive, a request is of one image: use ``rows`` / images.
+
     Attributes:
         requested: rows per image that the plugins requested.
         evaluated: rows per image that the model computed, after deduplication.
-        rows: rows that the model computed for all images together.
+        rows: rows that the network computed for all images together; of a Canvas, crops.
         calls: calls of the backend.
         seconds: time of the whole call.
     """

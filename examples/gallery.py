@@ -10,6 +10,7 @@ import components
 import hybrids
 import inpainting
 import nouns
+import panoramas
 import sdedit
 import stacked
 
@@ -17,7 +18,18 @@ import stacked
 def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    for example in (anagrams, animation, components, hybrids, inpainting, nouns, sdedit, stacked):
+    examples = (
+        anagrams,
+        animation,
+        components,
+        hybrids,
+        inpainting,
+        nouns,
+        panoramas,
+        sdedit,
+        stacked,
+    )
+    for example in examples:
         print(f"  {example.main(out).resolve()}")
     print(f"The gallery is in {out.resolve()} ({time.perf_counter() - began:.0f} s).")
 

@@ -1,6 +1,6 @@
 """The commands of the studio by name, and a recipe."""
 
-from composer_studio.cli import pictures, rank, recipe, sample, short, sweep
+from composer_studio.cli import pictures, rank, recipe, sample, short, sweep, web
 
 COMMANDS = {
     "anagram": short.anagram,
@@ -13,6 +13,7 @@ COMMANDS = {
     "sdedit": short.sdedit,
     "show": pictures.show,
     "sweep": sweep.sweep,
+    "web": web.web,
 }
 TEXT = """
 backend = "mnist"

@@ -1,15 +1,10 @@
 """Other people's packages, from their wheels, in an environment of their own; all offline."""
 
 import json
-import os
-import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
-import torch
+from fresh_environment import fresh_environment, wheels
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "examples" / "third_party"
@@ -17,42 +12,10 @@ BROKEN = ROOT / "tests" / "third_party_broken"
 ERROR = "RuntimeError: made against another version"
 
 
-class Fresh:
-    """An environment with three wheels of its own, the rest borrowed from the running one."""
-
-    def __init__(self, home):
-        self.home = home
-
-    def run(self, program, *arguments):
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "COMPOSER"))}
-        done = subprocess.run(
-            [self.home / "bin" / program, *map(str, arguments)],
-            cwd=self.home,  # not the checkout, whose folders would be imported
-            env={**kept, "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
-    wheels, home = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("fresh")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    offline = ["--no-deps", "--no-index"]
-    build = [*pip, "wheel", "--no-build-isolation", *offline, "-w", wheels, ROOT, PACKAGE, BROKEN]
-    subprocess.run(build, check=True)
-    venv.create(home, with_pip=False, symlinks=True)
-    install = [*pip, "--python", home / "bin" / "python", "install", *offline]
-    subprocess.run([*install, *wheels.glob("*.whl")], check=True)
-    own = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
-    # A line here adds a folder behind the environment's own, and does not read that folder's .pth
-    # files: torch is found there, the editable install of the library is not.
-    borrowed = {str(Path(torch.__file__).parent.parent), sysconfig.get_path("purelib")}
-    (own / "borrowed.pth").write_text("\n".join(borrowed))
-    return Fresh(home)
+    built = wheels(tmp_path_factory.mktemp("wheels"), ROOT, PACKAGE, BROKEN)
+    return fresh_environment(tmp_path_factory.mktemp("fresh"), built)
 
 
 SCRIPT = """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from composer.animation.film import COLUMNS, FORMATS, Format, Picture, Shot, Timing
-from composer.arguments import floating, integer
+from composer.arguments import finite, floating, integer
 from composer.errors import shown
 from composer.images import all_finite
 from composer.limits import MAX_PIXELS
@@ -16,7 +17,10 @@ from composer.registry import get_transform
 from composer.transforms import Transform
 from composer.writing import require_writable, write_atomically
 
-__all__ = ["Timing", "animate"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Timing", "animate", "still"]
 
 _WIDTH_OF_ONE, _WIDTH = 512, 1024
 """Pixels of an image and of a frame: the goals of ``scale=None``."""
@@ -55,6 +59,26 @@ def animate(
     film = [shot for picture in pictures for shot in _there_and_back(picture, timing)]
     write_atomically(target, lambda unfinished: form.write(film, unfinished, timing.fps))
     return target
+
+
+def still(
+    x: Tensor, view: str | Transform | None, share: float, scale: int | None = None
+) -> Image.Image:
+    """One frame of an animation.
+
+    Args:
+        x, scale: as for :func:`animate`.
+        view: a transform or its name; None for images that shrink into the distance.
+        share: of the way, from 0, the images themselves, to 1, their view.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong.
+    """
+    x = _checked_images(x)
+    if not 0 <= finite(share, "still: share") <= 1:
+        raise ValueError(f"still: share must be from 0 to 1, got {shown(share)}.")
+    seen = [] if view is None else _checked_views([view], x)
+    return _pictures(x, seen, (), _checked_scale(scale, x))[0](share)
 
 
 def _pictures(

@@ -26,7 +26,8 @@ class Euler:
     """Euler's method for the probability-flow ODE, order 1: x_s = alpha_s x_0 + sigma_s noise.
 
     On a flow path this is x + (s - t) v; in the variables x / alpha, sigma / alpha it is the
-    Euler step of Karras et al. 2022 (arXiv 2206.00364); on a DDPM schedule it is DDIM.
+    Euler step of Karras et al. 2022 (arXiv 2206.00364); on a DDPM schedule it is DDIM. The noise
+    (x - alpha_t x_0) / sigma_t is not computed by itself, which saves passes over the image.
     """
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
@@ -34,8 +35,10 @@ class Euler:
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:
-        alpha, sigma = estimate.schedule.at(state.t_next)
-        return mixed(alpha, estimate.x0, sigma, estimate.noise)
+        alpha_t, sigma_t = estimate.schedule.at(estimate.t)
+        alpha_s, sigma_s = estimate.schedule.at(state.t_next)
+        kept = sigma_s / sigma_t
+        return mixed(alpha_s - kept * alpha_t, estimate.x0, kept, estimate.x)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class DDIM:
     def __post_init__(self) -> None:
         if not 0 <= finite(self.eta, "DDIM: eta") <= 1:
             raise ValueError(f"DDIM: eta must be in [0, 1], got {self.eta}.")
+
+    @property
+    def ancestral(self) -> bool:
+        return self.eta == 1
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         return schedule.times(num_steps)
@@ -82,6 +89,8 @@ class DDPM:
         variance: "fixed_small" or "fixed_large", for models without a learned variance. The large
             one suits as many steps as in training; with few steps it leaves noise in the image.
     """
+
+    ancestral = True
 
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
 

@@ -14,11 +14,13 @@ from torch import Tensor
 from composer._checks import checked_backend, checked_solver
 from composer.arguments import positive, sequence
 from composer.batch import Output
+from composer.latents import is_latent
 from composer.model import batch_of, checked_output, evaluated
-from composer.protocols import Backend
+from composer.protocols import Backend, differentiable_of
 from composer.requests import UNCONDITIONAL, Request
 from composer.sampler import Sampler
 from composer.testing.checks import Check, Contract, checks_of, first, in_words, off, run_all
+from composer.testing.gradient import bent
 from composer.testing.probe import noise
 
 LEVELS = (0.8, 0.2)
@@ -26,6 +28,9 @@ LEVELS = (0.8, 0.2)
 NOISY = 0.7
 """The noise level at which the kit tests the declared prediction. With the shipped models, the
 clean image holds at most .14 of the noise for a right declaration, at least .27 for a wrong one."""
+
+COARSE = 0.01
+"""The tolerance above which answers round too much for finite differences."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ def answers_alone_and_together(examined: Examined) -> str:
 def answers_image_by_image(examined: Examined) -> str:
     """An image has the same answer in a batch as alone."""
     if any(len(value) > 1 for value in examined.beside.values()):
-        raise SkipTest("the further tensors of the requests differ between the images")
+        raise SkipTest("The further tensors of the requests differ between the images.")
     together = examined.usual
     for k, x in enumerate(examined.x.split(1)):
         alone = examined.answers(examined.requests(x.clone()))
@@ -181,16 +186,30 @@ def answers_rows_of_any_condition(examined: Examined) -> str:
 
 def predicts_what_it_says(examined: Examined) -> str:
     """For a grey image with noise, the answer implies that noise, and a clean image with less than
-    a fifth of it."""
+    a fifth of it.
+
+    Latents may be as wide as their noise, which no model can then tell apart: their bounds reach to
+    the answer for white latents of variance 1. They do not tell "sample" and "v" apart.
+    """
     if not examined.trained:
-        raise SkipTest("only a trained network shows its prediction type")
+        raise SkipTest("Only a trained network shows its prediction type.")
     return first(_misread(examined, condition) for condition in examined.conditions)
+
+
+def has_the_gradient_it_declares(examined: Examined) -> str:
+    """If the backend declares ``differentiable``, the gradient of its output with respect to x is
+    that of finite differences."""
+    if not differentiable_of(examined.backend):
+        raise SkipTest("The backend does not declare differentiable.")
+    if examined.tolerance > COARSE:
+        raise SkipTest("Finite differences need a network that rounds less, as in float32.")
+    return first(bent(examined.backend, request) for request in examined.requests())
 
 
 def samples(examined: Examined) -> str:
     """Two steps with the default solver make images."""
     if examined.beside:
-        raise SkipTest("a run needs the plugin that adds the further tensors")
+        raise SkipTest("A run needs the plugin that adds the further tensors.")
     sampler = Sampler(examined.backend, num_inference_steps=2)
     for condition in examined.conditions:
         x = sampler.sample(condition, seeds=[0, 1]).x
@@ -215,6 +234,8 @@ CONTRACT: Contract[Examined] = {
     leaves_x_alone: "work on a copy",
     predicts_what_it_says: "declare the prediction and schedule of the training, and give the "
     "network its training times; trained=False skips this check",
+    has_the_gradient_it_declares: "compute the output from batch.x with torch alone, without "
+    "no_grad, detach or writing in place, or do not declare differentiable",
     samples: "correct the solver or the network",
 }
 """The laws of a backend, and what to do where one is broken."""
@@ -311,9 +332,15 @@ def _misread(examined: Examined, condition: Any) -> str:
         (read(answer, asked.x, alpha, sigma).double() * examined.x.double()).sum() / square
         for read in (kind.noise, kind.x0)
     )
-    if 0.7 < found < 1.3 and abs(clean) < 0.2:
+    # White latents of variance v have the posterior mean v alpha z / (v alpha^2 + sigma^2). For
+    # z = sigma noise it holds v alpha sigma / (v alpha^2 + sigma^2) of the noise; v is at most 1.
+    largest = 1.0 if is_latent(backend) else 0.0
+    whole = largest * alpha**2 + sigma**2
+    least, most = sigma**2 / whole, largest * alpha * sigma / whole
+    if least - 0.3 < found < 1.3 and -0.2 < clean < most + 0.2:
         return ""
     return (
         f"read as {kind.name!r}, an answer for a grey image with noise implies {found:.2f} of that "
         f"noise, and a clean image with {clean:.2f} of it, instead of about 1 and 0"
+        + (f", or for latents down to {least:.2f} and up to {most:.2f}" if most else "")
     )

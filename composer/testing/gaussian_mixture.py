@@ -47,6 +47,8 @@ class GaussianMixtureBackend:
     dtype: torch.dtype = torch.float64
     default_solver: Solver = Euler()
 
+    differentiable = True
+
     __repr__ = short_repr
 
     def __post_init__(self) -> None:

@@ -35,6 +35,8 @@ class IdentityBackend:
     device: torch.device = torch.device("cpu")
     default_solver: Solver = Euler()
 
+    differentiable = True
+
     __repr__ = short_repr
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from composer._checks import checked_backend
 from composer.arguments import integer
 from composer.batch import Batch, Output
+from composer.latents import to_images
 from composer.markers import hookimpl
 from composer.predictions import Prediction
 from composer.protocols import Backend, State
@@ -104,7 +105,7 @@ class OrthogonalCodecBackend:
 
     @hookimpl(trylast=True)  # what other plugins do at the end, they do to the latents
     def finish(self, state: State) -> None:
-        state.x = self.decode(state.x)
+        state.x = to_images(state.backend, state.x)  # the run's, which may wrap this one
 
     def evaluate(self, batch: Batch) -> Output:
         output = self.inner.evaluate(batch.replace(x=self.decode(batch.x)))

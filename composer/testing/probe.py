@@ -88,7 +88,7 @@ class Probe:
     def _any(self) -> tuple[Shape, ...]:
         if shapes := self._accepted(FURTHER, most=1):
             return shapes
-        raise SkipTest("the kit knows no accepted size; give shapes=[(C, H, W)]")
+        raise SkipTest("The kit knows no accepted size. Give shapes=[(C, H, W)].")
 
     def _accepted(
         self,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from composer._checks import check_condition, checked_plugins
 from composer.plugin import sets_conditions
-from composer.sampler import Sampler
 from composer.testing.checks import Check, checks_of, run_all
 from composer.testing.probe import Shape, checked_shape
 from composer.testing.stack_conduct import CONDUCT
@@ -37,11 +37,11 @@ def stack_checks(
     if not plugins:
         raise ValueError("plugins must not be empty. Give at least one plugin to check.")
     shape = checked_shape(shape)
-    sampler = Sampler(mixture(shape), plugins)
-    if condition is None and not any(sets_conditions(plugin) for plugin in plugins):
-        condition = 1
-    check_condition(sampler.stack, condition)
     stack = Stack(plugins, condition, shape)
+    sampler = stack.sampler(mixture(shape))
+    if condition is None and not any(sets_conditions(plugin) for plugin in plugins):
+        stack = replace(stack, condition=1)
+    check_condition(sampler.stack, stack.condition)
     subject = f"[{', '.join(type(plugin).__name__ for plugin in plugins)}]"
     lawful = [Check(subject, name, law, MEND, False) for name, law in laws(stack).items()]
     return [*lawful, *checks_of(CONDUCT, stack, subject, mends_errors=False)]

@@ -13,11 +13,10 @@ from composer.markers import answers
 from composer.model import Model
 from composer.plugin import conditions_of, is_nested, kind_of
 from composer.requests import UNCONDITIONAL, Estimate, Request
-from composer.sampler import Sampler
 from composer.stats import Stats
 from composer.testing.checks import TOLERANCE, Contract, first, off
 from composer.testing.identity import IdentityBackend
-from composer.testing.stack_probe import COMPONENTS, SCHEDULES, STEPS, Stack, mixture
+from composer.testing.stack_probe import COMPONENTS, SCHEDULES, Stack, mixture
 
 SEEDS = (0, 1)
 
@@ -30,7 +29,7 @@ def by_image(stack: Stack) -> str:
     """
     backend = mixture(stack.shape)
     model = Model(backend, None, Stats())
-    sampler = Sampler(backend, stack.plugins, num_inference_steps=STEPS)
+    sampler = stack.sampler(backend)
 
     def pairs() -> Iterator[tuple[str, Tensor, list[Tensor]]]:
         for request in stack.requests(backend.schedule):

@@ -13,11 +13,10 @@ from unittest import SkipTest
 
 from composer.model import Model
 from composer.predictions import FLOW, PREDICTIONS, Prediction
-from composer.sampler import Sampler
 from composer.stats import Stats
 from composer.testing.checks import TOLERANCE, first, off
 from composer.testing.identity import IdentityBackend
-from composer.testing.stack_probe import SCHEDULES, STEPS, Stack, mixture
+from composer.testing.stack_probe import SCHEDULES, Stack, mixture
 
 MEND = (
     "the stack leaves the law: sum_i A_i V_i is not the identity, so that its sample depends on "
@@ -43,7 +42,7 @@ def _returns_x(stack: Stack, clock: str, prediction: Prediction) -> str:
     To 1e-8 of max|x|, in float64.
     """
     backend = IdentityBackend(stack.shape, SCHEDULES[clock](), prediction)
-    sampler = Sampler(backend, stack.plugins, num_inference_steps=STEPS)
+    sampler = stack.sampler(backend)
 
     def troubles() -> Iterator[str]:
         for request in stack.requests(backend.schedule):
@@ -68,7 +67,7 @@ def _same_sample(stack: Stack, clock: str) -> str:
     samples = {}
     for name, prediction in PREDICTIONS.items():
         backend = replace(mixture(stack.shape), schedule=SCHEDULES[clock](), prediction=prediction)
-        sampler = Sampler(backend, stack.plugins, num_inference_steps=STEPS)
+        sampler = stack.sampler(backend)
         samples[name] = sampler.sample(stack.condition, seeds=[0, 1]).x
     reference = samples["v"]
     tolerance = 1e-6 * max(1.0, reference.abs().max().item())
@@ -83,7 +82,7 @@ def _other_channels(stack: Stack) -> str:
     channels, height, width = stack.shape
     other = replace(stack, shape=(3 if channels == 1 else 1, height, width))
     try:
-        Sampler(mixture(other.shape), stack.plugins)
+        other.sampler(mixture(other.shape))
     except (TypeError, ValueError) as error:
         raise SkipTest(f"the stack does not accept images {other.shape}: {error}") from error
     return _returns_x(other, "flow", FLOW)

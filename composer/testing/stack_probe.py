@@ -10,8 +10,12 @@ import torch
 
 from composer.driver import Answer, resolve
 from composer.hooks import hooked, noise_estimates
+from composer.plugin import declared, with_nested
+from composer.protocols import Backend
 from composer.requests import Estimate, Request
+from composer.sampler import Sampler
 from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
+from composer.solvers import DDPM
 from composer.testing.gaussian_mixture import GaussianMixtureBackend
 from composer.testing.probe import Shape, noise
 
@@ -49,6 +53,12 @@ class Stack:
         for level, step in LEVELS.items():
             t = schedule.time_at(level)
             yield Request(x, t, self.condition, step=step, schedule=schedule)
+
+    def sampler(self, backend: Backend) -> Sampler:
+        """The plugins over a backend, with a solver that they accept."""
+        needed = any(declared(p, "needs_ancestral") for p in with_nested(self.plugins))
+        solver = DDPM() if needed else None
+        return Sampler(backend, self.plugins, solver, num_inference_steps=STEPS)
 
     @torch.no_grad()
     def estimate(self, request: Request, answer: Answer) -> Estimate:

@@ -20,7 +20,7 @@ try:
     from hypothesis import strategies as st
 except ImportError as error:
     raise ImportError(
-        "composer.testing.strategies needs hypothesis: pip install hypothesis"
+        "composer.testing.strategies needs hypothesis. Install diffusion-composer[testing]."
     ) from error
 
 T = TypeVar("T")

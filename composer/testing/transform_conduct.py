@@ -141,7 +141,7 @@ def recipe(probe: Probe) -> str:
     """A view written into a recipe and read again is an equal view with the same map."""
     view, registry = probe.transform, installed()
     if registry.name_of("transform", type(view)) is None:
-        raise SkipTest(f"{type(view).__name__} is not registered, and recipes need a name")
+        raise SkipTest(f"{type(view).__name__} is not registered, and recipes need a name.")
     written = encode(view, registry)
     text = json.dumps(written, allow_nan=False)
     if "unregistered" in text:

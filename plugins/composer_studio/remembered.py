@@ -111,8 +111,8 @@ def _text(content: BinaryIO, file: Path) -> str:
         if (text := read(chunk)) is not None:
             return text
     raise NothingRememberedError(
-        f"{file}: it carries no recipe. Composer writes one with result.save; programs that edit "
-        "or shrink pictures drop it."
+        f"{file}: it carries no recipe. Composer writes one with result.save, and programs that "
+        "edit or shrink pictures drop it."
     )
 
 

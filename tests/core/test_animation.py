@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from composer import Sampler, Transform, hookimpl
-from composer.animation import animate
+from composer.animation import animate, still
 from composer.animation.drawing import MARGIN
 from composer.animation.film import Timing
 from composer.images import to_pil
@@ -288,3 +288,24 @@ def test_animating_leaves_the_images_alone(tmp_path):
     before = shown.x.clone()
     shown.animate(tmp_path / "a.gif", "square_hinge", fps=5, move=0.6)
     assert torch.equal(shown.x, before)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_still_is_a_frame_of_the_way(share):
+    x = result().x
+    shown = np.asarray(still(x, "rotate_180", share, scale=3).convert("RGB"))
+    assert (shown == enlarged(Rotate180().frame(x[0], share), 3)).all()
+
+
+def test_a_still_without_a_view_goes_away():
+    x = torch.full((1, 1, 16, 16), -1.0)
+    near, far = (np.asarray(still(x, None, share, scale=4)) for share in (0, 1))
+    assert (near == 0).all()
+    assert far.shape == near.shape
+    assert (far < 128).sum() == pytest.approx((64 / 12) ** 2, rel=0.3)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), "half"])
+def test_a_still_needs_a_share(share):
+    with pytest.raises((ValueError, TypeError), match="still: share must be"):
+        still(result().x, None, share)

@@ -149,7 +149,7 @@ def test_check_of_what_cannot_be_made_or_loaded_fails_with_its_error(run):
 
 def test_an_unknown_name_comes_with_the_nearest(run):
     done = run("check", "rolledd")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert done.output == (
         "Error: Unknown transform, decomposition, plugin or package 'rolledd'. "
         "Did you mean rolled or doubled?\n"
@@ -158,7 +158,7 @@ def test_an_unknown_name_comes_with_the_nearest(run):
 
 def test_what_has_no_contract_is_said_to_have_none():
     done = CliRunner().invoke(cli_module.main, ["check", "euler"])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert (
         "Error: NAME must be a transform, decomposition or plugin, got the solver euler"
         in done.output
@@ -267,7 +267,7 @@ def test_a_command_that_misbehaves_while_it_loads_is_a_row_of_help(monkeypatch, 
     assert "\n  lost " in helped.stdout
     assert "goodbye" not in helped.stdout
     done = CliRunner().invoke(cli_module.main, ["lost"])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert f"Error: lost:go failed to load: {words}" in done.stderr
 
 
@@ -292,7 +292,39 @@ def test_a_command_that_breaks_says_so_and_leaves_the_others(monkeypatch, dist, 
     assert helped.exit_code == 0
     assert "List the registered names" in helped.output
     done = CliRunner().invoke(cli_module.main, ["lost"])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     error = "RuntimeError: made against another version"
     assert done.output == f"Error: {who} failed to load: {error}\n"
     assert CliRunner().invoke(cli_module.main, ["lots"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--bogus"], "No such option '--bogus'. See main --help."),
+        (["bogus"], "No such command 'bogus'. See main --help."),
+        (["check"], "Missing argument 'NAME'. See main check --help."),
+        (
+            ["check", "flip", "--jsn"],
+            "No such option '--jsn'. Did you mean '--json'? See main chec",
+        ),
+    ],
+)
+def test_wrong_words_are_one_line(arguments, said):
+    done = CliRunner().invoke(cli_module.main, arguments)
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"Error: {said}")
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch):
+    def stopped():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plugins_module, "installed", stopped)
+    done = CliRunner().invoke(cli_module.main, ["plugins"])
+    assert done.exit_code == 130
+    assert done.stderr.splitlines() == [
+        "Stopped. Files that were written are whole. The same command begins or goes on."
+    ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from composer import Sampler, hookimpl
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP, Euler, Heun
 from composer.testing.reads import Reads
-from composer_plugins import CFG, Anagram, Hybrid, Inpaint, SDEdit
+from composer_plugins import CFG, AdamsBashforth, Anagram, Hybrid, Inpaint, SDEdit, UniPC
 
 IMAGE, MASK = torch.zeros(1, 8, 8), torch.eye(8)
 VIEWS = {"identity": 0, "rotate_180": 1}
@@ -21,6 +21,8 @@ SOLVERS = {
     "DDPM": DDPM(),
     "DPM-Solver++": DPMSolverPP(),
     "Heun": Heun(),
+    "Adams-Bashforth": AdamsBashforth(3),
+    "UniPC": UniPC(3),
     "diffusers' DDIM": DiffusersSolver(DDIMScheduler(clip_sample=False)),
     "diffusers' DPM-Solver": DiffusersSolver(DPMSolverMultistepScheduler()),
     "diffusers' flow": DiffusersSolver(FlowMatchEulerDiscreteScheduler()),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import mixture
 
-from composer import Request, Sampler
+from composer import Request, Sampler, State, get_transform, hookimpl
 from composer.predictions import PREDICTIONS, SAMPLE
 from composer.requests import combine
 from composer.schedules import DiscreteSchedule
@@ -64,6 +64,47 @@ def test_what_may_be_none_can_be_made_none_again():
     assert request.replace(x=2 * X).model == "weak"
     assert request.replace(model=None).model is None
     assert request.replace(condition=None).condition is None
+
+
+def test_a_request_knows_the_next_time_and_what_the_run_carries():
+    """Derived ones too; outside of a run there is neither."""
+
+    class Counts:
+        def __init__(self):
+            self.seen = []
+
+        @hookimpl
+        def noise_estimate(self, request):
+            for one in (request.replace(condition=2), request.seen_through(get_transform("flip"))):
+                assert (one.t_next, one.carried) == (request.t_next, request.carried)
+            steps = request.carried.get(self)
+            self.seen.append((request.t, request.t_next, None if steps is None else int(steps[0])))
+            request.carried[self] = torch.full((len(request.x),), request.step)
+            return (yield [request])[0]
+
+    plugin = Counts()
+    sampler = Sampler(mixture(), [plugin], None, 2)
+    for _ in range(2):  # a run begins with nothing
+        sampler.sample(1, seeds=[0, 1])
+    sampler.denoise(X, 0.5, 1)
+    run = [(0.0, 0.5, None), (0.5, 1.0, 0)]
+    assert plugin.seen == [*run, *run, (0.5, None, None)]
+
+
+def test_what_is_carried_moves_with_the_images():
+    """By rows of tensors, or by ``rows`` of other things; a snapshot keeps its own."""
+    estimate = Sampler(mixture()).denoise(torch.cat([X, 2 * X, 3 * X]), 0.3, 1)
+    generators = tuple(torch.Generator().manual_seed(k) for k in range(3))
+    state = State(estimate.x, [0.0, 1.0], None, (7,), mixture(), 1, generators=generators)
+    state.origin = (0, 0, 0)
+    state.carried = {"numbers": torch.arange(3), "estimate": estimate}
+    before = state.snapshot()
+    state.copy(torch.tensor([2, 0, 0]))
+    assert state.carried["numbers"].tolist() == [2, 0, 0]
+    assert torch.equal(state.carried["estimate"].x, state.x)
+    state.select(torch.tensor([1]))
+    assert state.carried["numbers"].tolist() == [0]
+    assert before.carried["numbers"].tolist() == [0, 1, 2]
 
 
 def test_estimates_of_two_kinds_are_not_added():

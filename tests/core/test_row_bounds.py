@@ -78,7 +78,7 @@ def test_auto_changes_no_image_beyond_rounding_and_is_the_default(plugins):
     assert sampler.max_rows == "auto"
     each = 4 if len(plugins) == 2 else 3
     chosen = sampler.sample(seeds=range(6))
-    assert max(backend.rows) == 4  # rows of 64 x 64 pixels are PIXELS
+    assert max(backend.rows) == 8  # rows of 64 x 64 pixels are PIXELS
     assert sum(backend.rows) == 6 * each * 2
     backend.rows.clear()
     whole = sampler.replace(max_rows=None).sample(seeds=range(6))

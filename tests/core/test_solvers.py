@@ -1,15 +1,14 @@
 """Solvers against closed forms, against each other and against diffusers."""
 
 import math
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
 from conftest import mixture
+from convergence import Between, slope
 from scipy import stats
 
-from composer import Sampler, hookimpl
+from composer import Sampler
 from composer.predictions import EPSILON, FLOW, PREDICTIONS, V
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP, Euler, Heun
@@ -48,34 +47,6 @@ def test_the_sample_does_not_depend_on_the_prediction_type(solver, schedule):
         xs.append(sampler.sample(1, seeds=[3, 4]).x)
     for x in xs[1:]:
         torch.testing.assert_close(x, xs[0], rtol=1e-7, atol=1e-7)
-
-
-@dataclass(frozen=True)
-class Between:
-    """A solver on an even grid of two thirds of the flow path, away from its ends."""
-
-    solver: object
-
-    def times(self, schedule, num_steps):
-        return [0.2 + 0.6 * i / num_steps for i in range(num_steps + 1)]
-
-    @hookimpl
-    def step(self, state, estimate):
-        return self.solver.step(state, estimate)
-
-
-def slope(solver, steps):
-    """Order of convergence: minus the slope of log error over log steps, float64."""
-    means = torch.tensor([-0.6, 0.8], dtype=torch.float64).reshape(2, 1, 1, 1)
-    backend = GaussianMixtureBackend(means, [0.5, 0.4])
-
-    def end(n, method):
-        x = Sampler(backend, solver=method, num_inference_steps=n).sample(seeds=range(32)).x
-        return x.flatten()
-
-    exact = end(4000, Between(Heun()) if isinstance(solver, Between) else Heun())
-    errors = [(end(n, solver) - exact).norm().item() for n in steps]
-    return -np.polyfit(np.log(steps), np.log(errors), 1)[0]
 
 
 @pytest.mark.parametrize(

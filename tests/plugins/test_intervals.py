@@ -11,7 +11,19 @@ from composer import Sampler
 from composer.arguments import within
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.testing import GaussianMixtureBackend
-from composer_plugins import CFG, Anagram, Autoguidance, Conjunction, Langevin, LanPaint, Particles
+from composer_plugins import (
+    CFG,
+    FDG,
+    TCFG,
+    Anagram,
+    Autoguidance,
+    CFGZeroStar,
+    Conjunction,
+    Langevin,
+    LanPaint,
+    Particles,
+    Scales,
+)
 
 SCHEDULES = {"flow": FlowSchedule(), "discrete": DiscreteSchedule.linear()}
 IMAGE = torch.zeros(1, 2, 2)
@@ -45,6 +57,9 @@ class Two(GaussianMixtureBackend):
 ASKED = {
     "CFG": lambda ends: [CFG(3.0, ends)],
     "Autoguidance": lambda ends: [Autoguidance(3.0, ends)],
+    "CFGZeroStar": lambda ends: [CFGZeroStar(3.0, 0, ends)],
+    "TCFG": lambda ends: [TCFG(3.0, ends)],
+    "FDG": lambda ends: [FDG((2.0, 4.0), Scales(), ends)],
     "Anagram": lambda ends: [Anagram({"identity": 0, "flip": 1}, intervals=[(0.0, 1.0), ends])],
     "Conjunction": lambda ends: [Conjunction({0: 3.0}, [ends])],
     "Langevin": lambda ends: [Langevin(1, 0.1, ends)],

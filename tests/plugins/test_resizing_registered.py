@@ -6,6 +6,8 @@ import inspect
 import pytest
 import torch
 from conftest import mixture
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
 import composer
 from composer import Plugin, Sampler, Transform
@@ -14,16 +16,27 @@ from composer.plugin import kind_of
 from composer_plugins import (
     APG,
     CFG,
+    DAPS,
     DDNM,
+    FDG,
+    PAG,
+    SEG,
+    SLG,
+    TCFG,
     Anagram,
     Autoguidance,
+    Canvas,
     Cascade,
     CFGPlusPlus,
+    CFGZeroStar,
     Components,
     Conjunction,
+    DifferentialEdit,
+    DiffPIR,
     DistilledGuidance,
     DynamicThreshold,
     FeynmanKac,
+    FlowEdit,
     Hybrid,
     Inpaint,
     KnownPixels,
@@ -33,7 +46,9 @@ from composer_plugins import (
     Masks,
     Particles,
     Reference,
+    Regions,
     Rescale,
+    RFInversion,
     SDEdit,
     Stage,
     SuperResolution,
@@ -84,12 +99,24 @@ PLUGINS = {
     "langevin": lambda n: Langevin(),
     "lanpaint": lambda n: LanPaint(image(n), mask(n)),
     "ddnm": lambda n: DDNM(image(n), KnownPixels(mask(n))),
+    "diffpir": lambda n: DiffPIR(image(n), KnownPixels(mask(n))),
+    "daps": lambda n: DAPS(image(n), KnownPixels(mask(n))),
+    "differential_edit": lambda n: DifferentialEdit(image(n), mask(n)),
+    "flow_edit": lambda n: FlowEdit(image(n), 2),
+    "rf_inversion": lambda n: RFInversion(image(n)),
     "dynamic_threshold": lambda n: DynamicThreshold(),
     "distilled_guidance": lambda n: DistilledGuidance([2.0, 5.0]),
     "rescale": lambda n: Rescale(Conjunction({views(n): 2.0})),
     "apg": lambda n: APG(Conjunction({views(n): 2.0})),
     "autoguidance": lambda n: Autoguidance(2.0),
     "cfg_plus_plus": lambda n: CFGPlusPlus(0.5),
+    "cfg_zero_star": lambda n: CFGZeroStar(3.0),
+    "tcfg": lambda n: TCFG(3.0),
+    "fdg": lambda n: FDG((2.0, 4.0), Masks((mask(n), 1 - mask(n)))),
+    "pag": lambda n: PAG(2.0, Conjunction({views(n): 2.0})),
+    "seg": lambda n: SEG(2.0, Conjunction({views(n): 2.0})),
+    "slg": lambda n: SLG(2.0, "mid_block", Conjunction({views(n): 2.0})),
+    "regions": lambda n: Regions((1, 2), (mask(n), 1 - mask(n))),
 }
 """{name: a plugin that holds all it can of images of n x n}"""
 OFFERED = {o.name: o.factory for o in composer.installed().offers.values() if o.kind == "plugin"}
@@ -97,10 +124,38 @@ OFFERED = {o.name: o.factory for o in composer.installed().offers.values() if o.
 ANY_SIZE = {"super_resolution"}
 
 
-class Distilled(WithWeak):
-    """It takes a scale, and answers without it."""
+class Attention(nn.Module):
+    """Self-attention of images (N, C, H, W), named as diffusers names it."""
 
-    guidance = 3.5
+    processor, heads = None, 1
+
+    def __init__(self):
+        super().__init__()
+        self.to_q = nn.Identity()
+
+    def forward(self, x):
+        tokens = x.flatten(2).mT
+        made = scaled_dot_product_attention(
+            self.to_q(tokens)[:, None], tokens[:, None], tokens[:, None]
+        )
+        return made[:, 0].mT.view_as(x)
+
+
+class Distilled(WithWeak):
+    """It takes a scale, and has a network; and answers without either."""
+
+    guidance, network = 3.5, nn.ModuleDict({"mid_block": Attention()})
+    networks = {"network": network}  # noqa: RUF012
+
+    def evaluate(self, batch):
+        self.network["mid_block"](batch.x)
+        return super().evaluate(batch)
+
+
+def backend(size):
+    """A model that every plugin accepts."""
+    model = mixture(shape=(3, size, size))
+    return Canvas(Distilled(model, model), (size, size))
 
 
 def test_no_plugin_is_missing_here():
@@ -111,8 +166,7 @@ def test_no_plugin_is_missing_here():
 @pytest.mark.parametrize("name", sorted(PLUGINS.keys() - ANY_SIZE))
 def test_a_plugin_runs_in_both_stages_of_a_cascade(name):
     """Given for the large images as the documentation asks; permutations for the small ones."""
-    models = [mixture(shape=(3, size, size)) for size in (SMALL, LARGE)]
-    stages = [Stage(Distilled(model, model), num_inference_steps=4) for model in models]
+    stages = [Stage(backend(size), num_inference_steps=4) for size in (SMALL, LARGE)]
     stages[1] = dataclasses.replace(stages[1], enlarge=lambda x: CFG(1.0))
     size = SMALL if holds_permutation(name) else LARGE
     plugin = PLUGINS[name](size)
@@ -132,10 +186,9 @@ def test_estimates_predict_what_the_plugin_declares(name):
     plugin = PLUGINS[name](SMALL)
     if not answers(plugin, "noise_estimate"):
         pytest.skip("it answers no noise_estimate")
-    model = mixture(shape=(3, SMALL, SMALL))
-    sampler = Sampler(WithWeak(model, model), [plugin])
+    sampler = Sampler(backend(SMALL), [plugin])
     x = torch.randn(2, 3, SMALL, SMALL, dtype=torch.float64)
-    assert sampler.denoise(x, 0.3).kind == kind_of(plugin, model.prediction)
+    assert sampler.denoise(x, 0.3).kind == kind_of(plugin, sampler.backend.prediction)
 
 
 def test_whoever_takes_an_image_or_a_mask_can_be_resized():

@@ -12,7 +12,7 @@ from studio_commands import COMMANDS
 
 import composer
 from composer import Sampler
-from composer_plugins import CFG, Anagram, Hybrid, Inpaint, ReadsAs, SDEdit
+from composer_plugins import CFG, Anagram, Climb, Hybrid, Inpaint, Particles, ReadsAs, SDEdit
 from composer_plugins.backends.mnist import sample_digits
 from composer_studio import sampling
 from composer_studio.remembered import read_memory
@@ -25,6 +25,9 @@ def expected(plugins, seeds, condition=None, steps=3):
     return Sampler(composer.load_backend("mnist"), plugins, num_inference_steps=steps).sample(
         condition, seeds
     )
+
+
+FLIP = {"identity": 6, "flip": 9}
 
 
 def pixels(file):
@@ -77,7 +80,15 @@ def test_best_keeps_the_highest_scores_and_takes_the_views_of_the_recipe(
 @pytest.mark.parametrize(
     ("arguments", "plugins", "condition"),
     [
-        (["anagram", "6", "9", "--view", "flip"], [Anagram({"identity": 6, "flip": 9})], None),
+        (
+            ["anagram", "6", "9", "--view", "flip"],
+            [
+                Particles(ReadsAs(FLIP), ((1, 4), (0, 1))),
+                Climb(ReadsAs(FLIP, "all", 0)),
+                Anagram(FLIP),
+            ],
+            None,
+        ),
         (["hybrid", "3", "8", "--sigma", "1.5"], [Hybrid(3, 8, 1.5)], None),
         (
             ["inpaint", "photo.png", "mask.png", "--condition", "8"],

@@ -236,4 +236,4 @@ def test_ray_that_is_not_there_is_one_line(studio, six_nine, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, "ray", None)
     done = studio("sweep", six_nine, "--out", tmp_path / "out", "--ray")
     assert done.exit_code == 2
-    assert "--ray needs the extra ray" in done.stderr
+    assert "--ray needs ray" in done.stderr

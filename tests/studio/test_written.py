@@ -48,8 +48,8 @@ def test_an_example_samples(file):
     assert (file.parent / "made" / f"{file.stem}.png").is_file()
 
 
-def test_there_are_ten_examples():
-    assert len(RECIPES) == 10
+def test_there_are_eleven_examples():
+    assert len(RECIPES) == 11
 
 
 def test_a_recipe_is_the_stack_that_it_says(tmp_path):

@@ -19,6 +19,7 @@ from composer_plugins.backends.mnist.data import load_mnist
 NOUNS = "nouns"
 SNAPSHOTS = (1, 5, 10, 20)
 OBJECTIVES = ["flow", "ddpm", "ddpm-300", "ddpm-preconditioned"]
+READERS = ["plain", "residual", "lenet", "shallow", "strided"]
 CONDITIONINGS = ["class", "add", "multiply"]
 DENOISER = TrainingConfig(
     epochs=5,
@@ -30,6 +31,8 @@ DENOISER = TrainingConfig(
     snapshots=SNAPSHOTS,
 )
 """The course's."""
+AUTOENCODER = TrainingConfig(epochs=1)
+LATENT = TrainingConfig(epochs=3, snapshots=(1,))
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -162,6 +165,77 @@ def denoiser(
     _say_what_was_written(out)
 
 
+@train.command("mnist-autoencoder")
+@click.option(
+    "--sigma",
+    default=0.2,
+    show_default=True,
+    help="Standard deviation of the noise on the latents, whose own is 1.",
+)
+@DATA
+@width_option(8)
+@LIMIT
+@one_sentence
+@training_options(AUTOENCODER, without=["class_drop", "logit_normal"])
+def mnist_autoencoder(
+    sigma: float,
+    data: Path | None,
+    out: Path,
+    init: Path | None,
+    width: int,
+    limit: int | None,
+    config: TrainingConfig,
+    progress: bool,
+) -> None:
+    """Train the autoencoder of digits: images (1, 28, 28), latents (4, 7, 7) with noise on them.
+
+    Data and OUT as for `composer train mnist`; samples.png shows test digits, encoded and decoded.
+    `composer train mnist-latent --autoencoder OUT/model` trains a flow on its latents.
+    """
+    from composer_lab.training.autoencoder import train_autoencoder  # noqa: PLC0415  # needs torch
+
+    _require_matplotlib()
+    images, _ = load_mnist("train", data)
+    train_autoencoder(images[:limit], config, out, sigma, width, init, progress)
+    _say_what_was_written(out)
+
+
+@train.command("mnist-latent")
+@click.option(
+    "--autoencoder",
+    type=click.Path(path_type=Path),
+    help="Folder model/ that `composer train mnist-autoencoder` wrote; the shipped one by default.",
+)
+@DATA
+@width_option(64)
+@LIMIT
+@one_sentence
+@training_options(LATENT)
+def mnist_latent(
+    autoencoder: Path | None,
+    data: Path | None,
+    out: Path,
+    init: Path | None,
+    width: int,
+    limit: int | None,
+    config: TrainingConfig,
+    progress: bool,
+) -> None:
+    """Train a flow on the latents of an autoencoder of digits.
+
+    Data and OUT as for `composer train mnist`; load_backend("mnist-latent", weights=OUT/model)
+    loads the flow and its autoencoder.
+    """
+    from composer_lab.training.mnist_latent import train_mnist_latent  # noqa: PLC0415  # slow
+    from composer_plugins.backends.mnist.latent import load_autoencoder  # noqa: PLC0415
+
+    _require_matplotlib()
+    coder = load_autoencoder(autoencoder)
+    images, labels = load_mnist("train", data)
+    train_mnist_latent(coder, images[:limit], labels[:limit], config, out, width, init, progress)
+    _say_what_was_written(out)
+
+
 @train.command("nouns")
 @click.option(
     "--data",
@@ -213,18 +287,45 @@ def nouns(
 @train.command("judge")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
-@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--network",
+    type=click.Choice(READERS),
+    default="plain",
+    show_default=True,
+    help="plain measures samples of digits; residual, lenet and shallow read anagrams; strided "
+    "steers and chooses them.",
+)
+@click.option("--epochs", type=click.IntRange(1), help="By default those of the shipped network.")
+@click.option("--seed", type=int, help="By default that of the shipped network.")
+@LIMIT
 @one_sentence
-def judge(data: Path | None, out: Path, epochs: int, seed: int) -> None:
-    """Train the classifier that judges samples; it never guides them."""
-    from composer_lab.training.judge import accuracy, train_judge  # noqa: PLC0415
+def judge(
+    data: Path | None,
+    out: Path,
+    network: str,
+    epochs: int | None,
+    seed: int | None,
+    limit: int | None,
+) -> None:
+    """Train a classifier that judges samples, or one that steers them; no network does both."""
+    from composer_lab.training.judge import train_judge  # noqa: PLC0415
+    from composer_lab.training.readers import (  # noqa: PLC0415
+        reader_accuracy,
+        save_reader,
+        train_reader,
+    )
 
     require_file(out)
     make_folder(out.parent)
-    model = train_judge(*load_mnist("train", data), epochs=epochs, seed=seed)
-    model.save(out)
-    click.echo(f"test accuracy {accuracy(model, *load_mnist('test', data)):.4f}, wrote {out}")
+    images, labels = (part[:limit] for part in load_mnist("train", data))
+    if network == "plain":
+        model = train_judge(images, labels, epochs or 5, seed or 0)
+        model.save(out)
+    else:
+        model = train_reader(network, images, labels, epochs, seed)
+        save_reader(model, out)
+    right = reader_accuracy(model, *load_mnist("test", data))
+    click.echo(f"test accuracy {right:.4f}, wrote {out}")
 
 
 def _say_what_was_written(out: Path) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from composer import Sampler, installed, load_backend
+from composer.authoring import image_shape_of
 from composer.images import to_pixels
 from composer.protocols import Backend
 from composer.solvers import DDPM, DPMSolverPP, Euler, Heun, Solver
@@ -26,8 +27,12 @@ from composer_plugins.guidance.apg import APG
 from composer_plugins.guidance.autoguidance import Autoguidance
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
+from composer_plugins.guidance.cfg_zero_star import CFGZeroStar
+from composer_plugins.guidance.fdg import FDG
 from composer_plugins.guidance.rescale import Rescale
+from composer_plugins.guidance.tcfg import TCFG
 from composer_plugins.guidance.thresholding import DynamicThreshold
+from composer_plugins.illusions.decompositions import Bands
 from composer_plugins.solvers.spaced import Spaced
 
 MAX_ROWS = 32
@@ -53,16 +58,21 @@ GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "apg": lambda scale: [APG(CFG(scale))],
     "rescale": lambda scale: [Rescale(CFG(scale))],
     "threshold": lambda scale: [DynamicThreshold(), CFG(scale)],
+    "cfg-zero*": lambda scale: [CFGZeroStar(scale, zero_steps=0)],
+    "tcfg": lambda scale: [TCFG(scale)],
+    "fdg": lambda scale: [FDG((1.0, scale), Bands((4.0,)))],
     "cfg++": lambda scale: [CFGPlusPlus(_paper_scale(scale))],
     AUTOGUIDANCE: lambda scale: [Autoguidance(scale)],
 }
-"""{name: the plugins for a guidance scale}. CFG++ takes its own scale, from 0 to 1, as its paper
-converts it. Autoguidance needs a model with a weak one beside it."""
+"""{name: the plugins for a guidance scale}. FDG guides the finer of two bands alone. CFG++ takes
+its own scale, from 0 to 1, as its paper converts it. Autoguidance needs a model with a weak one
+beside it."""
 
 UNGUIDED = "none", AUTOGUIDANCE
 """Guidances that need no class."""
 
-SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm"}
+SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm", "mnist-latent": "latent"}
+"""{backend: the folder of its weights}."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +173,12 @@ def load_model(name: str, dtype: str = "float32", weak: str | None = None) -> Mo
             return Model(name, load_backend(name, dtype=dtype), _hash(folder), dtype)
     if ("backend", name) in installed().offers:
         other = load_backend(name)
-        if other.shape != SHAPE:
-            raise ValueError(f"{name} must make digits of {SHAPE}, got images of {other.shape}.")
+        shape = image_shape_of(other)
+        if shape != SHAPE:
+            raise ValueError(f"{name} must make digits of {SHAPE}, got images of {shape}.")
         return Model(name, other, f"of {name}", dtype)
-    backend = load_backend("mnist", weights=name, dtype=dtype)
-    return Model(name, backend, _hash(Path(name)), dtype)
+    kind = "mnist-latent" if (Path(name) / "vae").is_dir() else "mnist"
+    return Model(name, load_backend(kind, weights=name, dtype=dtype), _hash(Path(name)), dtype)
 
 
 def with_weaker(main: Model, weak: Model) -> Model:
@@ -180,7 +191,7 @@ def with_weaker(main: Model, weak: Model) -> Model:
 
 def _hash(folder: Path) -> str:
     whole = hashlib.sha256()
-    for file in (*sorted(folder.glob("*.safetensors")), folder / "path.json"):
+    for file in (*sorted(folder.rglob("*.safetensors")), *folder.glob("path.json")):
         whole.update(file.read_bytes())
     return whole.hexdigest()
 

@@ -19,8 +19,16 @@ class DataSource(Protocol):
         ...
 
     def batch(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
-        """The pictures of one step, uint8 (size, C, H, W), and their labels, int64 (size,)."""
+        """The pictures of one step, uint8 (size, C, H, W), and their labels, int64 (size,).
+
+        A source of latents gives x_0 itself, in floating point.
+        """
         ...
+
+
+def as_x0(pictures: Tensor) -> Tensor:
+    """uint8 pictures as x_0 in [-1, 1]; what is in floating point is x_0 already."""
+    return pictures if pictures.is_floating_point() else pictures.float() / 127.5 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +38,7 @@ class FixedImages:
     Images at the end that do not fill a batch are left out of that epoch.
 
     Args:
-        images: uint8 (N, H, W) or (N, C, H, W).
+        images: uint8 (N, H, W) or (N, C, H, W), or x_0 in floating point.
         labels: int64 (N,).
     """
 

@@ -19,7 +19,7 @@ from composer_lab.training.denoiser import DESCRIPTION, FixedNoise
 from composer_lab.training.objective import Objective
 from composer_lab.training.output import plot_loss, write_network
 from composer_lab.training.preconditioned import Preconditioned
-from composer_lab.training.snapshots import draw_denoised, draw_samples
+from composer_lab.training.snapshots import draw_denoised, draw_mnist
 from composer_lab.training.trainer import MODEL, Trainer, Writer
 from composer_plugins.backends.mnist.backend import SCHEDULES, read_unet
 from composer_plugins.backends.mnist.unet import CONDITIONINGS, MnistUNet
@@ -89,7 +89,7 @@ def train_mnist(
     data = FixedImages(images, labels)
     about = {"objective": objective, "conditioning": conditioning}
     trainer = Trainer(trained, goal, data, model.num_classes, config, out, about)
-    write = _writer(trainer, "path.json", path._asdict(), draw_samples, f"MNIST, {objective}")
+    write = _writer(trainer, "path.json", path._asdict(), draw_mnist, f"MNIST, {objective}")
     return _unet_of(trainer.run(progress, write))
 
 

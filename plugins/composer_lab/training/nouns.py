@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from torch import Tensor, nn
+from torch import nn
 
 from composer.predictions import V
 from composer.schedules import DiscreteSchedule
@@ -18,6 +18,7 @@ from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import DataSource, FixedImages
 from composer_lab.training.objective import Objective
 from composer_lab.training.output import WEIGHTS, forget_origin, plot_loss
+from composer_lab.training.timed import Timed
 from composer_lab.training.trainer import MODEL, Trainer
 from composer_lab.training.weights import half_weights
 from composer_plugins.backends.checksum import save_with_checksum
@@ -34,24 +35,6 @@ LAYOUT: dict[str, Any] = {
     "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
     "attention_head_dim": 32,
 }
-
-
-class Timed(nn.Module):
-    """A UNet2DModel with the signature that a Trainer calls: times in [0, 1), and labels.
-
-    Args:
-        unet: called as unet(x, t, class_labels=labels), t from 0 to num_train_timesteps - 1.
-    """
-
-    def __init__(self, unet: Any, num_train_timesteps: int) -> None:
-        super().__init__()
-        self.unet, self.count = unet, num_train_timesteps
-
-    def forward(self, x: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        """x (B, C, H, W), times t / T (B,), labels (B,) -> the prediction at x."""
-        taken = labels if self.unet.config.num_class_embeds is not None else None
-        out = self.unet(x, (times * self.count).round(), class_labels=taken)
-        return cast(Tensor, out.sample)
 
 
 def train_nouns(
@@ -155,7 +138,7 @@ def _unet(init: Path | None, layout: dict[str, Any], num_class_embeds: int | Non
         raise ValueError(
             f"--init must take {_labels(num_class_embeds)}, got "
             f"{_labels(unet.config.num_class_embeds)}. Nouns have labels and images of a folder "
-            "have none; start from another folder, or from scratch."
+            "have none, so start from another folder, or from scratch."
         )
     unet.requires_grad_(True)
     return unet

@@ -47,8 +47,7 @@ class Processes:
             from accelerate import Accelerator  # noqa: PLC0415  # an extra
         except ImportError as error:
             raise ValueError(
-                "training in several processes needs accelerate: pip install "
-                "'diffusion-composer[train]'"
+                "Training in several processes needs accelerate. Install diffusion-composer[train]."
             ) from error
         # The Trainer casts itself.
         accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no")

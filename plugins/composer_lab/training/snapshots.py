@@ -22,15 +22,17 @@ KEPT = 0.1
 """Largest alpha at the end of a path that counts as noise."""
 
 
-def draw_samples(folder: Path, columns: int = 6) -> Image.Image:
-    """Draw samples of a folder that ``composer train mnist`` wrote: one row per class, or four rows
-    without classes.
+def draw_mnist(folder: Path) -> Image.Image:
+    """Draw samples of a folder that ``composer train mnist`` wrote."""
+    # The folder states the path and the prediction type.
+    return draw_samples(load_mnist_flow(str(folder)), read_unet(folder).num_classes)
+
+
+def draw_samples(backend: Backend, num_classes: int, columns: int = 6) -> Image.Image:
+    """Draw samples of a model: one row per class, or four rows without classes.
 
     Each column is one seed, the same for every class.
     """
-    # The folder states the path and the prediction type.
-    backend = load_mnist_flow(str(folder))
-    num_classes = read_unet(folder).num_classes
     solver, steps = plan(backend, STEPS)
     if num_classes:
         guided = Sampler(backend, [CFG(SCALE)], solver, steps)

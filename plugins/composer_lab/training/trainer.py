@@ -1,4 +1,4 @@
-"""Train a time- and class-conditioned network on any path, with any prediction type.
+"""Train a network by regression, such as a time- and class-conditioned one on any path.
 
 The objective is the same for DDPM and flow matching: draw t, noise the image to x_t, and regress
 the network's output on ``a * x_0 + b * noise``.
@@ -29,9 +29,9 @@ from composer.authoring import generator_of
 from composer.writing import make_folder, remove_left_over, require_folder, write_atomically
 from composer_lab.training.checkpoint import read_checkpoint, sole_writer, write_checkpoint
 from composer_lab.training.config import TrainingConfig
-from composer_lab.training.data import DataSource, stratified
+from composer_lab.training.data import DataSource, as_x0
 from composer_lab.training.interrupts import Interrupts
-from composer_lab.training.objective import Batch, Objective
+from composer_lab.training.objective import Batch, Task
 from composer_lab.training.processes import Processes
 from composer_lab.training.schedules import LR_SCHEDULES
 from composer_lab.training.weights import require_sound, warm_average
@@ -51,8 +51,9 @@ class Trainer:
     """A training loop whose whole state is one checkpoint.
 
     Args:
-        model: called as model(x, times, labels); the label ``num_classes`` means unconditional.
-        data: pictures in [0, 255] and labels below ``num_classes``.
+        model: called with the inputs that ``task`` makes.
+        task: what to learn, such as an Objective on a path.
+        data: pictures, or x_0, and labels below ``num_classes``.
         folder: folder of checkpoints and the log; training resumes a checkpoint found there.
         about: further settings that a checkpoint must have in order to be resumed.
     """
@@ -60,7 +61,7 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        objective: Objective,
+        task: Task,
         data: DataSource,
         num_classes: int,
         config: TrainingConfig,
@@ -68,7 +69,7 @@ class Trainer:
         about: Mapping[str, object] | None = None,
     ) -> None:
         self.processes = Processes.launched(config.device)
-        self.objective = objective
+        self.task = task
         self.config = config
         self.num_classes = num_classes
         self.data = data
@@ -196,37 +197,26 @@ class Trainer:
         batches = self.batches(0, min(100, self.total_steps) if norms else 0)
         with torch.no_grad():
             for batch in batches:
-                model(batch.x, batch.times, batch.labels)
+                model(*batch.inputs)
         for norm in norms:
             norm.momentum = 0.1
         return model.eval()
 
     def _batch(self, pictures: Tensor, labels: Tensor, generator: torch.Generator) -> Batch:
-        x0 = pictures.float() / 127.5 - 1
-        places = stratified(len(x0), generator, self.config.logit_normal)
-        times = self.objective.schedule.training_times(places)
-        noise = torch.randn(x0.shape, generator=generator)
-        dropped = torch.rand(len(x0), generator=generator) < self.config.class_drop
-        labels = labels.masked_fill(dropped, self.num_classes)
-        alpha, sigma = (
-            v.float()[:, None, None, None] for v in self.objective.schedule.alpha_sigma(times)
-        )
-        target = self.objective.prediction.target(x0, noise, alpha, sigma)
+        x0 = as_x0(pictures)
+        batch = self.task.batch(x0, labels, self.num_classes, self.config, generator)
         device = self.processes.device
+        x, *others = batch.inputs
         return Batch(
-            (alpha * x0 + sigma * noise).to(device, memory_format=torch.channels_last),
-            self.objective.schedule.unit_time(times).float().to(device),
-            labels.to(device),
-            target.to(device),
+            (x.to(device, memory_format=torch.channels_last), *(v.to(device) for v in others)),
+            batch.target.to(device),
         )
 
     def _update(self, batch: Batch) -> float:
         self.learner.train()
-        x, times, labels, target = self.processes.part(
-            batch.x, batch.times, batch.labels, batch.target
-        )
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.learner(x, times, labels)
+        *inputs, target = self.processes.part(*batch.inputs, batch.target)
+        with torch.autocast(target.device.type, torch.bfloat16, enabled=self.bf16):
+            output = self.learner(*inputs)
         loss = nn.functional.mse_loss(output.float(), target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -243,8 +233,7 @@ class Trainer:
             **self.about,
             "images": len(self.data),
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            "schedule": type(self.objective.schedule).__name__,
-            "prediction": self.objective.prediction.name,
+            **self.task.identity(),
         }
 
     def _snapshot(self, epoch: int) -> Path:

@@ -27,10 +27,10 @@ def memory_bound(
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        mend = f"Set max_rows={len(x) // 2}" if len(x) > 1 else lighter
+        advice = f"set Sampler(max_rows={len(x) // 2})" if len(x) > 1 else lighter
         raise torch.OutOfMemoryError(
             f"Sampler: {len(x)} images of {tuple(x.shape[1:])} at once exceed the memory of "
-            f"{x.device}. {mend}."
+            f"{x.device}. {_sentence(advice)}"
         ) from error
 
 
@@ -50,7 +50,7 @@ def room_for_weights(place: Path, lighter: str) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise torch.OutOfMemoryError(
-            f"load_backend: the weights in {place} exceed the memory. {lighter}."
+            f"load_backend: the weights in {place} exceed the memory. {_sentence(lighter)}"
         ) from error
 
 
@@ -58,3 +58,7 @@ def out_of_memory(error: Exception) -> bool:
     """Whether an error means that memory ran out."""
     # A GPU raises its own type; the CPU's allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _sentence(advice: str) -> str:
+    return f"{advice[:1].upper()}{advice[1:]}."

@@ -51,7 +51,7 @@ def _latent(
     model: Source, device: torch.device, dtype: torch.dtype, eight_bit: bool, variant: str | None
 ) -> Made:
     if eight_bit:
-        raise ValueError("a latent model's encoders are not read in 8 bits; leave it out")
+        raise ValueError("A latent model's encoders are not read in 8 bits. Leave the option out.")
     folder = model.fetch(("model_index.json", "text_encoder/config.json"))
     family = FAMILIES[read_json(folder / "model_index.json")["_class_name"]]
     if not (folder / "text_encoder" / "config.json").is_file():

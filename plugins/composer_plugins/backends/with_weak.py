@@ -11,7 +11,14 @@ import torch
 from torch import nn
 
 from composer import Backend, Batch, Output, load_backend
-from composer.authoring import checked_backend, grouped, hooks_of, networks_of, short_repr
+from composer.authoring import (
+    checked_backend,
+    differentiable_of,
+    grouped,
+    hooks_of,
+    networks_of,
+    short_repr,
+)
 from composer.predictions import Prediction
 from composer.reparametrised import Reparametrised
 from composer.schedules import Schedule
@@ -81,6 +88,10 @@ class WithWeak:
     @property
     def dtype(self) -> torch.dtype:
         return self.main.dtype
+
+    @property
+    def differentiable(self) -> bool:
+        return differentiable_of(self.main) and differentiable_of(self.weak)
 
     @property
     def networks(self) -> dict[str, nn.Module]:

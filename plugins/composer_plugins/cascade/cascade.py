@@ -161,7 +161,7 @@ class Cascade:
     @cached_property
     def _samplers(self) -> tuple[Sampler, ...]:
         """The samplers of all stages, with a blank image in place of the one to enlarge."""
-        blanks = [torch.zeros(1, *shape) for shape in self.shapes]
+        blanks = [torch.zeros(()).expand(1, *shape) for shape in self.shapes]
         return tuple(self._sampler(i, blanks[max(i - 1, 0)]) for i in range(len(blanks)))
 
     def _sampler(self, place: int, before: Tensor) -> Sampler:

@@ -19,6 +19,7 @@ from composer.authoring import (
     resized_image,
     resized_mask,
     short_repr,
+    with_jumps,
 )
 from composer.images import (
     Fit,
@@ -29,7 +30,7 @@ from composer.images import (
     require_mask,
     require_shape,
 )
-from composer.limits import MAX_WALKS, require_plan
+from composer.limits import MAX_WALKS
 
 Mode = Literal["clean", "renoise", "repaint", "fixed"]
 
@@ -105,7 +106,7 @@ class Inpaint(Plugin):
             if len(plan) == len(state.times) and self.resamples > 1:
                 raise ValueError(
                     f"Inpaint: {len(plan) - 1} steps leave no room for a jump of "
-                    f"jump_length={self.jump_length}; lower it or take more steps"
+                    f"jump_length={self.jump_length}. Lower it, or take more steps."
                 )
             state.times = plan
         if self.mode != "fixed":  # there the run begins with the noise itself, or SDEdit's image
@@ -125,24 +126,6 @@ class Inpaint(Plugin):
         region: KnownRegion = state.memory[self]
         known = _KNOWN[self.mode](state, region.image(state))
         state.x = region.blended(state.x, known)
-
-
-def with_jumps(times: list[float], jump_length: int, resamples: int) -> list[float]:
-    """RePaint's plan: at every ``jump_length``-th time before the last stretch, go back
-    ``jump_length`` times and come down again, ``resamples - 1`` times.
-
-    With n steps this is get_schedule_jump of the paper's code: (20, 5, 4) makes 65 model calls,
-    (50, 10, 2) 90, (250, 10, 10) 2410.
-    """
-    last = len(times) - 2  # index of the last noisy time
-    turns = {last - j for j in range(0, last + 1 - jump_length, jump_length)}
-    require_plan(len(times) + len(turns) * (jump_length + 1) * (resamples - 1), "resamples")
-    plan: list[float] = []
-    for index, time in enumerate(times):
-        plan.append(time)
-        if index in turns:
-            plan += times[index - jump_length : index + 1] * (resamples - 1)
-    return plan
 
 
 def _clean(state: State, image: Tensor) -> Tensor:

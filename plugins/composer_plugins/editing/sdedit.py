@@ -57,9 +57,9 @@ class SDEdit(Plugin):
         object.__setattr__(self, "image", hold_image(self.image, "SDEdit: image", self.fit))
         check_fit(self.fit, "SDEdit")
         if self.strength is not None and self.i_start is not None:
-            raise ValueError("SDEdit: give strength or i_start, not both")
+            raise ValueError("SDEdit: strength and i_start exclude each other. Give one of them.")
         if self.strength is not None and not 0 < finite(self.strength, "SDEdit: strength") <= 1:
-            raise ValueError(f"SDEdit: strength must be in (0, 1], got {shown(self.strength)}")
+            raise ValueError(f"SDEdit: strength must be in (0, 1], got {shown(self.strength)}.")
         if self.i_start is not None:
             integer(self.i_start, "SDEdit: i_start", least=0)
 
@@ -76,11 +76,11 @@ class SDEdit(Plugin):
         if self._start(steps) >= steps:
             if self.i_start is not None:
                 raise ValueError(
-                    f"SDEdit: i_start={self.i_start} leaves none of the {steps} steps; lower it"
+                    f"SDEdit: i_start={self.i_start} leaves none of the {steps} steps. Lower it."
                 )
             raise ValueError(
                 f"SDEdit: strength={self.strength or DEFAULT_STRENGTH} leaves none of the {steps} "
-                "steps; raise it, or num_inference_steps"
+                "steps. Raise it, or num_inference_steps."
             )
 
     @hookimpl(tryfirst=True)  # the plan is shortened before others, such as RePaint, extend it
@@ -95,3 +95,20 @@ class SDEdit(Plugin):
         if self.i_start is not None:
             return self.i_start
         return steps - min(int(steps * (self.strength or DEFAULT_STRENGTH)), steps)
+
+
+def steps_taken(steps: int, strength: float, owner: str) -> int:
+    """The number of steps at the end of a plan that an edit of a strength in (0, 1] takes.
+
+    Raises:
+        ValueError: it takes none.
+    """
+    if not 0 < finite(strength, f"{owner}: strength") <= 1:
+        raise ValueError(f"{owner}: strength must be in (0, 1], got {shown(strength)}.")
+    taken = min(int(steps * strength), steps)
+    if taken == 0:
+        raise ValueError(
+            f"{owner}: strength={strength} leaves none of the {steps} steps. Raise it, or "
+            "num_inference_steps."
+        )
+    return taken

@@ -1,1 +1,1 @@
-"""Solvers around other solvers: the times that a run visits."""
+"""Solvers beyond those of the core, the times that a run visits, and likelihoods by the flow."""

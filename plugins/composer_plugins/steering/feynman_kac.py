@@ -10,7 +10,16 @@ from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
 from composer.arguments import finite, integer
-from composer.authoring import Score, check_score, follow_several, require_score, scored, to_images
+from composer.authoring import (
+    Score,
+    check_score,
+    declared,
+    follow_several,
+    require_score,
+    scored,
+    take_log_weights,
+    to_images,
+)
 from composer.limits import MAX_PARTICLES
 
 
@@ -28,30 +37,44 @@ class FeynmanKac(Plugin):
     moves a Gaussian by .75 standard deviations, four reach about two thirds). Copies of one
     candidate part sooner if the solver draws more noise: use DDPM(); with Euler they stay equal.
 
+    The weights also grow by what other plugins add, such as FeynmanKacCorrector; without a score
+    these alone decide.
+
     Singhal et al. 2025, "A General Framework for Inference-time Scaling and Steering of Diffusion
     Models", arXiv 2501.06848, with the difference potential; Wu et al. 2023, "Practical and
     Asymptotically Exact Conditional Sampling in Diffusion Models", arXiv 2306.17775.
 
     Args:
-        score: (B, C, H, W) in [-1, 1] -> (B,), each image scored alone.
+        score: (B, C, H, W) in [-1, 1] -> (B,), each image scored alone; None for no tilt.
         strength: strength of the tilt; 0 is the model itself.
         particles: K, candidates per seed, 1 to 10,000.
     """
 
     follows_several = True
     unique = "follow several images a seed"
-    score: Score
+    score: Score | None = None
     strength: float = 1.0
     particles: int = 4
 
     def __post_init__(self) -> None:
-        require_score(self.score, "FeynmanKac")
+        if self.score is not None:
+            require_score(self.score, "FeynmanKac")
         finite(self.strength, "FeynmanKac: strength")
         integer(self.particles, "FeynmanKac: particles", least=1, most=MAX_PARTICLES)
 
+    @property
+    def needs_pixels(self) -> bool:
+        return self.score is not None
+
     @hookimpl
     def check(self, stack: Stack) -> None:
-        check_score(self.score, stack.backend, "FeynmanKac")
+        if self.score is not None:
+            check_score(self.score, stack.backend, "FeynmanKac")
+        elif not any(declared(plugin, "weighs") for plugin in stack.plugins):
+            raise ValueError(
+                "FeynmanKac: score must be given, unless another plugin weighs the images, got "
+                "None. Give a score, or add a FeynmanKacCorrector."
+            )
 
     @hookimpl(wrapper=True)  # around all others, so that they prepare one input per candidate
     def start(self, state: State) -> Generator[None, None, None]:
@@ -82,16 +105,18 @@ class FeynmanKac(Plugin):
     def _weighed(self, state: State, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of ``x0`` and the log weights that follow, (seeds, particles) each."""
         last, weights = state.memory[self]
-        scores = (
-            scored(self.score, to_images(state.backend, x0), "FeynmanKac")
-            .cpu()
-            .double()
-            .reshape(last.shape)
-        )
-        weights = weights + self.strength * (scores - last)
+        scores = last
+        if self.score is not None:
+            images = to_images(state.backend, x0)
+            scores = scored(self.score, images, "FeynmanKac").cpu().double().reshape(last.shape)
+            weights = weights + self.strength * (scores - last)
+        added = take_log_weights(state)
+        if added is not None:
+            weights = weights + added.cpu().double().reshape(last.shape)
         if not bool(torch.isfinite(weights).all()):
             raise ValueError(
-                f"FeynmanKac: the weights overflow at strength={self.strength:g}. Lower it."
+                f"FeynmanKac: the weights overflow at strength={self.strength:g}. Lower it, or the "
+                "powers of a corrector."
             )
         return scores, weights
 

@@ -11,18 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
+from composer.commands.errors import STOPPED, BadInput
+
 F = TypeVar("F", bound=Callable[..., Any])
-STOPPED = 130
-"""Exit code of what Ctrl-C stopped."""
-
-
-class Refused(click.ClickException):
-    """Input that makes no picture."""
-
-    exit_code = 2
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"Error: {' '.join(self.message.split())}", err=True)
 
 
 class StoppedError(Exception):
@@ -44,9 +35,9 @@ def in_one_line(command: F) -> F:
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, OSError) as e:
-            raise Refused(_words(e)) from e
+            raise BadInput(_words(e)) from e
         except ImportError as e:
-            raise Refused(_words(e)) from e
+            raise BadInput(_words(e)) from e
 
     return wrapper  # type: ignore[return-value]
 

@@ -59,12 +59,21 @@ def changes_from(
 
 def score_table(score: str) -> Any:
     """A score by name, or as a table of TOML."""
+    return table_or_name(score, "--score")
+
+
+def table_or_name(text: str, option: str) -> Any:
+    """A registered thing by its name, or as a table of TOML.
+
+    Raises:
+        WrittenError: it begins like a table and is none.
+    """
     from composer_studio.written import WrittenError  # noqa: PLC0415  # loads pydantic
     from composer_studio.written.reading import toml_value  # noqa: PLC0415
 
-    if not score.startswith("{"):
-        return score
-    value = toml_value(score)
+    if not text.startswith("{"):
+        return text
+    value = toml_value(text)
     if isinstance(value, str):
-        raise WrittenError([f'--score must be a name or a table {{use = "..."}}, got {score!r}.'])
+        raise WrittenError([f'{option} must be a name or a table {{use = "..."}}, got {text!r}.'])
     return value

@@ -13,7 +13,7 @@ from composer_studio.cli.options import TRUST
 
 _FILE = click.Path(path_type=Path)
 _LONG = 300
-_NAMED = ("plugin", "transform", "decomposition", "score", "solver", "name", "unregistered")
+_NAMED = ("plugin", "transform", "decomposition", "score", "loss", "solver", "name", "unregistered")
 
 
 @click.command()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from composer.commands.errors import BadInput
 from composer.writing import write_atomically
-from composer_studio.cli.errors import Refused, in_one_line
+from composer_studio.cli.errors import in_one_line
 from composer_studio.cli.options import SETTINGS, TRUST
 
 
@@ -36,7 +37,7 @@ def check(file: Path, settings: tuple[str, ...], trust: tuple[str, ...]) -> None
     except WrittenError as error:
         for problem in error.problems[:-1]:
             click.echo(f"Error: {problem}", err=True)
-        raise Refused(error.problems[-1]) from error
+        raise BadInput(error.problems[-1]) from error
     run = Run.of(script, trust)
     click.echo(f"{file}: {run.sampler!r}, {len(run.seeds)} seeds")
 

@@ -55,7 +55,7 @@ def sweep(
     from composer_studio.sweeps.running import sweep  # noqa: PLC0415
 
     if workers is not None and address is None:
-        raise click.UsageError("--workers goes with --ray")
+        raise click.UsageError("--workers goes with --ray. Add --ray, or leave it out.")
     engine = None if address is None else RayEngine(address, workers)
     plan = plan_of(recipe, changes_from(settings, seeds, None), over)
     made = sweep(plan, out, batch, trust, engine)

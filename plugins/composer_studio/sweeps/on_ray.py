@@ -40,9 +40,7 @@ class RayEngine:
         try:
             import ray  # noqa: PLC0415  # an extra
         except ImportError as error:
-            raise ImportError(
-                "--ray needs the extra ray: pip install 'diffusion-composer[ray]'"
-            ) from error
+            raise ImportError("--ray needs ray. Install diffusion-composer[ray].") from error
         self._ray: Any = ray
         self._address, self._workers, self._gpus = address, workers, gpus
 
@@ -97,8 +95,8 @@ class RayEngine:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except self._ray.exceptions.RayError as error:
             raise RuntimeError(
-                f"Ray: a worker died {RESTARTS + 1} times ({type(error).__name__}). Look at its "
-                "memory; a smaller --batch needs less. The same command goes on."
+                f"Ray: a worker died {RESTARTS + 1} times ({type(error).__name__}). Run the "
+                "same command again, which goes on, with a smaller --batch if memory ran out."
             ) from error
         return found
 

@@ -8,8 +8,10 @@ from composer_studio.written.reading import (
     override,
     read_file,
     read_table,
+    read_text,
 )
 from composer_studio.written.schema import json_schema
+from composer_studio.written.tables import table_of
 
 __all__ = [
     "Script",
@@ -21,4 +23,6 @@ __all__ = [
     "override",
     "read_file",
     "read_table",
+    "read_text",
+    "table_of",
 ]

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from composer import Transform
-from composer.authoring import Decomposition
+from composer.authoring import Decomposition, Loss
 from composer.limits import MAX_TEXT
 from composer.protocols import Solver
 from composer_plugins.editing.operators import Operator
@@ -31,6 +31,7 @@ _KINDS: Mapping[Any, str] = {
     Transform: "transform",
     Solver: "solver",
     Callable[[Tensor], Tensor]: "score",
+    Loss: "loss",
     Decomposition: "decomposition",
     Operator: "decomposition",
 }
@@ -166,8 +167,9 @@ def _pairs(key: Any, value: Any) -> Any:
             raise AtPlacesError(wrong)
         return Pairs(made)
 
-    pair = {"type": "array", "minItems": 2, "maxItems": 2}
-    table = {"type": "object", "additionalProperties": values.json_schema()}
+    of_keys, of_values = keys.json_schema(), values.json_schema()
+    pair = {"type": "array", "prefixItems": [of_keys, of_values], "minItems": 2, "maxItems": 2}
+    table = {"type": "object", "propertyNames": of_keys, "additionalProperties": of_values}
     return checked(check, {"anyOf": [table, {"type": "array", "items": pair}]})
 
 
@@ -193,4 +195,7 @@ def _picture(written: Any) -> Picture:
 
 
 NUMBER = checked(_number, {"type": "number"})
-PICTURE = checked(_picture, {"type": "string", "description": "Path of a picture."})
+PICTURE = checked(
+    _picture,
+    {"type": "string", "contentMediaType": "image/*", "description": "Path of a picture."},
+)

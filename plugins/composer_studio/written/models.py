@@ -17,7 +17,7 @@ from composer.arguments import checked_seeds
 from composer.limits import MAX_DEPTH, MAX_SEEDS, MAX_STEPS, MAX_TEXT
 from composer_studio.written.annotations import AtPlacesError, Spelling, annotations_of, checked
 
-KINDS = ("plugin", "transform", "decomposition", "score", "solver")
+KINDS = ("plugin", "transform", "decomposition", "score", "loss", "solver")
 """Where the name of a condition's table is looked up, in this order."""
 USE = "use"
 """The key that names a registered thing; the others are its options."""

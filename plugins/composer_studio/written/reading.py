@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from json import JSONDecodeError, loads
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,23 @@ def read_file(path: str | Path, changes: Mapping[str, Any] | None = None) -> Scr
     """
     file = Path(path)
     text = _text(file)
-    data = _parsed(file, text)
-    places = lines.lines_of(text, json=file.suffix == ".json")
-    return read_table(data, str(file), file.parent, changes, places)
+    return read_text(text, str(file), file.parent, changes, json=file.suffix == ".json")
+
+
+def read_text(
+    text: str,
+    source: str,
+    folder: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    json: bool = False,
+) -> Script:
+    """Read a recipe that is text, TOML or JSON; arguments as for :func:`read_table`.
+
+    Raises:
+        WrittenError: what is wrong.
+    """
+    data, places = parsed(text, source, json), lines.lines_of(text, json=json)
+    return read_table(data, source, folder, changes, places)
 
 
 def read_table(
@@ -172,16 +186,21 @@ def _text(file: Path) -> str:
         raise WrittenError([f"{file}: it is no text in UTF-8."]) from error
 
 
-def _parsed(file: Path, text: str) -> dict[str, Any]:
+def parsed(text: str, source: str, json: bool = False) -> dict[str, Any]:
+    """The table that a text is, TOML or JSON.
+
+    Raises:
+        WrittenError: it is none.
+    """
     try:
-        data = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
-    except json.JSONDecodeError as error:
-        words = f"{file}:{error.lineno}: it is no JSON ({error.msg}, column {error.colno})."
+        data = loads(text) if json else tomllib.loads(text)
+    except JSONDecodeError as error:
+        words = f"{source}:{error.lineno}: it is no JSON ({error.msg}, column {error.colno})."
         raise WrittenError([words]) from error
     except (ValueError, RecursionError) as error:
-        raise WrittenError([f"{file}: it cannot be read ({_first_line(error)})."]) from error
+        raise WrittenError([f"{source}: it cannot be read ({_first_line(error)})."]) from error
     if not isinstance(data, dict):
-        raise WrittenError([f"{file}: a recipe must be a table of keys."])
+        raise WrittenError([f"{source}: a recipe must be a table of keys."])
     return {key: value for key, value in data.items() if key != "$schema"}
 
 

@@ -10,7 +10,14 @@ import composer
 from composer import UNCONDITIONAL, Output
 from composer.predictions import PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
-from composer.testing import CheckFailed, IdentityBackend, backend_checks, check_backend
+from composer.testing import (
+    CheckFailed,
+    GaussianMixtureBackend,
+    IdentityBackend,
+    OrthogonalCodecBackend,
+    backend_checks,
+    check_backend,
+)
 
 SCHEDULES = {"flow": FlowSchedule(), "discrete": DiscreteSchedule.linear()}
 KINDS = sorted(PREDICTIONS)
@@ -30,6 +37,7 @@ def test_the_exact_backends_keep_it(schedule, kind):
         ("mnist", 3, {}),
         ("mnist", 3, {"share": False}),
         ("mnist-ddpm", 3, {}),
+        ("mnist-latent", 3, {}),
         ("nouns", "tuba", {}),
         ("with_weak", 3, {}),
     ],
@@ -56,13 +64,36 @@ def test_a_model_that_predicts_something_else_than_it_says_is_found(schedule, tr
     assert failed(wrong, [1]) == {"predicts_what_it_says"}
 
 
+def white_latents(schedule, kind):
+    """The exact model of latents ~ N(0, I), which are as wide as their noise."""
+    zero = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    inner = GaussianMixtureBackend(zero, [1.0], schedule=schedule, prediction=PREDICTIONS[kind])
+    return OrthogonalCodecBackend(inner)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("true", KINDS)
+def test_latents_as_wide_as_their_noise_keep_it(schedule, true):
+    right = white_latents(SCHEDULES[schedule], true)
+    check_backend(right, [0])
+    # Of white noise "sample" and "v" cannot be told apart so far from the image.
+    for said in {*KINDS} - {true, {"sample": "v", "v": "sample"}.get(true)}:
+        inner = white_latents(SCHEDULES[schedule], said)
+        object.__setattr__(inner, "evaluate", right.evaluate)
+        assert failed(inner, [0]) == {"predicts_what_it_says"}
+    pixels = right.inner
+    assert failed(pixels, [0]) == {"predicts_what_it_says"}
+
+
 def failed(backend, conditions, **options):
     checks = backend_checks(backend, conditions, **options)
     return {check.name for check in checks if check.outcome().status == "failed"}
 
 
 class Spoilt(type(mixture())):
-    """An exact backend, to be spoilt in one way."""
+    """An exact backend, to be spoilt in one way; most declare no gradient."""
+
+    differentiable = False
 
     @classmethod
     def make(cls, **fields):
@@ -188,6 +219,35 @@ class NoSolver(Spoilt):
         return super().make(default_solver=None)
 
 
+class Detached(Spoilt):
+    """Declares a gradient and has none."""
+
+    differentiable = True
+
+    def evaluate(self, batch):
+        return Output(super().evaluate(batch).prediction.detach())
+
+
+class HalfDetached(Spoilt):
+    """Has the gradient with respect to the upper half alone."""
+
+    differentiable = True
+
+    def evaluate(self, batch):
+        upper, lower = batch.x.chunk(2, -2)
+        return super().evaluate(batch.replace(x=torch.cat([upper, lower.detach()], -2)))
+
+
+class StraightThrough(Spoilt):
+    """Rounds its input, and passes the gradient as if it did not."""
+
+    differentiable = True
+
+    def evaluate(self, batch):
+        rounded = batch.x + (batch.x.round(decimals=1) - batch.x).detach()
+        return super().evaluate(batch.replace(x=rounded))
+
+
 ANSWERS = {
     *("answers_each_row", "is_deterministic", "answers_alone_and_together"),
     *("answers_image_by_image", "answers_equal_tensors_equally", "predicts_what_it_says"),
@@ -219,6 +279,9 @@ MIXED = {"answers_alone_and_together", "answers_rows_of_any_condition"}
         (NotAgain, "encodes_conditions", set()),
         (RawErrors, "refuses_in_a_sentence", set()),
         (NoSolver, "has_its_attributes", {"samples"}),
+        (Detached, "has_the_gradient_it_declares", set()),
+        (HalfDetached, "has_the_gradient_it_declares", set()),
+        (StraightThrough, "has_the_gradient_it_declares", set()),
     ],
 )
 def test_each_way_to_break_it_is_found(kind, check, others):

@@ -123,7 +123,7 @@ def test_a_failure_for_one_reason_is_told_once():
 
 
 def test_sizes_may_be_given():
-    assert "give shapes=" in transform_checks(OnlyLarge())[0].outcome().why
+    assert "Give shapes=" in transform_checks(OnlyLarge())[0].outcome().why
     shaped = transform_checks(FlipLike(), shapes=[(1, 5, 9)])
     assert {c.outcome().status for c in shaped} == {"passed", "skipped"}  # it is unregistered
 

@@ -296,14 +296,14 @@ def test_what_cannot_be_measured_is_a_sentence(command, model, tmp_path, bad, wo
     (tmp_path / "other").write_text('{"a": 1}')
     names = {"damaged": tmp_path / "damaged", "other": tmp_path / "other"}
     done = command(*(word.format(**names) for word in bad))
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert words in done.output
     assert model.backend.rows == 0
 
 
 def test_a_folder_without_a_model_raises(tmp_path):
     done = CliRunner().invoke(evaluate, ["samples", "--model", str(tmp_path)])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "(no path.json)" in done.output
 
 
@@ -328,7 +328,7 @@ def test_a_model_without_classes_is_measured_by_how_its_samples_lie(command, mod
     assert done.output.splitlines()[-1].split()[-2:] == ["-", "-"]
     spent = model.backend.rows
     refused = command(*options, "--scale", 1, "--scale", 2)
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "was trained without. Use --scale 1" in refused.output
     assert model.backend.rows == spent
 
@@ -391,6 +391,6 @@ def test_a_place_that_cannot_be_written_is_found_before_anything_is_sampled(
     monkeypatch.setattr("pathlib.Path.touch", fail)
     for option in ("--json", "--keep"):
         done = command("--count", 100, option, tmp_path / "place")
-        assert done.exit_code == 1
+        assert done.exit_code == 2
         assert "could not be written (Read-only file system)" in done.output
     assert model.backend.rows == 0

@@ -220,7 +220,7 @@ def test_the_list_needs_no_folder():
 )
 def test_what_cannot_be_drawn_raises_before_any_work(tmp_path, arguments, words):
     done = figures(tmp_path / "out", *arguments)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert words in done.output
     assert not (tmp_path / "out").exists()
 
@@ -229,7 +229,7 @@ def test_what_cannot_be_drawn_raises_before_any_work(tmp_path, arguments, words)
 def test_a_file_is_no_folder_for_figures(tmp_path, below):
     (tmp_path / "taken").write_text("mine")
     done = figures(tmp_path / "taken" / below)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "cannot be a folder" in done.output
     assert (tmp_path / "taken").read_text() == "mine"
 
@@ -237,7 +237,7 @@ def test_a_file_is_no_folder_for_figures(tmp_path, below):
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     done = figures(tmp_path / "out", "--only", "noising")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "pip install 'diffusion-composer[train]'" in done.output
 
 

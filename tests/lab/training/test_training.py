@@ -43,16 +43,17 @@ def test_the_loss_falls(tmp_path, prediction):
 @pytest.mark.parametrize("kind", sorted(PREDICTIONS))
 def test_batches_are_the_forward_process_and_its_target(tmp_path, kind):
     run = trainer(tmp_path)
-    run.objective = Objective(DiscreteSchedule.linear(), PREDICTIONS[kind])
+    run.task = Objective(DiscreteSchedule.linear(), PREDICTIONS[kind])
     (batch,) = run.batches(1, 2)
-    schedule = run.objective.schedule
+    x, times, _ = batch.inputs
+    schedule = run.task.schedule
     alpha, sigma = (
-        v.float()[:, None, None, None] for v in schedule.alpha_sigma(batch.times.double() * 1000)
+        v.float()[:, None, None, None] for v in schedule.alpha_sigma(times.double() * 1000)
     )
     a, b = PREDICTIONS[kind].row(alpha, sigma)
     # Two equations, x and target, give x_0 and noise back; x_0 is a digit, noise is noise.
     d = alpha * b - a * sigma
-    x0 = (b * batch.x - sigma * batch.target) / d
+    x0 = (b * x - sigma * batch.target) / d
     usable = alpha.flatten() > 0.3
     assert usable.sum() >= 4
     images = run.data.images[:, None].float() / 127.5 - 1
@@ -62,7 +63,7 @@ def test_batches_are_the_forward_process_and_its_target(tmp_path, kind):
 
 def test_labels_are_dropped_at_the_stated_rate(tmp_path):
     run = trainer(tmp_path, epochs=100, class_drop=0.25)
-    labels = torch.cat([batch.labels for batch in run.batches(0, 200)])
+    labels = torch.cat([batch.inputs[2] for batch in run.batches(0, 200)])
     # 3200 draws: the rate is within 0.05 of .25 but for one case in 10^10.
     assert (labels == 10).float().mean().item() == pytest.approx(0.25, abs=0.05)
 
@@ -71,7 +72,7 @@ def test_every_image_is_seen_once_an_epoch(tmp_path):
     run = trainer(tmp_path, class_drop=0.0)
     run.data = FixedImages(run.data.images, torch.arange(64))
     for epoch in (0, 1):
-        labels = torch.cat([b.labels for b in run.batches(4 * epoch, 4 * epoch + 4)])
+        labels = torch.cat([b.inputs[2] for b in run.batches(4 * epoch, 4 * epoch + 4)])
         assert labels.sort().values.tolist() == list(range(64))
 
 
@@ -154,7 +155,7 @@ def test_the_average_has_its_own_statistics(tmp_path):
     norm.register_forward_hook(lambda m, args, out: seen.update(x=args[0]))
     with torch.no_grad():
         for batch in run.batches(0, run.total_steps):
-            averaged(batch.x, batch.times, batch.labels)
+            averaged(*batch.inputs)
             seen.setdefault("all", []).append(seen["x"].mean((0, 2, 3)))
     measured = torch.stack(seen["all"]).mean(0)
     torch.testing.assert_close(norm.running_mean, measured, rtol=1e-3, atol=1e-4)
@@ -222,7 +223,9 @@ def test_an_unknown_schedule_names_the_nearest():
 
 
 def test_the_seed_chooses_the_data_stream(tmp_path):
-    one, other, again = (next(trainer(tmp_path, seed=seed).batches(0, 1)).x for seed in (1, 2, 1))
+    one, other, again = (
+        next(trainer(tmp_path, seed=seed).batches(0, 1)).inputs[0] for seed in (1, 2, 1)
+    )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 

@@ -165,7 +165,7 @@ def test_the_denoisers_defaults_are_the_courses(asked):
 )
 def test_the_command_says_in_a_sentence_what_is_wrong(idx, arguments, sentence):
     result = train(*arguments, "--out", idx / "run")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output.startswith("Error: ")
     assert result.output.count("\n") == 1
     assert sentence in result.output
@@ -182,7 +182,7 @@ def test_a_model_is_started_from_in_its_own_layout(idx):
     model = idx / "run" / "model"
     for options in (["--width", "8"], ["--width", "4", "--conditioning", "add"]):
         result = train("mnist", "--init", model, *options, "--out", idx / "other")
-        assert result.exit_code == 1
+        assert result.exit_code == 2
     assert f"{model} has another layout. Start from it with --conditioning class" in result.output
     result = train("denoiser", "--init", model, "--out", idx / "other")
     assert "holds no model of `composer train denoiser`" in result.output

@@ -121,7 +121,7 @@ def other(file, **changes):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (empty("unet"), "IF has no unet/config.json; name a folder written by save_pretrained"),
+        (empty("unet"), "IF has no unet/config.json. Name a folder written by save_pretrained"),
         (empty("scheduler"), "IF has no scheduler/scheduler_config.json"),
         (
             cut("unet/config.json"),

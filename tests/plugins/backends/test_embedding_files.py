@@ -58,5 +58,5 @@ def test_files_of_the_version_before_are_read_and_added_to(tmp_path, prompts):
 def test_prompts_of_a_damaged_file_are_a_sentence(tmp_path):
     assert read_prompts(tmp_path / "none.safetensors") == set()
     (tmp_path / "x.safetensors").write_bytes(b"something")
-    with pytest.raises(ValueError, match=r"x.safetensors cannot be read \(.*\); write it anew"):
+    with pytest.raises(ValueError, match=r"x.safetensors cannot be read \(.*\)\. Write it anew"):
         read_prompts(tmp_path / "x.safetensors")

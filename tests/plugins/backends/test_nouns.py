@@ -17,11 +17,11 @@ from composer_lab.training import nouns as nouns_train
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.nouns import (
     HEADS,
-    Timed,
     noise_scheduler,
     save_pipeline,
     train_nouns,
 )
+from composer_lab.training.timed import Timed
 from composer_plugins import CFG
 from composer_plugins.backends.nouns import (
     Nouns,
@@ -307,7 +307,7 @@ def test_data_that_is_not_there_or_could_be_two(tmp_path, monkeypatch, arguments
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nouns").mkdir()
     result = CliRunner().invoke(main, ["train", *arguments, "--out", "run"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert sentence in result.output
     assert not (tmp_path / "run").exists()
 

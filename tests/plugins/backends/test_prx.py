@@ -248,7 +248,7 @@ def test_what_is_no_prx_is_one_sentence(tiny, tmp_path, spoil, options, sentence
 def test_embeddings_of_another_model_raise(tiny, tmp_path):
     file = tmp_path / "other.safetensors"
     save_file({"": torch.zeros(1, 5, 32)}, file)
-    with pytest.raises(ValueError, match=r"\(1, 5, 32\) and the model takes \(1, L, 16\)"):
+    with pytest.raises(ValueError, match=r"the shape \(1, L, 16\), got \(1, 5, 32\)"):
         load_prx(tiny[True], embeddings=file)
 
 

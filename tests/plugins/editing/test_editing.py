@@ -245,7 +245,7 @@ FLAT = torch.zeros(1, 8, 8)
         (lambda: SDEdit(Image.new("F", (8, 8), 1.5)), ValueError, "SDEdit: image must hold fract"),
         (lambda: Inpaint(FLAT, Image.new("I", (8, 8), -1)), ValueError, "Inpaint: mask must hold"),
         (lambda: SDEdit(FLAT, fit="contain"), ValueError, "SDEdit: fit must be one of"),
-        (lambda: SDEdit(FLAT, 0.5, 3), ValueError, "not both"),
+        (lambda: SDEdit(FLAT, 0.5, 3), ValueError, "exclude each other"),
         (lambda: SDEdit(FLAT.int()), TypeError, "floating-point"),
         (lambda: SDEdit("cat.png"), FileNotFoundError, "got 'cat.png'. There is no such file"),
         (lambda: SDEdit(5), TypeError, "must be a PIL image, the path of one, .* got int"),

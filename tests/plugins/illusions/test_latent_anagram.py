@@ -9,7 +9,7 @@ from conftest import mixture
 from composer import Each, Plugin, Sampler, hookimpl
 from composer.authoring import initial_noise
 from composer.schedules import DiscreteSchedule
-from composer.solvers import DDIM, Euler
+from composer.solvers import DDIM, DPMSolverPP, Euler
 from composer.testing import OrthogonalCodecBackend, check_backend
 from composer_plugins import CFG, Anagram, Inpaint, LaplacianPyramid, LatentAnagram, SDEdit
 from composer_plugins.illusions.blends import BLENDS
@@ -135,6 +135,83 @@ def test_over_pixels_the_coder_is_the_identity():
     both = Sampler(backend, [LatentAnagram(views)]).denoise(torch.cat([x, -x]), 0.4).x0
     one = Sampler(backend, [Anagram(views)]).denoise(x, 0.4).x0
     torch.testing.assert_close(both, torch.cat([one, -one]), rtol=0, atol=1e-12)
+
+
+# Time travel, and the last steps alone
+
+
+class Planned(Plugin):
+    """Another plan."""
+
+    def __init__(self, times):
+        self.times = times
+
+    @hookimpl
+    def start(self, state):
+        state.times = self.times
+
+
+@pytest.mark.parametrize("backend", [coded(), lossy()], ids=["exact", "lossy"])
+def test_time_travel_of_one_view_is_the_model_on_the_plan_with_jumps(backend):
+    """Of ten steps, the two before times 4, 6 and 8 are taken again."""
+    times = Sampler(backend, [], num_inference_steps=10).times
+    rounds = [place for turn in (4, 6, 8) for place in [turn - 2, turn - 1, turn]]
+    plan = [*range(5), *rounds[:3], 5, 6, *rounds[3:6], 7, 8, *rounds[6:], 9, 10]
+    stack = [LatentAnagram({"identity": 1}, travel=1)]
+    travelled = Sampler(backend, stack, None, 10).sample(seeds=SEEDS)
+    jumped = Sampler(backend, [Planned([times[place] for place in plan])], None, 10)
+    expected = jumped.sample(1, seeds=SEEDS)
+    torch.testing.assert_close(travelled.x, expected.x, rtol=0, atol=1e-10)
+    assert travelled.stats.calls == expected.stats.calls == 10 + 3 * 2
+
+
+@pytest.mark.parametrize("travel", [0, 1, 3])
+@pytest.mark.parametrize("alone", [0.0, 0.35])
+def test_what_travel_and_being_alone_cost(travel, alone):
+    """Levels fall from 1 by a tenth a step. Turns are at .6, .4 and .2, or without levels at and
+    below .35, which are the last three steps', at .6 and .4."""
+    stack = [LatentAnagram(TWO, travel=travel, alone=alone), CFG(2.0)]
+    stats = Sampler(coded(), stack, None, 10).sample(seeds=SEEDS).stats
+    turns, last = (2, 3) if alone else (3, 0)
+    together = 10 - last + 2 * travel * turns
+    assert stats.calls == together + last
+    assert stats.rows == len(SEEDS) * 2 * (2 * together + last)
+
+
+@pytest.mark.parametrize("solver", [Euler(), DPMSolverPP()], ids=["Euler", "DPM++"])
+def test_alone_the_first_view_goes_on_as_the_model_would(solver):
+    views = {"rotate_cw": 2, "negative": 0}
+    backend, together = lossy(), [LatentAnagram(views), CFG(2.0)]
+    last = 0.5
+    stream = Sampler(backend, together, Euler(), STEPS).stream(seeds=SEEDS)
+    state = next(s for s in stream if backend.schedule.noise_level(s.t) <= last)
+    rest = Sampler(backend, [CFG(2.0), Planned(state.times[state.position :])], Euler(), STEPS)
+    expected = rest.sample(2, seeds=SEEDS, x=state.x[::2], t=state.t).x.rot90(1, (-2, -1))
+    alone = [LatentAnagram(views, alone=last), CFG(2.0)]
+    found = Sampler(backend, alone, Euler(), STEPS).sample(seeds=SEEDS).x
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    # A solver that remembers the last estimate forgets the others', too.
+    assert Sampler(backend, alone, solver, STEPS).sample(seeds=SEEDS).x.shape == found.shape
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"travel": -1}, "LatentAnagram: travel must be an integer of at least 0"),
+        ({"alone": 1.0}, "LatentAnagram: alone must be a noise level in"),
+        ({"alone": -0.1}, "LatentAnagram: alone must be a noise level in"),
+    ],
+)
+def test_impossible_travels_raise(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        LatentAnagram(TWO, **options)
+
+
+@pytest.mark.parametrize(("steps", "alone"), [(3, 0.0), (10, 0.7)])
+def test_travel_needs_room(steps, alone):
+    sampler = Sampler(coded(), [LatentAnagram(TWO, travel=1, alone=alone)], None, steps)
+    with pytest.raises(ValueError, match="LatentAnagram: travel needs more than 2 times between"):
+        sampler.sample()
 
 
 class OneWay:

@@ -55,11 +55,11 @@ def embed(
 
     file = cache_file(model) if cache is None else cache
     if file.suffix != KEPT:
-        raise ValueError(f"--cache must name a {KEPT} file, got {file}")
+        raise ValueError(f"--cache must name a {KEPT} file, got {file}.")
     source = Source(model, None, local_files_only)
     encoder, name = text_encoder(source, *placement(device, dtype), text_8bit, variant)
     if encoder is None:
-        raise ValueError(f"{model} was saved without its text encoder; name one that has it")
+        raise ValueError(f"{model} was saved without its text encoder. Name one that has it.")
     stored = read_prompts(file, name)
     lacking = [p for p in dict.fromkeys(map(name, (*prompts, NEGATIVE))) if p not in stored]
     if lacking:

@@ -58,14 +58,16 @@ def read_embeddings(file: Path, name: Tidy = tidy) -> dict[str, Tensor]:
         ValueError: the file cannot be read, or holds something else.
     """
     if file.suffix not in READERS:
-        raise ValueError(f"{file}: embeddings are read from {', '.join(READERS)}")
+        raise ValueError(
+            f"{file} must end in {', '.join(READERS)}, the kinds that hold embeddings."
+        )
     with _readable(file):
         content = READERS[file.suffix](file)
     if not isinstance(content, Mapping) or not all(
         isinstance(prompt, str) and isinstance(text, Tensor) and text.is_floating_point()
         for prompt, text in content.items()
     ):
-        raise ValueError(f"{file} must hold a dictionary of prompts and their embeddings")
+        raise ValueError(f"{file} must hold a dictionary of prompts and their embeddings.")
     return {name(prompt): text for prompt, text in content.items()}
 
 
@@ -139,8 +141,8 @@ def require_encoder(file: Path, negative: Tensor | None, model: str) -> str:
         same = _alike(known, negative)
     if not same:
         raise ValueError(
-            f"{file} holds embeddings by another text encoder, that of {owner}, not of {model}; "
-            "name another file"
+            f"{file} must hold embeddings by the text encoder of {model}, got those of {owner}. "
+            "Name another file."
         )
     return owner if names else model
 
@@ -173,7 +175,7 @@ def _readable(file: Path) -> Iterator[None]:
         yield
     except Exception as error:  # what unpickling a damaged file raises is not foreseeable
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{file} cannot be read ({reason}); write it anew") from error
+        raise ValueError(f"{file} cannot be read ({reason}). Write it anew.") from error
 
 
 def require_numbers(prompt: str, text: Tensor, place: str, fewest: int = 0) -> None:
@@ -186,8 +188,8 @@ def require_numbers(prompt: str, text: Tensor, place: str, fewest: int = 0) -> N
     short = text.shape[-1] == 0 or (text.ndim == 3 and text.shape[1] < tokens)
     if short or not all_finite(text):
         raise ValueError(
-            f"the embedding of {prompt!r} {place} is empty, or not finite in {text.dtype}; make it "
-            "anew, in float32 or bfloat16"
+            f"The embedding of {prompt!r} {place} is empty, or not finite in {text.dtype}. Make it "
+            "anew, in float32 or bfloat16."
         )
 
 

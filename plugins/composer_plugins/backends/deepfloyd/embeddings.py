@@ -83,13 +83,13 @@ class Embeddings:
         if not file.is_file():
             if encoder is None:
                 raise ValueError(
-                    f"there is no file {file} and no text encoder to write it. Make it with "
+                    f"There is no file {file}, and no text encoder to write it. Make it with "
                     "`composer embed`."
                 )
             if file.suffix != KEPT:
                 raise ValueError(
-                    f"there is no file {file}, and none but {KEPT} is written. Name one that is "
-                    f"there, or a {KEPT}."
+                    f"There is no file {file}, and only {KEPT} files are written. Name one that "
+                    f"exists, or a {KEPT} file."
                 )
         self.file = file
         self.width = width
@@ -119,7 +119,9 @@ class Embeddings:
         try:
             prompt.encode()
         except UnicodeEncodeError as error:  # half of a surrogate pair
-            raise ValueError(f"a prompt must be text, and {prompt!r} is cut in a letter") from error
+            raise ValueError(
+                f"a prompt must be text, and {prompt!r} is cut within a letter."
+            ) from error
         return self.prompt(prompt)
 
     def prompt(self, prompt: str) -> str:
@@ -136,9 +138,10 @@ class Embeddings:
         if self.encoder is None:
             what = f"{prompt!r}" if kept else "the empty prompt '', the negative of guidance,"
             command = f"`composer embed {shlex.quote(kept)} --cache {self.file}`, with --model"
-            mend = f"it with {command}" if self.file.suffix == KEPT else "it to the file"
+            advice = f"it with {command}" if self.file.suffix == KEPT else "it to the file"
             raise ValueError(
-                f"{what} has no embedding in {self.file}, and there is no text encoder. Add {mend}."
+                f"{what} has no embedding in {self.file}, and there is no text encoder. Add "
+                f"{advice}."
             )
         if self.file.suffix == KEPT:
             require_writable(self.file)  # before the encoder is read, which takes minutes
@@ -177,17 +180,16 @@ class Embeddings:
         if rough := [str(dtype) for dtype in dtypes if torch.finfo(dtype).eps > finest]:
             warnings.warn(
                 f"{self.file} has embeddings in {' and '.join(sorted(rough))}, less exact than "
-                f"the {self.encoder.dtype} asked for; they are used, and another file would have "
-                "them made anew",
+                f"the requested {self.encoder.dtype}. They are used all the same. Name another "
+                "file to make them anew.",
                 stacklevel=2,
             )
 
     def _checked(self, prompt: str, text: Tensor, place: str) -> Tensor:
         if text.ndim != 3 or len(text) != 1 or text.shape[2] != self.width:
             raise ValueError(
-                f"the embedding of {prompt!r} {place} has the shape {tuple(text.shape)} and the "
-                f"model takes (1, L, {self.width}): it was made by another text encoder. Name "
-                "another file, or make one with `composer embed`."
+                f"The embedding of {prompt!r} {place} must have the shape (1, L, {self.width}), "
+                f"got {tuple(text.shape)}. Make it with the text encoder of this model."
             )
         require_numbers(prompt, text, place, self.fewest)
         return text.to(self.device)

@@ -122,9 +122,9 @@ def require_config(place: Path) -> Path:
     file = place / "config.json"
     if not file.is_file():
         raise ValueError(
-            f"{place.parent} has no {place.name}/config.json; name a folder written by "
+            f"{place.parent} has no {place.name}/config.json. Name a folder written by "
             "save_pretrained of the whole pipeline, or a model of the hub as 'owner/name', which "
-            "without a network must be in its cache"
+            "without a network must be in its cache."
         )
     return file
 

@@ -50,6 +50,8 @@ class DiffusersBackend:
     label_names: tuple[str, ...] = ()
     dtype: torch.dtype = torch.float32
 
+    differentiable = True
+
     __repr__ = short_repr
 
     @property

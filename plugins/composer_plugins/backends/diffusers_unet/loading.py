@@ -154,7 +154,7 @@ def _learns_variance(config: dict[str, Any], scheduler: Any) -> bool:
         raise ValueError(
             f"the scheduler's variance_type {kind!r} does not fit the UNet's "
             f"{config.get('out_channels', 3)} output channels. 'learned_range' needs twice the "
-            "input channels; 'fixed_small' and 'fixed_large' take any number."
+            "input channels, and 'fixed_small' and 'fixed_large' take any number."
         )
     return bool(doubled) and kind == "learned_range"
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from composer import Batch, Output, State, hookimpl
-from composer.authoring import grouped, short_repr, to_device
+from composer.authoring import grouped, short_repr, to_device, to_images
 from composer.predictions import Prediction
 from composer.schedules import Schedule
 from composer.solvers import Solver
@@ -93,7 +93,7 @@ class LatentBackend:
 
     @hookimpl(trylast=True)  # what other plugins do at the end, they do to the latents
     def finish(self, state: State) -> None:
-        state.x = self.decode(state.x)
+        state.x = to_images(state.backend, state.x)  # the run's, which may wrap this one
 
     def evaluate(self, batch: Batch) -> Output:
         """One forward, or one per length of prompts for a family that takes one length per call."""

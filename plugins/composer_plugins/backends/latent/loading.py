@@ -188,8 +188,8 @@ def _guidance(config: Mapping[str, Any], given: float | None) -> float | None:
     """The scale for a denoiser that takes one."""
     if config.get("time_cond_proj_dim") is not None:
         raise ValueError(
-            "the UNet takes its guidance as a part of the time (time_cond_proj_dim), which no "
-            "adapter knows. Load a model without it."
+            "The UNet takes its guidance as a part of the time (time_cond_proj_dim), which no "
+            "adapter knows. Load a model without."
         )
     if not config.get("guidance_embeds"):
         if given is not None:
@@ -238,8 +238,8 @@ def _path(folder: Path, family: Family, tokens: int) -> Path_:
     kind = config.get("_class_name")
     if kind != _FLOW or config.get("stochastic_sampling") or config.get("invert_sigmas"):
         raise ValueError(
-            f"{file} describes {kind}, as it is configured. The adapter of {family.pipeline} "
-            f"knows {_FLOW} without stochastic_sampling and invert_sigmas. Write such a file."
+            f"{file} must describe {_FLOW} without stochastic_sampling and invert_sigmas, which "
+            f"the adapter of {family.pipeline} knows, got {kind}. Write such a file."
         )
     with usable(file):
         scheduler = getattr(diffusers, _FLOW).from_config(config)

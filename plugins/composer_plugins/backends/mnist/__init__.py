@@ -8,6 +8,7 @@ from composer_plugins.backends.mnist.backend import (
     load_mnist_flow,
 )
 from composer_plugins.backends.mnist.data import DataError, load_mnist, sample_digits
+from composer_plugins.backends.mnist.latent import MnistLatentBackend, load_mnist_latent
 
 if TYPE_CHECKING:
     from composer_plugins.backends.mnist.unet import MnistUNet
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 __all__ = [
     "DataError",
     "MnistBackend",
+    "MnistLatentBackend",
     "MnistUNet",
     "load_mnist",
     "load_mnist_ddpm",
     "load_mnist_flow",
+    "load_mnist_latent",
     "sample_digits",
 ]
 

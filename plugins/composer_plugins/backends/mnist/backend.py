@@ -59,6 +59,8 @@ class MnistBackend:
     share: bool = True
     dtype: torch.dtype = torch.float32
 
+    differentiable = True
+
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
@@ -86,20 +88,7 @@ class MnistBackend:
         return place_of(self.unet)[0]
 
     def encode(self, condition: Any) -> Hashable:
-        if condition is UNCONDITIONAL:
-            return UNCONDITIONAL  # type: ignore[no-any-return]
-        if not self.unet.num_classes:
-            raise ValueError(
-                f"a condition must be None for a model trained without classes, got {condition!r}. "
-                "Load a model trained with --conditioning class."
-            )
-        digit = label_of(condition)
-        if digit not in range(self.unet.num_classes):
-            raise ValueError(
-                f"a condition must be a digit from 0 to {self.unet.num_classes - 1}, "
-                f"got {shown(condition)}."
-            )
-        return digit
+        return digit_of(condition, self.unet.num_classes)
 
     def evaluate(self, batch: Batch) -> Output:
         device, dtype = place_of(self.unet)
@@ -128,6 +117,27 @@ class MnistBackend:
         places = {image: place for place, image in enumerate(images.images)}
         which = torch.tensor([places[image] for image in batch.images])
         return images.x, to_device(which, batch.x.device)
+
+
+def digit_of(condition: Any, num_classes: int) -> Hashable:
+    """The encoded condition of a model of digits: a digit as a number, or UNCONDITIONAL.
+
+    Raises:
+        ValueError: the condition is not a digit, or the model takes none.
+    """
+    if condition is UNCONDITIONAL:
+        return UNCONDITIONAL  # type: ignore[no-any-return]
+    if not num_classes:
+        raise ValueError(
+            f"a condition must be None for a model trained without classes, got {condition!r}. "
+            "Load a model trained with --conditioning class."
+        )
+    digit = label_of(condition)
+    if digit not in range(num_classes):
+        raise ValueError(
+            f"a condition must be a digit from 0 to {num_classes - 1}, got {shown(condition)}."
+        )
+    return digit
 
 
 def load_mnist_flow(

@@ -140,7 +140,7 @@ def load_images(folder: str | Path, size: int = SIZE) -> Tensor:
     if not found:
         raise ValueError(
             f"{root} must hold images that end in {', '.join(sorted(_ENDINGS))}. Sub-folders are "
-            "ignored; name the one that holds them."
+            "ignored, so name the one that holds them."
         )
     return torch.stack([_read(file, size) for file in found])
 

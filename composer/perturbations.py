@@ -1,0 +1,41 @@
+"""Perturbations: a worse version of a network, for the length of a call.
+
+A request whose ``model`` is a perturbation is answered by the backend's own model while its
+networks, ``backend.networks``, are perturbed. These rows are a call of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from torch import nn
+
+from composer.weights import networks_of
+
+
+class Perturbation(Protocol):
+    """A change of networks; hashable, and equal to equal ones."""
+
+    def applied(self, networks: Mapping[str, nn.Module]) -> AbstractContextManager[None]:
+        """Perturb networks within a block, in the thread that enters it alone.
+
+        Args:
+            networks: those that the backend declares, by name.
+        """
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+def perturbation_of(model: Any) -> Perturbation | None:
+    """The perturbation that a request names as its model; None for a name, and for none."""
+    return model if hasattr(model, "applied") else None
+
+
+def perturbed(backend: object, perturbation: Perturbation | None) -> AbstractContextManager[None]:
+    """The block within which a backend is perturbed."""
+    if perturbation is None:
+        return nullcontext()
+    return perturbation.applied(networks_of(backend))

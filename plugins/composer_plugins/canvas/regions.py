@@ -1,0 +1,142 @@
+"""Prompts by region of a canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from composer import Backend, Estimate, Plugin, Request, Stack, hookimpl
+from composer.arguments import finite, sequence
+from composer.authoring import is_nested
+from composer.errors import shown
+from composer.images import ImageLike, hold_mask, read_mask
+
+
+@dataclass(frozen=True, eq=False)
+class Regions(Plugin):
+    """Each region of a canvas follows its own condition: sum_i m_i f(x, condition_i).
+
+    The masks m_i are divided by their sum, so the law of composition holds. Soft masks let the
+    regions flow into one another. A crop asks the conditions of the regions that it shows, one row
+    each, and no others; that is why a :class:`~.backend.Canvas` is needed. Over other models, and
+    for plugins in place of conditions, use ``Components(Masks(...), conditions)``.
+
+    Bar-Tal et al. 2023, "MultiDiffusion: Fusing Diffusion Paths for Controlled Image Generation",
+    arXiv 2302.08113, section 4.2.
+
+    Args:
+        conditions: one per region.
+        masks: one per condition: tensors (H, W) in [0, 1], or paths, PIL images or arrays of grey
+            pixels, white = 1; stretched to the canvas. At each place at least one must be above
+            zero. None for regions of equal width from left to right.
+        soft: width of the borders between these, over which one fades into the next linearly, as a
+            share of a region's width, 0 to 1. On a canvas that wraps, the last fades into the
+            first.
+    """
+
+    conditions: Sequence[Any]
+    masks: Sequence[ImageLike] | None = None
+    soft: float = 0.5
+
+    def __post_init__(self) -> None:
+        conditions = sequence(self.conditions, "Regions: conditions")
+        for condition in conditions:
+            if condition is None or is_nested(condition):
+                raise TypeError(
+                    f"Regions: a condition must be one of the model's, got {shown(condition)}. For "
+                    "plugins in place of conditions use Components(Masks(...), conditions)."
+                )
+        if not 0 <= finite(self.soft, "Regions: soft") <= 1:
+            raise ValueError(f"Regions: soft must be in [0, 1], got {shown(self.soft)}.")
+        if not conditions:
+            raise ValueError("Regions: conditions must be one per region, got none.")
+        if self.masks is None:
+            return
+        masks = sequence(self.masks, "Regions: masks")
+        if len(masks) != len(conditions):
+            raise ValueError(
+                f"Regions: masks must be {len(conditions)}, one per condition, got {len(masks)}."
+            )
+        held = tuple(hold_mask(mask, "Regions: mask") for mask in masks)
+        object.__setattr__(self, "masks", held)
+
+    @hookimpl
+    def check(self, stack: Stack) -> None:
+        layout = Layout(self, tuple(self.conditions))
+        try:
+            stack.backend.encode(layout)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Regions: the model must be a Canvas, got {type(stack.backend).__name__}. Use "
+                "Canvas(backend, size), or Components(Masks(...), conditions)."
+            ) from error
+        layout.masks(stack.backend.shape[1:])
+
+    @hookimpl
+    def noise_estimate(
+        self, request: Request
+    ) -> Generator[list[Request], list[Estimate], Estimate]:
+        return (yield [request.fill(Layout(self, tuple(self.conditions)))])[0]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The condition of a whole canvas: what :class:`Regions` asks.
+
+    Attributes:
+        regions: the plugin, which holds the masks.
+        conditions: one per region, as given or encoded.
+    """
+
+    regions: Regions
+    conditions: tuple[Hashable, ...]
+
+    def encoded(self, backend: Backend) -> Layout:
+        """The same with conditions in a backend's terms."""
+        return replace(self, conditions=tuple(backend.encode(c) for c in self.conditions))
+
+    def masks(self, size: tuple[int, int], wraps: bool = False) -> Tensor:
+        """The masks (N, H, W) of a canvas, in float64, divided by their sum.
+
+        Args:
+            size: (H, W).
+            wraps: whether its left side continues at its right.
+
+        Raises:
+            ValueError: somewhere all masks are zero.
+        """
+        given = self.regions.masks
+        if given is None:
+            row = columns(len(self.conditions), size[1], self.regions.soft, wraps)
+            return row[:, None].expand(-1, *size)
+        read = [read_mask(mask, size, "stretch", "Regions: mask") for mask in given]
+        masks = torch.stack(read).double()
+        total = masks.sum(0)
+        if (empty := total == 0).any():
+            place = ", column ".join(map(str, empty.nonzero()[0].tolist()))
+            raise ValueError(
+                f"Regions: at each place one mask must be above zero, got none at row {place} of "
+                f"{size[0]}x{size[1]}. Add a mask for the rest."
+            )
+        return masks / total
+
+
+def columns(count: int, width: int, soft: float, wraps: bool) -> Tensor:
+    """Masks (count, width) of equal columns, which sum to one at each place.
+
+    Each is a trapezium around the middle of its column. On a row that ends, the first and the last
+    go on to the end.
+    """
+    places = (torch.arange(width, dtype=torch.float64) + 0.5) * count / width
+    away = places - (torch.arange(count)[:, None] + 0.5)
+    if wraps:
+        away = (away + count / 2) % count - count / 2
+    else:
+        away[0].clamp_(min=0)
+        away[-1].clamp_(max=0)
+    masks = (0.5 - (away.abs() - 0.5) / max(soft, 1e-9)).clamp(0, 1)
+    return masks / masks.sum(0)

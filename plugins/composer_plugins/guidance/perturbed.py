@@ -1,0 +1,137 @@
+"""Guidance away from a perturbed model: what PAG, SEG and skip-layer guidance have in common."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from composer import Backend, Estimate, Request
+from composer.arguments import finite_each, interval, sequence, within
+from composer.authoring import combine, networks_of
+from composer.errors import shown
+from composer.predictions import Prediction
+from composer_plugins.guidance.cfg import Scale, require_guidance
+
+Layers = str | Sequence[str]
+"""The name of a layer, such as "mid_block" or "transformer_blocks.7", or several."""
+LISTED = 12
+"""Layers that a message names."""
+
+
+def away_from(
+    request: Request, perturbation: Any, scale: Scale, guidance: Any, levels: Sequence[float]
+) -> Generator[list[Request], list[Estimate], Estimate]:
+    """guided + scale * (plain - perturbed), within an interval of noise levels.
+
+    ``guided`` is the answer under ``guidance``, or plain if that is None. A scale of 0 asks the
+    guided rows alone.
+    """
+    scale = request.each(scale)
+    guided = request if guidance is None else request.fill(guidance)
+    nothing = not isinstance(scale, Tensor) and scale == 0
+    if nothing or not within(request.noise_level, levels):
+        return (yield [guided])[0]
+    made, plain, worse = yield [guided, request, request.replace(model=perturbation)]
+    shift = as_kind(plain, made.kind) - as_kind(worse, made.kind)
+    return combine((1, scale), (made, shift), variance=made)
+
+
+def as_kind(estimate: Estimate, kind: Prediction) -> Estimate:
+    """The same estimate as a prediction of another kind."""
+    if estimate.kind == kind:
+        return estimate
+    place = estimate.schedule.at(estimate.t)
+    return estimate.replace(prediction=kind.target(estimate.x0, estimate.noise, *place), kind=kind)
+
+
+def check_arguments(owner: str, scale: Scale, guidance: Any, levels: Sequence[float]) -> None:
+    """Check what the plugins have in common."""
+    finite_each(scale, f"{owner}: scale")
+    interval(levels, f"{owner}: interval")
+    if guidance is not None:
+        require_guidance(guidance, owner)
+
+
+def names_of(layers: Layers, owner: str) -> tuple[str, ...]:
+    """The names of layers, at least one."""
+    names = (layers,) if isinstance(layers, str) else tuple(sequence(layers, f"{owner}: layers"))
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(
+            f"{owner}: layers must be names of layers, at least one, got {shown(layers)}."
+        )
+    return names
+
+
+def layers_of(
+    networks: Mapping[str, nn.Module], names: Iterable[str], owner: str
+) -> list[nn.Module]:
+    """The modules of these names in a backend's networks.
+
+    Raises:
+        ValueError: a name is of none; the message lists layers with self-attention.
+    """
+    found = []
+    for name in names:
+        places = [dict(network.named_modules()) for network in networks.values()]
+        modules = [named[name] for named in places if name in named]
+        if not modules:
+            known = [
+                n for named in places for n, layer in named.items() if is_self_attention(layer)
+            ]
+            listed = ", ".join(known[:LISTED]) + (", ..." if len(known) > LISTED else "")
+            raise ValueError(
+                f"{owner}: layers must be names of the network's, got {name!r}. "
+                + (f"With self-attention: {listed}." if known else "It has no self-attention.")
+            )
+        found += modules
+    return found
+
+
+def require_layers(backend: Backend, names: Iterable[str], owner: str) -> list[nn.Module]:
+    """:func:`layers_of` a backend.
+
+    Raises:
+        ValueError: it declares no networks, or a name is of no layer.
+    """
+    networks = networks_of(backend)
+    if not networks:
+        raise ValueError(
+            f"{owner}: {type(backend).__name__} declares no networks, so none can be perturbed. "
+            "Give it an attribute networks, {name: nn.Module}."
+        )
+    return layers_of(networks, names, owner)
+
+
+def is_self_attention(module: nn.Module) -> bool:
+    """Whether a module is an attention layer, as diffusers writes them, of image tokens alone."""
+    attends = hasattr(module, "processor") and hasattr(module, "heads")
+    return attends and not getattr(module, "is_cross_attention", False)
+
+
+def self_attentions(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    """The self-attention in layers, each once."""
+    found = (module for layer in layers for module in layer.modules())
+    return [*dict.fromkeys(module for module in found if is_self_attention(module))]
+
+
+@contextmanager
+def hooked(register: Iterable[Callable[[], RemovableHandle]]) -> Iterator[None]:
+    """Register hooks of modules within a block."""
+    with ExitStack() as handles:
+        for hook in register:
+            handles.callback(hook().remove)
+        yield
+
+
+def here() -> Callable[[], bool]:
+    """A function that says whether it runs in the thread that is running now.
+
+    Another thread may be using the same network, unperturbed.
+    """
+    owner = threading.get_ident()
+    return lambda: threading.get_ident() == owner
