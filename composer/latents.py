@@ -77,7 +77,8 @@ def in_pixels(backend: _HasShape, change: Callable[..., Tensor], *z0: Tensor) ->
     images = to_images(backend, latents)
     lost = latents - to_latents(backend, images)
     changed = to_latents(backend, change(*images.chunk(len(z0))))
-    return changed + lost.unflatten(0, (len(z0), -1)).mean(0)
+    residual: Tensor = lost.unflatten(0, (len(z0), -1)).mean(0)
+    return changed + residual
 
 
 def require_coder(backend: _HasShape, owner: str) -> None:
