@@ -197,7 +197,8 @@ def test_a_plugin_runs_in_both_stages_of_a_cascade(name):
 
 
 def holds_permutation(name):
-    return any(isinstance(t, Transform) for t in views_of([PLUGINS[name](SMALL)]))
+    plugin = PLUGINS[name](SMALL)
+    return bool(views_of([plugin])) or isinstance(getattr(plugin, "view", None), Transform)
 
 
 @pytest.mark.parametrize("name", sorted(PLUGINS))

@@ -319,12 +319,13 @@ def judge(
     make_folder(out.parent)
     images, labels = (part[:limit] for part in load_mnist("train", data))
     if network == "plain":
-        model = train_judge(images, labels, epochs or 5, seed or 0)
-        model.save(out)
+        judge = train_judge(images, labels, epochs or 5, seed or 0)
+        judge.save(out)
+        right = reader_accuracy(judge, *load_mnist("test", data))
     else:
-        model = train_reader(network, images, labels, epochs, seed)
-        save_reader(model, out)
-    right = reader_accuracy(model, *load_mnist("test", data))
+        reader = train_reader(network, images, labels, epochs, seed)
+        save_reader(reader, out)
+        right = reader_accuracy(reader, *load_mnist("test", data))
     click.echo(f"test accuracy {right:.4f}, wrote {out}")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from composer import Backend, Request
-from composer.authoring import image_shape_of, probes
+from composer.authoring import image_shape_of, once, probes
 from composer.schedules import Schedule
 from composer_plugins.editing.operators import Operator
 
@@ -30,9 +30,11 @@ def check_measurement(
     operator: Operator | Measure, y: Tensor, backend: Backend, owner: str
 ) -> None:
     """Raise a ValueError unless y (B, ...) has the shape that A gives of the backend's images."""
-    x = probes(backend)[:1]
     try:
-        needed = tuple(measure_of(operator)(x).shape[1:])
+        needed = once(
+            lambda: tuple(measure_of(operator)(probes(backend)[:1]).shape[1:]),
+            *("measure", operator, image_shape_of(backend), backend.dtype, backend.device),
+        )
     except Exception as error:  # a third party's function may raise anything
         raise ValueError(
             f"{owner}: {operator!r} failed on images of {image_shape_of(backend)}: {error}. "
