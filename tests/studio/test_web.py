@@ -239,7 +239,7 @@ def test_stop_stops_and_the_page_goes_on(page):
     preset(page, "Hybrid", "hybrid")
     page.locator("#seeds textarea, #seeds input").fill("2, 9")
     make(page)
-    assert page.locator("#gallery button.thumbnail-item").count() == 2
+    sync_api.expect(page.locator("#gallery button.thumbnail-item")).to_have_count(2)
 
 
 def test_a_recipe_as_text_is_made_and_its_faults_have_lines(page):
@@ -254,7 +254,7 @@ def test_a_recipe_as_text_is_made_and_its_faults_have_lines(page):
     assert "the picture '/etc/hostname' must lie in the recipe's folder" in said(page)
     write(page, 'backend = "mnist"\ncondition = 4\nseeds = [5]\nsteps = 2\n')
     make(page)
-    assert page.locator("#gallery img").get_attribute("alt") == "5"
+    sync_api.expect(page.locator("#gallery img")).to_have_attribute("alt", "5")
     page.locator("#mode").get_by_label("Form").check()
     sync_api.expect(page.locator("#seeds textarea, #seeds input")).to_have_value("5")
 
