@@ -28,6 +28,7 @@ from composer_lab.evaluation.anagrams import anagrams, conditional_accuracy
 from composer_plugins import CFG, Anagram, Hybrid, Spaced, TripleHybrid
 from composer_plugins.backends.mnist import MnistUNet
 from composer_plugins.backends.mnist.judge import load_judge
+from composer_plugins.backends.mnist.readers import load_judges
 
 STEPS, BATCH, DIGIT = 20, 16, 3
 CONDITIONS = (DIGIT, composer.UNCONDITIONAL)
@@ -223,7 +224,7 @@ def quality(per_digit: int, per_pair: int) -> None:
     backend = composer.load_backend("mnist")
     for one, other in ((6, 9), (4, 7), (0, 7)):
         views = {"identity": one, "rotate_180": other}
-        found = anagrams(backend, judge, views, range(per_pair))
+        found = anagrams(backend, load_judges(), views, range(per_pair))
         share = found.correct.float().mean()
         print(f"    {one}/{other}   {share:.3f}   (at least .95), {found.rows:g} rows a sample")
 

@@ -119,8 +119,8 @@ def compare(bench: Bench, repeats: int) -> None:
     ratios = [one.total / other.total for one, other in found]
     low, middle, high = statistics.quantiles(ratios, n=4)
     print(
-        f"    {bench.title}   {middle:.3f}   (quartiles {low:.3f} to {high:.3f}; at most 1; most "
-        f"difference {gap:.1e})",
+        f"    {bench.title}   {middle:.3f}   (quartiles {low:.3f} to {high:.3f}; at most 1; "
+        f"largest difference {gap:.1e})",
         flush=True,
     )
 

@@ -14,8 +14,19 @@ from typing import NamedTuple
 import composer
 from composer.solvers import DDPM, DPMSolverPP, Euler, Solver
 from composer_lab.evaluation.anagrams import PAIRS, anagrams, conditional_accuracy
-from composer_plugins import APG, CFG, Anagram, FeynmanKac, Langevin, Particles, ReadsAs, Spaced
+from composer_plugins import (
+    APG,
+    CFG,
+    Anagram,
+    Climb,
+    FeynmanKac,
+    Langevin,
+    Particles,
+    ReadsAs,
+    Spaced,
+)
 from composer_plugins.backends.mnist.judge import load_judge
+from composer_plugins.backends.mnist.readers import load_judges
 
 Views = Mapping[str, int]
 
@@ -44,6 +55,18 @@ def weighted(first: float, last: float) -> Callable[[Views], list[object]]:
     return lambda views: [Anagram(views, "weighted", rows), CFG(5.0)]
 
 
+def climbing(
+    count: int, guidance: object, length: float = 1.0, climbs: int = 4
+) -> Callable[[Views], list[object]]:
+    """The best of ``count`` candidates, each steered by the choosers."""
+    return lambda views: [
+        Particles(ReadsAs(views), ((1, count), (0, 1))),
+        Climb(ReadsAs(views, "all", 0), length, climbs),
+        Anagram(views),
+        guidance,
+    ]
+
+
 def steered(strength: float) -> Callable[[Views], list[object]]:
     return lambda views: [FeynmanKac(ReadsAs(views), strength, 4), Anagram(views), CFG(5.0)]
 
@@ -69,6 +92,20 @@ ANAGRAMS = {
     "best of 5, 5 steps, guided above .5": Trial(best_of(5, CFG(5.0, (0.5, 1.0))), None, 5),
     "best of 5, 4 steps, projected guidance": Trial(best_of(5, APG(CFG(5.0))), None, 4),
     **{
+        f"steered, {name}, best of {count}, 4 steps": Trial(climbing(count, guidance), None, 4)
+        for name, count, guidance in (
+            ("guided", 1, CFG(3.0)),
+            ("guided", 4, CFG(3.0)),
+            ("guided above .7", 1, CFG(3.0, (0.7, 1.0))),
+            ("guided above .7", 4, CFG(3.0, (0.7, 1.0))),
+            ("guided above .9", 5, CFG(3.0, (0.9, 1.0))),
+            ("not guided", 6, CFG(1.0)),
+        )
+    },
+    "steered by .5 in 3, guided above .7, best of 5, 4 steps": Trial(
+        climbing(5, CFG(3.0, (0.7, 1.0)), 0.5, 3), None, 4
+    ),
+    **{
         f"best of 5, 4 steps, scale {scale:g}": Trial(best_of(5, CFG(scale)), None, 4)
         for scale in (2.0, 3.0, 4.0, 5.0)
     },
@@ -81,7 +118,7 @@ ANAGRAMS = {
 
 def compare_anagrams(seeds: int, matching: str) -> None:
     print(f"Anagrams of the 45 unequal pairs under rotate_180, {seeds} seeds each")
-    backend, judge = composer.load_backend("mnist"), load_judge()
+    backend, judges = composer.load_backend("mnist"), load_judges()
     pairs = [pair for pair in PAIRS if pair[0] != pair[1]]
     for name, trial in ANAGRAMS.items():
         if matching not in name:
@@ -90,7 +127,7 @@ def compare_anagrams(seeds: int, matching: str) -> None:
         for one, other in pairs:
             views = {"identity": one, "rotate_180": other}
             found = anagrams(
-                backend, judge, views, range(seeds), trial.stack(views), trial.solver, trial.steps
+                backend, judges, views, range(seeds), trial.stack(views), trial.solver, trial.steps
             )
             shares.append(float(found.correct.float().mean()))
             rows = found.rows

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -178,7 +179,8 @@ class _Conversation:
         lent = Lent(None if self.about is None else self.about.request, answers)
         begun: Any = None if self._asked is None else answers
         # An outer plugin that wants the gradient of an answer sends an x that requires it.
-        with torch.set_grad_enabled(self.about is not None and self.about.request.x.requires_grad):
+        tracked = self.about is not None and self.about.request.x.requires_grad
+        with torch.enable_grad() if tracked else nullcontext():
             try:
                 self.value = self._asking.send(begun)
             except StopIteration as stop:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -46,6 +47,17 @@ def unstopped(call: Callable[[], T], who: str) -> T:
         raise RuntimeError(
             f"{who} raised StopIteration. Give next() a default, or catch the error there."
         ) from error
+
+
+@contextmanager
+def owned(owner: str) -> Iterator[None]:
+    """A context whose TypeErrors and ValueErrors begin with the name of ``owner``."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError) or str(error).startswith(f"{owner}: "):
+            raise
+        raise type(error)(f"{owner}: {error}") from error
 
 
 def nearest(name: object, known: Iterable[str]) -> list[str]:

@@ -39,9 +39,10 @@ def image_shape_of(backend: _HasShape) -> _Shape:
     return shape
 
 
-def is_latent(backend: _HasShape) -> bool:
-    """Whether the loop of a backend runs on latents: whether ``image_shape`` is not ``shape``."""
-    return image_shape_of(backend) != backend.shape
+def is_latent(backend: _HasShape | None) -> bool:
+    """Whether the loop of a backend runs on latents: whether ``image_shape`` is not ``shape``. A
+    request outside of a run has no backend, and its x are pixels."""
+    return backend is not None and image_shape_of(backend) != backend.shape
 
 
 def to_latents(backend: _HasShape, images: Tensor) -> Tensor:
@@ -76,7 +77,8 @@ def in_pixels(backend: _HasShape, change: Callable[..., Tensor], *z0: Tensor) ->
     images = to_images(backend, latents)
     lost = latents - to_latents(backend, images)
     changed = to_latents(backend, change(*images.chunk(len(z0))))
-    return changed + lost.unflatten(0, (len(z0), -1)).mean(0)
+    residual: Tensor = lost.unflatten(0, (len(z0), -1)).mean(0)
+    return changed + residual
 
 
 def require_coder(backend: _HasShape, owner: str) -> None:

@@ -14,6 +14,7 @@ Place = str | Path
 Known = Literal[
     "mnist",
     "mnist-ddpm",
+    "mnist-latent",
     "nouns",
     "with_weak",
     "canvas",
@@ -43,7 +44,7 @@ def load_backend(  # type: ignore[overload-overlap]
 ) -> Backend: ...
 @overload
 def load_backend(  # type: ignore[overload-overlap]
-    name: Literal["nouns"],
+    name: Literal["nouns", "mnist-latent"],
     *,
     weights: Place | None = None,
     device: Device = "cpu",

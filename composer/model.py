@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -54,7 +55,8 @@ class Model:
             distinct.setdefault(key, request)
         asked = [*distinct.values()]
         tracked = any(request.x.requires_grad for request in asked)
-        with self.stats.timing(self._device), torch.set_grad_enabled(tracked):
+        gradients = torch.enable_grad() if tracked else nullcontext()
+        with self.stats.timing(self._device), gradients:
             answers = _split(self._evaluate(batch_of(asked)), asked)
         self.stats.requested += len(requests)
         self.stats.evaluated += len(asked)
@@ -110,6 +112,8 @@ class Model:
         """Evaluate a batch in one backend call, and one for each perturbation of it."""
         backend, rows, joined = spread(self.backend, batch)
         self.stats.rows += len(rows)
+        if not any(map(perturbation_of, {*rows.models})):
+            return joined(self._bounded(backend, rows))
         groups = grouped([perturbation_of(model) for model in rows.models])
         outputs = [self._bounded(backend, rows.take(group)) for group in groups]
         return joined(Output.gathered(outputs, groups))
@@ -205,7 +209,8 @@ def _split(output: Output, requests: Sequence[Request]) -> list[Output]:
 
 
 def _detached(output: Output) -> Output:
-    return Output(*(None if part is None else part.detach() for part in output))
+    variance = None if output.variance is None else output.variance.detach()
+    return Output(output.prediction.detach(), variance)
 
 
 def _identity(request: Request) -> Hashable:

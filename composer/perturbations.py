@@ -26,6 +26,8 @@ class Perturbation(Protocol):
         """
         ...
 
+    def __hash__(self) -> int: ...
+
 
 def perturbation_of(model: Any) -> Perturbation | None:
     """The perturbation that a request names as its model; None for a name, and for none."""

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from composer import hooks, solvers
-from composer.errors import UnknownNameError, shown
+from composer.errors import UnknownNameError, owned, shown
 from composer.foreign import Foreign
 from composer.markers import PROJECT
 from composer.offers import Offer, Register, check_options, required
@@ -112,7 +112,8 @@ def load_from(registry: Registry, name: str, options: dict[str, Any]) -> Backend
     """:func:`composer.load_backend` from a registry; the backend remembers how it was loaded."""
     factory = registry.find("backend", name).factory
     check_options(f"backend {name!r}", factory, options)
-    backend: Backend = factory(**options)
+    with owned(name):
+        backend: Backend = factory(**options)
     # For recipes. It is not part of the protocol, because a backend may be frozen.
     object.__setattr__(backend, "loaded_as", {"name": name, "options": dict(options)})
     return backend

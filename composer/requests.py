@@ -132,7 +132,7 @@ class Request:
         model: str | Perturbation | Keep | None = KEEP,
     ) -> Request:
         """A copy with the given fields changed; condition None makes it unspecified, and model
-        None means the backend's own."""
+        None means the backend's own. The request for another x carries nothing between steps."""
         return Request(
             self.x if x is None else x,
             self.t if t is None else t,
@@ -145,7 +145,7 @@ class Request:
             self.origin,
             self.backend,
             self.t_next,
-            self.carried,
+            self.carried if x is None else {},
             self._views,
             self.views,
         )

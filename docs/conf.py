@@ -26,6 +26,7 @@ python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
 
+myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3
 napoleon_use_ivar = True
 napoleon_google_docstring = True
@@ -35,6 +36,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 
+linkcheck_ignore = ["http://127.0.0.1"]  # the page of `composer web`
 linkcheck_timeout = 10
 linkcheck_retries = 2
 linkcheck_anchors = False

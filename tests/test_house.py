@@ -107,7 +107,7 @@ MODELS = ("composer.writing", "composer.generators", "composer.reparametrised", 
 COMMON = ("composer_plugins.filters",)
 """What belongs to no folder."""
 FAMILIES = ("composer_plugins.backends.diffusers_unet.loading", "composer.solvers._families")
-CHOOSER = ("composer_plugins.steering.reads_as", "composer_plugins.backends.mnist.judge")
+CHOOSER = ("composer_plugins.steering.reads_as", "composer_plugins.backends.mnist.readers")
 EXCEPTIONS = {FAMILIES, CHOOSER}
 """The loader and DiffusersSolver know the same schedulers; the score of digits is a network that
 comes with their model."""

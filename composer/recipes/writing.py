@@ -10,7 +10,6 @@ import numbers
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import composer
 from composer.protocols import Stack
 from composer.recipes.bounds import Size
 from composer.recipes.schedulers import settings_of
@@ -100,10 +100,9 @@ def encode(value: Any, registry: Registry) -> Any:
     return _Writer().written(_Notes(registry).of(value))
 
 
-@functools.cache
 def current_version() -> str:
     """The version of the library, as recipes record it."""
-    return version("diffusion-composer")
+    return composer.__version__
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from composer.markers import hookimpl
+from composer.predictions import Amplitude
 from composer.protocols import State, noise_scale_of
 from composer.requests import Estimate
 from composer.schedules import Schedule
@@ -250,10 +251,10 @@ def _correcting(scheduler: Any, left: Tensor, x: Tensor) -> Iterator[None]:
         delattr(scheduler, name)
 
 
-def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
+def _alike(one: Sequence[Amplitude], other: Sequence[Amplitude]) -> bool:
     """Whether numbers are equal but for the rounding of float64."""
     pairs = zip(one, other, strict=True)
-    return all(math.isclose(a, b, rel_tol=1e-14, abs_tol=1e-14) for a, b in pairs)
+    return all(math.isclose(float(a), float(b), rel_tol=1e-14, abs_tol=1e-14) for a, b in pairs)
 
 
 def _scaled(x: Tensor, factor: float) -> Tensor:

@@ -25,7 +25,8 @@ def bent(backend: Backend, request: Request) -> str:
 
     def total(x: Tensor) -> Tensor:
         output = backend.evaluate(batch_of([request.replace(x=x)]))
-        return (output.prediction.double() * weights.double()).sum()
+        products: Tensor = output.prediction.double() * weights.double()
+        return products.sum()
 
     leaf = x.detach().requires_grad_()
     with torch.enable_grad():

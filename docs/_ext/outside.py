@@ -15,7 +15,7 @@ SHOWN = {
     "CONTRIBUTING.md": "contributing",
     "SECURITY.md": "security",
     "examples/deepfloyd/README.md": "deepfloyd-examples",
-    "examples/recipes/README.md": "ten-recipes",
+    "examples/recipes/README.md": "recipes-to-copy",
     "examples/third_party/README.md": "third-party",
     "examples/notebooks/README.md": "notebooks",
 }

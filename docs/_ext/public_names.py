@@ -85,8 +85,8 @@ class Reference:
                 self.known.add(key)
                 text += directive(module, name, self.about.get(module, {}).get(name, ""))
         if text:
-            opening = f".. automodule:: {title}\n   :no-members:\n\n"
-            self.pages[title] = heading(title, "=") + opening + text
+            opening = heading(title, "=") + f".. automodule:: {title}\n   :no-members:\n\n"
+            self.pages[title] = self.pages.get(title, opening) + text
 
     def index(self) -> str:
         """The first page, with a list of the others by package."""

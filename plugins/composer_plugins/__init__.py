@@ -7,17 +7,23 @@ from composer_plugins import transforms
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
 from composer_plugins.backends.latent import load_latent
-from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow
+from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow, load_mnist_latent
 from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.pixel_flow import load_prx
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
 from composer_plugins.canvas import Canvas, Regions, load_canvas
 from composer_plugins.cascade import Cascade, Stage
+from composer_plugins.editing.daps import DAPS
 from composer_plugins.editing.ddnm import DDNM
+from composer_plugins.editing.differential import DifferentialEdit
+from composer_plugins.editing.diffpir import DiffPIR
+from composer_plugins.editing.flow_edit import FlowEdit
 from composer_plugins.editing.inpaint import Inpaint
+from composer_plugins.editing.inversion import invert
 from composer_plugins.editing.lanpaint import LanPaint
 from composer_plugins.editing.operators import BlockMean, Gray, KnownPixels
 from composer_plugins.editing.reference import Reference
+from composer_plugins.editing.rf_inversion import RFInversion
 from composer_plugins.editing.sdedit import SDEdit
 from composer_plugins.editing.super_resolution import SuperResolution
 from composer_plugins.filters import GaussianBlur
@@ -56,6 +62,7 @@ from composer_plugins.solvers.likelihood import log_likelihood
 from composer_plugins.solvers.spaced import Spaced
 from composer_plugins.solvers.timesteps import Timesteps
 from composer_plugins.solvers.unipc import UniPC
+from composer_plugins.steering.climb import Climb
 from composer_plugins.steering.dps import DPS
 from composer_plugins.steering.feynman_kac import FeynmanKac
 from composer_plugins.steering.feynman_kac_corrector import FeynmanKacCorrector
@@ -69,6 +76,7 @@ from composer_plugins.steering.super_diff import SuperDiff
 __all__ = [
     "APG",
     "CFG",
+    "DAPS",
     "DDNM",
     "DPS",
     "FDG",
@@ -87,13 +95,17 @@ __all__ = [
     "CFGZeroStar",
     "Canvas",
     "Cascade",
+    "Climb",
     "Components",
     "Conjunction",
     "Consistency",
+    "DiffPIR",
+    "DifferentialEdit",
     "DistilledGuidance",
     "DynamicThreshold",
     "FeynmanKac",
     "FeynmanKacCorrector",
+    "FlowEdit",
     "GaussianBlur",
     "Gray",
     "GrayColour",
@@ -107,6 +119,7 @@ __all__ = [
     "Masks",
     "MotionBlur",
     "Particles",
+    "RFInversion",
     "ReadsAs",
     "Reference",
     "Regions",
@@ -124,6 +137,7 @@ __all__ = [
     "TripleHybrid",
     "UniPC",
     "WithWeak",
+    "invert",
     "log_likelihood",
 ]
 
@@ -146,6 +160,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("conjunction", Conjunction, example=lambda: Conjunction({1: 2.0, 2: -0.5}))
     register.plugin("reference", Reference)
     register.plugin("particles", Particles)
+    register.plugin("climb", Climb)
     register.plugin("feynman_kac", FeynmanKac)
     register.plugin(
         "feynman_kac_corrector",
@@ -159,6 +174,11 @@ def register_plugins(register: Register) -> None:
     register.plugin("super_diff", SuperDiff, example=lambda: SuperDiff([1, 2]))
     register.plugin("lanpaint", LanPaint)
     register.plugin("ddnm", DDNM)
+    register.plugin("diffpir", DiffPIR)
+    register.plugin("daps", DAPS)
+    register.plugin("differential_edit", DifferentialEdit)
+    register.plugin("flow_edit", FlowEdit)
+    register.plugin("rf_inversion", RFInversion)
     register.decomposition("known_pixels", KnownPixels)
     register.decomposition("block_mean", BlockMean)
     register.decomposition("gray", Gray, example=lambda: Gray(3))
@@ -210,6 +230,7 @@ def register_plugins(register: Register) -> None:
     placement = "device", "dtype"
     register.backend("mnist", load_mnist_flow, safe_options=(*placement, "share"))
     register.backend("mnist-ddpm", load_mnist_ddpm, safe_options=(*placement, "share"))
+    register.backend("mnist-latent", load_mnist_latent, safe_options=placement)
     register.backend("nouns", load_nouns, safe_options=placement)
     register.backend("with_weak", load_with_weak, safe_options=())
     canvas = "size", "overlap", "wrap", "window"  # of the default model, which is shipped

@@ -1,5 +1,6 @@
 """DiffusersSolver against the loops of diffusers' own pipelines, and on every path."""
 
+import importlib
 import math
 
 import pytest
@@ -29,7 +30,10 @@ from test_solvers import OURS
 from composer import Sampler, hookimpl
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, DPMSolverPP, Euler
+from composer.solvers._plan import plan_of
 from composer_plugins import Inpaint, SDEdit
+
+diffusers_solver = importlib.import_module("composer.solvers.diffusers")
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
@@ -180,6 +184,43 @@ def test_it_begins_as_wide_as_the_path_is_there(sigma_max):
     start = [SDEdit(torch.zeros(1, 8, 8), strength=1.0)]  # has its own width
     states = Sampler(mixture(), start, DiffusersSolver(scheduler), num_inference_steps=4).stream(0)
     torch.testing.assert_close(next(states).estimate.x, level * noise, rtol=1e-6, atol=1e-6)
+
+
+def test_a_plan_is_made_once_for_all_runs_and_again_for_another(monkeypatch):
+    made = []
+
+    def counted(scheduler, family, schedule, num_steps):
+        made.append(num_steps)
+        return plan_of(scheduler, family, schedule, num_steps)
+
+    monkeypatch.setattr(diffusers_solver, "plan_of", counted)
+    backend = mixture(DiscreteSchedule.linear(), "epsilon")
+    solver = DiffusersSolver(DDIMScheduler(clip_sample=False))
+    sampler = Sampler(backend, [], solver, 5)
+    first, again = (sampler.sample(1, seeds=[0]).x for _ in range(2))
+    assert torch.equal(first, again)
+    assert made == [5]
+    sampler.replace(num_inference_steps=4).sample(1)
+    assert made == [5, 4]
+    sampler.replace(backend=mixture(DiscreteSchedule.linear(), "epsilon")).sample(1)
+    assert made == [5, 4, 5]
+
+
+def test_an_output_of_its_own_kind_reaches_the_scheduler_as_it_is(monkeypatch):
+    """Not by x_0 and back, which costs time and rounds."""
+    scheduler, given = DDIMScheduler(clip_sample=False), []
+    step = DDIMScheduler.step
+
+    def noted(self, model_output, *args, **options):
+        given.append(model_output)
+        return step(self, model_output, *args, **options)
+
+    monkeypatch.setattr(DDIMScheduler, "step", noted)
+    backend = mixture(DiscreteSchedule.linear(), "epsilon")
+    states = Sampler(backend, [], DiffusersSolver(scheduler), 3).stream(1)
+    for state, output in zip(states, given, strict=False):
+        assert torch.equal(state.estimate.prediction, output)
+    assert len(given) == 3
 
 
 def test_a_scheduler_is_not_changed_by_use():

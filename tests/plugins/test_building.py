@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 from build_times import NullBackend
-from test_resizing_registered import PLUGINS
+from test_resizing_registered import PLUGINS, SOLVERS, Attention
+from torch import nn
 
 import composer
 from composer import Sampler, Transform, _once
@@ -39,6 +40,8 @@ class Model(NullBackend):
     size: int = SIZE
     models = ("weak",)
     guidance = 1.0
+    differentiable = True
+    networks = {"network": nn.ModuleDict({"mid_block": Attention()})}  # noqa: RUF012
 
 
 @pytest.fixture
@@ -119,10 +122,10 @@ STACKS = {
 @pytest.mark.parametrize("name", sorted(STACKS))
 def test_a_stack_costs_ten_applications_at_first_and_none_again(name, applied):
     plugins = STACKS[name]()
-    Sampler(Model(), plugins)
+    Sampler(Model(), plugins, SOLVERS.get(name))
     assert applied.total() <= 10
     applied.clear()
-    Sampler(Model(), plugins, num_inference_steps=7)
+    Sampler(Model(), plugins, SOLVERS.get(name), num_inference_steps=7)
     assert not applied
 
 

@@ -13,26 +13,35 @@ import composer
 from composer import Plugin, Sampler, Transform
 from composer.authoring import answers, resized, sets_conditions, views_of
 from composer.plugin import kind_of
+from composer.solvers import DDPM
 from composer_plugins import (
     APG,
     CFG,
+    DAPS,
     DDNM,
+    DPS,
     FDG,
     PAG,
     SEG,
     SLG,
     TCFG,
+    AdaptiveGuidance,
     Anagram,
     Autoguidance,
     Canvas,
     Cascade,
     CFGPlusPlus,
     CFGZeroStar,
+    Climb,
     Components,
     Conjunction,
+    DifferentialEdit,
+    DiffPIR,
     DistilledGuidance,
     DynamicThreshold,
     FeynmanKac,
+    FeynmanKacCorrector,
+    FlowEdit,
     Hybrid,
     Inpaint,
     KnownPixels,
@@ -44,8 +53,12 @@ from composer_plugins import (
     Reference,
     Regions,
     Rescale,
+    ReusedGuidance,
+    RFInversion,
     SDEdit,
     Stage,
+    Steer,
+    SuperDiff,
     SuperResolution,
     TripleHybrid,
     WithWeak,
@@ -94,6 +107,11 @@ PLUGINS = {
     "langevin": lambda n: Langevin(),
     "lanpaint": lambda n: LanPaint(image(n), mask(n)),
     "ddnm": lambda n: DDNM(image(n), KnownPixels(mask(n))),
+    "diffpir": lambda n: DiffPIR(image(n), KnownPixels(mask(n))),
+    "daps": lambda n: DAPS(image(n), KnownPixels(mask(n))),
+    "differential_edit": lambda n: DifferentialEdit(image(n), mask(n)),
+    "flow_edit": lambda n: FlowEdit(image(n), 2),
+    "rf_inversion": lambda n: RFInversion(image(n)),
     "dynamic_threshold": lambda n: DynamicThreshold(),
     "distilled_guidance": lambda n: DistilledGuidance([2.0, 5.0]),
     "rescale": lambda n: Rescale(Conjunction({views(n): 2.0})),
@@ -106,10 +124,20 @@ PLUGINS = {
     "pag": lambda n: PAG(2.0, Conjunction({views(n): 2.0})),
     "seg": lambda n: SEG(2.0, Conjunction({views(n): 2.0})),
     "slg": lambda n: SLG(2.0, "mid_block", Conjunction({views(n): 2.0})),
+    "adaptive_guidance": lambda n: AdaptiveGuidance(2.0),
+    "reused_guidance": lambda n: ReusedGuidance(2.0),
+    "climb": lambda n: Climb(brightness),
+    "steer": lambda n: Steer(brightness, view=shuffled(n)),
+    "dps": lambda n: DPS(brightness, view=shuffled(n)),
+    "super_diff": lambda n: SuperDiff({"identity": 1, shuffled(n): 2}),
+    "feynman_kac_corrector": lambda n: FeynmanKacCorrector(
+        {"identity": 1, shuffled(n): 2}, (0.5, 0.5)
+    ),
     "regions": lambda n: Regions((1, 2), (mask(n), 1 - mask(n))),
 }
 """{name: a plugin that holds all it can of images of n x n}"""
 OFFERED = {o.name: o.factory for o in composer.installed().offers.values() if o.kind == "plugin"}
+SOLVERS = {"super_diff": DDPM()}
 # The image it enlarges is smaller than those of the model, by whatever factor.
 ANY_SIZE = {"super_resolution"}
 
@@ -156,19 +184,21 @@ def test_no_plugin_is_missing_here():
 @pytest.mark.parametrize("name", sorted(PLUGINS.keys() - ANY_SIZE))
 def test_a_plugin_runs_in_both_stages_of_a_cascade(name):
     """Given for the large images as the documentation asks; permutations for the small ones."""
-    stages = [Stage(backend(size), num_inference_steps=4) for size in (SMALL, LARGE)]
+    solver = SOLVERS.get(name)
+    stages = [Stage(backend(size), solver=solver, num_inference_steps=4) for size in (SMALL, LARGE)]
     stages[1] = dataclasses.replace(stages[1], enlarge=lambda x: CFG(1.0))
     size = SMALL if holds_permutation(name) else LARGE
     plugin = PLUGINS[name](size)
     condition = None if sets_conditions(plugin) else 1
     small, large = Cascade(stages, [plugin]).sample(condition, seeds=[0, 1])
     assert (small.x.shape[-1], large.x.shape[-1]) == (SMALL, LARGE)
-    alone = Sampler(stages[1].backend, [resized(plugin, LARGE, LARGE)], None, 4)
+    alone = Sampler(stages[1].backend, [resized(plugin, LARGE, LARGE)], solver, 4)
     assert torch.equal(large.x, alone.sample(condition, seeds=[0, 1]).x)
 
 
 def holds_permutation(name):
-    return any(isinstance(t, Transform) for t in views_of([PLUGINS[name](SMALL)]))
+    plugin = PLUGINS[name](SMALL)
+    return bool(views_of([plugin])) or isinstance(getattr(plugin, "view", None), Transform)
 
 
 @pytest.mark.parametrize("name", sorted(PLUGINS))
@@ -176,7 +206,7 @@ def test_estimates_predict_what_the_plugin_declares(name):
     plugin = PLUGINS[name](SMALL)
     if not answers(plugin, "noise_estimate"):
         pytest.skip("it answers no noise_estimate")
-    sampler = Sampler(backend(SMALL), [plugin])
+    sampler = Sampler(backend(SMALL), [plugin], SOLVERS.get(name))
     x = torch.randn(2, 3, SMALL, SMALL, dtype=torch.float64)
     assert sampler.denoise(x, 0.3).kind == kind_of(plugin, sampler.backend.prediction)
 

@@ -280,3 +280,20 @@ def test_seeds_are_bounded():
         read_table({"backend": "mnist", "seeds": "0:4000000000"}, "a")
     with pytest.raises(WrittenError, match="is no table"):
         override({"steps": 3}, "steps.x", 1)
+
+
+@pytest.mark.parametrize(
+    ("readings", "made"),
+    [
+        ("[3, 8]", (3, 8)),
+        ("{identity = 6, rotate_180 = 9}", (6, 9)),
+        ('[["identity", 6], ["rotate_180", 9]]', (6, 9)),
+    ],
+)
+def test_what_may_be_a_list_or_a_table_is_written_as_either(readings, made):
+    table = tomllib.loads(f"[plugins.super_diff]\nreadings = {readings}")
+    solver = {"use": "ddpm"}
+    script = read_table({"backend": "mnist", "solver": solver, **table}, "either")
+    plugin = Sampler.from_recipe(library_recipe(script)).plugins[0]
+    assert plugin.conditions == made
+    assert bool(plugin.transforms) == (readings != "[3, 8]")

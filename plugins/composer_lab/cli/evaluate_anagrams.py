@@ -1,4 +1,4 @@
-"""``composer evaluate anagrams``: pairs of digits that a judge reads in both views."""
+"""``composer evaluate anagrams``: pairs of digits that judges read in both views."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from composer_lab.evaluation.anagrams import (
 from composer_lab.evaluation.anagrams import anagrams as judged
 from composer_lab.evaluation.samples import Model, load_model
 from composer_lab.evaluation.table import KeptTable, Row, digest, recipe_of
-from composer_plugins.backends.mnist.judge import judge_hash, load_chooser, load_judge
+from composer_plugins.backends.mnist.judge import judge_hash, load_chooser
+from composer_plugins.backends.mnist.readers import CHOOSERS, JUDGES, load_judges, reader_hash
 from composer_plugins.transforms import Identity
 
-COLUMNS = "correct", "best", "aligned", "concealed"
+COLUMNS = "correct", "lowest", "best", "any", "aligned", "concealed"
 
 
 @click.command()
@@ -51,15 +52,16 @@ COLUMNS = "correct", "best", "aligned", "concealed"
     type=click.Choice([*METHODS]),
     default="best",
     show_default=True,
-    help="best: of five candidates in 4 steps. plain: one Anagram in 20. The others are "
-    "LatentAnagram in 20, for models of latents.",
+    help="best: of four candidates in 4 steps, steered. chosen: of five, not steered. plain: one "
+    "Anagram in 20. The others are LatentAnagram in 20, for models of latents.",
 )
+@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
 @DTYPE
 @AS_JSON
 @click.option(
     "--gallery",
     type=click.Path(path_type=Path),
-    help="Also write, for each transform, a picture of the best of all seeds by the chooser: "
+    help="Also write, for each transform, a picture of the best of all seeds by the choosers: "
     "GALLERY-TRANSFORM.png. This samples all pairs, those in --json too.",
 )
 @one_sentence
@@ -69,30 +71,34 @@ def anagrams(
     best_of: int,
     name: str,
     method: str,
+    first_seed: int,
     dtype: str,
     as_json: Path | None,
     gallery: Path | None,
 ) -> None:
     """All 55 pairs of digits, one read upright, the other through a transform.
 
-    correct: share of samples that the judge reads as intended in both views. best: the same share
-    for the best of --best-of seeds, ranked by another network, the chooser. aligned: mean
-    probability of the worse reading. concealed: how surely the two views distinguish the two
-    digits. The standard error is that of new seeds for the same pairs.
+    Three judges of unlike architectures read the samples; other networks steer and choose.
+
+    correct: share of samples read as intended in both views, the mean of the judges. lowest: the
+    same by the judge that reads fewest. best: the same as correct for the best of --best-of seeds,
+    ranked by the choosers. any: share of groups of --best-of seeds with at least one read as
+    intended. aligned: mean probability of the worse reading. concealed: how surely the two views
+    distinguish the two digits. cost: rows per sample, with the time outside the model counted as
+    rows. The standard error is that of new seeds for the same pairs.
 
     Each row is saved to --json when it is done, and rows found there are not computed again.
     """
     table = KeptTable.read(as_json)
     _require_useful(transforms, seeds, best_of, gallery)
-    model, judge = load_model(name, dtype), load_judge()
+    model, judges = load_model(name, dtype), load_judges()
     model.require_classes("anagrams")
-    judges = {"judge": judge_hash(judge), "chooser": judge_hash(load_chooser())}
-    of_all = {"seeds": seeds, "best_of": best_of, **judges}
+    of_all = {"seeds": seeds, "first_seed": first_seed, "best_of": best_of, **_readers()}
     for transform in transforms:
         check_view(get_transform(transform), model.backend, f"--transform {transform}")
     for transform in transforms:
         click.echo(f"{transform}, {seeds} seeds per pair")
-        click.echo("  pair " + "".join(f"{column:>11}" for column in COLUMNS) + "  rows per sample")
+        click.echo("  pair " + "".join(f"{column:>11}" for column in COLUMNS) + "  rows  cost")
         rows: list[Row] = []
         best = []
         for upright, seen in PAIRS:
@@ -101,7 +107,8 @@ def anagrams(
             row = None if gallery is not None else table.find(key)
             if row is None:
                 stack, steps = METHODS[method]
-                found = judged(model.backend, judge, views, range(seeds), stack(views), None, steps)
+                each = range(first_seed, first_seed + seeds)
+                found = judged(model.backend, judges, views, each, stack(views), None, steps)
                 best.append(found.x[found.chosen.argmax()])
                 row = {**key, **_figures(found, best_of)}
                 if table.find(key) is None:
@@ -144,20 +151,33 @@ def _key(model: Model, method: str, transform: str, views: dict[str, int]) -> Ro
     }
 
 
-def _figures(found: Anagrams, best_of: int) -> Row:
+def _readers() -> Row:
+    """The hashes of the judges and of the choosers."""
     return {
-        "correct": float(found.correct.float().mean()),
+        "judges": {name: reader_hash(name) for name in JUDGES},
+        "choosers": [judge_hash(load_chooser()), *map(reader_hash, CHOOSERS)],
+    }
+
+
+def _figures(found: Anagrams, best_of: int) -> Row:
+    shares = found.correct.float().mean(1).tolist()
+    return {
+        "correct": sum(shares) / len(shares),
+        "lowest": min(shares),
+        "by judge": dict(zip(JUDGES, shares, strict=True)),
         "best": found.best_of(best_of),
+        "any": found.any_of(best_of),
         "aligned": float(found.aligned.mean()),
         "concealed": float(found.concealed.mean()),
         "rows": found.rows,
+        "cost": found.cost,
     }
 
 
 def _line(row: Row) -> str:
     upright, seen = row["pair"]
     figures = "".join(f"{row[name]:11.3f}" for name in COLUMNS)
-    return f"  {upright}/{seen}  {figures}  {row['rows']:g}"
+    return f"  {upright}/{seen}  {figures}  {row['rows']:g}  {row['cost']:.1f}"
 
 
 def _summary(rows: list[Row], seeds: int) -> Iterator[str]:
@@ -165,6 +185,11 @@ def _summary(rows: list[Row], seeds: int) -> Iterator[str]:
     for name, chosen in ((f"all {len(rows)}", rows), (f"unequal {len(unequal)}", unequal)):
         means = "".join(f"{sum(r[c] for r in chosen) / len(chosen):11.3f}" for c in COLUMNS)
         yield f"  mean of {name}: {means}"
+        each = {judge: [row["by judge"][judge] for row in chosen] for judge in JUDGES}
+        read = ", ".join(f"{name} {sum(of) / len(of):.3f}" for name, of in each.items())
+        least = min(chosen, key=lambda row: float(row["correct"]))
+        upright, seen = least["pair"]
+        yield f"    {read}; lowest pair {upright}/{seen} {least['correct']:.3f}"
         if (error := standard_error([row["correct"] for row in chosen], seeds)) is not None:
             yield f"    standard error of correct: {error:.4f}"
 

@@ -19,6 +19,7 @@ from composer_plugins.backends.mnist.data import load_mnist
 NOUNS = "nouns"
 SNAPSHOTS = (1, 5, 10, 20)
 OBJECTIVES = ["flow", "ddpm", "ddpm-300", "ddpm-preconditioned"]
+READERS = ["plain", "residual", "lenet", "shallow", "strided"]
 CONDITIONINGS = ["class", "add", "multiply"]
 DENOISER = TrainingConfig(
     epochs=5,
@@ -30,8 +31,8 @@ DENOISER = TrainingConfig(
     snapshots=SNAPSHOTS,
 )
 """The course's."""
-AUTOENCODER = TrainingConfig(epochs=2)
-LATENT = TrainingConfig(epochs=5, snapshots=(1,))
+AUTOENCODER = TrainingConfig(epochs=1)
+LATENT = TrainingConfig(epochs=3, snapshots=(1,))
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -286,18 +287,46 @@ def nouns(
 @train.command("judge")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
-@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--network",
+    type=click.Choice(READERS),
+    default="plain",
+    show_default=True,
+    help="plain measures samples of digits; residual, lenet and shallow read anagrams; strided "
+    "steers and chooses them.",
+)
+@click.option("--epochs", type=click.IntRange(1), help="By default those of the shipped network.")
+@click.option("--seed", type=int, help="By default that of the shipped network.")
+@LIMIT
 @one_sentence
-def judge(data: Path | None, out: Path, epochs: int, seed: int) -> None:
-    """Train the classifier that judges samples; it never guides them."""
-    from composer_lab.training.judge import accuracy, train_judge  # noqa: PLC0415
+def judge(
+    data: Path | None,
+    out: Path,
+    network: str,
+    epochs: int | None,
+    seed: int | None,
+    limit: int | None,
+) -> None:
+    """Train a classifier that judges samples, or one that steers them; no network does both."""
+    from composer_lab.training.judge import train_judge  # noqa: PLC0415
+    from composer_lab.training.readers import (  # noqa: PLC0415
+        reader_accuracy,
+        save_reader,
+        train_reader,
+    )
 
     require_file(out)
     make_folder(out.parent)
-    model = train_judge(*load_mnist("train", data), epochs=epochs, seed=seed)
-    model.save(out)
-    click.echo(f"test accuracy {accuracy(model, *load_mnist('test', data)):.4f}, wrote {out}")
+    images, labels = (part[:limit] for part in load_mnist("train", data))
+    if network == "plain":
+        judge = train_judge(images, labels, epochs or 5, seed or 0)
+        judge.save(out)
+        right = reader_accuracy(judge, *load_mnist("test", data))
+    else:
+        reader = train_reader(network, images, labels, epochs, seed)
+        save_reader(reader, out)
+        right = reader_accuracy(reader, *load_mnist("test", data))
+    click.echo(f"test accuracy {right:.4f}, wrote {out}")
 
 
 def _say_what_was_written(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Quality of samples, measured by an independent judge."""
+"""Quality of samples, measured by judges that neither steer nor choose."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from composer import Sampler
@@ -16,8 +17,14 @@ from composer_plugins.backends.mnist.judge import Judge
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.illusions.anagram import Anagram
 from composer_plugins.illusions.latent_anagram import LatentAnagram
+from composer_plugins.steering.climb import Climb
 from composer_plugins.steering.particles import Particles
-from composer_plugins.steering.readings import alignment, concealment, views_correct
+from composer_plugins.steering.readings import (
+    Classifier,
+    alignment,
+    concealment,
+    views_correct,
+)
 from composer_plugins.steering.reads_as import ReadsAs
 
 MAX_ROWS = 256
@@ -42,15 +49,17 @@ def conditional_accuracy(
 
 
 class Anagrams(NamedTuple):
-    """Anagrams of one pair of digits, with measures by the judge.
+    """Anagrams of one pair of digits, with measures by J judges.
 
     Attributes:
         views: {transform: digit}.
         x: (B, 1, 28, 28), one per seed.
-        correct: (B,) bool, read as intended in every view.
-        aligned, concealed: (B,) in [0, 1]; see :mod:`composer_plugins.steering.readings`.
-        chosen: (B,) the score of the chooser, higher is better.
+        correct: (J, B) bool, read as intended in every view.
+        aligned, concealed: (B,) in [0, 1], means over the judges; see
+            :mod:`composer_plugins.steering.readings`.
+        chosen: (B,) the score of the choosers, higher is better.
         rows: network rows per image.
+        cost: rows per image, with the time outside the model counted as rows of it.
     """
 
     views: Mapping[str, int]
@@ -60,26 +69,46 @@ class Anagrams(NamedTuple):
     concealed: Tensor
     chosen: Tensor
     rows: float
+    cost: float
 
     def best_of(self, count: int) -> float:
-        """Share read as intended, of the image per ``count`` seeds that the chooser ranks best."""
-        groups = len(self.x) // count
-        best = self.chosen[: groups * count].reshape(groups, count).argmax(1)
-        right = self.correct[: groups * count].reshape(groups, count)
-        return float(right.gather(1, best[:, None]).float().mean())
+        """Share read as intended, of the image per ``count`` seeds that the choosers rank best."""
+        right = self._groups(count)
+        best = self.chosen[: right.shape[1] * count].reshape(-1, count).argmax(1)
+        chosen = right.gather(2, best.expand(len(right), -1)[..., None])
+        return float(chosen.float().mean())
+
+    def any_of(self, count: int) -> float:
+        """Share of groups of ``count`` seeds of which at least one is read as intended."""
+        return float(self._groups(count).any(2).float().mean())
+
+    def _groups(self, count: int) -> Tensor:
+        """``correct`` as (J, groups, count)."""
+        groups = self.x.shape[0] // count
+        return self.correct[:, : groups * count].reshape(-1, groups, count)
 
 
 ANAGRAM_STEPS = 4
 """Several candidates in few steps read better than one candidate at the same number of rows."""
 
 
+EARLY = (0.7, 1.0)
+"""Noise levels at which digits of anagrams are guided: in noise, where a digit is decided."""
+
+
 def anagram_stack(
-    views: Mapping[str, int], candidates: int = 5, scale: float = 3.0
+    views: Mapping[str, int], candidates: int = 4, scale: float = 3.0
 ) -> list[object]:
-    """The plugins that make the best anagrams at 80 rows per sample and ANAGRAM_STEPS steps: the
-    best of ``candidates`` by the chooser. See docs/benchmarks.md."""
+    """The plugins that make the best anagrams at the cost of 80 rows per sample and ANAGRAM_STEPS
+    steps: each candidate steered by the choosers, and the best of ``candidates`` by them. See
+    docs/benchmarks.md."""
     best = Particles(ReadsAs(views), ((1.0, candidates), (0.0, 1)))
-    return [best, Anagram(views), CFG(scale)]
+    return [best, Climb(ReadsAs(views, "all", 0)), Anagram(views), CFG(scale, EARLY)]
+
+
+def chosen_stack(views: Mapping[str, int]) -> list[object]:
+    """The best of five by the choosers, none steered."""
+    return [Particles(ReadsAs(views), ((1.0, 5), (0.0, 1))), Anagram(views), CFG(3.0)]
 
 
 class Method(NamedTuple):
@@ -91,11 +120,12 @@ class Method(NamedTuple):
 
 METHODS = {
     "best": Method(anagram_stack, ANAGRAM_STEPS),
+    "chosen": Method(chosen_stack, ANAGRAM_STEPS),
     "plain": Method(lambda views: [Anagram(views), CFG(3.0)], 20),
     "latent": Method(lambda views: [LatentAnagram(views), CFG(3.0)], 20),
     "latent pyramid": Method(lambda views: [LatentAnagram(views, "pyramid"), CFG(3.0)], 20),
 }
-"""{name: method}, each of 80 rows per sample for two views."""
+"""{name: method}, each of at most 80 rows per sample for two views."""
 
 
 def anagram_sampler(
@@ -112,7 +142,7 @@ def anagram_sampler(
 
 def anagrams(
     backend: Backend,
-    judge: Judge,
+    judges: Mapping[str, Classifier],
     views: Mapping[str, int],
     seeds: Sequence[int],
     stack: Iterable[object] | None = None,
@@ -122,19 +152,21 @@ def anagrams(
     """Sample anagrams of one {transform: digit}, and judge them.
 
     Args:
+        judges: {name: classifier}, none of which is among the choosers.
         stack: the plugins; None for :func:`anagram_stack`.
     """
     sampler = anagram_sampler(backend, views, stack, solver, num_inference_steps)
     result = sampler.sample(seeds=seeds)
-    x = result.x.clamp(-1, 1)
+    x, rows, panel = result.x.clamp(-1, 1), result.stats.rows / len(seeds), judges.values()
     return Anagrams(
         views,
         x,
-        views_correct(judge, x, views),
-        alignment(judge, x, views),
-        concealment(judge, x, views),
+        torch.stack([views_correct(judge, x, views) for judge in panel]),
+        torch.stack([alignment(judge, x, views) for judge in panel]).mean(0),
+        torch.stack([concealment(judge, x, views) for judge in panel]).mean(0),
         ReadsAs(views)(x),
-        result.stats.rows / len(seeds),
+        rows,
+        rows * result.stats.seconds / result.stats.model_seconds,
     )
 
 

@@ -11,7 +11,9 @@ from torch import Tensor
 from composer import UNCONDITIONAL, Sampler
 from composer.protocols import Backend
 from composer_plugins.backends.mnist.judge import Judge
+from composer_plugins.editing.daps import DAPS
 from composer_plugins.editing.ddnm import DDNM
+from composer_plugins.editing.diffpir import DiffPIR
 from composer_plugins.editing.inpaint import Inpaint
 from composer_plugins.editing.lanpaint import LanPaint
 from composer_plugins.editing.operators import KnownPixels
@@ -24,6 +26,12 @@ METHODS: dict[str, Callable[[Tensor, Tensor], object]] = {
     "repaint 5x2": lambda digits, mask: Inpaint(digits, mask, "repaint", 5, 2),
     "repaint 5x4": lambda digits, mask: Inpaint(digits, mask, "repaint", 5, 4),
     "ddnm": lambda digits, mask: DDNM(digits, KnownPixels(mask)),
+    "diffpir": lambda digits, mask: DiffPIR(digits, KnownPixels(mask), 0.05, spread=0.5),
+    "diffpir renewed": lambda digits, mask: DiffPIR(
+        digits, KnownPixels(mask), 0.05, spread=0.5, renewal=1.0
+    ),
+    "daps": lambda digits, mask: DAPS(digits, KnownPixels(mask)),
+    "daps ode 3": lambda digits, mask: DAPS(digits, KnownPixels(mask), ode_steps=3),
     "lanpaint 1": lambda digits, mask: LanPaint(digits, mask, 1),
     "lanpaint 3": lambda digits, mask: LanPaint(digits, mask, 3),
     "lanpaint 5": lambda digits, mask: LanPaint(digits, mask, 5),

@@ -23,6 +23,7 @@ from composer.solvers import DDPM, DPMSolverPP, Euler, Heun, Solver
 from composer.writing import make_folder, write_atomically
 from composer_lab.evaluation.table import recipe_of
 from composer_plugins.backends.with_weak import WithWeak
+from composer_plugins.guidance.adaptive import AdaptiveGuidance
 from composer_plugins.guidance.apg import APG
 from composer_plugins.guidance.autoguidance import Autoguidance
 from composer_plugins.guidance.cfg import CFG
@@ -30,6 +31,8 @@ from composer_plugins.guidance.cfg_plus_plus import CFGPlusPlus
 from composer_plugins.guidance.cfg_zero_star import CFGZeroStar
 from composer_plugins.guidance.fdg import FDG
 from composer_plugins.guidance.rescale import Rescale
+from composer_plugins.guidance.reused import ReusedGuidance
+from composer_plugins.guidance.slg import SLG
 from composer_plugins.guidance.tcfg import TCFG
 from composer_plugins.guidance.thresholding import DynamicThreshold
 from composer_plugins.illusions.decompositions import Bands
@@ -46,8 +49,10 @@ SOLVERS: Mapping[str, Solver] = {
     "dpm_pp": DPMSolverPP(),
     "ddpm": DDPM(),
     "spaced ddpm": Spaced(DDPM()),
+    "course": DDPM("fixed_large"),
 }
-"""{name: solver}; Euler on the DDPM model's schedule is DDIM."""
+"""{name: solver}; Euler on the DDPM model's schedule is DDIM. The course takes 300 steps of its
+solver with guidance 5."""
 
 LATE = (0.0, 0.45)
 AUTOGUIDANCE = "autoguidance"
@@ -55,20 +60,24 @@ GUIDANCES: Mapping[str, Callable[[float], list[object]]] = {
     "none": lambda scale: [],
     "cfg": lambda scale: [CFG(scale)],
     "interval": lambda scale: [CFG(scale, LATE)],
+    "adaptive": lambda scale: [AdaptiveGuidance(scale)],
+    "reused": lambda scale: [ReusedGuidance(scale)],
     "apg": lambda scale: [APG(CFG(scale))],
     "rescale": lambda scale: [Rescale(CFG(scale))],
     "threshold": lambda scale: [DynamicThreshold(), CFG(scale)],
     "cfg-zero*": lambda scale: [CFGZeroStar(scale, zero_steps=0)],
     "tcfg": lambda scale: [TCFG(scale)],
     "fdg": lambda scale: [FDG((1.0, scale), Bands((4.0,)))],
+    "slg": lambda scale: [SLG(scale - 1, "down2.1.1")],
     "cfg++": lambda scale: [CFGPlusPlus(_paper_scale(scale))],
     AUTOGUIDANCE: lambda scale: [Autoguidance(scale)],
 }
-"""{name: the plugins for a guidance scale}. FDG guides the finer of two bands alone. CFG++ takes
-its own scale, from 0 to 1, as its paper converts it. Autoguidance needs a model with a weak one
-beside it."""
+"""{name: the plugins for a guidance scale}. FDG guides the finer of two bands alone. SLG
+skips a layer at the coarsest scale; as for autoguidance, scale 1 is the model. CFG++ takes its own
+scale, from 0 to 1, as its paper converts it. Autoguidance needs a model with a weak one beside it.
+"""
 
-UNGUIDED = "none", AUTOGUIDANCE
+UNGUIDED = "none", AUTOGUIDANCE, "slg"
 """Guidances that need no class."""
 
 SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm", "mnist-latent": "latent"}

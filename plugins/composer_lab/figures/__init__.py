@@ -19,6 +19,7 @@ from composer_lab.figures import (
     denoising,
     editing,
     hybrids,
+    latents,
     noising,
     sampling,
     training,
@@ -91,6 +92,7 @@ FIGURES: Mapping[str, Make] = {
     "anagram-film-negative": partial(anagrams.film, view=anagrams.NEGATIVE),
     "hybrids": hybrids.sheet,
     "hybrid-film": hybrids.film,
+    "latents": latents.beside_pixels,
 }
 """Figures of the models that the package ships."""
 OF_RUNS: Mapping[str, Mapping[str, Make]] = {

@@ -19,11 +19,13 @@ from composer_plugins.backends.mnist.data import sample_digits
 MAX_ROWS = 256
 
 MODELS: Mapping[str, Callable[[], Backend]] = {
-    name: functools.cache(functools.partial(load_backend, name)) for name in ("mnist", "mnist-ddpm")
+    name: functools.cache(functools.partial(load_backend, name))
+    for name in ("mnist", "mnist-ddpm", "mnist-latent")
 }
 NAMES: Mapping[str, str] = {
     "mnist": "flow",
     "mnist-ddpm": "DDPM",
+    "mnist-latent": "flow of latents",
     "denoiser": "σ = 0.5",
     "pure noise": "noise alone",
 }

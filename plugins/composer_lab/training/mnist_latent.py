@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -83,7 +84,7 @@ def encoded(autoencoder: Autoencoder, images: Tensor) -> Tensor:
     return torch.cat([autoencoder.encode(to_model(part)) for part in images.split(500)])
 
 
-def new_unet(shape: tuple[int, int, int], width: int) -> Any:
+def new_unet(shape: Sequence[int], width: int) -> Any:
     """A UNet2DModel of latents (C, h, w) without a smaller level, with attention."""
     channels, side, _ = shape
     return UNet2DModel(

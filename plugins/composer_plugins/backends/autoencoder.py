@@ -12,7 +12,7 @@ from torch import Tensor
 from composer_plugins.backends.memory import memory_bound
 from composer_plugins.backends.placement import place_of
 
-LIGHTER = "load it with vae_tiling=True or with offload=True"
+LIGHTER = "Load it with vae_tiling=True or with offload=True"
 
 
 @dataclass(frozen=True, eq=False)

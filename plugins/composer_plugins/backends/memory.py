@@ -12,7 +12,7 @@ from torch import Tensor
 
 @contextmanager
 def memory_bound(
-    x: Tensor, lighter: str = "load it with dtype='float16' or with offload"
+    x: Tensor, lighter: str = "Load it with dtype='bfloat16' or offload=True"
 ) -> Iterator[None]:
     """A context for one forward of a network over the images x (B, C, H, W).
 
@@ -29,8 +29,8 @@ def memory_bound(
             raise
         advice = f"set Sampler(max_rows={len(x) // 2})" if len(x) > 1 else lighter
         raise torch.OutOfMemoryError(
-            f"{len(x)} images of {tuple(x.shape[1:])} at once exceed the memory of {x.device}. "
-            f"{_sentence(advice)}"
+            f"Sampler: {len(x)} images of {tuple(x.shape[1:])} at once exceed the memory of "
+            f"{x.device}. {_sentence(advice)}"
         ) from error
 
 
@@ -50,7 +50,7 @@ def room_for_weights(place: Path, lighter: str) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise torch.OutOfMemoryError(
-            f"The weights in {place} exceed the memory. {_sentence(lighter)}"
+            f"load_backend: the weights in {place} exceed the memory. {_sentence(lighter)}"
         ) from error
 
 

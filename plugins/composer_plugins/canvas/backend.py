@@ -193,10 +193,9 @@ class Canvas:
         counts = [len(part) for part in parts]
 
         def join(output: Output) -> Output:
-            pieces = [None if part is None else iter(part.split(counts)) for part in output]
-            made = [
-                Output(*(p and _pasted(terms, p, self.shape) for p in pieces)) for terms in plans
-            ]
+            # The prediction, and the learned variance if there is one.
+            pieces = [iter(part.split(counts)) for part in output if part is not None]
+            made = [Output(*(_pasted(terms, p, self.shape) for p in pieces)) for terms in plans]
             return Output.gathered(made, groups)
 
         return self.inner, _together(parts), join

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Self, cast
+from typing import Self
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from composer.arguments import lacking
 from composer.authoring import in_pixels, require_coder, short_repr
 from composer.errors import shown
 from composer.images import ImageLike, hold_image, to_tensor
-from composer_plugins.editing.operators import Operator, ResizableOperator, check_operator
+from composer_plugins.editing.operators import Operator, check_operator, measured_at
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,16 +64,10 @@ class DDNM(Plugin):
 
     def resized(self, height: int, width: int) -> Self:
         """The same measurement of images of another size, by the operator's ``at_size``."""
-        y = self._y
-        if self.operator.pinv(y).shape[-2:] == (height, width):
+        operator, y = measured_at(self.operator, self._y, height, width, "DDNM")
+        if operator is self.operator:
             return self
-        if lacking(self.operator, ResizableOperator):
-            raise ValueError(
-                f"DDNM: operator must have at_size to measure at {height}x{width}, got "
-                f"{self.operator!r}. Define at_size(y, height, width)."
-            )
-        operator, measurement = cast(ResizableOperator, self.operator).at_size(y, height, width)
-        return replace(self, measurement=measurement, operator=operator)
+        return replace(self, measurement=y, operator=operator)
 
     @hookimpl
     def check(self, stack: Stack) -> None:

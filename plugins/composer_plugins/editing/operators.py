@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from composer import Backend
-from composer.arguments import integer
+from composer.arguments import integer, lacking
 from composer.authoring import (
     Part,
     image_shape_of,
@@ -177,6 +177,27 @@ class Gray:
     @property
     def parts(self) -> tuple[Part, Part]:
         return range_and_null_space(self)
+
+
+def measured_at(
+    operator: object, y: Tensor, height: int, width: int, owner: str
+) -> tuple[Any, Tensor]:
+    """An operator and its measurement y (B, C', H', W') for images of another size; both unchanged
+    if they measure images of this size already.
+
+    Raises:
+        ValueError: the operator has no ``at_size``, or cannot measure at this size.
+    """
+    if not lacking(operator, Operator):
+        known = cast(Operator, operator)
+        if known.pinv(y).shape[-2:] == (height, width):
+            return operator, y
+        if not lacking(operator, ResizableOperator):
+            return cast(ResizableOperator, operator).at_size(y, height, width)
+    raise ValueError(
+        f"{owner}: operator must have at_size to measure at {height}x{width}, got {operator!r}. "
+        "Define at_size(y, height, width)."
+    )
 
 
 def check_operator(operator: Operator, backend: Backend, owner: str) -> tuple[int, ...]:

@@ -95,3 +95,20 @@ class SDEdit(Plugin):
         if self.i_start is not None:
             return self.i_start
         return steps - min(int(steps * (self.strength or DEFAULT_STRENGTH)), steps)
+
+
+def steps_taken(steps: int, strength: float, owner: str) -> int:
+    """The number of steps at the end of a plan that an edit of a strength in (0, 1] takes.
+
+    Raises:
+        ValueError: it takes none.
+    """
+    if not 0 < finite(strength, f"{owner}: strength") <= 1:
+        raise ValueError(f"{owner}: strength must be in (0, 1], got {shown(strength)}.")
+    taken = min(int(steps * strength), steps)
+    if taken == 0:
+        raise ValueError(
+            f"{owner}: strength={strength} leaves none of the {steps} steps. Raise it, or "
+            "num_inference_steps."
+        )
+    return taken

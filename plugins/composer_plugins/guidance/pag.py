@@ -103,11 +103,11 @@ class IdentityAttention:
 
         def enter(*_: Any) -> None:
             if mine():
-                mode.__enter__()
+                mode.__enter__()  # type: ignore[no-untyped-call]
 
         def leave(*_: Any) -> None:
             if mine():
-                mode.__exit__(None, None, None)
+                mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
         # A layer without attention of diffusers may have some of its own.
         places = self_attentions(layers) or layers

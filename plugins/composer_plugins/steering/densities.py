@@ -20,7 +20,9 @@ from composer.authoring import resized
 from composer.errors import shown
 from composer.schedules import Schedule, ancestral_variance
 
-Readings = Sequence[Any] | Mapping[str, Any] | Mapping[Transform, Any]
+Readings = (
+    Sequence[Any] | Mapping[str, Any] | Mapping[Transform, Any] | Mapping[str | Transform, Any]
+)
 """Conditions of the image; or {view: condition}, transforms by name or as Transform objects."""
 
 

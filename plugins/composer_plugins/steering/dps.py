@@ -88,9 +88,8 @@ class DPS(Plugin):
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        alpha, sigma = request.schedule.at(request.t)
-        here = within(request.noise_level, self.interval) and alpha > 0
-        if self.strength == 0 or not here:
+        level = request.noise_level
+        if self.strength == 0 or level == 1 or not within(level, self.interval):
             return (yield [request])[0]
         x = request.x.detach().requires_grad_()
         [estimate] = yield [request.replace(x=x)]
@@ -101,4 +100,5 @@ class DPS(Plugin):
         plain = estimate.replace(
             prediction=estimate.prediction.detach(), variance=variance, x=request.x
         )
+        _, sigma = plain.schedule.at(plain.t)
         return plain.with_noise(plain.noise + sigma * self.strength * gradient)

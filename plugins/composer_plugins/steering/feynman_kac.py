@@ -62,10 +62,6 @@ class FeynmanKac(Plugin):
         finite(self.strength, "FeynmanKac: strength")
         integer(self.particles, "FeynmanKac: particles", least=1, most=MAX_PARTICLES)
 
-    @property
-    def needs_pixels(self) -> bool:
-        return self.score is not None
-
     @hookimpl
     def check(self, stack: Stack) -> None:
         if self.score is not None:

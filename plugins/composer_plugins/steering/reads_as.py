@@ -1,40 +1,45 @@
-"""A score for particles: how surely a classifier reads the views of a digit as intended."""
+"""A score of digits: how surely classifiers read the views of an image as intended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from composer import Transform, get_transform
-from composer.arguments import integer
+from composer.arguments import choice, integer
 from composer.errors import shown
-from composer_plugins.backends.mnist.judge import load_chooser
-from composer_plugins.steering.readings import log_probabilities
-
-SHIFTS = tuple(product((-1, 0, 1), repeat=2))
+from composer_plugins.backends.mnist.readers import load_choosers
 
 
 @dataclass(frozen=True, eq=False)
 class ReadsAs:
-    """min over views of log P(digit | view), by the shipped chooser.
+    """log P(digit | view) by the shipped choosers: of the view that reads worst, or of all views.
 
-    The chooser is a network apart from the judge, which reports results and never chooses. Its log
-    P is the mean over shifts of the image by up to one pixel, because another classifier often
-    misreads an image that depends on its exact place.
+    The choosers are networks apart from the judges, which report results and never choose; their
+    architectures and augmentations differ from each other's and from the judges'. log P is the mean
+    over choosers, and over shifts of the image, because another classifier often misreads an image
+    that depends on its exact place. It can be differentiated by the image.
 
     Args:
         views: {transform: digit}, as for an Anagram.
+        of: "worst", the smallest log P of the views, to choose by; or "all", their sum, to steer
+            by: a step for one view alone is rarely one that both need.
+        shift: pixels by which images are moved at most, along both axes; 0 reads them in place, at
+            a ninth of the cost of 1.
     """
 
     image_shape = 1, 28, 28
     """Of the images that it reads; pictures from files are brought to it."""
 
     views: Mapping[str, int] | Mapping[Transform, int]
+    of: Literal["worst", "all"] = "worst"
+    shift: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.views, Mapping) or not self.views:
@@ -45,17 +50,25 @@ class ReadsAs:
             get_transform(view)
             if integer(digit, "ReadsAs: a digit", least=0) > 9:
                 raise ValueError(f"ReadsAs: a digit must be 0 to 9, got {digit}.")
+        choice(self.of, "ReadsAs: of", ("worst", "all"))
+        integer(self.shift, "ReadsAs: shift", least=0, most=4)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, 1, 28, 28) -> (B,)."""
-        around = F.pad(x.float(), (1,) * 4, value=-1)
-        height, width = x.shape[-2:]
+        k, (height, width) = self.shift, x.shape[-2:]
+        around = F.pad(x.float(), (k,) * 4, value=-1)
         readings = [
-            log_probabilities(
-                load_chooser(),
-                around[..., 1 + down : 1 + down + height, 1 + right : 1 + right + width],
-                self.views,
-            )
-            for down, right in SHIFTS
+            self._read(around[..., down : down + height, right : right + width])
+            for down, right in product(range(2 * k + 1), repeat=2)
         ]
-        return torch.stack(readings).mean(0).diagonal(dim1=1, dim2=2).min(1).values
+        views = torch.stack(readings).mean(0)
+        return views.min(0).values if self.of == "worst" else views.sum(0)
+
+    def _read(self, x: Tensor) -> Tensor:
+        """(N, B): log P(digit | view) of each view, the mean over choosers."""
+        read = []
+        for view, digit in self.views.items():
+            seen = get_transform(view)(x)
+            logits = [chooser(seen) for chooser in load_choosers()]
+            read.append(torch.stack([one.log_softmax(1)[:, digit] for one in logits]).mean(0))
+        return torch.stack(read)

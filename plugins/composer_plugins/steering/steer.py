@@ -100,7 +100,8 @@ class Steer(Plugin):
 
     def minimum(self, x0: Tensor, spread: float) -> Tensor:
         """The u (B, C, H, W) of least strength * loss(V u) + |u - x0|^2 / (2 spread)."""
-        u, past, step = x0, None, spread
+        u, past = x0, None
+        step: float | Tensor = spread
         for _ in range(self.iterations):
             slope = self._slope(u) + (u - x0) / spread
             if past is not None:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Request, Stack, Transform, hookimpl
 from composer.arguments import choice, positive, sequence
-from composer.authoring import check_view, combine, declared
+from composer.authoring import check_view, combine, declared, to_device
+from composer.schedules import Schedule
 from composer_plugins.steering.densities import (
     Readings,
     asked,
@@ -131,7 +132,8 @@ class SuperDiff(Plugin):
         if request.condition is not None:
             return combine([1 / len(seen)] * len(seen), seen)
         x0 = torch.stack([estimate.x0 for estimate in seen], 1)
-        here = Place(request.x, x0, self._log_densities(request, x0), request.t)
+        density = self._log_densities(request, x0)
+        here = Place(request.x, x0, density, request.t, seen[0].schedule)
         if request.t_next is not None:  # within a run
             request.carried[self._key(request)] = here.detached()
         weights = RULES[self.rule](self, here, request)
@@ -145,14 +147,15 @@ class SuperDiff(Plugin):
         past: Place | None = request.carried.get(self._key(request))
         if past is None:
             priors = self.priors or [1.0] * len(self.pairs)
-            return x0.new_tensor([math.log(p) for p in priors]).expand(len(x0), -1)
+            logs = torch.tensor([math.log(p) for p in priors], dtype=x0.dtype)
+            return to_device(logs, x0.device).expand(len(x0), -1)
         if not past.is_noisier(request):
             raise ValueError(
                 f"SuperDiff: the noise must fall from one estimate to the next, got t = "
                 f"{past.t:g} and then {request.t:g}. Use one SuperDiff object for each place in a "
                 "stack, and no plugin that jumps back to noise."
             )
-        reverse = reverse_of(request.schedule, past.t, request.t, self.data_std)
+        reverse = reverse_of(past.schedule, past.t, request.t, self.data_std)
         mean = reverse.of_x0 * past.x0 + reverse.of_x * past.x[:, None]
         density = past.log_density - squared(request.x[:, None] - mean) / (2 * reverse.variance)
         return density - density.mean(1, keepdim=True)
@@ -166,7 +169,7 @@ class SuperDiff(Plugin):
         """
         gain = 1.0
         if request.t_next is not None:
-            step = reverse_of(request.schedule, request.t, request.t_next, self.data_std)
+            step = reverse_of(here.schedule, request.t, request.t_next, self.data_std)
             gain = step.of_x0**2 / step.variance
         centred = (here.x0 - here.x0.mean(1, keepdim=True)).flatten(2)
         products = centred @ centred.mT
@@ -180,7 +183,8 @@ class SuperDiff(Plugin):
         # On the numbers that sum to zero, as a change of weights does, adding ones changes nothing.
         system = products + ridge + size[:, None, None]
         change, _ = torch.linalg.solve_ex(system, wanted[..., None])
-        return 1 / count + change[..., 0]
+        weights: Tensor = 1 / count + change[..., 0]
+        return weights
 
     def _or(self, here: Place, request: Request) -> Tensor:
         """softmax of the log densities (B, N)."""
@@ -195,17 +199,20 @@ class Place:
     x0: Tensor
     log_density: Tensor
     t: float
+    schedule: Schedule
 
     def detached(self) -> Place:
         """Without a gradient: one that a plugin outside asks for is of this step alone."""
-        return Place(self.x.detach(), self.x0.detach(), self.log_density.detach(), self.t)
+        x, x0, density = self.x.detach(), self.x0.detach(), self.log_density.detach()
+        return Place(x, x0, density, self.t, self.schedule)
 
     def rows(self, rows: Tensor) -> Place:
-        return Place(self.x[rows], self.x0[rows], self.log_density[rows], self.t)
+        x, x0, density = self.x[rows], self.x0[rows], self.log_density[rows]
+        return Place(x, x0, density, self.t, self.schedule)
 
     def is_noisier(self, request: Request) -> bool:
         """Whether a request is at a cleaner time."""
-        return request.schedule is not None and request.schedule.goes_back(request.t, self.t)
+        return self.schedule.goes_back(request.t, self.t)
 
 
 RULES: dict[str, Callable[[SuperDiff, Place, Request], Tensor]] = {

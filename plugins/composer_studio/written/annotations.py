@@ -127,7 +127,9 @@ class Spelling:
             return Union[(self._of(named[0]), *empty)]
         tables = [get_args(m) for m in members if get_origin(m) in (dict, collections.abc.Mapping)]
         if tables:
-            return self._table([t[0] for t in tables], [t[1] for t in tables])
+            table = self._table([t[0] for t in tables], [t[1] for t in tables])
+            lists = [self._of(m) for m in members if get_origin(m) is collections.abc.Sequence]
+            return Union[(table, *lists)] if lists else table
         objects = (torch.device, torch.dtype, Tensor, np.ndarray, os.PathLike)
         found = [
             self._of(m) for m in members if not (isinstance(m, type) and issubclass(m, objects))

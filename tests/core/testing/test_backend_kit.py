@@ -10,7 +10,14 @@ import composer
 from composer import UNCONDITIONAL, Output
 from composer.predictions import PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
-from composer.testing import CheckFailed, IdentityBackend, backend_checks, check_backend
+from composer.testing import (
+    CheckFailed,
+    GaussianMixtureBackend,
+    IdentityBackend,
+    OrthogonalCodecBackend,
+    backend_checks,
+    check_backend,
+)
 
 SCHEDULES = {"flow": FlowSchedule(), "discrete": DiscreteSchedule.linear()}
 KINDS = sorted(PREDICTIONS)
@@ -30,6 +37,7 @@ def test_the_exact_backends_keep_it(schedule, kind):
         ("mnist", 3, {}),
         ("mnist", 3, {"share": False}),
         ("mnist-ddpm", 3, {}),
+        ("mnist-latent", 3, {}),
         ("nouns", "tuba", {}),
         ("with_weak", 3, {}),
     ],
@@ -54,6 +62,27 @@ def test_a_model_that_predicts_something_else_than_it_says_is_found(schedule, tr
 
     wrong = Mislabelled(right.means, right.stds, None, right.schedule, PREDICTIONS[said])
     assert failed(wrong, [1]) == {"predicts_what_it_says"}
+
+
+def white_latents(schedule, kind):
+    """The exact model of latents ~ N(0, I), which are as wide as their noise."""
+    zero = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    inner = GaussianMixtureBackend(zero, [1.0], schedule=schedule, prediction=PREDICTIONS[kind])
+    return OrthogonalCodecBackend(inner)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("true", KINDS)
+def test_latents_as_wide_as_their_noise_keep_it(schedule, true):
+    right = white_latents(SCHEDULES[schedule], true)
+    check_backend(right, [0])
+    # Of white noise "sample" and "v" cannot be told apart so far from the image.
+    for said in {*KINDS} - {true, {"sample": "v", "v": "sample"}.get(true)}:
+        inner = white_latents(SCHEDULES[schedule], said)
+        object.__setattr__(inner, "evaluate", right.evaluate)
+        assert failed(inner, [0]) == {"predicts_what_it_says"}
+    pixels = right.inner
+    assert failed(pixels, [0]) == {"predicts_what_it_says"}
 
 
 def failed(backend, conditions, **options):

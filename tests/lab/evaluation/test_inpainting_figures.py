@@ -23,6 +23,7 @@ class Reader:
 
 
 ROWS = {"clean": 6, "renoise": 6, "ddnm": 6, "repaint 5x2": 11, "repaint 5x4": 21}
+POSTERIORS = {"diffpir": 6, "diffpir renewed": 6, "daps": 6, "daps ode 3": 18}
 WALKS = {f"lanpaint {n}": 6 + 5 * n for n in (1, 3, 5)}
 
 
@@ -31,8 +32,11 @@ WALKS = {f"lanpaint {n}": 6 + 5 * n for n in (1, 3, 5)}
 def test_every_method_keeps_what_is_known_and_costs_what_it_should(tiny_mnist, method, conditional):
     digits, labels = (part[::100] for part in sample_digits())
     found = inpainted(tiny_mnist, Reader(int(labels[0])), digits, labels, method, conditional, 6)
-    assert found.known_error == 0
-    assert found.rows == {**ROWS, **WALKS}[method]
+    if method in POSTERIORS:  # they take the digits as known up to noise of .05
+        assert 0 < found.known_error < 0.05
+    else:
+        assert found.known_error == 0
+    assert found.rows == {**ROWS, **POSTERIORS, **WALKS}[method]
     assert found.kept == pytest.approx(float((labels == labels[0]).float().mean()))
     made = (found.x.clamp(-1, 1) - digits).abs()[:, :, lower_half() == 1].mean()
     assert found.unknown_error == pytest.approx(float(made))

@@ -9,6 +9,7 @@ from composer.images import to_tensor
 from composer.model import evaluated
 from composer.predictions import PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
+from composer.testing import OrthogonalCodecBackend
 from composer_lab.figures import FIGURES, Curves, Effort, Film, Lab, Sheet, Turning
 from composer_lab.figures.anagrams import FLIP, NEGATIVE, ROTATION, SKEW
 from composer_lab.figures.drawn import DRAWINGS, drawn, render, shipped
@@ -34,10 +35,11 @@ def lab():
         "mnist": (FlowSchedule(), PREDICTIONS["flow"]),
         "mnist-ddpm": (DiscreteSchedule.linear(), PREDICTIONS["epsilon"]),
     }
+    models = {name: lambda path=path: MnistBackend(unet, *path) for name, path in paths.items()}
     return Lab(
         QUICK,
         seed=3,
-        models={name: lambda path=path: MnistBackend(unet, *path) for name, path in paths.items()},
+        models={**models, "mnist-latent": lambda: OrthogonalCodecBackend(models["mnist"]())},
         denoisers={
             "denoiser": lambda: BLURRING,
             "pure noise": lambda: nn.Threshold(torch.inf, 0.0),

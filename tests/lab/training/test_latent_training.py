@@ -8,6 +8,7 @@ from test_training import digits
 from test_training_commands import WRITTEN, idx, train  # noqa: F401  # a fixture
 
 import composer
+from composer_lab.evaluation.samples import load_model
 from composer_lab.training.autoencoder import Autoencoding, Noisy, new_autoencoder
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.data import FixedImages
@@ -102,6 +103,9 @@ def test_the_commands_train_resume_and_their_models_load(idx):  # noqa: F811
     assert {p.name for p in out.iterdir()} == {*WRITTEN, "epoch-001"}
     backend = composer.load_backend("mnist-latent", weights=str(out / "model"))
     assert composer.Sampler(backend, num_inference_steps=2).sample(3).x.shape == (1, 1, 28, 28)
+    measured = load_model(str(out / "model"))
+    assert type(measured.backend) is type(backend)
+    assert measured.weights != load_model("mnist-latent").weights
     x = sample_digits()[0][:2]
     assert torch.equal(backend.encode_image(x), load_autoencoder(coder / "model").encode(x))
     result = train(*flow, "--snapshots", "", "--init", out / "model", "--out", idx / "warm")

@@ -168,6 +168,22 @@ def test_one_call_a_step_whatever_is_asked_and_rows_as_alone(backend):
     torch.testing.assert_close(results[0].x, results[1].x, **TOLERANCE)
 
 
+def test_what_it_gets_of_prompts_is_made_once_a_run(backend):
+    made = []
+
+    def counted(texts):
+        made.append(len(texts.tokens))
+        return backend.family.given(texts)
+
+    family = dataclasses.replace(backend.family, given=counted)
+    sampler = Sampler(dataclasses.replace(backend, family=family), [CFG(3.0)], None, 3)
+    expected = sampler.replace(backend=backend)
+    for prompt in (PROMPT, OTHER, PROMPT):
+        x = sampler.sample(prompt).x
+        assert torch.equal(x, expected.sample(prompt).x)
+    assert made == [2] * 3
+
+
 @pytest.mark.parametrize("solver", [Heun(), DPMSolverPP()], ids=repr)
 def test_the_solvers_of_the_library_take_its_steps_too(backend, solver):
     """On the same times; nearer to each other with more steps."""

@@ -3,9 +3,11 @@
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
 from tiny_if import cut, empty, rewrite
 from tiny_latent import SIZE, load, run
 
@@ -78,8 +80,13 @@ def test_kept_embeddings_need_no_encoder(tiny_latent, spoilt, name, file):
 
 def test_embeddings_of_another_model_are_no_embeddings_of_this_one(tiny_latent, file):
     sample(load(tiny_latent("sd3")[1], file))
-    with pytest.raises(ValueError, match="Make it with the text encoder of this model"):
+    with pytest.raises(ValueError, match="sd3.*, for a StableDiffusion3Pipeline, and .* FluxPipe"):
         load(tiny_latent("flux-dev")[1], file)
+    save_file({"": torch.zeros(1, 5, 16)}, file.with_name("narrow.safetensors"))
+    with pytest.raises(ValueError, match="Make it with the text encoder of this model"):
+        load(tiny_latent("sd")[1], file.with_name("narrow.safetensors"))
+    save_file({"": torch.zeros(1, 5, 32)}, file.with_name("nameless.safetensors"))
+    load(tiny_latent("sd")[1], file.with_name("nameless.safetensors"))  # by hand, of any kind
 
 
 def test_a_long_prompt_says_how_many_tokens_are_cut(tiny_latent, file):
@@ -263,6 +270,84 @@ def test_no_folder_and_no_model_of_the_hub():
         load_latent("nowhere")
     with pytest.raises(ValueError, match="is neither a folder nor complete in the cache"):
         load_latent("owner/name", local_files_only=True)
+
+
+@pytest.fixture(params=["latent", "prx"])
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("GatedRepoError", "owner/name is gated. Accept its licence at .*owner/name and log in"),
+        ("RepositoryNotFoundError", "there is neither a folder 'owner/name' nor such a model"),
+        ("OfflineModeIsEnabled", "there is no folder 'owner/name', and the hub cannot be reached"),
+    ],
+)
+def test_errors_of_the_hub_name_the_backend_and_what_to_do(monkeypatch, name, kind, sentence):
+    def fails(*args, **options):
+        error = getattr(huggingface_hub.errors, kind)
+        raise error.__new__(error)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
+    with pytest.raises(ValueError, match=f"^{name}: {sentence}"):
+        composer.load_backend(name, model="owner/name")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": "large"},
+        {"size": 0},
+        {"size": (64, 64, 64)},
+        {"dtype": "int8"},
+        {"device": "abacus"},
+        {"offload": 1},
+        {"embeddings": 3},
+        {"local_files_only": "no"},
+    ],
+    ids=str,
+)
+def test_options_that_are_none_raise_before_any_download(monkeypatch, name, options):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **o: pytest.fail("asked"))
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: "):
+        composer.load_backend(name, model="owner/name", **options)
+
+
+def test_an_unknown_pipeline_raises_before_its_weights_are_downloaded(monkeypatch, spoilt, file):
+    other = spoilt("sd", lambda f: rewrite(f / "model_index.json", _class_name="KolorsPipeline"))
+    asked = []
+
+    def downloaded(model, allow_patterns, **options):
+        asked.extend(allow_patterns)
+        return str(other)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", downloaded)
+    with pytest.raises(ValueError, match="^latent: .* is a KolorsPipeline, which no adapter knows"):
+        composer.load_backend("latent", model="owner/name", embeddings=file)
+    assert asked
+    assert all(pattern.endswith(".json") for pattern in asked)
+
+
+@pytest.mark.parametrize(
+    ("part", "seeds", "sentence"),
+    [
+        ("network", (0, 1), r"Sampler: 2 images of \(16, 8, 8\) .* Set Sampler.max_rows=1"),
+        ("network", (0,), "Sampler: 1 images .* Load it with dtype='bfloat16' or offload=True."),
+        ("vae", (0,), "Sampler: 1 images .* Load it with vae_tiling=True or with offload=True."),
+    ],
+)
+def test_out_of_memory_says_what_to_change(tiny_latent, monkeypatch, file, part, seeds, sentence):
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    backend = load(tiny_latent("sd3")[1], file)
+    backend.encode(PROMPT)
+    network = backend.network if part == "network" else backend.autoencoder.vae.decoder
+    monkeypatch.setattr(network, "forward", full)
+    with pytest.raises(torch.OutOfMemoryError, match=sentence):
+        Sampler(backend, [], num_inference_steps=2).sample(PROMPT, seeds)
 
 
 def test_sizes_are_those_of_the_model(tiny_latent, file):

@@ -41,7 +41,7 @@ def test_names_of_dtypes_and_devices():
         placement("meta", "float32")
 
 
-@pytest.mark.parametrize("name", ["mnist", "mnist-ddpm", "nouns"])
+@pytest.mark.parametrize("name", ["mnist", "mnist-ddpm", "mnist-latent", "nouns"])
 def test_loaders_take_objects_and_names(name):
     by_object = composer.load_backend(name, device=torch.device("cpu"), dtype=torch.bfloat16)
     by_name = composer.load_backend(name, device="cpu", dtype="bfloat16")

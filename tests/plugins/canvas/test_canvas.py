@@ -222,6 +222,20 @@ def test_it_passes_the_kit_of_backends():
     check_backend(Canvas(mixture(), (12, 20), wrap="both"), conditions=[1, 2])
 
 
+def test_a_network_that_shares_work_on_an_image_knows_the_crops_apart(tiny_mnist):
+    shared, alone = (
+        Sampler(
+            Canvas(dataclasses.replace(tiny_mnist, share=share), (28, 40), wrap="horizontal"),
+            [CFG(3.0)],
+            num_inference_steps=2,
+        )
+        .sample(1, seeds=[0, 1])
+        .x
+        for share in (True, False)
+    )
+    torch.testing.assert_close(shared, alone, rtol=1e-4, atol=1e-4)
+
+
 def test_it_copies():
     canvas = Canvas(mixture(), (8, 20))
     sampler = Sampler(canvas, num_inference_steps=2)

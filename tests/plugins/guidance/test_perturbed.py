@@ -216,7 +216,9 @@ def test_memory_bounds_hold(backend):
         Sampler(backend, stack, num_inference_steps=1, max_rows=rows).sample(1, seeds)
         for rows in (None, 2)
     )
-    torch.testing.assert_close(cut.x, whole.x, rtol=1e-4, atol=1e-4)
+    # One step from noise divides by alpha, .006, and so enlarges rounding.
+    largest = whole.x.abs().max().item()
+    torch.testing.assert_close(cut.x, whole.x, rtol=0, atol=1e-3 * largest)
     assert (whole.stats.calls, cut.stats.calls) == (2, 3 + 2)
 
 

@@ -118,12 +118,14 @@ def test_reads_as_prefers_what_reads_as_intended():
 
 
 def test_best_of_takes_the_chosen_of_each_group():
-    correct = torch.tensor([True, False, False, True])
+    correct = torch.tensor([[True, False, False, True], [True, True, False, False]])
     scores = torch.tensor([1.0, 0.0, 1.0, 0.0])
-    found = Anagrams(VIEWS, torch.zeros(4, 1, 2, 2), correct, scores, scores, scores, 80.0)
+    found = Anagrams(VIEWS, torch.zeros(4, 1, 2, 2), correct, scores, scores, scores, 80.0, 81.0)
     assert found.best_of(1) == 0.5
     assert found.best_of(2) == 0.5  # the right one of the first pair, the wrong one of the second
-    assert found.best_of(4) == 1.0  # ties go to the first
+    assert found.best_of(3) == found.best_of(4) == 1.0  # ties go to the first
+    assert found.any_of(2) == 0.75  # the second judge reads neither of the second pair
+    assert found.any_of(4) == 1.0
 
 
 @pytest.fixture
@@ -140,24 +142,34 @@ def table(tmp_path, monkeypatch):
     return run
 
 
+def measured(output):
+    """What was printed, without the cost, which is a time."""
+    lines = output.splitlines()
+    return [line.rpartition("  ")[0] if "/" in line.split()[0] else line for line in lines]
+
+
 def test_the_command_prints_and_keeps_a_row_a_pair(table, tmp_path, monkeypatch):
     file = tmp_path / "table.json"
     done = table("--json", file)
     assert done.exit_code == 0, done.output
     rows = json.loads(file.read_text())
     assert [row["pair"] for row in rows] == [[0, 0], [0, 1]]
-    assert all(0 <= row["correct"] <= 1 and row["rows"] > 0 for row in rows)
+    for row in rows:
+        assert 0 <= row["lowest"] <= row["correct"] <= 1
+        assert row["cost"] > row["rows"] > 0
+        assert sorted(row["by judge"]) == ["lenet", "residual", "shallow"]
     assert "mean of unequal 1" in done.output
     # One that was stopped goes on, and ends as if it had not been.
     file.write_text(json.dumps(rows[:1]))
     made, whole = [], evaluate_anagrams.judged
     monkeypatch.setattr(evaluate_anagrams, "judged", lambda *a: made.append(a[2]) or whole(*a))
-    assert table("--json", file).output == done.output
+    assert measured(table("--json", file).output) == measured(done.output)
     assert made == [{"identity": 0, "flip": 1}]
-    assert json.loads(file.read_text()) == rows
+    again = json.loads(file.read_text())
+    assert [{**row, "cost": 0} for row in again] == [{**row, "cost": 0} for row in rows]
     table("--json", file, "--gallery", tmp_path / "best.png")
     assert len(made) == 3  # a picture needs the images of all
-    assert json.loads(file.read_text()) == rows
+    assert json.loads(file.read_text()) == again
     assert Image.open(tmp_path / "best-flip.png").width > 28
 
 

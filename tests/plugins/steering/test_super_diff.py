@@ -14,6 +14,7 @@ from composer import UNCONDITIONAL, Sampler, hookimpl
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM, DDPM, Euler
 from composer.testing import GaussianMixtureBackend, check_stack
+from composer.testing.reads import Reads
 from composer_plugins import CFG, Anagram, FeynmanKac, Inpaint, Langevin, SuperDiff
 from composer_plugins.steering.densities import reverse_of
 
@@ -201,6 +202,15 @@ class _Longer:
     @hookimpl
     def start(self, state):
         state.times = [0.0, 0.25, 0.5, 0.25, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("rule", ["and", "or"])
+def test_densities_and_weights_read_nothing_back(rule):
+    run = Sampler(mixture(), [SuperDiff([0, 1, 2], rule)], DDPM(), 4)
+    with Reads() as reads:
+        for _ in run.stream(seeds=[0, 1]):
+            pass
+    assert reads.total <= 1  # at the end of the run
 
 
 def test_a_stack_that_breaks_the_way_raises():

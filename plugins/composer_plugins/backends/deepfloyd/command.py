@@ -68,5 +68,5 @@ def embed(
         require_encoder(file, negative, model)  # before all else is encoded
         made = {p: negative if p == NEGATIVE else encoder(p) for p in lacking}
         encoder.free()
-        add_embeddings(file, made, model, negative, name)
+        add_embeddings(file, made, model, negative, name, encoder.kind)
     click.echo(f"encoded {len(lacking)} prompts, {len(stored) + len(lacking)} are now in {file}")

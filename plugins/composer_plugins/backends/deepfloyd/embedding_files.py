@@ -89,6 +89,7 @@ def add_embeddings(
     model: str,
     negative: Tensor | None = None,
     name: Tidy = tidy,
+    kind: str = "",
 ) -> None:
     """Add embeddings to a safetensors file, new or existing; a crash leaves it as it was.
 
@@ -97,6 +98,7 @@ def add_embeddings(
         negative: the embedding of the empty prompt, which is added too and identifies the encoder;
             None takes it from ``embeddings``, if it is there.
         name: under which each prompt is kept.
+        kind: of the text encoder, written into the file.
 
     Raises:
         ValueError: an embedding is not finite, or the file is of another text encoder.
@@ -111,7 +113,8 @@ def add_embeddings(
     stored = read_embeddings(file, name) if file.is_file() else {}
     together = {_name(p): t.contiguous() for p, t in {**added, **stored, **given}.items()}
     make_folder(file.parent)
-    write_atomically(file, lambda place: save_file(together, place, {"model": owner}))
+    facts = {"model": owner, "kind": kind}
+    write_atomically(file, lambda place: save_file(together, place, facts))
 
 
 def require_encoder(file: Path, negative: Tensor | None, model: str) -> str:
@@ -142,6 +145,18 @@ def require_encoder(file: Path, negative: Tensor | None, model: str) -> str:
             "Name another file."
         )
     return owner if names else model
+
+
+def require_kind(file: Path, kind: str) -> None:
+    """Raise a ValueError for a safetensors file that a text encoder of another kind wrote."""
+    with _readable(file), safe_open(file, framework="pt") as content:
+        facts = content.metadata() or {}
+    if facts.get("kind", kind) != kind:
+        raise ValueError(
+            f"{file} holds embeddings by the text encoder of {facts.get('model')}, for a "
+            f"{facts['kind']}, and the model is a {kind}. Name another file, or make one with "
+            "`composer embed`."
+        )
 
 
 def _name(prompt: str) -> str:

@@ -21,6 +21,7 @@ from composer_plugins.backends.deepfloyd.embedding_files import (
     add_embeddings,
     cache_file,
     read_embeddings,
+    require_kind,
     require_numbers,
     tidy,
 )
@@ -32,6 +33,11 @@ class Encoder(Protocol):
     """A text encoder, in memory only for as long as there is text to encode."""
 
     dtype: torch.dtype
+
+    @property
+    def kind(self) -> str:
+        """What it encodes for; models of other kinds cannot use its embeddings."""
+        ...
 
     def __call__(self, prompt: str) -> Tensor:
         """The embedding (1, L, D) of a prompt, on the CPU."""
@@ -56,6 +62,7 @@ class Embeddings:
         model: the model of the encoder, written into the file.
         name: maps a prompt to its stored name; ``tidy`` ignores case.
         fewest: tokens of the empty prompt, 0 or 1.
+        kind: that of the encoder that a safetensors file must be of; "" for any.
 
     Raises:
         ValueError, OSError: a file that cannot be read, or that holds something else.
@@ -70,6 +77,7 @@ class Embeddings:
         model: str = "",
         name: Tidy = tidy,
         fewest: int = 1,
+        kind: str = "",
     ) -> None:
         require_file(file)
         if not file.is_file():
@@ -89,6 +97,7 @@ class Embeddings:
         self.model = model
         self.name = name
         self.fewest = fewest
+        self.kind = kind
         self.device = device or torch.device("cpu")
         self._known: dict[str, Tensor] = {}
         self._negative: Tensor | None = None
@@ -141,7 +150,10 @@ class Embeddings:
         text = self._negative if kept == NEGATIVE else self.encoder(kept)
         fitting = self._checked(kept, text, f"by the text encoder of {self.model}")
         if self.file.suffix == KEPT:
-            add_embeddings(self.file, {kept: text}, self.model, self._negative, self.name)
+            add_embeddings(
+                *(self.file, {kept: text}, self.model, self._negative, self.name),
+                self.encoder.kind,
+            )
         self._known[kept] = fitting
         return kept
 
@@ -152,6 +164,8 @@ class Embeddings:
 
     def _read(self) -> None:
         """Read the new entries of the file."""
+        if self.kind and self.file.suffix == KEPT and self.file.is_file():
+            require_kind(self.file, self.kind)
         stored = read_embeddings(self.file, self.name) if self.file.is_file() else {}
         new = {prompt: text for prompt, text in stored.items() if prompt not in self._known}
         place = f"in {self.file}"

@@ -59,7 +59,7 @@ class Reader:
         import diffusers  # noqa: PLC0415  # slow to import
 
         self._require_weights(place)
-        lighter = "load them with dtype='float16' or offload=True"
+        lighter = "Load them with dtype='bfloat16' or offload=True"
         with readable(place), room_for_weights(place, lighter):
             network, found = getattr(diffusers, kind).from_pretrained(
                 place,

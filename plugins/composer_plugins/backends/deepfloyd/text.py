@@ -93,7 +93,7 @@ class TextEncoder:
         if count > self.length:
             warnings.warn(
                 f"{self.source.model} reads {self.length} tokens of a prompt; the last "
-                f"{count - self.length} of {count} of {prompt!r} are cut off. Shorten it.",
+                f"{count - self.length} of {count} of {prompt!r:.80} are cut off. Shorten it.",
                 stacklevel=3,
             )
 
@@ -122,7 +122,7 @@ class TextEncoder:
             bits = transformers.BitsAndBytesConfig(load_in_8bit=True)
             options = {"quantization_config": bits, "device_map": {"": self.device}}
         lighter = (
-            "read them with dtype='float16' or text_8bit=True, or run `composer embed` elsewhere"
+            "Read them with dtype='float16' or text_8bit=True, or run `composer embed` elsewhere"
         )
         with readable(place), room_for_weights(place, lighter):
             # The dtype is always given: T5's configuration may say float16, which the UNet is

@@ -122,7 +122,7 @@ class DiffusersBackend:
             numbers = [free if c is UNCONDITIONAL else c for c in batch.conditions]
             labels = to_device(torch.tensor(numbers), device)
         x = batch.x.to(dtype)
-        with memory_bound(x, "load it with dtype='float16', or on a device with more memory"):
+        with memory_bound(x, "Load it with dtype='float16', or on a device with more memory"):
             out = self.unet(x, times, class_labels=labels).sample.to(self.dtype)
         channels = self.shape[0]
         return Output(out[:, :channels], out[:, channels:] if self.learns_variance else None)

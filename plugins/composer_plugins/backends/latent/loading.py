@@ -95,7 +95,9 @@ def load_latent(
     ):
         switch(value, name)
     if not isinstance(embeddings, str | Path | None):
-        raise TypeError(f"embeddings must be a file, got {type(embeddings).__name__}")
+        raise TypeError(f"embeddings must be a file, got {type(embeddings).__name__}.")
+    if size is not None:
+        _sides(size)  # before downloading anything
     source = Source(model, revision, local_files_only)
     folder = source.fetch(_CONFIGS)
     family = _family(folder)
@@ -120,6 +122,7 @@ def load_latent(
         place,
         called,
         verbatim,
+        kind=family.pipeline,
     )
     wide = network_dtype == torch.float16 and decoder.get("force_upcast", True)
     careful = Reader(torch.float32 if wide else network_dtype, place, offload, variant)
@@ -200,18 +203,23 @@ def _guidance(config: Mapping[str, Any], given: float | None) -> float | None:
 
 def _size(size: int | Sequence[int] | None, trained: int, factor: int) -> tuple[int, int]:
     """Height and width of the images."""
-    given = trained if size is None else size
-    sides = [given, given] if isinstance(given, int) else given
-    if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
-        raise TypeError(f"size must be one number, or height and width, got {shown(size)}.")
+    sides = _sides(trained if size is None else size)
     for side in sides:
-        if integer(side, "size", least=1) % factor:
+        if side % factor:
             near = max(factor, round(side / factor) * factor)
             raise ValueError(
                 f"size must be a multiple of {factor}, by which the model divides the sides, got "
                 f"{shown(size)}. Take {near} in place of {side}."
             )
-    return int(sides[0]), int(sides[1])
+    return sides
+
+
+def _sides(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = [size, size] if isinstance(size, int) else size
+    if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
+        raise TypeError(f"size must be one number, or height and width, got {shown(size)}.")
+    height, width = (integer(side, "size", least=1) for side in sides)
+    return height, width
 
 
 def _path(folder: Path, family: Family, tokens: int) -> Path_:

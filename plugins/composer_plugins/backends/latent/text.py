@@ -62,6 +62,10 @@ class PipelineText:
     variant: str | None = None
     _pipeline: Any = field(default=None, init=False)
 
+    @property
+    def kind(self) -> str:
+        return self.family.pipeline
+
     @torch.no_grad()
     def __call__(self, prompt: str) -> Tensor:
         """The packed embedding (1, L, D) of a prompt, on the CPU."""
@@ -101,7 +105,7 @@ class PipelineText:
         index = read_json(folder / "model_index.json")
         unread = {*NOT_FOR_TEXT, *(part for part, kind in index.items() if kind == [None, None])}
         absent = dict.fromkeys(unread & index.keys())
-        lighter = "read them with dtype='bfloat16', or run `composer embed` elsewhere"
+        lighter = "Read them with dtype='bfloat16', or run `composer embed` elsewhere"
         with legible(folder), room_for_weights(folder, lighter):
             pipeline = getattr(diffusers, self.family.pipeline).from_pretrained(
                 folder,

@@ -20,7 +20,7 @@ from composer_plugins.backends.memory import memory_bound
 Ask = Callable[[Any, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(network, x (N, C, H, W), s (N,), text (N, L, D), mask (N, L), True where a token is not padding,
 or None) -> clean images (N, C, H, W)."""
-LIGHTER = "load it with dtype='bfloat16' or offload=True, or at a smaller size"
+LIGHTER = "Load it with dtype='bfloat16' or offload=True, or at a smaller size"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
