@@ -25,7 +25,9 @@ class Climb(Plugin):
     2412.00100) and in the mean guidance of TFG (Ye et al. 2024, arXiv 2409.15761, section 3.2), so
     it costs no row. In the steps that are left the model makes an image of what the score asks for.
     An interval that ends above 0 leaves it some; without them a network's score draws patterns that
-    this network alone reads.
+    this network alone reads. :class:`Steer` stays near the model's clean image by the size of its
+    loss; here the length is given whatever the size of the score, which is the one that Particles
+    chooses by.
 
     Put it around anagrams and the like: it scores the image, not a view of it. It leaves the law of
     composition on purpose. Nothing waits for the device.
