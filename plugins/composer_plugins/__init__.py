@@ -7,7 +7,12 @@ from composer_plugins import transforms
 from composer_plugins.backends.deepfloyd import load_deepfloyd
 from composer_plugins.backends.diffusers_unet import load_diffusers
 from composer_plugins.backends.latent import load_latent
-from composer_plugins.backends.mnist import load_mnist_ddpm, load_mnist_flow, load_mnist_latent
+from composer_plugins.backends.mnist import (
+    load_mnist_ddpm,
+    load_mnist_few_step,
+    load_mnist_flow,
+    load_mnist_latent,
+)
 from composer_plugins.backends.nouns import load_nouns
 from composer_plugins.backends.pixel_flow import load_prx
 from composer_plugins.backends.with_weak import WithWeak, load_with_weak
@@ -230,6 +235,7 @@ def register_plugins(register: Register) -> None:
     placement = "device", "dtype"
     register.backend("mnist", load_mnist_flow, safe_options=(*placement, "share"))
     register.backend("mnist-ddpm", load_mnist_ddpm, safe_options=(*placement, "share"))
+    register.backend("mnist-few-step", load_mnist_few_step, safe_options=(*placement, "share"))
     register.backend("mnist-latent", load_mnist_latent, safe_options=placement)
     register.backend("nouns", load_nouns, safe_options=placement)
     register.backend("with_weak", load_with_weak, safe_options=())

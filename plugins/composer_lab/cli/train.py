@@ -33,6 +33,7 @@ DENOISER = TrainingConfig(
 """The course's."""
 AUTOENCODER = TrainingConfig(epochs=1)
 LATENT = TrainingConfig(epochs=3, snapshots=(1,))
+FEW_STEP = TrainingConfig(epochs=9, learning_rate=1e-3, ema_decay=0.99)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -233,6 +234,32 @@ def mnist_latent(
     coder = load_autoencoder(autoencoder)
     images, labels = load_mnist("train", data)
     train_mnist_latent(coder, images[:limit], labels[:limit], config, out, width, init, progress)
+    _say_what_was_written(out)
+
+
+@train.command("mnist-few-step")
+@click.option(
+    "--pairs",
+    type=click.IntRange(1),
+    default=8000,
+    show_default=True,
+    help="Pairs of a noise and the flow's image of it.",
+)
+@one_sentence
+@training_options(FEW_STEP, without=["class_drop", "logit_normal"])
+def mnist_few_step(
+    pairs: int, out: Path, init: Path | None, config: TrainingConfig, progress: bool
+) -> None:
+    """Straighten a flow of digits by reflow, for one to four steps.
+
+    --init is the flow to straighten, the shipped one by default; its guided images are the data.
+    OUT as for `composer train mnist`, and pairs.safetensors; load_backend("mnist-few-step",
+    weights=OUT/model) loads the model.
+    """
+    from composer_lab.training.reflow import train_few_step  # noqa: PLC0415  # needs torch
+
+    _require_matplotlib()
+    train_few_step(config, out, pairs, init, progress)
     _say_what_was_written(out)
 
 

@@ -80,7 +80,12 @@ scale, from 0 to 1, as its paper converts it. Autoguidance needs a model with a 
 UNGUIDED = "none", AUTOGUIDANCE, "slg"
 """Guidances that need no class."""
 
-SHIPPED = {"mnist": "flow", "mnist-ddpm": "ddpm", "mnist-latent": "latent"}
+SHIPPED = {
+    "mnist": "flow",
+    "mnist-few-step": "few-step",
+    "mnist-ddpm": "ddpm",
+    "mnist-latent": "latent",
+}
 """{backend: the folder of its weights}."""
 
 

@@ -89,7 +89,7 @@ def train_mnist(
     data = FixedImages(images, labels)
     about = {"objective": objective, "conditioning": conditioning}
     trainer = Trainer(trained, goal, data, model.num_classes, config, out, about)
-    write = _writer(trainer, "path.json", path._asdict(), draw_mnist, f"MNIST, {objective}")
+    write = unet_writer(trainer, "path.json", path._asdict(), draw_mnist, f"MNIST, {objective}")
     return _unet_of(trainer.run(progress, write))
 
 
@@ -114,7 +114,7 @@ def train_denoiser(
     data = FixedImages(images, torch.zeros(len(images), dtype=torch.int64))
     trainer = Trainer(model, Objective(noise, SAMPLE), data, 0, config, out, asdict(noise))
     title = f"One-step denoiser, {noise}"
-    write = _writer(trainer, DESCRIPTION, asdict(noise), draw_denoised, title)
+    write = unet_writer(trainer, DESCRIPTION, asdict(noise), draw_denoised, title)
     return _unet_of(trainer.run(progress, write))
 
 
@@ -125,14 +125,14 @@ def save_model(model: MnistUNet, folder: Path, name: str, description: Mapping[s
     write_atomically(folder / name, lambda file: file.write_text(content))
 
 
-def _writer(
+def unet_writer(
     trainer: Trainer,
     name: str,
     description: Mapping[str, Any],
     draw: Callable[[Path], Image.Image],
     title: str,
 ) -> Writer:
-    """A Writer of the model, a picture of its samples, and the loss so far."""
+    """A Writer of a MnistUNet, a picture of its samples, and the loss so far."""
 
     def write(trained: nn.Module, folder: Path) -> None:
         model = folder / MODEL

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # imported when drawing
     from PIL import Image
 
 SCALE, STEPS = 2.0, 20
+FEW = 1, 2, 4
 KEPT = 0.1
 """Largest alpha at the end of a path that counts as noise."""
 
@@ -41,6 +42,16 @@ def draw_samples(backend: Backend, num_classes: int, columns: int = 6) -> Image.
     plain = Sampler(backend, (), solver, steps)
     seeds = [range(first, first + 10) for first in range(0, 40, 10)]
     return contact_sheet({f"seeds {s[0]} to {s[-1]}": plain.sample(seeds=s).x for s in seeds})
+
+
+def draw_few_steps(folder: Path) -> Image.Image:
+    """Draw samples of a few-step model: one row per number of steps, one column per class."""
+    backend, count = load_mnist_flow(str(folder)), read_unet(folder).num_classes
+    rows = {}
+    for steps in FEW:
+        sampler = Sampler(backend, (), None, steps)
+        rows[f"{steps} step{'s' * (steps > 1)}"] = sampler.sample(range(count), range(count)).x
+    return contact_sheet(rows, columns=",".join(map(str, range(count))))
 
 
 def plan(backend: Backend, steps: int) -> tuple[Solver, int]:

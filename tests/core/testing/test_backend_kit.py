@@ -36,6 +36,7 @@ def test_the_exact_backends_keep_it(schedule, kind):
     [
         ("mnist", 3, {}),
         ("mnist", 3, {"share": False}),
+        ("mnist-few-step", 3, {}),
         ("mnist-ddpm", 3, {}),
         ("mnist-latent", 3, {}),
         ("nouns", "tuba", {}),

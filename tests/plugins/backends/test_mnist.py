@@ -81,7 +81,7 @@ def test_the_network_sees_time_and_class(tiny_mnist):
     assert all((first - other).abs().max() > 1e-3 for other in others)
 
 
-@pytest.mark.parametrize("name", ["mnist", "mnist-ddpm"])
+@pytest.mark.parametrize("name", ["mnist", "mnist-few-step", "mnist-ddpm"])
 def test_the_shipped_weights_equal_the_unshared_network(name):
     backends = (composer.load_backend(name, share=share) for share in (True, False))
     stack = [Anagram({"identity": 6, "rotate_180": 9}), CFG(3.0)]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from composer_plugins.backends.mnist.backend import (
     MnistBackend,
     load_mnist_ddpm,
+    load_mnist_few_step,
     load_mnist_flow,
 )
 from composer_plugins.backends.mnist.data import DataError, load_mnist, sample_digits
@@ -20,6 +21,7 @@ __all__ = [
     "MnistUNet",
     "load_mnist",
     "load_mnist_ddpm",
+    "load_mnist_few_step",
     "load_mnist_flow",
     "load_mnist_latent",
     "sample_digits",
