@@ -27,6 +27,10 @@ class Climb(Plugin):
     An interval that ends above 0 leaves it some; without them a network's score draws patterns that
     this network alone reads.
 
+    Take ``Steer`` where the score is a likelihood: its steps have the size that the noise level and
+    the likelihood imply. Take this where only the direction means something, as with a network's
+    confidence, whose gradient is tiny or huge: each step has the stated length.
+
     Put it around anagrams and the like: it scores the image, not a view of it. It leaves the law of
     composition on purpose. Nothing waits for the device.
 
@@ -34,7 +38,7 @@ class Climb(Plugin):
         score: a differentiable function (B, C, H, W) in [-1, 1] -> (B,), higher is better; each
             image scored alone.
         length: root mean square by which a clean image moves in a step, above 0.
-        climbs: gradients a step, at least 1.
+        climbs: gradients a step, 1 to 1000.
         interval: noise levels sigma / (alpha + sigma) within which to steer.
     """
 
@@ -49,7 +53,7 @@ class Climb(Plugin):
     def __post_init__(self) -> None:
         require_score(self.score, "Climb")
         positive(self.length, "Climb: length")
-        integer(self.climbs, "Climb: climbs", least=1)
+        integer(self.climbs, "Climb: climbs", least=1, most=1000)
         interval(self.interval, "Climb: interval")
 
     @hookimpl
