@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from composer.arguments import finite, number_of
+from composer.arguments import finite, integer, number_of, sequence
 from composer.errors import shown
 from composer.images import all_finite
 from composer.plugin import SETS_START, declared, with_nested
@@ -98,3 +99,13 @@ def check_returns_nothing(answer: object) -> None:
             f"Sampler: callback must return None, got {type(answer).__name__}. To change the run, "
             "set state.x or call state.stop()."
         )
+
+
+def checked_origin(origin: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    """The number of the seed of each of ``count`` images."""
+    if origin is None:
+        return tuple(range(count))
+    seeds = tuple(integer(k, "denoise: origin", 0) for k in sequence(origin, "denoise: origin"))
+    if len(seeds) != count:
+        raise ValueError(f"denoise: origin must be {count}, one per image, got {len(seeds)}.")
+    return seeds

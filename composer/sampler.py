@@ -189,31 +189,45 @@ class Sampler:
         return self._bar(states, state, progress)
 
     @overload
-    def denoise(self, x: Tensor, t: float, condition: Any = None) -> Estimate: ...
+    def denoise(
+        self, x: Tensor, t: float, condition: Any = None, origin: Sequence[int] | None = None
+    ) -> Estimate: ...
     @overload
-    def denoise(self, x: Tensor, t: Tensor, condition: Any = None) -> Estimate | Denoised: ...
+    def denoise(
+        self, x: Tensor, t: Tensor, condition: Any = None, origin: Sequence[int] | None = None
+    ) -> Estimate | Denoised: ...
     @torch.no_grad()
-    def denoise(self, x: Tensor, t: float | Tensor, condition: Any = None) -> Estimate | Denoised:
+    def denoise(
+        self,
+        x: Tensor,
+        t: float | Tensor,
+        condition: Any = None,
+        origin: Sequence[int] | None = None,
+    ) -> Estimate | Denoised:
         """One-step denoising: the stack's estimate at (x, t); its ``x0`` is the clean image.
 
         Args:
             x: noised images (B, C, H, W), for example ``backend.schedule.add_noise(x0, noise, t)``.
             t: their time on the backend's schedule, a number or a tensor of one number; or (B,),
                 one time per image, in one call of the backend.
-            condition: as for :meth:`sample`; a list has one per image.
+            condition: as for :meth:`sample`; a list has one per seed.
+            origin: for each image the number of its seed, counted from 0, where several images
+                have one seed; None if image k has seed k. What a list or a plugin holds per seed
+                goes by it.
         """
         condition = _checks.checked_condition(self._stack, condition)
         x, schedule = _call_checks.checked_images(x, self.backend), self.backend.schedule
         times = _call_checks.checked_times(t, len(x))
-        _checks.check_one_a_seed(self._stack, condition, len(x))
-        one_time, seeds = not getattr(t, "ndim", 0), tuple(range(len(x)))
+        seeds = _call_checks.checked_origin(origin, len(x))
+        _checks.check_one_a_seed(self._stack, condition, max(seeds) + 1)
+        one_time = not getattr(t, "ndim", 0)
         requests = [
             Request(
                 image,
                 time,
                 condition,
                 schedule=schedule,
-                origin=seeds if one_time else (place,),
+                origin=seeds if one_time else seeds[place : place + 1],
                 backend=self.backend,
             )
             for place, (image, time) in enumerate(

@@ -96,8 +96,8 @@ class _Flow:
 
     def __init__(self, sampler: Sampler, condition: Any, directions: Tensor) -> None:
         self._sampler, self._directions = sampler, directions
-        copies = 1 + 2 * len(directions)
-        self._condition = condition * copies if isinstance(condition, list) else condition
+        self._condition = condition
+        self._origin = [*range(directions.shape[1])] * (1 + 2 * len(directions))
 
     def __call__(self, u: Tensor, tau: float) -> tuple[Tensor, Tensor]:
         schedule, e = self._sampler.backend.schedule, self._directions
@@ -105,7 +105,8 @@ class _Flow:
         offsets = small * e / e.abs().amax()
         every = torch.cat([u[None], u + offsets, u - offsets]).flatten(0, 1)
         t = schedule.time_at(tau)
-        estimate = self._sampler.denoise(sum(schedule.at(t)) * every, t, self._condition)
+        x = sum(schedule.at(t)) * every
+        estimate = self._sampler.denoise(x, t, self._condition, self._origin)
         v = (estimate.noise - estimate.x0).unflatten(0, (-1, len(u)))
         ahead, behind = v[1:].double().chunk(2)
         change = (ahead - behind) / (2 * small / e.abs().amax())
