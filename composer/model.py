@@ -74,7 +74,7 @@ class Model:
         for part in output:
             if part is not None:
                 facts = request.step, request.t, request.condition
-                self.finiteness.note(part, _not_finite, *facts)
+                self.finiteness.add(part, _not_finite, *facts)
 
     def _encoded(self, request: Request) -> Request:
         named = perturbation_of(request.model) is None
