@@ -144,8 +144,8 @@ class Estimate:
                 found[name] = self.__dict__[name]
         return found
 
-    def as_term(self) -> Estimate:
-        """The estimate as one term of further sums, even if it is a sum itself."""
+    def with_fixed_variance(self) -> Estimate:
+        """The estimate, whose learned variance counts once in further sums, even if it is a sum."""
         return self.replace(variance=self.variance) if self._variances else self
 
     def __add__(self, other: Estimate) -> Estimate:
@@ -252,7 +252,7 @@ def _is_one(weight: float | Tensor) -> bool:
 
 
 def _factor(value: float | Tensor) -> float | Tensor:
-    if not isinstance(value, float | int | Tensor | numbers.Real):  # the slow last one seldom asked
+    if not isinstance(value, float | int | Tensor | numbers.Real):  # the last is slow
         raise TypeError(
             f"the factor of an estimate must be a number or a tensor, got {shown(value)}."
         )

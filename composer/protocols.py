@@ -77,11 +77,11 @@ Join = Callable[[Output], Output]
 
 
 def spread(backend: Backend, batch: Batch) -> tuple[Backend, Batch, Join]:
-    """What computes a batch: a backend, the rows that it gets, and how to join their output.
+    """The backend that computes a batch, the rows that it gets, and how to join their output.
 
-    Most backends compute it themselves. One that shows parts of its images to another backend has,
-    beside ``evaluate``, a method ``spread(batch) -> (other, rows, join)``, so that rows are counted
-    and bounded as the network gets them.
+    Most backends compute their own batches. A backend that shows parts of its images to another one
+    has a method ``spread(batch) -> (other, rows, join)`` beside ``evaluate``. The loop then counts
+    and bounds the rows of the other backend.
     """
     joins: list[Join] = []
     while (own := getattr(backend, "spread", None)) is not None:

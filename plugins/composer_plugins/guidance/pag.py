@@ -32,7 +32,7 @@ class PAG(AwayFromPerturbed):
     structure, so guidance away from it improves structure. It needs no unconditional model.
 
     The coefficients sum to one, so the law of composition holds, and with anagrams it commutes. It
-    asks one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
+    needs one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
     makes two calls.
 
     Ahn et al. 2024, "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance",

@@ -27,8 +27,8 @@ LISTED = 12
 class AwayFromPerturbed(AroundGuidance):
     """guided + scale * (plain - perturbed), within an interval of noise levels.
 
-    ``guided`` is the answer under ``guidance``, or plain if that is None. A scale of 0 asks the
-    guided rows alone. A plugin is a dataclass with these fields and a ``perturbation``.
+    ``guided`` is the answer under ``guidance``, or plain if that is None. A scale of 0 needs
+    the guided rows alone. A plugin is a dataclass with these fields and a ``perturbation``.
     """
 
     one_a_seed = ("scale",)

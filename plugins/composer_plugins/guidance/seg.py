@@ -37,7 +37,7 @@ class SEG(AwayFromPerturbed):
     PAG at equal improvement of structure, and needs no unconditional model either.
 
     The coefficients sum to one, so the law of composition holds, and with anagrams it commutes. It
-    asks one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
+    needs one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
     makes two calls.
 
     Hong 2024, "Smoothed Energy Guidance: Guiding Diffusion Models with Reduced Energy Curvature of

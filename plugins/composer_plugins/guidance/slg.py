@@ -29,7 +29,7 @@ class SLG(AwayFromPerturbed):
     hands and faces by skipping layers 7 to 9.
 
     The coefficients sum to one, so the law of composition holds, and with anagrams it commutes. It
-    asks one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
+    needs one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
     makes two calls.
 
     Hyung et al. 2024, "Spatiotemporal Skip Guidance for Enhanced Video Diffusion Sampling",
