@@ -11,6 +11,7 @@ from torch import Tensor
 
 from composer import Backend, Request
 from composer.authoring import image_shape_of, once, probes
+from composer.errors import shown
 from composer.schedules import Schedule
 from composer_plugins.editing.operators import Operator
 
@@ -24,6 +25,16 @@ def measure_of(operator: Operator | Measure) -> Measure:
     """A: an operator's ``apply``, or the function itself."""
     measure: Any = getattr(operator, "apply", operator)
     return measure  # type: ignore[no-any-return]
+
+
+def require_measure(operator: object, owner: str) -> None:
+    """Raise a TypeError unless an operator is a function of images, or has one as ``apply``."""
+    measure = getattr(operator, "apply", operator)
+    if not callable(measure) or isinstance(operator, type):
+        raise TypeError(
+            f"{owner}: operator must be a function of images or have apply(x), got "
+            f"{shown(operator)}. Use for example KnownPixels(mask)."
+        )
 
 
 def check_measurement(

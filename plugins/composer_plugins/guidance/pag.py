@@ -88,8 +88,8 @@ class IdentityAttention:
             yield
         if not mode.acted:
             raise ValueError(
-                f"PAG: the layers {', '.join(self.layers)} have no self-attention by torch's "
-                "scaled_dot_product_attention. Name other layers, or use SLG."
+                "PAG: layers must have self-attention by torch's scaled_dot_product_attention, got "
+                f"none in {', '.join(self.layers)}. Name other layers, or use SLG."
             )
 
 

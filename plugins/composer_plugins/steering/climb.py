@@ -29,6 +29,10 @@ class Climb(Plugin):
     loss; here the length is given whatever the size of the score, which is the one that Particles
     chooses by.
 
+    Take ``Steer`` where the score is a likelihood: its steps have the size that the noise level and
+    the likelihood imply. Take this where only the direction means something, as with a network's
+    confidence, whose gradient is tiny or huge: each step has the stated length.
+
     Put it around anagrams and the like: it scores the image, not a view of it. It leaves the law of
     composition on purpose. Nothing waits for the device.
 
@@ -36,7 +40,7 @@ class Climb(Plugin):
         score: a differentiable function (B, C, H, W) in [-1, 1] -> (B,), higher is better; each
             image scored alone.
         length: root mean square by which a clean image moves in a step, above 0.
-        climbs: gradients a step, at least 1.
+        climbs: gradients a step, 1 to 1000.
         interval: noise levels sigma / (alpha + sigma) within which to steer.
     """
 
@@ -51,7 +55,7 @@ class Climb(Plugin):
     def __post_init__(self) -> None:
         require_score(self.score, "Climb")
         positive(self.length, "Climb: length")
-        integer(self.climbs, "Climb: climbs", least=1)
+        integer(self.climbs, "Climb: climbs", least=1, most=1000)
         interval(self.interval, "Climb: interval")
 
     @hookimpl

@@ -66,11 +66,11 @@ class DPS(ByLoss):
         level = request.noise_level
         if self.strength == 0 or level == 1 or not within(level, self.interval):
             return (yield [request])[0]
-        x = request.x.detach().requires_grad_()
-        [estimate] = yield [request.replace(x=x)]
+        tracked = request.tracked()
+        [estimate] = yield [tracked]
         with torch.enable_grad():
             seen = self._view(estimate.x0)
-        gradient = loss_gradient(self.loss, seen, "DPS", of=x)
+        gradient = loss_gradient(self.loss, seen, "DPS", of=tracked.x)
         variance = None if estimate.variance is None else estimate.variance.detach()
         plain = estimate.replace(
             prediction=estimate.prediction.detach(), variance=variance, x=request.x

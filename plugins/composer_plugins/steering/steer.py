@@ -32,6 +32,9 @@ class Steer(ByLoss):
     measurement, and the samples have the exact posterior. The gradient is the loss's alone, which
     costs no row.
 
+    The scale of the loss matters. Where only its direction means something, as with a network's
+    confidence, take ``Climb``, whose steps have a stated length.
+
     It leaves the law of composition on purpose: it works on x_0. It acts on the estimate of the
     plugins after it in the list, so it goes first, around views and guidance; several in a stack
     add up. Over latents a loss would need the decoder's gradient, so it needs pixels.

@@ -299,7 +299,7 @@ def test_a_network_of_one_s_own():
             torch.testing.assert_close(made, 2 * net(x, None) - net.out(x))
     with pytest.raises(ValueError, match="SEG: the layers attention must have self-attention"):
         Sampler(model, [SEG(1.0, layers="attention")])
-    with pytest.raises(ValueError, match="PAG: the layers out have no self-attention"):
+    with pytest.raises(ValueError, match="PAG: layers must have self-attention.*none in out"):
         Sampler(model, [PAG(1.0, layers="out")]).denoise(x, 0.5)
 
 

@@ -128,3 +128,10 @@ def test_images_of_another_size_raise():
         log_likelihood(Sampler(mixture()), torch.zeros(1, 1, 4, 4))
     with pytest.raises(ValueError, match="log_likelihood: probes"):
         log_likelihood(Sampler(mixture()), torch.zeros(1, 1, 8, 8), probes=0)
+
+
+@pytest.mark.parametrize("wrong", [{"sampler": 3}, {"seed": None}, {"probes": 10**30}])
+def test_bad_arguments_raise(wrong):
+    given = {"sampler": Sampler(mixture()), "images": torch.zeros(1, 1, 8, 8)} | wrong
+    with pytest.raises((TypeError, ValueError), match=f"log_likelihood: {next(iter(wrong))} must"):
+        log_likelihood(**given)
