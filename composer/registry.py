@@ -7,6 +7,7 @@ the registry keeps its error, and the others work.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from dataclasses import dataclass, field
@@ -114,8 +115,9 @@ def load_from(registry: Registry, name: str, options: dict[str, Any]) -> Backend
     check_options(f"backend {name!r}", factory, options)
     with owned(name):
         backend: Backend = factory(**options)
-    # For recipes. It is not part of the protocol, because a backend may be frozen.
-    object.__setattr__(backend, "loaded_as", {"name": name, "options": dict(options)})
+    # For recipes. A backend may be frozen; one with slots keeps nothing, and is named by its class.
+    with contextlib.suppress(AttributeError):
+        object.__setattr__(backend, "loaded_as", {"name": name, "options": dict(options)})
     return backend
 
 

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from composer._checks import checked_backend
+from composer.backend_attributes import differentiable_of
 from composer.batch import Batch, Output, grouped
 from composer.predictions import Prediction
-from composer.protocols import Backend, differentiable_of
+from composer.protocols import Backend
 from composer.schedules import Schedule
 from composer.solvers import Solver
 from composer.weights import networks_of

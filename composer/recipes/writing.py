@@ -51,7 +51,7 @@ class Draft:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class Copied:
     """A copy of a picture, tensor or array, with its key in a recipe."""
 
     key: str
@@ -72,18 +72,18 @@ def draft(
         condition, seeds: the call's.
         beginning: the call's x and t, if given.
     """
-    notes = _Notes(installed())
-    begun = {name: notes.of(value) for name, value in (beginning or {}).items()}
+    drafter = _Drafter(installed())
+    begun = {name: drafter.of(value) for name, value in (beginning or {}).items()}
     return Draft(
         {
             "composer": current_version(),
-            "backend": notes.backend(stack.backend),
+            "backend": drafter.backend(stack.backend),
             "weights": Weights(stack.backend),
-            "plugins": [notes.of(plugin) for plugin in stack.plugins],
-            "solver": notes.of(stack.solver),
+            "plugins": [drafter.of(plugin) for plugin in stack.plugins],
+            "solver": drafter.of(stack.solver),
             "num_inference_steps": stack.num_inference_steps,
             "max_rows": max_rows,
-            "call": {"condition": notes.of(condition), "seeds": list(seeds), **begun},
+            "call": {"condition": drafter.of(condition), "seeds": list(seeds), **begun},
         }
     )
 
@@ -97,7 +97,7 @@ def describe(
 
 def encode(value: Any, registry: Registry) -> Any:
     """A value as JSON: numbers, pictures, tensors, and registered objects by their names."""
-    return _Writer().written(_Notes(registry).of(value))
+    return _Writer().written(_Drafter(registry).of(value))
 
 
 def current_version() -> str:
@@ -106,18 +106,18 @@ def current_version() -> str:
 
 
 @dataclass(frozen=True)
-class _Notes:
+class _Drafter:
     """Values as JSON, with pictures and tensors as copies.
 
-    A value that is held in several places is noted once: k plugins, each of which holds the next
-    one twice, have 2^k places.
+    A value in several places is drafted once: k plugins, each of which holds the next one twice,
+    have 2^k places.
     """
 
     registry: Registry
     known: dict[int, tuple[Any, Any]] = field(default_factory=dict)
 
     def of(self, value: Any) -> Any:
-        """The note of one value and of the values in it."""
+        """The draft of one value and of the values in it."""
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
@@ -138,8 +138,8 @@ class _Notes:
             return list(value) if plain else [self.of(v) for v in value]
         if isinstance(value, Mapping):
             return {"pairs": [[self.of(k), self.of(v)] for k, v in value.items()]}
-        held = _held(value)
-        return self._object(value) if held is None else held
+        copied = _copied(value)
+        return self._object(value) if copied is None else copied
 
     def _object(self, value: object) -> dict[str, Any]:
         settings = settings_of(value)
@@ -172,18 +172,18 @@ class _Notes:
         return self.of(value)
 
 
-def _held(value: object) -> Held | None:
+def _copied(value: object) -> Copied | None:
     """A copy of a picture, tensor or array; None for other values."""
     if isinstance(value, Tensor):
-        return Held("tensor", value.detach().clone(memory_format=torch.contiguous_format))
+        return Copied("tensor", value.detach().clone(memory_format=torch.contiguous_format))
     if _is(value, "PIL.Image", "Image"):
-        return Held("image", _copied(value))
+        return Copied("image", _copied_picture(value))
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return Held("array", torch.from_numpy(value.astype(value.dtype.newbyteorder("="))))
+        return Copied("array", torch.from_numpy(value.astype(value.dtype.newbyteorder("="))))
     return None
 
 
-def _copied(picture: Any) -> Any:
+def _copied_picture(picture: Any) -> Any:
     """A copy of a PIL image with its EXIF orientation."""
     copied = picture.copy()
     if exif := picture.getexif():
@@ -204,7 +204,7 @@ def _fields(made: Callable[..., Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Writer:
-    """Write notes as plain JSON, a picture that is held in several places once.
+    """Write a draft as plain JSON, and encode a picture in several places once.
 
     Each place gets a dictionary of its own, so that a change of one changes no other.
     """
@@ -212,28 +212,29 @@ class _Writer:
     size: Size = field(default_factory=Size)
     known: dict[int, dict[str, str]] = field(default_factory=dict)
 
-    def written(self, noted: Any, depth: int = 1) -> Any:
-        """One note and the notes in it.
+    def written(self, value: Any, depth: int = 1) -> Any:
+        """One value of a draft and the values in it.
 
         Raises:
             ValueError: the recipe exceeds a limit, so that it could not be read.
         """
-        if isinstance(noted, dict):
-            self.size.enter(noted, depth)
-            return {key: self.written(value, depth + 1) for key, value in noted.items()}
-        if isinstance(noted, list):
-            self.size.enter(noted, depth)
-            plain = set(map(type, noted)) <= PLAIN
-            return list(noted) if plain else [self.written(v, depth + 1) for v in noted]
-        if isinstance(noted, Weights):
-            return noted.hash()
-        return self._held(noted, depth) if isinstance(noted, Held) else noted
+        if isinstance(value, dict):
+            self.size.enter(value, depth)
+            return {key: self.written(part, depth + 1) for key, part in value.items()}
+        if isinstance(value, list):
+            self.size.enter(value, depth)
+            plain = set(map(type, value)) <= PLAIN
+            return list(value) if plain else [self.written(part, depth + 1) for part in value]
+        if isinstance(value, Weights):
+            return value.hash()
+        return self._encoded(value, depth) if isinstance(value, Copied) else value
 
-    def _held(self, held: Held, depth: int) -> dict[str, str]:
-        if id(held) not in self.known:
-            write = _as_png if held.key == "image" else _as_safetensors
-            self.known[id(held)] = {held.key: base64.b64encode(write(held.copy)).decode("ascii")}
-        written = dict(self.known[id(held)])
+    def _encoded(self, copied: Copied, depth: int) -> dict[str, str]:
+        if id(copied) not in self.known:
+            write = _as_png if copied.key == "image" else _as_safetensors
+            text = base64.b64encode(write(copied.copy)).decode("ascii")
+            self.known[id(copied)] = {copied.key: text}
+        written = dict(self.known[id(copied)])
         self.size.enter(written, depth)
         return written
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from composer._checks import checked_backend, checked_solver
 from composer.arguments import positive, sequence
+from composer.backend_attributes import differentiable_of
 from composer.batch import Output
 from composer.latents import is_latent
 from composer.model import batch_of, checked_output, evaluated
-from composer.protocols import Backend, differentiable_of
+from composer.protocols import Backend
 from composer.requests import UNCONDITIONAL, Request
 from composer.sampler import Sampler
 from composer.testing.checks import Check, Contract, checks_of, first, in_words, off, run_all

@@ -18,6 +18,7 @@ import composer
 from composer import Register, Sampler, hookimpl
 from composer.recipes import decode, draft, encode
 from composer.solvers import DiffusersSolver
+from composer.testing import IdentityBackend
 from composer_plugins import (
     DDNM,
     Anagram,
@@ -279,3 +280,23 @@ def test_options_of_a_backend_are_written_by_name(tmp_path):
     written = draft(Sampler(backend).stack).written()["backend"]
     plain = {"place": str(tmp_path), "dtype": "float32", "device": "cpu", "size": [2, 3]}
     assert written == {"name": "mine", "options": plain}
+
+
+def test_a_backend_with_slots_loads_and_is_named_by_its_class(monkeypatch):
+    from composer.registry import load_from
+
+    mixture = IdentityBackend((1, 8, 8))
+    names = ("schedule", "prediction", "shape", "device", "dtype", "default_solver")
+
+    class Slotted:
+        __slots__ = (*names, "encode", "evaluate")
+
+        def __init__(self):
+            for name in self.__slots__:
+                setattr(self, name, getattr(mixture, name))
+
+    register = Register("me")
+    register.backend("slotted", Slotted)
+    backend = load_from(composer.installed().with_offers(register), "slotted", {})
+    written = draft(Sampler(backend).stack).written()["backend"]
+    assert written == {"unregistered": Slotted.__qualname__}

@@ -10,7 +10,7 @@ import click
 
 from composer_studio.cli.errors import in_one_line
 from composer_studio.cli.options import changes_from, sampling_options
-from composer_studio.cli.sample import echo_made
+from composer_studio.cli.sample import make
 
 F = TypeVar("F", bound=Callable[..., Any])
 SHOWN_AT = 448
@@ -125,7 +125,6 @@ def _sample(
     **output: Any,
 ) -> None:
     """Sample a stack and the guidance around the model; what a user typed is trusted."""
-    from composer_studio.sampling import sample_to_files  # noqa: PLC0415  # loads torch
     from composer_studio.written import read_table  # noqa: PLC0415
 
     placed = {"model": model, "device": device}
@@ -145,7 +144,8 @@ def _sample(
     changes = changes_from(settings, seeds, steps, **output)
     script = read_table(recipe, f"composer {name}", changes=changes)
     # The user typed all of it.
-    echo_made(sample_to_files(script, out or Path(name), True, batch, typed=True))
+    scored = output["score"] is not None
+    make(script, out or Path(name), True, batch, typed=True, scored=scored)
 
 
 _DIGITS = ("mnist", "mnist-ddpm")
