@@ -7,6 +7,7 @@ import functools
 import inspect
 import io
 import numbers
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 import composer
+from composer.limits import MAX_DEPTH
 from composer.protocols import Stack
 from composer.recipes.bounds import Size
 from composer.recipes.schedulers import settings_of
@@ -36,9 +38,12 @@ class Draft:
 
     To copy a picture is a hundred times faster than to encode it, and most recipes are never read.
     Later changes by the caller do not affect the copies.
+
+    Args:
+        content: None if it is nested deeper than Python can follow.
     """
 
-    content: dict[str, Any]
+    content: dict[str, Any] | None
 
     def written(self) -> dict[str, Any]:
         """The recipe, of plain JSON.
@@ -46,6 +51,8 @@ class Draft:
         Raises:
             ValueError: it exceeds a limit of :mod:`composer.limits`.
         """
+        if self.content is None:
+            raise ValueError(f"Recipe: it has more than {MAX_DEPTH} levels. Make it smaller.")
         recipe: dict[str, Any] = _Writer().written(self.content)
         return recipe
 
@@ -73,17 +80,21 @@ def draft(
         beginning: the call's x and t, if given.
     """
     drafter = _Drafter(installed())
+    try:
+        plugins, given = [drafter.of(plugin) for plugin in stack.plugins], drafter.of(condition)
+    except RecursionError:
+        return Draft(None)
     begun = {name: drafter.of(value) for name, value in (beginning or {}).items()}
     return Draft(
         {
             "composer": current_version(),
             "backend": drafter.backend(stack.backend),
             "weights": Weights(stack.backend),
-            "plugins": [drafter.of(plugin) for plugin in stack.plugins],
+            "plugins": plugins,
             "solver": drafter.of(stack.solver),
             "num_inference_steps": stack.num_inference_steps,
             "max_rows": max_rows,
-            "call": {"condition": drafter.of(condition), "seeds": list(seeds), **begun},
+            "call": {"condition": given, "seeds": list(seeds), **begun},
         }
     )
 
@@ -167,9 +178,15 @@ class _Drafter:
         """An option of ``load_backend``: files, devices and dtypes by their names."""
         if isinstance(value, torch.dtype):
             return str(value).removeprefix("torch.")
-        if isinstance(value, torch.device | Path):
+        if isinstance(value, torch.device):
             return str(value)
-        return self.of(value)
+        return _without_home(str(value)) if isinstance(value, str | Path) else self.of(value)
+
+
+def _without_home(text: str) -> str:
+    """A path in the home folder as "~/...", so that a recipe does not tell whose it is."""
+    home = str(Path("~").expanduser())
+    return f"~{text[len(home) :]}" if text.startswith(f"{home}{os.sep}") else text
 
 
 def _copied(value: object) -> Copied | None:

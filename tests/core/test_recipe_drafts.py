@@ -3,7 +3,9 @@
 import copy
 import json
 import pickle
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from composer_plugins import (
     SDEdit,
     Timesteps,
 )
+from composer_plugins.backends import mnist
 from composer_plugins.transforms import Flip
 
 
@@ -300,3 +303,32 @@ def test_a_backend_with_slots_loads_and_is_named_by_its_class(monkeypatch):
     backend = load_from(composer.installed().with_offers(register), "slotted", {})
     written = draft(Sampler(backend).stack).written()["backend"]
     assert written == {"unregistered": Slotted.__qualname__}
+
+
+def test_a_nest_that_python_cannot_follow_samples_and_its_recipe_says_why(backend):
+    condition = 3
+    for _ in range(400):
+        condition = Conjunction({condition: 1.0, 4: 1.0})
+    written = draft_of(Sampler(backend), condition)
+    with pytest.raises(ValueError, match="Recipe: it has more than 64 levels"):
+        written.written()
+
+
+@pytest.mark.parametrize("one", [torch.tensor(3), torch.tensor(3, dtype=torch.uint8)])
+def test_a_tensor_of_one_number_is_that_number_in_a_recipe(backend, one):
+    sampler = Sampler(backend, num_inference_steps=1)
+    single, several = sampler.sample(one, seeds=[0]), sampler.sample([one, 4], seeds=[0, 1])
+    assert single.recipe["call"]["condition"] == 3
+    assert several.recipe["call"]["condition"] == {"each": [3, 4]}
+    assert single.x.equal(sampler.sample(3, seeds=[0]).x)
+
+
+def test_a_recipe_does_not_tell_whose_home_a_model_is_in(backend, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(Path(mnist.__file__).parent / "weights" / "flow", tmp_path / "a" / "model")
+    mine = composer.load_backend("mnist", weights=str(tmp_path / "a" / "model"))
+    recipe = Sampler(mine, num_inference_steps=1).sample(3, seeds=[0]).recipe
+    assert recipe["backend"]["options"] == {"weights": "~/a/model"}
+    assert str(tmp_path) not in json.dumps(recipe)
+    again = Sampler.from_recipe(recipe, trust=["weights"]).sample(**composer.call_of(recipe))
+    assert again.recipe == recipe

@@ -246,3 +246,14 @@ def test_replay_finds_a_wrong_place_before_the_work(studio, six_nine, tmp_path, 
     done = studio("replay", six_nine, "--out", tmp_path / "new" / "x.png")
     assert done.exit_code == 2
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [("identity", "it must turn the image"), ("rotate_18", "Did you mean rotate_180")],
+)
+def test_the_view_of_an_anagram_turns_the_image(studio, tmp_path, view, said):
+    done = studio("anagram", 6, 9, "--view", view, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -15,6 +15,7 @@ from composer_studio.cli.sample import make
 F = TypeVar("F", bound=Callable[..., Any])
 SHOWN_AT = 448
 """Pixels at which images of a few pixels are saved, so that one sees them."""
+UPRIGHT = "identity"
 ANAGRAM_STEPS, CANDIDATES = 4, 4
 EARLY = {"scale": 3.0, "interval": [0.7, 1.0]}
 """Of anagrams of digits, as composer_lab.evaluation.anagrams has measured them."""
@@ -47,7 +48,12 @@ def anagram(upright: str, turned: str, view: str, **options: Any) -> None:
     and the one that they read best is kept. Other models take words, such as `composer anagram "a
     rabbit" "a duck" --backend deepfloyd --model FOLDER`.
     """
-    views = {"identity": _condition(upright), view: _condition(turned)}
+    from composer import installed  # noqa: PLC0415  # loads torch
+
+    if view == UPRIGHT:
+        raise click.BadParameter("it must turn the image, got identity.", param_hint="'--view'")
+    installed().find("transform", view)
+    views = {UPRIGHT: _condition(upright), view: _condition(turned)}
     plugins: dict[str, Any] = {"anagram": {"views": views}}
     digits = all(isinstance(digit, int) and digit < 10 for digit in views.values())
     if digits and options["backend"] in _DIGITS:
