@@ -71,8 +71,8 @@ def checked_place(stack: Stack, x: Tensor | None, t: Any) -> int:
     return nearest[0]
 
 
-def checked_times(t: Any, images: int) -> list[float]:
-    """One time, or one per image, as numbers."""
+def checked_times(t: Any, images: int) -> float | list[float]:
+    """The time of all images as a number, or one per image; one in a tensor (1,) is of all."""
     dims = getattr(t, "ndim", 0)
     given = t.tolist() if dims else [number_of(t, "t")]
     if dims > 1 or len(given) not in (1, images):
@@ -81,7 +81,8 @@ def checked_times(t: Any, images: int) -> list[float]:
             f"Sampler: t must be one time, or one for each of {images} images, got {shape}. Give a "
             "number or a tensor (B,)."
         )
-    return [finite(time, "t") for time in given]
+    times = [finite(time, "t") for time in given]
+    return times if dims and len(times) == images else times[0]
 
 
 def check_callback(callback: object) -> None:

@@ -10,8 +10,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from composer._views import Views
 from composer.errors import shown
-from composer.estimates import KEEP, Estimate, Keep, Views, combine
+from composer.estimates import KEEP, Estimate, Keep, combine
 from composer.markers import answers
 from composer.perturbations import Perturbation
 from composer.predictions import Prediction

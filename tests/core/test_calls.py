@@ -398,6 +398,13 @@ def test_a_time_may_be_a_tensor_of_one_number(t):
     )
 
 
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_one_time_in_a_tensor_is_that_of_all_images(images):
+    x, sampler = torch.randn(images, 1, 8, 8, dtype=torch.float64), Sampler(mixture())
+    seen = sampler.denoise(x, torch.tensor([0.4], dtype=torch.float64), 1)
+    torch.testing.assert_close(seen.x0, sampler.denoise(x, 0.4, 1).x0)
+
+
 def test_diffusers_timesteps_are_times():
     backend = mixture(DiscreteSchedule.linear(), "epsilon")
     x = torch.randn(1, 1, 8, 8, dtype=torch.float64)

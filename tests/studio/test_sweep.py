@@ -86,7 +86,7 @@ def test_more_seeds_go_on_and_another_recipe_does_not(studio, six_nine, tmp_path
         ("steps", "--over must be such as plugins.cfg.scale=2,3,5"),
         ("seeds=1,2", "--over must be of what makes an image"),
         ("plugins.cfg.scal=2", "Did you mean scale?"),
-        (f"steps={','.join(['1'] * 1001)}", "at most are 1000"),
+        (f"steps={','.join(map(str, range(1, 1002)))}", "at most are 1000"),
     ],
 )
 def test_a_wrong_sweep_is_one_line_and_leaves_nothing(studio, six_nine, tmp_path, over, said):
@@ -237,3 +237,25 @@ def test_ray_that_is_not_there_is_one_line(studio, six_nine, tmp_path, monkeypat
     done = studio("sweep", six_nine, "--out", tmp_path / "out", "--ray")
     assert done.exit_code == 2
     assert "--ray needs ray" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_an_address_without_a_cluster_is_one_line_at_once(studio, six_nine, tmp_path, address):
+    pytest.importorskip("ray")
+    done = studio("sweep", six_nine, "--out", tmp_path / "out", "--ray", address)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert f"nothing answers at {address}" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "over", [["plugins.cfg.scale=2,3,2"], ["plugins.cfg.scale=2", "plugins.cfg.scale=3"]]
+)
+def test_a_value_or_a_path_twice_would_make_the_same_pictures_twice(
+    studio, six_nine, tmp_path, over
+):
+    options = [part for text in over for part in ("--over", text)]
+    done = studio("sweep", six_nine, *options, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "once" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,6 +1,7 @@
 """The way back: the library's recipe as a table, and what it cannot be."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ from composer_plugins.backends.mnist import sample_digits
 from composer_studio.written import library_recipe, read_file, read_table, table_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "recipes"
-BACKENDS = {name: load_backend(name) for name in ("mnist", "mnist-ddpm", "nouns")}
+loaded = cache(load_backend)
 
 
 def described(recipe):
     """What a picture of a recipe carries."""
-    sampler = Sampler.from_recipe(recipe, backend=BACKENDS[recipe["backend"]["name"]])
+    sampler = Sampler.from_recipe(recipe, backend=loaded(recipe["backend"]["name"]))
     call = call_of(recipe)
     return describe(sampler.stack, sampler.max_rows, call["condition"], call["seeds"])
 
@@ -67,6 +68,6 @@ def test_what_no_table_holds_is_a_sentence(change, said):
 
 def test_a_tensor_stays_with_python():
     images, _ = sample_digits()
-    sampler = Sampler(BACKENDS["mnist"], [SDEdit(images[0], strength=0.5), CFG(2.0)])
+    sampler = Sampler(loaded("mnist"), [SDEdit(images[0], strength=0.5), CFG(2.0)])
     with pytest.raises(ValueError, match=r"a part \(tensor\) that only Python can make"):
         table_of(describe(sampler.stack, "auto", 3, (0,)))

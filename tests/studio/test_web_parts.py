@@ -184,7 +184,7 @@ def test_presets_need_their_model():
         ({"plugins": {"a": {"use": "cfg"}, "b": {"use": "cfg"}}}, "each plugin once, and b is"),
         ({"plugins": {"cfg": {"scale": [1.0, 2.0]}}}, "no place for cfg.scale"),
         ({"plugins": {"anagram": {"views": dict.fromkeys("abcde", 1)}}}, "no place for anagram.v"),
-        ({"backend": "prx"}, "has the models mnist, mnist-ddpm, nouns, with_weak, and not 'prx'"),
+        ({"backend": "prx"}, "has the models mnist, .*, and not 'prx'"),
         ({"strange": 1}, "no place for strange"),
     ],
 )
@@ -292,7 +292,7 @@ def test_the_owner_sets_the_model():
     assert sorted(lost) == ["device", "weights"]
     assert recipe["backend"]["options"] == {}
     assert script.written.backend.options == {}
-    with pytest.raises(LookupError, match=r"Unknown backend of this page 'prx'. Known: mnist"):
+    with pytest.raises(LookupError, match=r"Unknown backend of this page 'prx'. Known: .*mnist"):
         script_of(Draft({**SIX_NINE, "backend": "prx"}), SERVED)
     served = Served([{"use": "mnist", "share": False}])
     assert served.names == ["mnist"]

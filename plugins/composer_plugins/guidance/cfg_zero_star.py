@@ -26,7 +26,7 @@ class CFGZeroStar(Plugin):
         s = v_c . v_u / v_u . v_u,      v = s v_u + scale * (v_c - s v_u).
 
     s v_u is the multiple of v_u that is nearest to v_c. In the first ``zero_steps`` steps v is 0
-    and no row is asked: a flow stays where it is, because an untrained velocity would lead it
+    and no row is needed: a flow stays where it is, because an untrained velocity would lead it
     astray. A model that is well trained, or takes few steps, does better with zero_steps = 0.
 
     It leaves the law of composition on purpose: s depends on the image. The velocity is the same

@@ -23,9 +23,11 @@ class Climb(Plugin):
     rms over the pixels of an image, so an image moves by ``length`` in root mean square at most.
     The gradient is not taken through the model, as in FlowChef (Patel et al. 2024, arXiv
     2412.00100) and in the mean guidance of TFG (Ye et al. 2024, arXiv 2409.15761, section 3.2), so
-    it costs no row. In the steps that are left the model makes an image of what the score asks for.
+    it costs no row. In the remaining steps the model makes an image of it.
     An interval that ends above 0 leaves it some; without them a network's score draws patterns that
-    this network alone reads.
+    this network alone reads. :class:`Steer` stays near the model's clean image by the size of its
+    loss; here the length is given whatever the size of the score, which is the one that Particles
+    chooses by.
 
     Take ``Steer`` where the score is a likelihood: its steps have the size that the noise level and
     the likelihood imply. Take this where only the direction means something, as with a network's

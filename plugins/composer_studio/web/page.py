@@ -39,6 +39,7 @@ class Page:
     def __init__(self, served: Served, limits: Limits, place: Path) -> None:
         self._served, self._limits, self._place = served, limits, place
         self._presets = presets_for(served.names)
+        self._stopped: set[str] = set()  # sessions
         with gr.Blocks(
             title="Composer", analytics_enabled=False, delete_cache=(KEPT, KEPT), fill_width=True
         ) as self.blocks:
@@ -118,18 +119,17 @@ class Page:
             self.status, self.picture, self.gallery, self.turning, self.view, self.share,
             self.downloads, self.png, self.made, self.which, self.go, self.stop,
         ]  # fmt: skip
-        run = self.go.click(
-            self.run, [self.made, *drafted], shown, concurrency_limit=1, concurrency_id="run",
-            trigger_mode="once", **quick,
-        )  # fmt: skip
-        self.go.click(None, None, None, js=_LOOK)
-        run.failure(
-            self.failed, self.status, [self.status, self.go, self.stop], queue=False, **quick
-        )
-        self.stop.click(
-            self.stopped, None, [self.status, self.go, self.stop], cancels=[run], queue=False,
+        self.go.click(
+            self.run,
+            [self.made, *drafted],
+            shown,
+            concurrency_limit=1,
+            concurrency_id="run",
+            trigger_mode="once",
             **quick,
-        )  # fmt: skip
+        )
+        self.go.click(None, None, None, js=_LOOK)
+        self.stop.click(self.end, None, None, queue=False, **quick)
         turned = [self.made, self.which, self.view, self.share]
         gr.on(
             [self.share.input, self.view.input], self.turn, turned, self.picture,
@@ -185,10 +185,36 @@ class Page:
 
     @in_the_page
     def run(
-        self, before: Made | None, mode: str, text: str, uploads: list[str] | None, *entered: Any
+        self,
+        request: gr.Request,
+        before: Made | None,
+        mode: str,
+        text: str,
+        uploads: list[str] | None,
+        *entered: Any,
     ) -> Iterator[dict[Any, Any]]:
         """Make the pictures; x_0 is shown after every step."""
-        draft = self._draft(mode, text, uploads, entered)
+        session = str(request.session_hash)
+        self._stopped.discard(session)
+        go, stop = _idle()
+        try:
+            for shown in self._made(before, self._draft(mode, text, uploads, entered)):
+                yield shown
+                if session in self._stopped:
+                    yield {self.status: progress(0, 1, _STOPPED), self.go: go, self.stop: stop}
+                    return
+        except Exception:  # what it is, is said elsewhere
+            yield {self.status: progress(0, 1, _FAILED), self.go: go, self.stop: stop}
+            raise
+        finally:
+            self._stopped.discard(session)
+
+    def end(self, request: gr.Request) -> None:
+        """End the run of a visitor after its step; the run itself says so."""
+        self._stopped.add(str(request.session_hash))
+
+    def _made(self, before: Made | None, draft: Draft) -> Iterator[dict[Any, Any]]:
+        """What the page shows of a run."""
         script, recipe, lost = script_of(draft, self._served)
         self._limits.check(script)
         self._tell(lost)
@@ -206,8 +232,8 @@ class Page:
                     {} if event.preview is None else {self.picture: event.preview}
                 )
             else:
-                yield self._finished(event)
                 _remove(before)
+                yield self._finished(event)
 
     def _finished(self, made: Made) -> dict[Any, Any]:
         count, views = len(made.files), list(made.views)
@@ -242,14 +268,6 @@ class Page:
     def animate(self, made: Made, which: int) -> str:
         """A GIF of the chosen picture."""
         return str(made.film(which))
-
-    def failed(self, status: str) -> tuple[Any, ...]:
-        """After an error, which the page shows; a run that was stopped ends in one, too."""
-        return status if _STOPPED in status else progress(0, 1, _FAILED), *_idle()
-
-    def stopped(self) -> tuple[Any, ...]:
-        """After Stop."""
-        return progress(0, 1, _STOPPED), *_idle()
 
     def _draft(self, mode: str, text: str, uploads: list[str] | None, entered: Any) -> Draft:
         if mode == FORM:

@@ -65,9 +65,10 @@ def test_a_model_that_predicts_something_else_than_it_says_is_found(schedule, tr
 
 
 def white_latents(schedule, kind):
-    """The exact model of latents ~ N(0, I), which are as wide as their noise."""
+    """The exact model of white latents, nearly as wide as their noise. (Were they as wide, their
+    v would be 0 everywhere, without a gradient.)"""
     zero = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
-    inner = GaussianMixtureBackend(zero, [1.0], schedule=schedule, prediction=PREDICTIONS[kind])
+    inner = GaussianMixtureBackend(zero, [0.9], schedule=schedule, prediction=PREDICTIONS[kind])
     return OrthogonalCodecBackend(inner)
 
 

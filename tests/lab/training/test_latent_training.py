@@ -138,7 +138,7 @@ def snapshots(folder):
 )
 def test_the_commands_say_in_a_sentence_what_is_wrong(idx, arguments, sentence):  # noqa: F811
     result = train(*arguments, "--out", idx / "run")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output.startswith("Error: ")
     assert result.output.count("\n") == 1
     assert sentence in result.output

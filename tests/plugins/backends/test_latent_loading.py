@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 from tiny_if import cut, empty, rewrite
-from tiny_latent import SIZE, load, run
+from tiny_latent import SIZE, guided, load, run
 
 import composer
 from composer import Sampler
@@ -125,6 +125,28 @@ def test_half_precision_is_near(tiny_latent, name, dtype, file):
     assert far.dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux-dev", "z-image"])
+def test_double_precision_is_exact(tiny_latent, name, file):
+    """float32 rounds around it, and rows alone are the rows of a call to its rounding."""
+    folder = tiny_latent(name)[1]
+    single, double = (
+        load(folder, file.with_name(f"{dtype}.safetensors"), dtype=dtype)
+        for dtype in ("float32", "float64")
+    )
+    x = torch.randn(2, *single.shape, generator=torch.Generator().manual_seed(0))
+    near, exactly, alone = (
+        Sampler(backend, [CFG(3.0)], None, 2, max_rows).sample(PROMPT, (0, 1), x=noise).x
+        for backend, max_rows, noise in (
+            (single, None, x),
+            (double, None, x.double()),
+            (double, 1, x.double()),
+        )
+    )
+    assert exactly.dtype == torch.float64
+    torch.testing.assert_close(near, exactly.float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(alone, exactly, rtol=0, atol=1e-12)
+
+
 def test_offload_brings_layers_to_the_device(tiny_latent, file):
     folder = tiny_latent("sdxl")[1]
     plain, offloaded = (load(folder, file, offload=offload) for offload in (False, True))
@@ -151,14 +173,16 @@ def test_slices_are_the_whole_and_tiles_are_those_of_diffusers(tiny_latent, file
     assert (expected - whole.decode(latents[0])).abs().max() > 0.01
 
 
-def test_an_image_may_be_wider_than_high(tiny_latent, file):
-    """As in the pipeline, whose places and shift depend on both sides."""
-    pipeline, folder = tiny_latent("flux-dev")
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux-dev", "z-image"])
+def test_an_image_may_be_wider_than_high(tiny_latent, name, file):
+    """As in the pipeline, which tells SDXL both sides, and Flux the places and a shift by them."""
+    pipeline, folder = tiny_latent(name)
     image = pipeline(
         PROMPT,
         height=16,
         width=32,
         num_inference_steps=2,
+        **guided(pipeline, 1.0),
         generator=torch.Generator().manual_seed(0),
         output_type="pt",
     ).images
