@@ -10,9 +10,9 @@ import torch
 from composer.named import Device, DType, device_of, dtype_of
 
 DTYPES = ("float32", "bfloat16", "float16")
-"""Dtypes that the shipped networks compute in."""
+"""Dtypes that all shipped networks compute in."""
 WITH_FLOAT64 = (*DTYPES, "float64")
-"""Those of networks of diffusers."""
+"""Dtypes of networks that diffusers reads; x in the loop follows float64."""
 
 # Processors that multiply in bfloat16; others emulate it and are slower than in float32.
 _BF16_ARITHMETIC = "avx512_bf16", "amx_bf16"

@@ -77,6 +77,10 @@ def test_loaders_take_objects_and_names(name):
     assert torch.equal(x[0].x, x[1].x)
     recipe = json.loads(json.dumps(x[0].recipe))
     assert torch.equal(Sampler.from_recipe(recipe).sample(1).x, x[0].x)
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-ddpm", "mnist-latent"])
+def test_own_networks_do_not_take_float64(name):
     with pytest.raises(ValueError, match="dtype must be one of .* got 'float64'"):
         composer.load_backend(name, dtype=torch.float64)
 
