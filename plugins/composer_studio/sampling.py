@@ -144,6 +144,8 @@ class Keeper:
 
     def hint(self, run: Run) -> str:
         """How to go on after Ctrl-C."""
+        if not self.done:
+            return "No picture was finished. The same command begins again."
         rest = run.seeds[self.done :]
         ranged = all(b == a + 1 for a, b in pairwise(rest))
         seeds = f"{rest[0]}:{rest[-1] + 1}" if ranged else f"[{', '.join(map(str, rest))}]"

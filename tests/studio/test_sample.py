@@ -257,3 +257,14 @@ def test_the_view_of_an_anagram_turns_the_image(studio, tmp_path, view, said):
     assert done.exit_code == 2
     assert said in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_before_the_first_picture_leaves_nothing(studio, six_nine, tmp_path, monkeypatch):
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sampler, "sample", stopped)
+    done = studio("sample", six_nine)
+    assert done.exit_code == 130
+    assert done.stderr == "Stopped. No picture was finished. The same command begins again.\n"
+    assert not (tmp_path / "six-nine").exists()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import product
 
 import numpy as np
@@ -139,7 +140,11 @@ def test_a_kill_at_any_moment_of_a_commit_loses_the_batch_alone(
     check_whole(out, 5)
 
 
-def test_kill_9_of_a_sweep_and_the_same_command_goes_on(studio, six_nine, tmp_path):
+@pytest.mark.parametrize("ray", [(), ("--ray", "--workers", "1")], ids=["here", "ray"])
+def test_kill_9_of_a_sweep_and_the_same_command_goes_on(studio, six_nine, tmp_path, ray):
+    """Of Ray it is the driver; its workers end with it, and Ray's agents a minute later."""
+    if ray:
+        pytest.importorskip("ray")
     out = tmp_path / "out"
     command = [
         sys.executable,
@@ -154,13 +159,21 @@ def test_kill_9_of_a_sweep_and_the_same_command_goes_on(studio, six_nine, tmp_pa
         out,
         "--set",
         "steps=8",
+        *ray,
     ]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while len(read_rows(out)) < 6 and time.monotonic() < until:
         time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    workers = [child for child in children if _is_worker(child)]
+    assert bool(workers) == bool(ray)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not psutil.wait_procs(workers, timeout=60)[1]
+    for agent in children:
+        with suppress(psutil.NoSuchProcess):
+            agent.kill()
     noted = len(read_rows(out))
     assert 6 <= noted < 400
     assert len(pictures(out)) - noted <= 2
@@ -223,10 +236,14 @@ def test_a_worker_of_ray_is_killed_and_no_image_is_missing(six_nine, tmp_path):
         assert abs(pixels(tmp_path / "here" / name) - pixels(tmp_path / "out" / name)).max() <= 1
 
 
+def _is_worker(process):
+    return process.cmdline()[:1] != [] and process.cmdline()[0].startswith("ray::Remote")
+
+
 def _kill_one():
     """Kill a worker of this process's Ray; its pid, or None."""
     for child in psutil.Process().children(recursive=True):
-        if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::Remote"):
+        if _is_worker(child):
             os.kill(child.pid, signal.SIGKILL)
             return child.pid
     return None
