@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer import Backend, Request
 from composer.authoring import image_shape_of, once, probes
-from composer.errors import shown
+from composer.errors import said, shown
 from composer.schedules import Schedule
 from composer_plugins.editing.operators import Operator
 
@@ -48,7 +48,7 @@ def check_measurement(
         )
     except Exception as error:  # a third party's function may raise anything
         raise ValueError(
-            f"{owner}: {operator!r} failed on images of {image_shape_of(backend)}: {error}. "
+            f"{owner}: {operator!r} failed on images of {image_shape_of(backend)} ({said(error)}). "
             "Correct it, or take another."
         ) from error
     if tuple(y.shape[1:]) != needed:
