@@ -136,7 +136,7 @@ MUTATIONS = [
     ),
     Mutation(
         "float64 on the device",
-        "composer/schedules.py",
+        "composer/schedules/schedule.py",
         "v.to(x0.dtype).to(x0.device)",
         "v.to(x0.device).to(x0.dtype)",
         "tests/core/test_schedules.py",
@@ -150,7 +150,7 @@ MUTATIONS = [
     ),
     Mutation(
         "alpha shifted by one step",
-        "composer/schedules.py",
+        "composer/schedules/discrete.py",
         "place = t + 1\n",
         "place = t.clamp(min=0)\n",
         "tests/core/test_schedules.py",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from composer.arguments import finite, number_of
+from composer.arguments import finite, integer, number_of, sequence
 from composer.errors import shown
 from composer.images import all_finite
 from composer.plugin import SETS_START, declared, with_nested
@@ -70,8 +71,8 @@ def checked_place(stack: Stack, x: Tensor | None, t: Any) -> int:
     return nearest[0]
 
 
-def checked_times(t: Any, images: int) -> list[float]:
-    """One time, or one per image, as numbers."""
+def checked_times(t: Any, images: int) -> float | list[float]:
+    """The time of all images as a number, or one per image; one in a tensor (1,) is of all."""
     dims = getattr(t, "ndim", 0)
     given = t.tolist() if dims else [number_of(t, "t")]
     if dims > 1 or len(given) not in (1, images):
@@ -80,7 +81,8 @@ def checked_times(t: Any, images: int) -> list[float]:
             f"Sampler: t must be one time, or one for each of {images} images, got {shape}. Give a "
             "number or a tensor (B,)."
         )
-    return [finite(time, "t") for time in given]
+    times = [finite(time, "t") for time in given]
+    return times if dims and len(times) == images else times[0]
 
 
 def check_callback(callback: object) -> None:
@@ -98,3 +100,13 @@ def check_returns_nothing(answer: object) -> None:
             f"Sampler: callback must return None, got {type(answer).__name__}. To change the run, "
             "set state.x or call state.stop()."
         )
+
+
+def checked_origin(origin: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    """The number of the seed of each of ``count`` images."""
+    if origin is None:
+        return tuple(range(count))
+    seeds = tuple(integer(k, "denoise: origin", 0) for k in sequence(origin, "denoise: origin"))
+    if len(seeds) != count:
+        raise ValueError(f"denoise: origin must be {count}, one per image, got {len(seeds)}.")
+    return seeds

@@ -6,6 +6,8 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from composer.arguments import integer, lacking
 from composer.errors import shown
 from composer.hooks import hooked, noise_estimates
@@ -240,9 +242,15 @@ def checked_condition(stack: Stack, condition: Any) -> Any:
         TypeError, ValueError: see :func:`check_condition`.
     """
     several = type(condition) in (list, tuple, range)  # a tuple of a class of its own may be one
-    chosen = Each(condition) if several else condition
+    chosen = Each([_number(one) for one in condition]) if several else _number(condition)
     check_condition(stack, chosen)
     return chosen
+
+
+def _number(condition: Any) -> Any:
+    """A tensor of one whole number as that number, which a recipe then shows."""
+    single = isinstance(condition, Tensor) and condition.ndim == 0
+    return condition.item() if single and not condition.is_floating_point() else condition
 
 
 def check_one_a_seed(stack: Stack, condition: Any, seeds: int) -> None:

@@ -69,4 +69,6 @@ def loss_gradient(loss: Loss, x: Tensor, owner: str, of: Tensor | None = None) -
                 f"{owner}: loss must have a gradient, got values without one. Compute them from "
                 "the images with torch, without no_grad or detach."
             )
-        return torch.autograd.grad(values.sum(), of)[0]
+        # Requests that are answered in one call of the model share its graph.
+        shared = of is not x
+        return torch.autograd.grad(values.sum(), of, retain_graph=shared)[0]

@@ -24,7 +24,7 @@ def checked_image(
     if not isinstance(x, Tensor) or x.shape != shape or x.dtype != dtype:
         what = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{hook}: x must be a tensor {dtype} {shape}, got {what}.")
-    finiteness.note(x, _not_finite, hook, state.step)
+    finiteness.add(x, _not_finite, hook, state.step)
     return x
 
 

@@ -37,6 +37,13 @@ from composer._resizing import (
     resized_mask,
 )
 from composer._walks import check_walks, plan_walks, require_walks
+from composer.backend_attributes import (
+    differentiable_of,
+    guidance_of,
+    low_res_schedule_of,
+    models_of,
+    noise_scale_of,
+)
 from composer.batch import grouped
 from composer.generators import generator_of
 from composer.latents import (
@@ -60,15 +67,7 @@ from composer.plugin import (
     views_of,
     with_nested,
 )
-from composer.protocols import (
-    differentiable_of,
-    draw,
-    guidance_of,
-    initial_noise,
-    low_res_schedule_of,
-    models_of,
-    noise_scale_of,
-)
+from composer.protocols import draw, initial_noise
 from composer.requests import combine
 from composer.weights import networks_of, sha256_of
 from composer.words import short_repr

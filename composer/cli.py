@@ -10,7 +10,7 @@ import click
 from composer.commands.check import check
 from composer.commands.errors import one_line
 from composer.commands.plugins import plugins
-from composer.errors import shown
+from composer.errors import nearest, shown
 from composer.foreign import Foreign
 
 _GROUP = "composer.commands"
@@ -26,6 +26,13 @@ class _InstalledCommands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with one_line():
             return super().invoke(ctx)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None:
+            close = nearest(args[0], self.list_commands(ctx))
+            if close:
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(close)}?")
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *entry_points(group=_GROUP).names})

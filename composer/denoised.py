@@ -1,14 +1,16 @@
-"""One-step denoising of images noised to different times."""
+"""One-step denoising: its requests, and the estimates of images noised to different times."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from composer.requests import Estimate
+from composer.protocols import Backend
+from composer.requests import Estimate, Request
 from composer.words import short_repr
 
 
@@ -47,3 +49,25 @@ class Denoised:
             torch.cat([e.x0 for e in estimates]),
             torch.cat([e.noise for e in estimates]),
         )
+
+
+def requests_at(
+    x: Tensor,
+    times: float | Sequence[float],
+    condition: Any,
+    seeds: tuple[int, ...],
+    backend: Backend,
+) -> list[Request]:
+    """One request of all images x (B, C, H, W) at their time, or one per image at its own.
+
+    Args:
+        seeds: for each image the number of its seed.
+    """
+    if not isinstance(times, Sequence):
+        return [
+            Request(x, times, condition, schedule=backend.schedule, origin=seeds, backend=backend)
+        ]
+    return [
+        Request(image, t, condition, schedule=backend.schedule, origin=(seed,), backend=backend)
+        for image, t, seed in zip(x.split(1), times, seeds, strict=True)
+    ]

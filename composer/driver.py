@@ -233,7 +233,7 @@ class _Conversation:
                 f"{self} returned NaN or Inf at step {request.step} (t = {request.t:g}), from "
                 "finite answers. Check its arithmetic, and very large scales."
             )
-        return estimate.as_term()
+        return estimate.with_fixed_variance()
 
 
 def described(function: Callable[..., Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
+from composer._views import Views
 from composer.arguments import finite
 from composer.errors import shown
 from composer.predictions import EPSILON, SAMPLE, Prediction
@@ -27,40 +28,6 @@ class Keep(Enum):
 
 
 KEEP: Final = Keep.KEEP
-
-
-class Views:
-    """A table of tensors and their views.
-
-    Requests derived from one another, and their estimates, share a table. So two plugins that use
-    the same view send the same object, and an estimate carried back from a view has the original
-    image itself as its x.
-    """
-
-    def __init__(self) -> None:
-        # The table keeps both tensors of a pair, so that no other tensor gets their ids.
-        self._seen: dict[tuple[int, Transform], tuple[Tensor, Tensor]] = {}
-        self._original: dict[tuple[int, Transform], tuple[Tensor, Tensor]] = {}
-
-    def seen(self, tensor: Tensor, view: Transform) -> Tensor:
-        """The view of a tensor, the same object each time."""
-        known = self._seen.get((id(tensor), view))
-        if known is not None and known[0] is tensor:
-            return known[1]
-        seen = view(tensor)
-        self._seen[id(tensor), view] = tensor, seen
-        self._original[id(seen), view] = seen, tensor
-        return seen
-
-    def original(self, seen: Tensor, view: Transform) -> Tensor:
-        """The original of a view; a new tensor if this table does not know it."""
-        known = self._original.get((id(seen), view))
-        return known[1] if known is not None and known[0] is seen else view.inverse(seen)
-
-    def clear(self) -> None:
-        """Release all tensors."""
-        self._seen.clear()
-        self._original.clear()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -177,8 +144,8 @@ class Estimate:
                 found[name] = self.__dict__[name]
         return found
 
-    def as_term(self) -> Estimate:
-        """The estimate as one term of further sums, even if it is a sum itself."""
+    def with_fixed_variance(self) -> Estimate:
+        """The estimate, whose learned variance counts once in further sums, even if it is a sum."""
         return self.replace(variance=self.variance) if self._variances else self
 
     def __add__(self, other: Estimate) -> Estimate:
@@ -285,7 +252,7 @@ def _is_one(weight: float | Tensor) -> bool:
 
 
 def _factor(value: float | Tensor) -> float | Tensor:
-    if not isinstance(value, float | int | Tensor | numbers.Real):  # the slow last one seldom asked
+    if not isinstance(value, float | int | Tensor | numbers.Real):  # the last is slow
         raise TypeError(
             f"the factor of an estimate must be a number or a tensor, got {shown(value)}."
         )

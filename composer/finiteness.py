@@ -19,18 +19,18 @@ class Finiteness:
     unless they are near the largest of their type, and it is the cheapest test.
 
     Args:
-        at_once: read each sum when it is noted, which waits for the device.
+        at_once: read each sum when it is added, which waits for the device.
     """
 
     def __init__(self, at_once: bool = False) -> None:
         self.at_once = at_once
-        self._noted: list[tuple[Tensor, Callable[..., str], tuple[Any, ...]]] = []
+        self._added: list[tuple[Tensor, Callable[..., str], tuple[Any, ...]]] = []
         self._last: Tensor | None = None
 
-    def note(self, tensor: Tensor, sentence: Callable[..., str], *facts: Any) -> None:
+    def add(self, tensor: Tensor, sentence: Callable[..., str], *facts: Any) -> None:
         """Keep a tensor's sum, and the message to raise if it is not finite.
 
-        A tensor that was noted last is not noted again.
+        A tensor that was added last is not added again.
 
         Args:
             sentence: makes the message from ``facts``, which hold no tensors.
@@ -39,16 +39,16 @@ class Finiteness:
             return
         self._last = tensor
         wide = torch.float32 if tensor.dtype == torch.float16 else None
-        self._noted.append((tensor.sum(dtype=wide), sentence, facts))
+        self._added.append((tensor.sum(dtype=wide), sentence, facts))
         if self.at_once:
             self.require()
 
     def require(self) -> None:
-        """Raise a NonFiniteError for the first noted tensor that was not finite."""
-        noted, self._noted = self._noted, []
-        if not noted:
+        """Raise a NonFiniteError for the first added tensor that was not finite."""
+        added, self._added = self._added, []
+        if not added:
             return
-        sums = torch.stack([total for total, _, _ in noted]).tolist()
-        for total, (_, sentence, facts) in zip(sums, noted, strict=True):
+        sums = torch.stack([total for total, _, _ in added]).tolist()
+        for total, (_, sentence, facts) in zip(sums, added, strict=True):
             if not math.isfinite(total):
                 raise NonFiniteError(sentence(*facts))

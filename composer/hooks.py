@@ -36,8 +36,8 @@ class _Specs(Plugin):
 
 
 class _Manager(pluggy.PluginManager):
-    """Looks for hooks among public names only: most names of an object are Python's own, and to
-    look at all of them takes longer than all else at the build of a Sampler."""
+    """A manager that skips Python's own names, such as ``__init__``, when it looks for hooks. Most
+    names are of this kind, and to examine them took most of the time to build a Sampler."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         return None if name.startswith("__") else super().parse_hookimpl_opts(plugin, name)

@@ -19,7 +19,7 @@ _Shape = tuple[int, int, int]
 
 
 class _HasShape(Protocol):
-    """A backend, as far as this page is concerned."""
+    """What this module needs of a backend."""
 
     @property
     def shape(self) -> _Shape: ...
@@ -40,19 +40,19 @@ def image_shape_of(backend: _HasShape) -> _Shape:
 
 
 def is_latent(backend: _HasShape | None) -> bool:
-    """Whether the loop of a backend runs on latents: whether ``image_shape`` is not ``shape``. A
-    request outside of a run has no backend, and its x are pixels."""
+    """Whether a backend's loop runs on latents: its ``image_shape`` is not its ``shape``. False for
+    None, the backend of a request outside of a run, whose x has pixels."""
     return backend is not None and image_shape_of(backend) != backend.shape
 
 
 def to_latents(backend: _HasShape, images: Tensor) -> Tensor:
-    """Images (B, C, H, W) in [-1, 1] as the loop has them: encoded, or on pixels as they are."""
+    """Encode images (B, C, H, W) in [-1, 1] for the loop; a model of pixels gets them unchanged."""
     return cast(_Coder, backend).encode_image(images) if is_latent(backend) else images
 
 
 def to_images(backend: _HasShape, x: Tensor) -> Tensor:
-    """What the loop has (B, *shape) as images (B, C, H, W): decoded; as it is on pixels, and where
-    the end of a run has decoded it."""
+    """Decode the x of a run, (B, *shape), to images (B, C, H, W). The x of a model of pixels, and
+    one that is decoded already, is returned unchanged."""
     return cast(_Coder, backend).decode(x) if x.shape[1:] != image_shape_of(backend) else x
 
 

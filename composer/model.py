@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from composer.arguments import finite
+from composer.backend_attributes import models_of
 from composer.batch import Batch, Output, grouped
 from composer.errors import unstopped
 from composer.finiteness import Finiteness
 from composer.lent import version
 from composer.perturbations import perturbation_of, perturbed
-from composer.protocols import Backend, models_of, spread
+from composer.protocols import Backend, spread
 from composer.requests import UNCONDITIONAL, Each, Estimate, Request
 from composer.row_bounds import MaxRows, rows_in_a_call
 from composer.stats import Stats
@@ -73,7 +74,7 @@ class Model:
         for part in output:
             if part is not None:
                 facts = request.step, request.t, request.condition
-                self.finiteness.note(part, _not_finite, *facts)
+                self.finiteness.add(part, _not_finite, *facts)
 
     def _encoded(self, request: Request) -> Request:
         named = perturbation_of(request.model) is None

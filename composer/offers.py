@@ -73,7 +73,11 @@ class Register:
         self._offer("decomposition", name, factory, example)
 
     def score(self, name: str, factory: Callable[..., Callable[[Tensor], Tensor]]) -> None:
-        """Offer a class of functions (B, C, H, W) -> (B,), higher is better."""
+        """Offer a class of functions (B, C, H, W) -> (B,), higher is better.
+
+        An attribute ``image_shape`` states the (C, H, W) that it reads; pictures from files are
+        brought to it. Without one, it gets them in colour, at their own size.
+        """
         self._offer("score", name, factory)
 
     def loss(self, name: str, factory: Callable[..., Callable[[Tensor], Tensor]]) -> None:

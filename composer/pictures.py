@@ -94,6 +94,11 @@ def _upright(source: PictureLike, name: str) -> Image.Image:
     """The source as a PIL image of its own mode, turned by its EXIF orientation."""
     if isinstance(source, FromRecipe):  # a recipe must not open files
         raise TypeError(f"{name} must be a picture, got the text {shown(source)} of a recipe.")
+    if isinstance(source, str) and "://" in source:
+        raise FileNotFoundError(
+            f"{name} must be a picture, got the address {shown(source)}. Download the picture, and "
+            "give the path of the file."
+        )
     if isinstance(source, str | os.PathLike):
         return _opened(Path(source), name)
     if isinstance(source, np.ndarray):

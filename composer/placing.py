@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device, such as times and labels that were made of a list.
+    """Move a tensor to a device, for example times or labels made from a list.
 
-    A plain copy of the CPU's memory to a CUDA device waits for all that the device has yet to do,
-    and so does ``torch.tensor(..., device=device)``; one of pinned memory does not.
+    A plain copy from the CPU to a CUDA device waits until the device has finished its queue, as
+    does ``torch.tensor(..., device=device)``. A copy from pinned memory does not wait.
     """
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from composer.backend_attributes import noise_scale_of
 from composer.batch import Batch, Output
 from composer.images import to_pil
 from composer.latents import to_images
 from composer.placing import to_device
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
-from composer.schedules import DiscreteSchedule, Schedule
+from composer.schedules import Schedule
 from composer.words import short
 
 if TYPE_CHECKING:
@@ -76,47 +77,17 @@ Join = Callable[[Output], Output]
 
 
 def spread(backend: Backend, batch: Batch) -> tuple[Backend, Batch, Join]:
-    """What computes a batch: a backend, the rows that it gets, and how to join their output.
+    """The backend that computes a batch, the rows that it gets, and how to join their output.
 
-    Most backends compute it themselves. One that shows parts of its images to another backend has,
-    beside ``evaluate``, a method ``spread(batch) -> (other, rows, join)``, so that rows are counted
-    and bounded as the network gets them.
+    Most backends compute their own batches. A backend that shows parts of its images to another one
+    has a method ``spread(batch) -> (other, rows, join)`` beside ``evaluate``. The loop then counts
+    and bounds the rows of the other backend.
     """
     joins: list[Join] = []
     while (own := getattr(backend, "spread", None)) is not None:
         backend, batch, join = own(batch)
         joins.append(join)
     return backend, batch, lambda output: reduce(lambda o, join: join(o), reversed(joins), output)
-
-
-def models_of(backend: Backend) -> tuple[str, ...]:
-    """The names of the further models behind a backend: its optional attribute ``models``."""
-    return tuple(getattr(backend, "models", ()))
-
-
-def noise_scale_of(backend: Backend) -> float:
-    """The standard deviation of the initial noise: the schedule's ``noise_scale``, if any, or 1."""
-    return float(getattr(backend.schedule, "noise_scale", 1.0))
-
-
-def low_res_schedule_of(backend: Backend) -> DiscreteSchedule | None:
-    """The schedule that noises the low-resolution image of an enlarging model: its optional
-    attribute ``low_res_schedule``; None for other models."""
-    schedule: DiscreteSchedule | None = getattr(backend, "low_res_schedule", None)
-    return schedule
-
-
-def guidance_of(backend: Backend) -> float | None:
-    """The guidance scale that a distilled model takes as an input: its optional attribute
-    ``guidance``, which ``beside["guidance"]`` (B,) replaces; None for a model that takes none."""
-    scale: float | None = getattr(backend, "guidance", None)
-    return scale
-
-
-def differentiable_of(backend: Backend) -> bool:
-    """Whether gradients flow through ``evaluate`` from its output to x: the backend's optional
-    attribute ``differentiable``, which ``check_backend`` proves."""
-    return bool(getattr(backend, "differentiable", False))
 
 
 class Solver(Protocol):

@@ -7,6 +7,7 @@ the registry keeps its error, and the others work.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from dataclasses import dataclass, field
@@ -109,14 +110,23 @@ def get_transform(name: str | Transform) -> Transform:
 
 
 def load_from(registry: Registry, name: str, options: dict[str, Any]) -> Backend:
-    """:func:`composer.load_backend` from a registry; the backend remembers how it was loaded."""
+    """:func:`composer.load_backend` from a registry; the backend remembers how it was loaded.
+
+    A text that begins with "~/" names a place in the home folder, as recipes write such paths.
+    """
     factory = registry.find("backend", name).factory
     check_options(f"backend {name!r}", factory, options)
     with owned(name):
-        backend: Backend = factory(**options)
-    # For recipes. It is not part of the protocol, because a backend may be frozen.
-    object.__setattr__(backend, "loaded_as", {"name": name, "options": dict(options)})
+        backend: Backend = factory(**{n: _expanded(v) for n, v in options.items()})
+    # For recipes. A backend may be frozen; one with slots keeps nothing, and is named by its class.
+    with contextlib.suppress(AttributeError):
+        object.__setattr__(backend, "loaded_as", {"name": name, "options": dict(options)})
     return backend
+
+
+def _expanded(option: Any) -> Any:
+    home = isinstance(option, str) and option.startswith("~/")
+    return os.path.expanduser(option) if home else option  # noqa: PTH111  # never raises
 
 
 def _own() -> Register:

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from composer._checks import checked_backend
+from composer.backend_attributes import differentiable_of
 from composer.batch import Batch, Output, grouped
 from composer.predictions import Prediction
-from composer.protocols import Backend, differentiable_of
+from composer.protocols import Backend
 from composer.schedules import Schedule
 from composer.solvers import Solver
 from composer.weights import networks_of
@@ -93,7 +94,7 @@ class Reparametrised:
         return time, sum(self.inner.schedule.at(time)) / sum(self.schedule.at(t))
 
     def _answer(self, t: float, asked: Batch, answer: Output) -> Output:
-        """What rows of one time t say of this path."""
+        """The output of rows of one time t, on this path."""
         place = self.inner.schedule.at(asked.times[0])
         x0 = self.inner.prediction.x0(answer.prediction, asked.x, *place)
         noise = self.inner.prediction.noise(answer.prediction, asked.x, *place)

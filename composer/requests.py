@@ -10,8 +10,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from composer._views import Views
 from composer.errors import shown
-from composer.estimates import KEEP, Estimate, Keep, Views, combine
+from composer.estimates import KEEP, Estimate, Keep, combine
 from composer.markers import answers
 from composer.perturbations import Perturbation
 from composer.predictions import Prediction
@@ -88,7 +89,7 @@ class Request:
         backend: the backend of the run, whose coder turns latents to images; the loop fills it in.
         t_next: the time that the step goes to; None outside of a run.
         carried: ``State.carried`` of the run, data that a plugin keeps from step to step. A plugin
-            may set its own key.
+            may set its own key, to tensors without a gradient.
         views: the views that x is seen through, the first applied first.
     """
 
@@ -162,6 +163,12 @@ class Request:
             origin=tuple(origin[k] for k in rows.tolist()),
             carried={},
         )
+
+    def tracked(self) -> Request:
+        """The same request with an x that requires a gradient, through all that answers it; see
+        :func:`~composer.authoring.loss_gradient`. Unlike another x, it carries what this carries.
+        """
+        return dataclasses.replace(self, x=self.x.detach().requires_grad_())
 
     def each(self, value: float | Sequence[float] | Tensor) -> float | Tensor:
         """Numbers for the images of this request (B, 1, 1, 1), from one number per seed (S,).

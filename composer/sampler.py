@@ -15,7 +15,7 @@ from tqdm import tqdm
 from composer import _call_checks, _checks, _run_checks, recipes
 from composer._watch import watched
 from composer.arguments import checked_seeds, switch
-from composer.denoised import Denoised
+from composer.denoised import Denoised, requests_at
 from composer.driver import asked, converse
 from composer.errors import unstopped
 from composer.finiteness import Finiteness
@@ -25,7 +25,7 @@ from composer.model import Model
 from composer.plugin import hooks_of, views_of
 from composer.protocols import Backend, Solver, Stack, State, initial_noise
 from composer.registry import Registry
-from composer.requests import Estimate, Request
+from composer.requests import Estimate
 from composer.result import Result
 from composer.row_bounds import MaxRows, checked_max_rows
 from composer.stats import Stats
@@ -179,6 +179,7 @@ class Sampler:
         Each state is a snapshot, which later steps do not change. The run continues from its ``x``,
         so you may write into ``x`` or replace it. ``state.stop()`` ends the stream after this state
         and runs the ``finish`` hooks on its ``x``. If you break out of the loop, they do not run.
+        Earlier states no longer act on the run.
 
         The last state has the finished images, (B, *image_shape) of a latent model. What you make
         of its ``x`` is the end of the run: it is checked like the others and changed no further.
@@ -189,41 +190,41 @@ class Sampler:
         return self._bar(states, state, progress)
 
     @overload
-    def denoise(self, x: Tensor, t: float, condition: Any = None) -> Estimate: ...
+    def denoise(
+        self, x: Tensor, t: float, condition: Any = None, origin: Sequence[int] | None = None
+    ) -> Estimate: ...
     @overload
-    def denoise(self, x: Tensor, t: Tensor, condition: Any = None) -> Estimate | Denoised: ...
+    def denoise(
+        self, x: Tensor, t: Tensor, condition: Any = None, origin: Sequence[int] | None = None
+    ) -> Estimate | Denoised: ...
     @torch.no_grad()
-    def denoise(self, x: Tensor, t: float | Tensor, condition: Any = None) -> Estimate | Denoised:
+    def denoise(
+        self,
+        x: Tensor,
+        t: float | Tensor,
+        condition: Any = None,
+        origin: Sequence[int] | None = None,
+    ) -> Estimate | Denoised:
         """One-step denoising: the stack's estimate at (x, t); its ``x0`` is the clean image.
 
         Args:
             x: noised images (B, C, H, W), for example ``backend.schedule.add_noise(x0, noise, t)``.
             t: their time on the backend's schedule, a number or a tensor of one number; or (B,),
                 one time per image, in one call of the backend.
-            condition: as for :meth:`sample`; a list has one per image.
+            condition: as for :meth:`sample`; a list has one per seed.
+            origin: for each image the number of its seed, counted from 0, where several images
+                have one seed; None if image k has seed k. What a list or a plugin holds per seed
+                goes by it.
         """
         condition = _checks.checked_condition(self._stack, condition)
-        x, schedule = _call_checks.checked_images(x, self.backend), self.backend.schedule
+        x = _call_checks.checked_images(x, self.backend)
         times = _call_checks.checked_times(t, len(x))
-        _checks.check_one_a_seed(self._stack, condition, len(x))
-        one_time, seeds = not getattr(t, "ndim", 0), tuple(range(len(x)))
-        requests = [
-            Request(
-                image,
-                time,
-                condition,
-                schedule=schedule,
-                origin=seeds if one_time else (place,),
-                backend=self.backend,
-            )
-            for place, (image, time) in enumerate(
-                zip([x] if one_time else x.split(1), times, strict=True)
-            )
-        ]
-        model = self._model()
+        seeds = _call_checks.checked_origin(origin, len(x))
+        _checks.check_one_a_seed(self._stack, condition, max(seeds) + 1)
+        requests, model = requests_at(x, times, condition, seeds, self.backend), self._model()
         estimates = converse(asked(requests), self._noise_estimates, model, "denoise", self._debug)
         model.finiteness.require()
-        return estimates[0] if one_time else Denoised.of(estimates)
+        return Denoised.of(estimates) if isinstance(times, list) else estimates[0]
 
     @classmethod
     def from_recipe(

@@ -109,7 +109,7 @@ def _write_png(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any]
 
 
 def _write_webp(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any] | None) -> None:
-    """Without loss, so that who makes it again can compare."""
+    """Write it without loss, so that a repeated run can be compared with it exactly."""
     from PIL.Image import Exif  # noqa: PLC0415, loads PIL
 
     exif, text = Exif(), _text(seed, recipe)

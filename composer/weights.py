@@ -1,4 +1,4 @@
-"""The weights of a backend, told apart by one hash, so that a picture says what made it."""
+"""A hash of a backend's weights, by which a picture names the model that made it."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ def _tensors(network: nn.Module) -> Iterable[tuple[str, Tensor]]:
 
 
 def _version(tensor: Tensor) -> int:
-    """How often a tensor was written into; one of inference mode does not say."""
+    """How often a tensor was written into; 0 for one of inference mode, which does not count it."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 _KNOWN: weakref.WeakKeyDictionary[Any, tuple[list[weakref.ref[Tensor]], list[int], str]] = (
     weakref.WeakKeyDictionary()
 )
-"""What was computed: to read gigabytes again takes longer than to make a picture."""
+"""The hashes computed so far. To read gigabytes again takes longer than to make a picture."""

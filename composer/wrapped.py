@@ -39,6 +39,7 @@ class WrappedNetwork:
     default_solver: Solver
     device: torch.device
     network_dtype: torch.dtype
+    differentiable: bool = False
 
     __repr__ = short_repr
 
@@ -124,6 +125,7 @@ def wrap(
     solver: Solver | None = None,
     device: Device | None = None,
     dtype: DType | None = None,
+    differentiable: bool = False,
 ) -> WrappedNetwork:
     """Make a backend of a network ``net(x, t, label)``, or without classes ``net(x, t)``.
 
@@ -147,6 +149,8 @@ def wrap(
         solver: the default solver; None for DDIM, which on a flow is Euler's method.
         device: the device of x; None for the device of the network's parameters.
         dtype: the dtype in which the network computes; None for that of its parameters.
+        differentiable: whether gradients flow from its output to x, as DPS needs; ``check_backend``
+            proves it.
 
     Raises:
         TypeError, ValueError: an argument has a wrong type or value.
@@ -172,6 +176,7 @@ def wrap(
         DDIM() if solver is None else solver,
         first.device if device is None else device_of(device),
         first.dtype if dtype is None else dtype_of(dtype),
+        switch(differentiable, "wrap: differentiable"),
     )
 
 

@@ -140,7 +140,8 @@ def _settle(file: Path, mode: int) -> None:
 
 def _temporary(path: Path) -> Path:
     """The temporary name for ``path``; each thread of a process has its own."""
-    return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.{path.name}")
+    name = path.name or "folder"  # of Path("."), which has none
+    return path.parent / f".{os.getpid()}-{secrets.token_hex(4)}.{name}"
 
 
 def _remove_stale(path: Path) -> None:

@@ -75,7 +75,7 @@ def run(pipeline, task, prompt, steps, scale, seeds, **options):
             num_inference_steps=steps,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             output_type=kept,
-            **GUIDED.get(type(pipeline), lambda scale: {"guidance_scale": scale})(scale),
+            **guided(pipeline, scale),
             **size,
             **options,
         ).images
@@ -95,6 +95,11 @@ GUIDED = {
     ZImagePipeline: lambda scale: {"guidance_scale": scale - 1},  # cond + g (cond - uncond)
 }
 """How pipelines that do not call it guidance_scale are told the scale."""
+
+
+def guided(pipeline, scale):
+    """The options that give a pipeline the scale of CFG."""
+    return GUIDED.get(type(pipeline), lambda scale: {"guidance_scale": scale})(scale)
 
 
 def stable_diffusion(words, scheduler=None):

@@ -113,7 +113,7 @@ def _row_of(name: str, check: Check) -> _Row:
     row = _Row(name, check.name, "failed")
     with Foreign() as running:
         outcome = check.outcome()
-        why = "; ".join(part for part in (outcome.why, outcome.mend) if part)
+        why = "; ".join(part for part in (outcome.why, outcome.advice) if part)
         row = _Row(name, check.name, outcome.status, why)
     return replace(row, why=running.error) if running.error else row
 

@@ -7,6 +7,7 @@ import functools
 import inspect
 import io
 import numbers
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 import composer
+from composer.limits import MAX_DEPTH
 from composer.protocols import Stack
 from composer.recipes.bounds import Size
 from composer.recipes.schedulers import settings_of
@@ -36,9 +38,12 @@ class Draft:
 
     To copy a picture is a hundred times faster than to encode it, and most recipes are never read.
     Later changes by the caller do not affect the copies.
+
+    Args:
+        content: None if it is nested deeper than Python can follow.
     """
 
-    content: dict[str, Any]
+    content: dict[str, Any] | None
 
     def written(self) -> dict[str, Any]:
         """The recipe, of plain JSON.
@@ -46,12 +51,14 @@ class Draft:
         Raises:
             ValueError: it exceeds a limit of :mod:`composer.limits`.
         """
+        if self.content is None:
+            raise ValueError(f"Recipe: it has more than {MAX_DEPTH} levels. Make it smaller.")
         recipe: dict[str, Any] = _Writer().written(self.content)
         return recipe
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class Copied:
     """A copy of a picture, tensor or array, with its key in a recipe."""
 
     key: str
@@ -72,18 +79,22 @@ def draft(
         condition, seeds: the call's.
         beginning: the call's x and t, if given.
     """
-    notes = _Notes(installed())
-    begun = {name: notes.of(value) for name, value in (beginning or {}).items()}
+    drafter = _Drafter(installed())
+    try:
+        plugins, given = [drafter.of(plugin) for plugin in stack.plugins], drafter.of(condition)
+    except RecursionError:
+        return Draft(None)
+    begun = {name: drafter.of(value) for name, value in (beginning or {}).items()}
     return Draft(
         {
             "composer": current_version(),
-            "backend": notes.backend(stack.backend),
+            "backend": drafter.backend(stack.backend),
             "weights": Weights(stack.backend),
-            "plugins": [notes.of(plugin) for plugin in stack.plugins],
-            "solver": notes.of(stack.solver),
+            "plugins": plugins,
+            "solver": drafter.of(stack.solver),
             "num_inference_steps": stack.num_inference_steps,
             "max_rows": max_rows,
-            "call": {"condition": notes.of(condition), "seeds": list(seeds), **begun},
+            "call": {"condition": given, "seeds": list(seeds), **begun},
         }
     )
 
@@ -97,7 +108,7 @@ def describe(
 
 def encode(value: Any, registry: Registry) -> Any:
     """A value as JSON: numbers, pictures, tensors, and registered objects by their names."""
-    return _Writer().written(_Notes(registry).of(value))
+    return _Writer().written(_Drafter(registry).of(value))
 
 
 def current_version() -> str:
@@ -106,18 +117,18 @@ def current_version() -> str:
 
 
 @dataclass(frozen=True)
-class _Notes:
+class _Drafter:
     """Values as JSON, with pictures and tensors as copies.
 
-    A value that is held in several places is noted once: k plugins, each of which holds the next
-    one twice, have 2^k places.
+    A value in several places is drafted once: k plugins, each of which holds the next one twice,
+    have 2^k places.
     """
 
     registry: Registry
     known: dict[int, tuple[Any, Any]] = field(default_factory=dict)
 
     def of(self, value: Any) -> Any:
-        """The note of one value and of the values in it."""
+        """The draft of one value and of the values in it."""
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
@@ -138,8 +149,8 @@ class _Notes:
             return list(value) if plain else [self.of(v) for v in value]
         if isinstance(value, Mapping):
             return {"pairs": [[self.of(k), self.of(v)] for k, v in value.items()]}
-        held = _held(value)
-        return self._object(value) if held is None else held
+        copied = _copied(value)
+        return self._object(value) if copied is None else copied
 
     def _object(self, value: object) -> dict[str, Any]:
         settings = settings_of(value)
@@ -167,23 +178,29 @@ class _Notes:
         """An option of ``load_backend``: files, devices and dtypes by their names."""
         if isinstance(value, torch.dtype):
             return str(value).removeprefix("torch.")
-        if isinstance(value, torch.device | Path):
+        if isinstance(value, torch.device):
             return str(value)
-        return self.of(value)
+        return _without_home(str(value)) if isinstance(value, str | Path) else self.of(value)
 
 
-def _held(value: object) -> Held | None:
+def _without_home(text: str) -> str:
+    """A path in the home folder as "~/...", so that a recipe does not tell whose it is."""
+    home = str(Path("~").expanduser())
+    return f"~{text[len(home) :]}" if text.startswith(f"{home}{os.sep}") else text
+
+
+def _copied(value: object) -> Copied | None:
     """A copy of a picture, tensor or array; None for other values."""
     if isinstance(value, Tensor):
-        return Held("tensor", value.detach().clone(memory_format=torch.contiguous_format))
+        return Copied("tensor", value.detach().clone(memory_format=torch.contiguous_format))
     if _is(value, "PIL.Image", "Image"):
-        return Held("image", _copied(value))
+        return Copied("image", _copied_picture(value))
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return Held("array", torch.from_numpy(value.astype(value.dtype.newbyteorder("="))))
+        return Copied("array", torch.from_numpy(value.astype(value.dtype.newbyteorder("="))))
     return None
 
 
-def _copied(picture: Any) -> Any:
+def _copied_picture(picture: Any) -> Any:
     """A copy of a PIL image with its EXIF orientation."""
     copied = picture.copy()
     if exif := picture.getexif():
@@ -204,7 +221,7 @@ def _fields(made: Callable[..., Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Writer:
-    """Write notes as plain JSON, a picture that is held in several places once.
+    """Write a draft as plain JSON, and encode a picture in several places once.
 
     Each place gets a dictionary of its own, so that a change of one changes no other.
     """
@@ -212,28 +229,29 @@ class _Writer:
     size: Size = field(default_factory=Size)
     known: dict[int, dict[str, str]] = field(default_factory=dict)
 
-    def written(self, noted: Any, depth: int = 1) -> Any:
-        """One note and the notes in it.
+    def written(self, value: Any, depth: int = 1) -> Any:
+        """One value of a draft and the values in it.
 
         Raises:
             ValueError: the recipe exceeds a limit, so that it could not be read.
         """
-        if isinstance(noted, dict):
-            self.size.enter(noted, depth)
-            return {key: self.written(value, depth + 1) for key, value in noted.items()}
-        if isinstance(noted, list):
-            self.size.enter(noted, depth)
-            plain = set(map(type, noted)) <= PLAIN
-            return list(noted) if plain else [self.written(v, depth + 1) for v in noted]
-        if isinstance(noted, Weights):
-            return noted.hash()
-        return self._held(noted, depth) if isinstance(noted, Held) else noted
+        if isinstance(value, dict):
+            self.size.enter(value, depth)
+            return {key: self.written(part, depth + 1) for key, part in value.items()}
+        if isinstance(value, list):
+            self.size.enter(value, depth)
+            plain = set(map(type, value)) <= PLAIN
+            return list(value) if plain else [self.written(part, depth + 1) for part in value]
+        if isinstance(value, Weights):
+            return value.hash()
+        return self._encoded(value, depth) if isinstance(value, Copied) else value
 
-    def _held(self, held: Held, depth: int) -> dict[str, str]:
-        if id(held) not in self.known:
-            write = _as_png if held.key == "image" else _as_safetensors
-            self.known[id(held)] = {held.key: base64.b64encode(write(held.copy)).decode("ascii")}
-        written = dict(self.known[id(held)])
+    def _encoded(self, copied: Copied, depth: int) -> dict[str, str]:
+        if id(copied) not in self.known:
+            write = _as_png if copied.key == "image" else _as_safetensors
+            text = base64.b64encode(write(copied.copy)).decode("ascii")
+            self.known[id(copied)] = {copied.key: text}
+        written = dict(self.known[id(copied)])
         self.size.enter(written, depth)
         return written
 

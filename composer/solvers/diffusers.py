@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from composer.backend_attributes import noise_scale_of
 from composer.markers import hookimpl
 from composer.predictions import Amplitude
-from composer.protocols import State, noise_scale_of
+from composer.protocols import State
 from composer.requests import Estimate
 from composer.schedules import Schedule
 from composer.solvers._families import clips, family_of

@@ -33,15 +33,16 @@ class Check:
         subject: the object in words.
         name: the name of the check.
         examine: returns what is wrong with the object, or "".
-        mend: the advice what to do.
-        mends_errors: whether the advice also applies to an error raised; if not, its message does.
+        advice: what to do about a failure.
+        advice_for_errors: whether the advice also applies if it raises an error; if not, the
+            error's message says what to do.
     """
 
     subject: str
     name: str
     examine: Callable[[], str]
-    mend: str
-    mends_errors: bool = True
+    advice: str
+    advice_for_errors: bool = True
 
     def __call__(self) -> None:
         """Run it.
@@ -80,15 +81,15 @@ class Outcome:
     error: Exception | None = None
 
     @property
-    def mend(self) -> str:
+    def advice(self) -> str:
         """What to do about a failure; "" where its error says so."""
-        tells = self.error is not None and not self.check.mends_errors
-        return self.check.mend if self.status == "failed" and not tells else ""
+        tells = self.error is not None and not self.check.advice_for_errors
+        return self.check.advice if self.status == "failed" and not tells else ""
 
     @property
     def reason(self) -> str:
         """The reason and the advice."""
-        return f"({self.why}); {self.mend}" if self.mend else f"({self.why})"
+        return f"({self.why}); {self.advice}" if self.advice else f"({self.why})"
 
     @property
     def sentence(self) -> str:
@@ -97,12 +98,12 @@ class Outcome:
 
 
 def checks_of(
-    contract: Contract[T], thing: T, subject: str, *, mends_errors: bool = True
+    contract: Contract[T], thing: T, subject: str, *, advice_for_errors: bool = True
 ) -> list[Check]:
     """A check for each law of a contract."""
     return [
-        Check(subject, _name(law), partial(law, thing), mend, mends_errors)
-        for law, mend in contract.items()
+        Check(subject, _name(law), partial(law, thing), advice, advice_for_errors)
+        for law, advice in contract.items()
     ]
 
 

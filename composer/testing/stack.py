@@ -11,7 +11,7 @@ from composer.plugin import sets_conditions
 from composer.testing.checks import Check, checks_of, run_all
 from composer.testing.probe import Shape, checked_shape
 from composer.testing.stack_conduct import CONDUCT
-from composer.testing.stack_law import MEND, laws
+from composer.testing.stack_law import ADVICE, laws
 from composer.testing.stack_probe import Stack, mixture
 
 
@@ -43,8 +43,8 @@ def stack_checks(
         stack = replace(stack, condition=1)
     check_condition(sampler.stack, stack.condition)
     subject = f"[{', '.join(type(plugin).__name__ for plugin in plugins)}]"
-    lawful = [Check(subject, name, law, MEND, False) for name, law in laws(stack).items()]
-    return [*lawful, *checks_of(CONDUCT, stack, subject, mends_errors=False)]
+    lawful = [Check(subject, name, law, ADVICE, False) for name, law in laws(stack).items()]
+    return [*lawful, *checks_of(CONDUCT, stack, subject, advice_for_errors=False)]
 
 
 def check_stack(

@@ -18,7 +18,7 @@ from composer.testing.checks import TOLERANCE, first, off
 from composer.testing.identity import IdentityBackend
 from composer.testing.stack_probe import SCHEDULES, Stack, mixture
 
-MEND = (
+ADVICE = (
     "the stack leaves the law: sum_i A_i V_i is not the identity, so that its sample depends on "
     "the model's prediction type; let the coefficients sum to one and carry each view back, or, if "
     "this is intended, declare obeys_law = False and work on .noise or .x0"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from composer.writing import write_atomically
+from composer.writing import make_folder, write_atomically
 
 METADATA = "metadata.jsonl"
 LOCK = ".composer.lock"
@@ -31,6 +31,24 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder}: another command is writing into it. Wait for its end, or name another "
             "folder."
         ) from error
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make a folder; remove it again if an error leaves it empty.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # not empty
+            for place in new:
+                place.rmdir()
+        raise
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:

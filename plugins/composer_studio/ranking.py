@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from composer.limits import MAX_PIXELS
-from composer.writing import write_atomically, write_folder
+from composer.writing import require_folder, write_atomically, write_folder
 from composer_studio.folders import locked, read_rows, write_rows
 from composer_studio.remembered import NothingRememberedError, read_memory
 from composer_studio.scoring import Score, score_of, scores_of
@@ -55,6 +55,7 @@ def rank(
     files = sorted(p for s in ("*.png", "*.webp") for p in folder.glob(s))
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: it is no folder. Name a folder of pictures.")
+    require_folder(out)
     with locked(folder):
         found = dict(_scored(files, named, typed))
         if not found:

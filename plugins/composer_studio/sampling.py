@@ -17,8 +17,9 @@ from tqdm import tqdm
 from composer import Result, State, Transform, installed
 from composer.contact_sheet import contact_sheet
 from composer.recipes import Trust
-from composer.writing import make_folder, require_folder, write_atomically
+from composer.writing import require_folder, write_atomically
 from composer_studio.cli.errors import StoppedError
+from composer_studio.folders import made
 from composer_studio.runs import BATCH, SHOWN, Preview, Run, joined
 from composer_studio.scoring import Score, score_of, scores_of
 from composer_studio.written import Script, WrittenError, library_recipe
@@ -69,12 +70,10 @@ def sample_to_files(
     """
     output = script.written.output
     folder = folder_of(script) if out is None else out
-    _check_output(script, folder)
-    score = _score(script, typed) if output.best else None
+    score = score_of_output(script, folder, typed)
     run = Run.of(script, trust)
-    make_folder(folder)
     keeper = Keeper(folder, output.size, output.best, score)
-    with _shown(run, folder, batch) as callback:
+    with made(folder), _shown(run, folder, batch) as callback:
         try:
             for result in run.batches(batch, callback):
                 keeper.add(result)
@@ -145,6 +144,8 @@ class Keeper:
 
     def hint(self, run: Run) -> str:
         """How to go on after Ctrl-C."""
+        if not self.done:
+            return "No picture was finished. The same command begins again."
         rest = run.seeds[self.done :]
         ranged = all(b == a + 1 for a, b in pairwise(rest))
         seeds = f"{rest[0]}:{rest[-1] + 1}" if ranged else f"[{', '.join(map(str, rest))}]"
@@ -155,22 +156,24 @@ class Keeper:
         )
 
 
-def _score(script: Script, typed: bool) -> Score:
-    named = script.written.output.score
-    if named is None:
-        raise WrittenError([f"{script.source}: best needs a score, such as --score reads_as."])
-    recipe = library_recipe(script)
-    return score_of(code_of(named, script), recipe, typed)
+def score_of_output(script: Script, folder: Path, typed: bool = False) -> Score | None:
+    """The score of what is kept, if one chooses; checks what the end needs before the work.
 
-
-def _check_output(script: Script, folder: Path) -> None:
-    """Check what the end needs, before the work."""
+    Raises:
+        ValueError, TypeError, LookupError: the recipe's output is not possible.
+        OSError: the folder is a file.
+    """
     require_folder(folder)
     output = script.written.output
     if output.animate == "mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise WrittenError(
             [f"{script.source}: mp4 needs the extra video: pip install 'diffusion-composer[video]'"]
         )
+    if output.best is None:
+        return None
+    if output.score is None:
+        raise WrittenError([f"{script.source}: best needs a score, such as --score reads_as."])
+    return score_of(code_of(output.score, script), library_recipe(script), typed)
 
 
 @contextmanager

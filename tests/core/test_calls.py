@@ -398,6 +398,13 @@ def test_a_time_may_be_a_tensor_of_one_number(t):
     )
 
 
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_one_time_in_a_tensor_is_that_of_all_images(images):
+    x, sampler = torch.randn(images, 1, 8, 8, dtype=torch.float64), Sampler(mixture())
+    seen = sampler.denoise(x, torch.tensor([0.4], dtype=torch.float64), 1)
+    torch.testing.assert_close(seen.x0, sampler.denoise(x, 0.4, 1).x0)
+
+
 def test_diffusers_timesteps_are_times():
     backend = mixture(DiscreteSchedule.linear(), "epsilon")
     x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
@@ -495,3 +502,18 @@ def test_replace_knows_its_arguments():
         Sampler(mixture()).replace(num_steps=3)
     with pytest.raises(ValueError, match="num_inference_steps must be"):
         Sampler(mixture()).replace(num_inference_steps=0)
+
+
+def test_several_images_of_one_seed_share_what_is_held_per_seed():
+    """Three images of two seeds, at one time and at a time each, against each image alone."""
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    sampler = Sampler(mixture(), [CFG((1.0, 3.0))])
+    for t in (0.4, torch.tensor([0.4, 0.4, 0.4])):
+        seen = sampler.denoise(x, t, [0, 1], origin=[1, 0, 1]).x0
+        for image, seed in enumerate([1, 0, 1]):
+            alone = Sampler(mixture(), [CFG((1.0, 3.0)[seed])]).denoise(x[[image]], 0.4, seed)
+            torch.testing.assert_close(seen[[image]], alone.x0)
+    with pytest.raises(ValueError, match="denoise: origin must be 3, one per image, got 2"):
+        sampler.denoise(x, 0.4, [0, 1], origin=[0, 1])
+    with pytest.raises(TypeError, match="denoise: origin must be an integer, got 'a'"):
+        sampler.denoise(x, 0.4, [0, 1], origin=[0, 1, "a"])

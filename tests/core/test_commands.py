@@ -302,7 +302,9 @@ def test_a_command_that_breaks_says_so_and_leaves_the_others(monkeypatch, dist, 
     ("arguments", "said"),
     [
         (["--bogus"], "No such option '--bogus'. See main --help."),
-        (["bogus"], "No such command 'bogus'. See main --help."),
+        (["qqq"], "No such command 'qqq'. See main --help."),
+        (["chekc"], "No such command 'chekc'. Did you mean check? See main --help."),
+        (["anagrm", "6", "9"], "No such command 'anagrm'. Did you mean anagram? See main"),
         (["check"], "Missing argument 'NAME'. See main check --help."),
         (
             ["check", "flip", "--jsn"],

@@ -401,7 +401,7 @@ def test_the_first_of_what_is_noted_is_named(rows, data):
     expected = [k for k, tensor in enumerate(tensors) if not tensor.isfinite().all()]
     finiteness = Finiteness()
     for k, tensor in enumerate(tensors):
-        finiteness.note(tensor, "tensor {}".format, k)
+        finiteness.add(tensor, "tensor {}".format, k)
     if expected:
         with pytest.raises(NonFiniteError, match=f"^tensor {expected[0]}$"):
             finiteness.require()

@@ -221,6 +221,8 @@ def test_paths_are_opened_and_closed(tmp_path):
         FileNotFoundError, match="image must be a picture, .* There is no such file"
     ):
         to_tensor(file)
+    with pytest.raises(FileNotFoundError, match="the address 'https://a.org/b.png'. Download"):
+        to_tensor("https://a.org/b.png")
     image.save(file)
     with pytest.raises(TypeError, match="image must be a picture, got the text .* of a recipe"):
         to_tensor(FromRecipe(file))

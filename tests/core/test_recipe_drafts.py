@@ -3,7 +3,9 @@
 import copy
 import json
 import pickle
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import composer
 from composer import Register, Sampler, hookimpl
 from composer.recipes import decode, draft, encode
 from composer.solvers import DiffusersSolver
+from composer.testing import IdentityBackend
 from composer_plugins import (
     DDNM,
     Anagram,
@@ -27,6 +30,7 @@ from composer_plugins import (
     SDEdit,
     Timesteps,
 )
+from composer_plugins.backends import mnist
 from composer_plugins.transforms import Flip
 
 
@@ -279,3 +283,52 @@ def test_options_of_a_backend_are_written_by_name(tmp_path):
     written = draft(Sampler(backend).stack).written()["backend"]
     plain = {"place": str(tmp_path), "dtype": "float32", "device": "cpu", "size": [2, 3]}
     assert written == {"name": "mine", "options": plain}
+
+
+def test_a_backend_with_slots_loads_and_is_named_by_its_class(monkeypatch):
+    from composer.registry import load_from
+
+    mixture = IdentityBackend((1, 8, 8))
+    names = ("schedule", "prediction", "shape", "device", "dtype", "default_solver")
+
+    class Slotted:
+        __slots__ = (*names, "encode", "evaluate")
+
+        def __init__(self):
+            for name in self.__slots__:
+                setattr(self, name, getattr(mixture, name))
+
+    register = Register("me")
+    register.backend("slotted", Slotted)
+    backend = load_from(composer.installed().with_offers(register), "slotted", {})
+    written = draft(Sampler(backend).stack).written()["backend"]
+    assert written == {"unregistered": Slotted.__qualname__}
+
+
+def test_a_nest_that_python_cannot_follow_samples_and_its_recipe_says_why(backend):
+    condition = 3
+    for _ in range(400):
+        condition = Conjunction({condition: 1.0, 4: 1.0})
+    written = draft_of(Sampler(backend), condition)
+    with pytest.raises(ValueError, match="Recipe: it has more than 64 levels"):
+        written.written()
+
+
+@pytest.mark.parametrize("one", [torch.tensor(3), torch.tensor(3, dtype=torch.uint8)])
+def test_a_tensor_of_one_number_is_that_number_in_a_recipe(backend, one):
+    sampler = Sampler(backend, num_inference_steps=1)
+    single, several = sampler.sample(one, seeds=[0]), sampler.sample([one, 4], seeds=[0, 1])
+    assert single.recipe["call"]["condition"] == 3
+    assert several.recipe["call"]["condition"] == {"each": [3, 4]}
+    assert single.x.equal(sampler.sample(3, seeds=[0]).x)
+
+
+def test_a_recipe_does_not_tell_whose_home_a_model_is_in(backend, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(Path(mnist.__file__).parent / "weights" / "flow", tmp_path / "a" / "model")
+    mine = composer.load_backend("mnist", weights=str(tmp_path / "a" / "model"))
+    recipe = Sampler(mine, num_inference_steps=1).sample(3, seeds=[0]).recipe
+    assert recipe["backend"]["options"] == {"weights": "~/a/model"}
+    assert str(tmp_path) not in json.dumps(recipe)
+    again = Sampler.from_recipe(recipe, trust=["weights"]).sample(**composer.call_of(recipe))
+    assert again.recipe == recipe

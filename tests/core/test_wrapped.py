@@ -18,7 +18,7 @@ from composer.predictions import PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDPM, Euler
 from composer.testing import check_backend
-from composer_plugins import CFG, Anagram
+from composer_plugins import CFG, DPS, Anagram
 
 SCHEDULES = {"flow": FlowSchedule(), "discrete": DiscreteSchedule.linear(100)}
 NONE = 9
@@ -268,3 +268,24 @@ def test_what_the_network_returns_is_checked(out, got):
         ValueError, match=rf"must return a tensor of shape \(1, 1, 8, 8\), got {got}"
     ):
         Sampler(backend).sample()
+
+
+def test_a_network_may_declare_its_gradient():
+    """The kit compares it with finite differences, and DPS steers through it."""
+    torch.manual_seed(0)
+    net = nn.Conv2d(1, 1, 3, padding=1).double().eval()
+
+    def model(**options):
+        smooth = lambda x, t: torch.tanh(net(x))  # noqa: E731
+        path = {"schedule": FlowSchedule(), "prediction": "flow", "dtype": "float64"}
+        return wrap(smooth, shape=(1, 8, 8), **path, **options)
+
+    def brightness(x):
+        return x.mean((1, 2, 3))
+
+    check_backend(model(differentiable=True), trained=False)
+    x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    made = Sampler(model(differentiable=True), [DPS(brightness)]).denoise(x, 0.5)
+    assert not torch.equal(made.x0, Sampler(model()).denoise(x, 0.5).x0)
+    with pytest.raises(ValueError, match="DPS: backend must be differentiable"):
+        Sampler(model(), [DPS(brightness)])

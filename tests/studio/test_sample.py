@@ -190,6 +190,9 @@ def test_recipe_show_is_what_the_library_reads(studio, six_nine):
     recipe = json.loads(studio("recipe", "show", six_nine, "--set", "steps=2").stdout)
     assert Sampler.from_recipe(recipe).num_inference_steps == 2
     assert "Anagram" in studio("recipe", "check", six_nine).stdout
+    for setting, said in (("best=2", "best needs a score"), ("folder='../x'", "must lie in")):
+        wrong = studio("recipe", "check", six_nine, "--set", f"output.{setting}")
+        assert (wrong.exit_code, said in wrong.stderr) == (2, True)
     assert json.loads(studio("recipe", "schema").stdout)["properties"]["plugins"]
 
 
@@ -199,3 +202,69 @@ def test_parts_and_joined_are_inverse():
     assert [r.seeds for r in results] == [(3, 1), (4, 5), (9,)]
     assert joined(results).seeds == (3, 1, 4, 5, 9)
     assert joined(results).x[3].equal(results[1].x[1])
+
+
+def test_an_error_before_the_first_picture_leaves_no_folder(studio, six_nine, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    deep = tmp_path / "a" / "b"
+    for call in (
+        ("sample", six_nine, "--set", "condition=dog"),
+        ("sample", six_nine, "--set", "condition=dog", "--out", deep),
+        ("hybrid", 3, 88, "--out", deep),
+        ("sweep", six_nine, "--set", "condition=dog", "--out", deep),
+        ("sweep", six_nine, "--set", "backend.device=cudda", "--out", deep),
+    ):
+        done = studio(*call)
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+        assert sorted(tmp_path.iterdir()) == before
+    (kept := tmp_path / "kept").mkdir()
+    assert studio("sweep", six_nine, "--set", "condition=dog", "--out", kept).exit_code == 2
+    assert not [*kept.iterdir()]  # a folder that was there stays
+    assert studio("sweep", six_nine, "--seeds", 0, "--out", kept).exit_code == 0
+
+
+def test_the_folder_may_be_the_one_that_one_stands_in(studio, six_nine, tmp_path, monkeypatch):
+    (inside := tmp_path / "inside").mkdir()
+    monkeypatch.chdir(inside)
+    assert studio("sample", six_nine, "--seeds", "0:2", "--out", ".").exit_code == 0
+    assert [p.name for p in sorted(inside.iterdir())] == ["0000.png", "0001.png"]
+
+
+def test_a_score_that_chooses_nothing_is_an_error(studio, six_nine):
+    for call in (("sample", six_nine), ("anagram", 6, 9)):
+        done = studio(*call, "--score", "reads_as")
+        assert done.exit_code == 2
+        assert "--score goes with --best" in done.stderr
+
+
+def test_replay_finds_a_wrong_place_before_the_work(studio, six_nine, tmp_path, monkeypatch):
+    studio("sample", six_nine, "--seeds", 0, "--out", tmp_path / "out")
+    monkeypatch.setattr(Sampler, "from_recipe", lambda *a, **k: pytest.fail("sampled"))
+    (wrong := tmp_path / "folder").mkdir()
+    done = studio("replay", tmp_path / "out" / "0000.png", "--out", wrong)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    done = studio("replay", six_nine, "--out", tmp_path / "new" / "x.png")
+    assert done.exit_code == 2
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [("identity", "it must turn the image"), ("rotate_18", "Did you mean rotate_180")],
+)
+def test_the_view_of_an_anagram_turns_the_image(studio, tmp_path, view, said):
+    done = studio("anagram", 6, 9, "--view", view, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_before_the_first_picture_leaves_nothing(studio, six_nine, tmp_path, monkeypatch):
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sampler, "sample", stopped)
+    done = studio("sample", six_nine)
+    assert done.exit_code == 130
+    assert done.stderr == "Stopped. No picture was finished. The same command begins again.\n"
+    assert not (tmp_path / "six-nine").exists()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import product
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_more_seeds_go_on_and_another_recipe_does_not(studio, six_nine, tmp_path
         ("steps", "--over must be such as plugins.cfg.scale=2,3,5"),
         ("seeds=1,2", "--over must be of what makes an image"),
         ("plugins.cfg.scal=2", "Did you mean scale?"),
-        (f"steps={','.join(['1'] * 1001)}", "at most are 1000"),
+        (f"steps={','.join(map(str, range(1, 1002)))}", "at most are 1000"),
     ],
 )
 def test_a_wrong_sweep_is_one_line_and_leaves_nothing(studio, six_nine, tmp_path, over, said):
@@ -139,7 +140,11 @@ def test_a_kill_at_any_moment_of_a_commit_loses_the_batch_alone(
     check_whole(out, 5)
 
 
-def test_kill_9_of_a_sweep_and_the_same_command_goes_on(studio, six_nine, tmp_path):
+@pytest.mark.parametrize("ray", [(), ("--ray", "--workers", "1")], ids=["here", "ray"])
+def test_kill_9_of_a_sweep_and_the_same_command_goes_on(studio, six_nine, tmp_path, ray):
+    """Of Ray it is the driver; its workers end with it, and Ray's agents a minute later."""
+    if ray:
+        pytest.importorskip("ray")
     out = tmp_path / "out"
     command = [
         sys.executable,
@@ -154,13 +159,21 @@ def test_kill_9_of_a_sweep_and_the_same_command_goes_on(studio, six_nine, tmp_pa
         out,
         "--set",
         "steps=8",
+        *ray,
     ]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while len(read_rows(out)) < 6 and time.monotonic() < until:
         time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    workers = [child for child in children if _is_worker(child)]
+    assert bool(workers) == bool(ray)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not psutil.wait_procs(workers, timeout=60)[1]
+    for agent in children:
+        with suppress(psutil.NoSuchProcess):
+            agent.kill()
     noted = len(read_rows(out))
     assert 6 <= noted < 400
     assert len(pictures(out)) - noted <= 2
@@ -223,10 +236,14 @@ def test_a_worker_of_ray_is_killed_and_no_image_is_missing(six_nine, tmp_path):
         assert abs(pixels(tmp_path / "here" / name) - pixels(tmp_path / "out" / name)).max() <= 1
 
 
+def _is_worker(process):
+    return process.cmdline()[:1] != [] and process.cmdline()[0].startswith("ray::Remote")
+
+
 def _kill_one():
     """Kill a worker of this process's Ray; its pid, or None."""
     for child in psutil.Process().children(recursive=True):
-        if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::Remote"):
+        if _is_worker(child):
             os.kill(child.pid, signal.SIGKILL)
             return child.pid
     return None
@@ -237,3 +254,25 @@ def test_ray_that_is_not_there_is_one_line(studio, six_nine, tmp_path, monkeypat
     done = studio("sweep", six_nine, "--out", tmp_path / "out", "--ray")
     assert done.exit_code == 2
     assert "--ray needs ray" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_an_address_without_a_cluster_is_one_line_at_once(studio, six_nine, tmp_path, address):
+    pytest.importorskip("ray")
+    done = studio("sweep", six_nine, "--out", tmp_path / "out", "--ray", address)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert f"nothing answers at {address}" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "over", [["plugins.cfg.scale=2,3,2"], ["plugins.cfg.scale=2", "plugins.cfg.scale=3"]]
+)
+def test_a_value_or_a_path_twice_would_make_the_same_pictures_twice(
+    studio, six_nine, tmp_path, over
+):
+    options = [part for text in over for part in ("--over", text)]
+    done = studio("sweep", six_nine, *options, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "once" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -86,11 +86,11 @@ class Source:
         except (errors.EntryNotFoundError, errors.OfflineModeIsEnabled) as error:
             raise ValueError(self._unreachable(model)) from error
         except (errors.HfHubHTTPError, OSError) as error:
-            mend = (
+            advice = (
                 "Free disk space" if getattr(error, "errno", None) == errno.ENOSPC else "Try again"
             )
             raise ValueError(
-                f"{model} could not be downloaded ({first_line(error)}). {mend}."
+                f"{model} could not be downloaded ({first_line(error)}). {advice}."
             ) from error
         return Path(snapshot)
 

@@ -31,6 +31,7 @@ from composer_plugins.canvas.regions import Layout
 Wrap = Literal["none", "horizontal", "both"]
 WRAPS = {"none": (False, False), "horizontal": (False, True), "both": (True, True)}
 """{wrap: whether rows, and columns, continue at the other side}."""
+DEFAULT_MODEL = "mnist"
 MAX_CROPS = 10_000
 PLANS = 16
 """Layouts that a canvas keeps the plans of."""
@@ -111,12 +112,21 @@ class Canvas:
                 f"Canvas: size and overlap must make at most {MAX_CROPS:,} crops, got "
                 f"{self._count:,}. Choose less overlap."
             )
+        if loaded := getattr(self.inner, "loaded_as", None):  # else a recipe would name the model
+            object.__setattr__(self, "loaded_as", self._loaded_as(**loaded))
 
     def __getattr__(self, name: str) -> Any:
         """What else the model has, such as hooks, networks and further models."""
         if name == "inner":  # of a copy that has none yet
             raise AttributeError(name)
         return getattr(self.inner, name)
+
+    def _loaded_as(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """How ``load_backend`` makes this canvas, from how it loaded the model."""
+        own = {"overlap": self.overlap, "wrap": self.wrap, "window": self.window}
+        model = {} if name == DEFAULT_MODEL and not options else {"model": name}
+        given = {"options": options} if options else {}
+        return {"name": "canvas", "options": {**model, **given, "size": list(self.size), **own}}
 
     @property
     def _factors(self) -> tuple[int, int]:
@@ -287,7 +297,7 @@ def _pasted(terms: Sequence[Term], answers: Iterator[Tensor], shape: tuple[int, 
 
 
 def load_canvas(
-    model: str = "mnist",
+    model: str = DEFAULT_MODEL,
     size: Sequence[int] = (28, 112),
     overlap: float = 0.5,
     wrap: Wrap = "none",

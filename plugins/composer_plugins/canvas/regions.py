@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from composer import Backend, Estimate, Plugin, Request, Stack, hookimpl
+from composer import Backend, Each, Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite, sequence
 from composer.authoring import is_nested
 from composer.errors import shown
@@ -29,7 +30,7 @@ class Regions(Plugin):
     arXiv 2302.08113, section 4.2.
 
     Args:
-        conditions: one per region.
+        conditions: one per region; an Each in place of one has its own for each seed.
         masks: one per condition: tensors (H, W) in [0, 1], or paths, PIL images or arrays of grey
             pixels, white = 1; stretched to the canvas. At each place at least one must be above
             zero. None for regions of equal width from left to right.
@@ -54,6 +55,12 @@ class Regions(Plugin):
             raise ValueError(f"Regions: soft must be in [0, 1], got {shown(self.soft)}.")
         if not conditions:
             raise ValueError("Regions: conditions must be one per region, got none.")
+        seeds = {len(c) for c in conditions if isinstance(c, Each)}
+        if len(seeds) > 1:
+            raise ValueError(
+                f"Regions: conditions per seed must be equally many in each region, got "
+                f"{sorted(seeds)}."
+            )
         if self.masks is None:
             return
         masks = sequence(self.masks, "Regions: masks")
@@ -66,7 +73,7 @@ class Regions(Plugin):
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        layout = Layout(self, tuple(self.conditions))
+        layout = self._layouts[0]
         try:
             stack.backend.encode(layout)
         except (TypeError, ValueError) as error:
@@ -80,7 +87,18 @@ class Regions(Plugin):
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        return (yield [request.fill(Layout(self, tuple(self.conditions)))])[0]
+        layouts = self._layouts
+        return (yield [request.fill(Each(layouts) if len(layouts) > 1 else layouts[0])])[0]
+
+    @cached_property
+    def _layouts(self) -> list[Layout]:
+        """One for all seeds, or one per seed if a region has a condition per seed."""
+        seeds = next((len(c) for c in self.conditions if isinstance(c, Each)), 1)
+        return [Layout(self, tuple(_of_seed(c, k) for c in self.conditions)) for k in range(seeds)]
+
+
+def _of_seed(condition: Any, k: int) -> Any:
+    return condition.conditions[k] if isinstance(condition, Each) else condition
 
 
 @dataclass(frozen=True)

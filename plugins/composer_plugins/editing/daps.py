@@ -19,6 +19,7 @@ from composer_plugins.editing.measurements import (
     check_measurement,
     explained,
     measure_of,
+    require_measure,
     spread_at,
 )
 from composer_plugins.editing.operators import Operator, measured_at
@@ -46,9 +47,9 @@ class DAPS(Plugin):
         operator: A, such as KnownPixels(mask), BlockMean(4), or a function of images (B, C, H, W).
         noise: standard deviation of the measurement's noise, above 0.
         spread: standard deviation of the data, above 0.
-        ode_steps: steps of Euler's method from x to x_0, at least 1, each an evaluation; 1 is the
+        ode_steps: steps of Euler's method from x to x_0, 1 to 1000, each an evaluation; 1 is the
             estimate itself.
-        rounds: of Gauss and Newton's method; 1 is exact for a linear A.
+        rounds: of Gauss and Newton's method, 1 to 1000; 1 is exact for a linear A.
     """
 
     __repr__ = short_repr
@@ -66,10 +67,11 @@ class DAPS(Plugin):
     def __post_init__(self) -> None:
         held = hold_image(self.measurement, "DAPS: measurement")
         object.__setattr__(self, "measurement", held)
+        require_measure(self.operator, "DAPS")
         positive(self.noise, "DAPS: noise")
         positive(self.spread, "DAPS: spread")
-        integer(self.ode_steps, "DAPS: ode_steps", least=1)
-        integer(self.rounds, "DAPS: rounds", least=1)
+        integer(self.ode_steps, "DAPS: ode_steps", least=1, most=1000)
+        integer(self.rounds, "DAPS: rounds", least=1, most=1000)
 
     def resized(self, height: int, width: int) -> Self:
         """The same measurement of images of another size, by the operator's ``at_size``."""

@@ -21,6 +21,7 @@ from composer_plugins.editing.measurements import (
     explained,
     measure_of,
     of_rows,
+    require_measure,
     spread_at,
 )
 from composer_plugins.editing.operators import Operator, measured_at
@@ -52,7 +53,7 @@ class DiffPIR(Plugin):
         weight: of the model, above 0.
         spread: standard deviation of the data; infinity for the paper's rule.
         renewal: in [0, 1]; 0 leaves the step to the solver.
-        rounds: of Gauss and Newton's method; 1 is exact for a linear A.
+        rounds: of Gauss and Newton's method, 1 to 1000; 1 is exact for a linear A.
     """
 
     __repr__ = short_repr
@@ -72,14 +73,15 @@ class DiffPIR(Plugin):
     def __post_init__(self) -> None:
         held = hold_image(self.measurement, "DiffPIR: measurement")
         object.__setattr__(self, "measurement", held)
+        require_measure(self.operator, "DiffPIR")
         if finite(self.noise, "DiffPIR: noise") < 0:
             raise ValueError(f"DiffPIR: noise must be at least 0, got {self.noise}.")
         positive(self.weight, "DiffPIR: weight")
-        if not self.spread > 0:
-            raise ValueError(f"DiffPIR: spread must be above 0, got {self.spread}.")
+        if self.spread != math.inf:
+            positive(self.spread, "DiffPIR: spread")
         if not 0 <= finite(self.renewal, "DiffPIR: renewal") <= 1:
             raise ValueError(f"DiffPIR: renewal must be in [0, 1], got {self.renewal}.")
-        integer(self.rounds, "DiffPIR: rounds", least=1)
+        integer(self.rounds, "DiffPIR: rounds", least=1, most=1000)
 
     def resized(self, height: int, width: int) -> Self:
         """The same measurement of images of another size, by the operator's ``at_size``."""

@@ -47,7 +47,7 @@ class FlowEdit(Plugin):
         image: as for SDEdit; one, or one per seed.
         source: the condition that describes the image.
         strength: in (0, 1]; the last int(n * strength) steps are taken.
-        averages: noises per step, at least 1; each costs the rows of two estimates.
+        averages: noises per step, 1 to 1000; each costs the rows of two estimates.
         stop: noise level in [0, 1) from which on the solver samples the target alone.
         fit: as for SDEdit.
     """
@@ -67,9 +67,11 @@ class FlowEdit(Plugin):
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", hold_image(self.image, "FlowEdit: image", self.fit))
         check_fit(self.fit, "FlowEdit")
-        integer(self.averages, "FlowEdit: averages", least=1)
+        integer(self.averages, "FlowEdit: averages", least=1, most=1000)
         if self.source is None:
-            raise TypeError("FlowEdit: source must be a condition. Say what the image shows.")
+            raise TypeError(
+                "FlowEdit: source must be a condition, got None. Say what the image shows."
+            )
         if not 0 <= finite(self.stop, "FlowEdit: stop") < 1:
             raise ValueError(f"FlowEdit: stop must be in [0, 1), got {self.stop}.")
 

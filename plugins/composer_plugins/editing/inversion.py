@@ -11,7 +11,8 @@ from torch import Tensor
 from composer import Sampler
 from composer.arguments import finite, integer
 from composer.authoring import draw, image_shape_of, require_coder, to_latents
-from composer.images import Fit, ImageLike, read_picture
+from composer.errors import shown
+from composer.images import Fit, ImageLike, check_fit, read_picture
 from composer_plugins.editing.sdedit import steps_taken
 
 
@@ -61,12 +62,19 @@ def invert(
         image: as for SDEdit; one or several.
         condition: describes the image, as for ``sampler.denoise``.
         strength: the last int(n * strength) of the n steps are inverted, as in SDEdit.
-        iterations: evaluations per step, at least 1.
+        iterations: evaluations per step, 1 to 1000.
         controller: gamma, in [0, 1].
         seed: of y of the first image; the next image has the next seed.
         fit: as for SDEdit.
     """
-    integer(iterations, "invert: iterations", least=1)
+    if not isinstance(sampler, Sampler):
+        raise TypeError(
+            f"invert: sampler must be a Sampler, got {shown(sampler)}. "
+            "Use Sampler(backend, plugins)."
+        )
+    check_fit(fit, "invert")
+    integer(seed, "invert: seed", least=0, most=2**32 - 1)
+    integer(iterations, "invert: iterations", least=1, most=1000)
     if not 0 <= finite(controller, "invert: controller") <= 1:
         raise ValueError(f"invert: controller must be in [0, 1], got {controller}.")
     backend, schedule = sampler.backend, sampler.backend.schedule

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from composer import Backend, Request
 from composer.authoring import image_shape_of, once, probes
+from composer.errors import said, shown
 from composer.schedules import Schedule
 from composer_plugins.editing.operators import Operator
 
@@ -26,6 +27,16 @@ def measure_of(operator: Operator | Measure) -> Measure:
     return measure  # type: ignore[no-any-return]
 
 
+def require_measure(operator: object, owner: str) -> None:
+    """Raise a TypeError unless an operator is a function of images, or has one as ``apply``."""
+    measure = getattr(operator, "apply", operator)
+    if not callable(measure) or isinstance(operator, type):
+        raise TypeError(
+            f"{owner}: operator must be a function of images or have apply(x), got "
+            f"{shown(operator)}. Use for example KnownPixels(mask)."
+        )
+
+
 def check_measurement(
     operator: Operator | Measure, y: Tensor, backend: Backend, owner: str
 ) -> None:
@@ -37,7 +48,7 @@ def check_measurement(
         )
     except Exception as error:  # a third party's function may raise anything
         raise ValueError(
-            f"{owner}: {operator!r} failed on images of {image_shape_of(backend)}: {error}. "
+            f"{owner}: {operator!r} failed on images of {image_shape_of(backend)} ({said(error)}). "
             "Correct it, or take another."
         ) from error
     if tuple(y.shape[1:]) != needed:

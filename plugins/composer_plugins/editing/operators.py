@@ -23,6 +23,7 @@ from composer.authoring import (
     resized_mask,
     rounding,
 )
+from composer.errors import said
 from composer.images import ImageLike, hold_mask, to_mask
 
 
@@ -223,7 +224,9 @@ def _probe_operator(operator: Operator, backend: Backend) -> tuple[int, ...]:
         back = operator.pinv(y)
         gap = (operator.apply(back) - y).abs().max().item()
     except Exception as error:  # a third party's operator may raise anything
-        raise ValueError(f"failed on images of {image_shape_of(backend)}: {error}") from error
+        raise ValueError(
+            f"failed on images of {image_shape_of(backend)} ({said(error)}). Correct apply or pinv."
+        ) from error
     bent = (2 * y[0] + 3 * y[1] + y[2]).abs().max().item()
     within = max(rounding(x), rounding(y))
     if back.shape != x.shape or not (gap <= within and bent <= within):

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from composer import Estimate, Plugin, Request, hookimpl
+from composer import Estimate, Request, hookimpl
 from composer.arguments import finite, positive
-from composer.authoring import resized
 from composer.predictions import SAMPLE
+from composer_plugins.guidance.around import AroundGuidance
 from composer_plugins.guidance.cfg import require_guidance
 
 
 @dataclass(frozen=True, eq=False)
-class APG(Plugin):
+class APG(AroundGuidance):
     """Adaptive projected guidance: weigh the part of guidance along the image itself by ``eta``.
 
     Guidance moves the clean image p of the plain request by u = x_0 - p, which under CFG is
@@ -57,13 +57,6 @@ class APG(Plugin):
         finite(self.eta, "APG: eta")
         if self.norm_threshold is not None:
             positive(self.norm_threshold, "APG: norm_threshold")
-
-    @property
-    def conditions(self) -> tuple[Any, ...]:
-        return (self.guidance,)
-
-    def resized(self, height: int, width: int) -> Self:
-        return replace(self, guidance=resized(self.guidance, height, width))
 
     @hookimpl
     def noise_estimate(

@@ -16,9 +16,9 @@ class Autoguidance(Plugin):
     """Guidance away from a weaker model of the same condition: weak + scale * (strong - weak).
 
     The backend must hold the weaker model, such as an early checkpoint; see
-    :class:`~composer_plugins.backends.with_weak.WithWeak`. Both are asked in one call, one row
+    :class:`~composer_plugins.backends.with_weak.WithWeak`. One call evaluates both, one row
     each. The coefficients sum to one, so the law of composition holds, and with anagrams it
-    commutes: in each view or around all, the image is the same. Scale 1 asks the strong model
+    commutes: in each view or around all, the image is the same. Scale 1 needs the strong model
     alone. It stacks with CFG, in either order.
 
     Karras et al. 2024, "Guiding a Diffusion Model with a Bad Version of Itself", arXiv 2406.02507.

@@ -22,17 +22,17 @@ class CFG(Plugin):
     """Classifier-free guidance: uncond + scale * (cond - uncond).
 
     The coefficients sum to one, so the law of composition holds; the learned variance is the
-    conditional branch's. Scale 1 is the conditional model and asks one row, scale 0 the
-    unconditional and asks one row. Where nothing decides a condition, both branches are the
-    unconditional one, and there is nothing to guide towards. Anagrams commute with it: in each
-    view, all of which share the interval, or around them, the image is the same.
+    conditional branch's. Scale 1 is the conditional model and scale 0 the unconditional one; each
+    needs one row. Where nothing decides a condition, both branches are the unconditional one, and
+    there is nothing to guide towards. CFG commutes with anagrams: inside one, where all views share
+    the interval, or around it, the image is the same.
 
     Ho & Salimans 2022, "Classifier-Free Diffusion Guidance", arXiv 2207.12598; the interval is
     Kynkaanniemi et al. 2024, "Applying Guidance in a Limited Interval", arXiv 2404.07724.
 
     Args:
-        scale: the guidance scale, any finite number; or one a seed, a list or a tensor (S,), which
-            asks two rows an image whatever they are.
+        scale: the guidance scale, any finite number; or a list or tensor (S,) of one per seed,
+            which needs two rows per image at any scale.
         interval: noise levels sigma / (alpha + sigma), 0 (image) to 1 (noise), within which to
             guide; outside, the scale is 1.
         negative: a condition to move away from, in place of none: a negative prompt.

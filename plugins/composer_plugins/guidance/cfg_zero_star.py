@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer import UNCONDITIONAL, Estimate, Plugin, Request, hookimpl
+from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite_each, integer, interval, within
 from composer.authoring import noise_scale_of
+from composer.errors import shown
 from composer.predictions import SAMPLE
 from composer_plugins.guidance.cfg import Scale
 
@@ -25,7 +26,7 @@ class CFGZeroStar(Plugin):
         s = v_c . v_u / v_u . v_u,      v = s v_u + scale * (v_c - s v_u).
 
     s v_u is the multiple of v_u that is nearest to v_c. In the first ``zero_steps`` steps v is 0
-    and no row is asked: a flow stays where it is, because an untrained velocity would lead it
+    and no row is needed: a flow stays where it is, because an untrained velocity would lead it
     astray. A model that is well trained, or takes few steps, does better with zero_steps = 0.
 
     It leaves the law of composition on purpose: s depends on the image. The velocity is the same
@@ -56,11 +57,19 @@ class CFGZeroStar(Plugin):
         interval(self.interval, "CFGZeroStar: interval")
 
     @hookimpl
+    def check(self, stack: Stack) -> None:
+        if self.zero_steps >= (steps := len(stack.times) - 1):
+            raise ValueError(
+                f"CFGZeroStar: zero_steps must be below the number of steps, {steps}, got "
+                f"{shown(self.zero_steps)}. Otherwise the model is never asked."
+            )
+
+    @hookimpl
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
         width, scale = noise_scale_of(request.backend), request.each(self.scale)
-        if request.step < self.zero_steps:
+        if request.t_next is not None and request.step < self.zero_steps:  # within a run
             zero = torch.zeros_like(request.x)
             return moving(request.answer(zero, None, SAMPLE), zero, width)
         alone = not isinstance(scale, Tensor) and scale == 1

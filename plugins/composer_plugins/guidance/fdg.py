@@ -18,7 +18,7 @@ class FDG(Plugin):
 
     Low frequencies hold the layout and the colours, and strong guidance there makes images alike
     and saturated. High frequencies hold the details, which profit from it. Equal scales are CFG.
-    It asks the rows of CFG.
+    It needs the rows of CFG.
 
     The coefficients sum to the identity, so the law of composition holds; the learned variance is
     the conditional branch's. It works on latents too, as the paper does: frequencies of latents are

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from composer import Estimate, Plugin, Request, Stack, hookimpl
-from composer.authoring import resized
 from composer_plugins.guidance.cfg import Scale
 from composer_plugins.guidance.perturbed import (
+    AwayFromPerturbed,
     Layers,
-    away_from,
-    check_arguments,
     here,
     hooked,
     layers_of,
-    names_of,
-    require_layers,
     self_attentions,
 )
 
 
 @dataclass(frozen=True, eq=False)
-class PAG(Plugin):
+class PAG(AwayFromPerturbed):
     """Perturbed-attention guidance: guided + scale * (plain - perturbed).
 
     In the perturbed model each token of the named layers attends to itself alone: the map of
@@ -37,7 +32,7 @@ class PAG(Plugin):
     structure, so guidance away from it improves structure. It needs no unconditional model.
 
     The coefficients sum to one, so the law of composition holds, and with anagrams it commutes. It
-    asks one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
+    needs one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
     makes two calls.
 
     Ahn et al. 2024, "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance",
@@ -51,38 +46,14 @@ class PAG(Plugin):
         interval: noise levels within which to perturb, as for CFG.
     """
 
-    one_a_seed = ("scale",)
-
     scale: Scale
     guidance: Any = None
     layers: Layers = "mid_block"
     interval: Sequence[float] = (0.0, 1.0)
 
-    def __post_init__(self) -> None:
-        check_arguments("PAG", self.scale, self.guidance, self.interval)
-        names_of(self.layers, "PAG")
-
     @property
     def perturbation(self) -> IdentityAttention:
-        return IdentityAttention(names_of(self.layers, "PAG"))
-
-    @property
-    def conditions(self) -> tuple[Any, ...]:
-        return (self.guidance,)
-
-    def resized(self, height: int, width: int) -> Self:
-        return replace(self, guidance=resized(self.guidance, height, width))
-
-    @hookimpl
-    def check(self, stack: Stack) -> None:
-        require_layers(stack.backend, self.perturbation.layers, "PAG")
-
-    @hookimpl
-    def noise_estimate(
-        self, request: Request
-    ) -> Generator[list[Request], list[Estimate], Estimate]:
-        asked = self.perturbation, self.scale, self.guidance, self.interval
-        return (yield from away_from(request, *asked))
+        return IdentityAttention(self.names)
 
 
 @dataclass(frozen=True)
@@ -117,8 +88,8 @@ class IdentityAttention:
             yield
         if not mode.acted:
             raise ValueError(
-                f"PAG: the layers {', '.join(self.layers)} have no self-attention by torch's "
-                "scaled_dot_product_attention. Name other layers, or use SLG."
+                "PAG: layers must have self-attention by torch's scaled_dot_product_attention, got "
+                f"none in {', '.join(self.layers)}. Name other layers, or use SLG."
             )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from composer import Backend, Estimate, Request
+from composer import Backend, Estimate, Request, Stack, hookimpl
 from composer.arguments import finite_each, interval, sequence, within
 from composer.authoring import combine, networks_of
 from composer.errors import shown
 from composer.predictions import Prediction
+from composer_plugins.guidance.around import AroundGuidance
 from composer_plugins.guidance.cfg import Scale, require_guidance
 
 Layers = str | Sequence[str]
@@ -23,22 +24,61 @@ LISTED = 12
 """Layers that a message names."""
 
 
-def away_from(
-    request: Request, perturbation: Any, scale: Scale, guidance: Any, levels: Sequence[float]
-) -> Generator[list[Request], list[Estimate], Estimate]:
+class AwayFromPerturbed(AroundGuidance):
     """guided + scale * (plain - perturbed), within an interval of noise levels.
 
-    ``guided`` is the answer under ``guidance``, or plain if that is None. A scale of 0 asks the
-    guided rows alone.
+    ``guided`` is the answer under ``guidance``, or plain if that is None. A scale of 0 needs
+    the guided rows alone. A plugin is a dataclass with these fields and a ``perturbation``.
     """
-    scale = request.each(scale)
-    guided = request if guidance is None else request.fill(guidance)
-    nothing = not isinstance(scale, Tensor) and scale == 0
-    if nothing or not within(request.noise_level, levels):
-        return (yield [guided])[0]
-    made, plain, worse = yield [guided, request, request.replace(model=perturbation)]
-    shift = as_kind(plain, made.kind) - as_kind(worse, made.kind)
-    return combine((1, scale), (made, shift), variance=made)
+
+    one_a_seed = ("scale",)
+
+    scale: Scale
+    layers: Layers
+    interval: Sequence[float]
+
+    @property
+    def perturbation(self) -> Any:
+        """The perturbation of the layers."""
+        raise NotImplementedError
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the layers, at least one."""
+        owner, layers = type(self).__name__, self.layers
+        names = (
+            (layers,) if isinstance(layers, str) else tuple(sequence(layers, f"{owner}: layers"))
+        )
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise ValueError(
+                f"{owner}: layers must be names of layers, at least one, got {shown(layers)}."
+            )
+        return names
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        finite_each(self.scale, f"{owner}: scale")
+        interval(self.interval, f"{owner}: interval")
+        if self.guidance is not None:
+            require_guidance(self.guidance, owner)
+        _ = self.names  # raises an error unless they are names
+
+    @hookimpl
+    def check(self, stack: Stack) -> None:
+        require_layers(stack.backend, self.names, type(self).__name__)
+
+    @hookimpl
+    def noise_estimate(
+        self, request: Request
+    ) -> Generator[list[Request], list[Estimate], Estimate]:
+        scale = request.each(self.scale)
+        guided = request if self.guidance is None else request.fill(self.guidance)
+        nothing = not isinstance(scale, Tensor) and scale == 0
+        if nothing or not within(request.noise_level, self.interval):
+            return (yield [guided])[0]
+        made, plain, worse = yield [guided, request, request.replace(model=self.perturbation)]
+        shift = as_kind(plain, made.kind) - as_kind(worse, made.kind)
+        return combine((1, scale), (made, shift), variance=made)
 
 
 def as_kind(estimate: Estimate, kind: Prediction) -> Estimate:
@@ -47,24 +87,6 @@ def as_kind(estimate: Estimate, kind: Prediction) -> Estimate:
         return estimate
     place = estimate.schedule.at(estimate.t)
     return estimate.replace(prediction=kind.target(estimate.x0, estimate.noise, *place), kind=kind)
-
-
-def check_arguments(owner: str, scale: Scale, guidance: Any, levels: Sequence[float]) -> None:
-    """Check what the plugins have in common."""
-    finite_each(scale, f"{owner}: scale")
-    interval(levels, f"{owner}: interval")
-    if guidance is not None:
-        require_guidance(guidance, owner)
-
-
-def names_of(layers: Layers, owner: str) -> tuple[str, ...]:
-    """The names of layers, at least one."""
-    names = (layers,) if isinstance(layers, str) else tuple(sequence(layers, f"{owner}: layers"))
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(
-            f"{owner}: layers must be names of layers, at least one, got {shown(layers)}."
-        )
-    return names
 
 
 def layers_of(

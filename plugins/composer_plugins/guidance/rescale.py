@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from composer import Estimate, Plugin, Request, hookimpl
+from composer import Estimate, Request, hookimpl
 from composer.arguments import finite
-from composer.authoring import resized
 from composer.errors import shown
 from composer.predictions import V
+from composer_plugins.guidance.around import AroundGuidance
 from composer_plugins.guidance.cfg import require_guidance
 
 
 @dataclass(frozen=True, eq=False)
-class Rescale(Plugin):
+class Rescale(AroundGuidance):
     """Give each image's guided prediction the standard deviation of its unguided one.
 
     With v = alpha noise - sigma x_0, guided and plain (the request itself, without the guidance),
@@ -50,13 +50,6 @@ class Rescale(Plugin):
         require_guidance(self.guidance, "Rescale")
         if not 0 <= finite(self.phi, "Rescale: phi") <= 1:
             raise ValueError(f"Rescale: phi must be in [0, 1], got {shown(self.phi)}.")
-
-    @property
-    def conditions(self) -> tuple[Any, ...]:
-        return (self.guidance,)
-
-    def resized(self, height: int, width: int) -> Self:
-        return replace(self, guidance=resized(self.guidance, height, width))
 
     @hookimpl
     def noise_estimate(

@@ -54,5 +54,5 @@ class ReusedGuidance(Plugin):
             cond = (yield [request])[0]
             return cond.with_x0(cond.x0 + (self.scale - 1) * kept)
         cond, uncond = yield [request, request.replace(condition=UNCONDITIONAL)]
-        request.carried[key] = cond.x0 - uncond.x0
+        request.carried[key] = (cond.x0 - uncond.x0).detach()
         return guide(uncond, cond, self.scale)

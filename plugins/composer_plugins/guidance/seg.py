@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from composer import Estimate, Plugin, Request, Stack, hookimpl
+from composer import Stack, hookimpl
 from composer.arguments import positive
-from composer.authoring import resized, to_device
+from composer.authoring import to_device
 from composer_plugins.guidance.cfg import Scale
 from composer_plugins.guidance.perturbed import (
+    AwayFromPerturbed,
     Layers,
-    away_from,
-    check_arguments,
     here,
     hooked,
     layers_of,
-    names_of,
     require_layers,
     self_attentions,
 )
 
 
 @dataclass(frozen=True, eq=False)
-class SEG(Plugin):
+class SEG(AwayFromPerturbed):
     """Smoothed energy guidance: guided + scale * (plain - perturbed).
 
     In the perturbed model the queries of self-attention in the named layers are blurred across the
@@ -39,7 +37,7 @@ class SEG(Plugin):
     PAG at equal improvement of structure, and needs no unconditional model either.
 
     The coefficients sum to one, so the law of composition holds, and with anagrams it commutes. It
-    asks one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
+    needs one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
     makes two calls.
 
     Hong 2024, "Smoothed Energy Guidance: Guiding Diffusion Models with Reduced Energy Curvature of
@@ -54,8 +52,6 @@ class SEG(Plugin):
         interval: noise levels within which to perturb, as for CFG.
     """
 
-    one_a_seed = ("scale",)
-
     scale: Scale
     guidance: Any = None
     layers: Layers = "mid_block"
@@ -63,38 +59,22 @@ class SEG(Plugin):
     interval: Sequence[float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        check_arguments("SEG", self.scale, self.guidance, self.interval)
-        names_of(self.layers, "SEG")
+        super().__post_init__()
         if self.sigma is not None:
             positive(self.sigma, "SEG: sigma")
 
     @property
     def perturbation(self) -> BlurredQueries:
         sigma = math.inf if self.sigma is None else self.sigma
-        return BlurredQueries(names_of(self.layers, "SEG"), sigma)
-
-    @property
-    def conditions(self) -> tuple[Any, ...]:
-        return (self.guidance,)
-
-    def resized(self, height: int, width: int) -> Self:
-        return replace(self, guidance=resized(self.guidance, height, width))
+        return BlurredQueries(self.names, sigma)
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        layers = require_layers(stack.backend, self.perturbation.layers, "SEG")
-        if not queries_of(layers):
+        if not queries_of(require_layers(stack.backend, self.names, "SEG")):
             raise ValueError(
-                f"SEG: the layers {', '.join(self.perturbation.layers)} must have self-attention "
-                "with a projection to_q, got none. Name other layers, or use PAG or SLG."
+                f"SEG: the layers {', '.join(self.names)} must have self-attention with a "
+                "projection to_q, got none. Name other layers, or use PAG or SLG."
             )
-
-    @hookimpl
-    def noise_estimate(
-        self, request: Request
-    ) -> Generator[list[Request], list[Estimate], Estimate]:
-        asked = self.perturbation, self.scale, self.guidance, self.interval
-        return (yield from away_from(request, *asked))
 
 
 @dataclass(frozen=True)

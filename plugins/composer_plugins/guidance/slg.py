@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor, nn
 
-from composer import Estimate, Plugin, Request, Stack, hookimpl
-from composer.authoring import resized
 from composer_plugins.guidance.cfg import Scale
 from composer_plugins.guidance.perturbed import (
+    AwayFromPerturbed,
     Layers,
-    away_from,
-    check_arguments,
     here,
     hooked,
     layers_of,
-    names_of,
-    require_layers,
 )
 
 
 @dataclass(frozen=True, eq=False)
-class SLG(Plugin):
+class SLG(AwayFromPerturbed):
     """Skip-layer guidance: guided + scale * (plain - perturbed).
 
     The perturbed model is the model without the named layers: each returns what it was given. That
@@ -34,7 +29,7 @@ class SLG(Plugin):
     hands and faces by skipping layers 7 to 9.
 
     The coefficients sum to one, so the law of composition holds, and with anagrams it commutes. It
-    asks one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
+    needs one row more than ``guidance``. The perturbed rows are a call of their own, so that a step
     makes two calls.
 
     Hyung et al. 2024, "Spatiotemporal Skip Guidance for Enhanced Video Diffusion Sampling",
@@ -48,38 +43,14 @@ class SLG(Plugin):
         interval: noise levels within which to perturb, as for CFG.
     """
 
-    one_a_seed = ("scale",)
-
     scale: Scale
     layers: Layers
     guidance: Any = None
     interval: Sequence[float] = (0.0, 1.0)
 
-    def __post_init__(self) -> None:
-        check_arguments("SLG", self.scale, self.guidance, self.interval)
-        names_of(self.layers, "SLG")
-
     @property
     def perturbation(self) -> SkippedLayers:
-        return SkippedLayers(names_of(self.layers, "SLG"))
-
-    @property
-    def conditions(self) -> tuple[Any, ...]:
-        return (self.guidance,)
-
-    def resized(self, height: int, width: int) -> Self:
-        return replace(self, guidance=resized(self.guidance, height, width))
-
-    @hookimpl
-    def check(self, stack: Stack) -> None:
-        require_layers(stack.backend, self.perturbation.layers, "SLG")
-
-    @hookimpl
-    def noise_estimate(
-        self, request: Request
-    ) -> Generator[list[Request], list[Estimate], Estimate]:
-        asked = self.perturbation, self.scale, self.guidance, self.interval
-        return (yield from away_from(request, *asked))
+        return SkippedLayers(self.names)
 
 
 @dataclass(frozen=True)

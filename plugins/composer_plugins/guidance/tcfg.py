@@ -24,7 +24,7 @@ class TCFG(Plugin):
         u' = (u . d) d,      prediction = u' + scale * (c - u').
 
     In closed form u' = sin(a) (cos(a) c + sin(a) u), with tan(2 a) = 2 c . u / (c . c - u . u). It
-    asks the rows of CFG.
+    needs the rows of CFG.
 
     It leaves the law of composition on purpose, and works on the prediction of the model itself, as
     the paper does: on the noise of Stable Diffusion, on the velocity of a flow. So its image

@@ -11,6 +11,7 @@ from torch import Tensor
 from composer import Sampler
 from composer.arguments import integer
 from composer.authoring import draw, noise_scale_of
+from composer.errors import shown
 from composer.images import require_shape
 
 
@@ -46,16 +47,22 @@ def log_likelihood(
         sampler: the stack. Its solver is not used.
         images: (B, C, H, W) in [-1, 1]; latents of a latent model.
         condition: as for ``sampler.denoise``.
-        probes: random directions, at least 1; None for the exact trace, one per pixel.
+        probes: random directions, 1 to 10,000; None for the exact trace, one per pixel.
         seed: of the first image's directions; the next image has the next seed.
 
     Raises:
         ValueError: images have another shape than the backend's.
     """
+    if not isinstance(sampler, Sampler):
+        raise TypeError(
+            f"log_likelihood: sampler must be a Sampler, got {shown(sampler)}. "
+            "Use Sampler(backend, plugins)."
+        )
+    integer(seed, "log_likelihood: seed", least=0, most=2**32 - 1)
     backend = sampler.backend
     require_shape(images, backend.shape, "log_likelihood: images")
     if probes is not None:
-        integer(probes, "log_likelihood: probes", least=1)
+        integer(probes, "log_likelihood: probes", least=1, most=10_000)
     x = images.to(backend.device, backend.dtype)
     flow = _Flow(sampler, condition, _directions(sampler, len(x), probes, seed))
     schedule, size = backend.schedule, x[0].numel()
@@ -89,8 +96,8 @@ class _Flow:
 
     def __init__(self, sampler: Sampler, condition: Any, directions: Tensor) -> None:
         self._sampler, self._directions = sampler, directions
-        copies = 1 + 2 * len(directions)
-        self._condition = condition * copies if isinstance(condition, list) else condition
+        self._condition = condition
+        self._origin = [*range(directions.shape[1])] * (1 + 2 * len(directions))
 
     def __call__(self, u: Tensor, tau: float) -> tuple[Tensor, Tensor]:
         schedule, e = self._sampler.backend.schedule, self._directions
@@ -98,7 +105,8 @@ class _Flow:
         offsets = small * e / e.abs().amax()
         every = torch.cat([u[None], u + offsets, u - offsets]).flatten(0, 1)
         t = schedule.time_at(tau)
-        estimate = self._sampler.denoise(sum(schedule.at(t)) * every, t, self._condition)
+        x = sum(schedule.at(t)) * every
+        estimate = self._sampler.denoise(x, t, self._condition, self._origin)
         v = (estimate.noise - estimate.x0).unflatten(0, (-1, len(u)))
         ahead, behind = v[1:].double().chunk(2)
         change = (ahead - behind) / (2 * small / e.abs().amax())

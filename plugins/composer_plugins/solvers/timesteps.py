@@ -60,8 +60,8 @@ class Timesteps(Plugin):
                 f"num_inference_steps={len(chosen)}."
             )
         times = [*map(float, chosen), schedule.time_at(0.0)]
-        mend = "list times from noise to image, without the image itself"
-        require_falling(times, schedule, f"Timesteps: {mend}")
+        advice = "list times from noise to image, without the image itself"
+        require_falling(times, schedule, f"Timesteps: {advice}")
         return times
 
     @hookimpl
@@ -71,12 +71,12 @@ class Timesteps(Plugin):
         return self.solver.step(state, estimate)
 
 
-def require_falling(times: Sequence[float], schedule: Schedule, mend: str) -> None:
+def require_falling(times: Sequence[float], schedule: Schedule, advice: str) -> None:
     """Raise a ValueError unless the noise falls at every step of a plan."""
     levels = [schedule.noise_level(t) for t in times]
     for (t, s), (level, cleaner) in zip(pairwise(times), pairwise(levels), strict=True):
         if cleaner >= level:
-            raise ValueError(f"{mend}. The noise must fall at every step, got {t:g} to {s:g}.")
+            raise ValueError(f"{advice}. The noise must fall at every step, got {t:g} to {s:g}.")
 
 
 def require_no_plan(solver: Solver, owner: str) -> None:

@@ -23,11 +23,15 @@ class Climb(Plugin):
     rms over the pixels of an image, so an image moves by ``length`` in root mean square at most.
     The gradient is not taken through the model, as in FlowChef (Patel et al. 2024, arXiv
     2412.00100) and in the mean guidance of TFG (Ye et al. 2024, arXiv 2409.15761, section 3.2), so
-    it costs no row. In the steps that are left the model makes an image of what the score asks for.
+    it costs no row. In the remaining steps the model makes an image of it.
     An interval that ends above 0 leaves it some; without them a network's score draws patterns that
     this network alone reads. :class:`Steer` stays near the model's clean image by the size of its
     loss; here the length is given whatever the size of the score, which is the one that Particles
     chooses by.
+
+    Take ``Steer`` where the score is a likelihood: its steps have the size that the noise level and
+    the likelihood imply. Take this where only the direction means something, as with a network's
+    confidence, whose gradient is tiny or huge: each step has the stated length.
 
     Put it around anagrams and the like: it scores the image, not a view of it. It leaves the law of
     composition on purpose. Nothing waits for the device.
@@ -36,7 +40,7 @@ class Climb(Plugin):
         score: a differentiable function (B, C, H, W) in [-1, 1] -> (B,), higher is better; each
             image scored alone.
         length: root mean square by which a clean image moves in a step, above 0.
-        climbs: gradients a step, at least 1.
+        climbs: gradients a step, 1 to 1000.
         interval: noise levels sigma / (alpha + sigma) within which to steer.
     """
 
@@ -51,7 +55,7 @@ class Climb(Plugin):
     def __post_init__(self) -> None:
         require_score(self.score, "Climb")
         positive(self.length, "Climb: length")
-        integer(self.climbs, "Climb: climbs", least=1)
+        integer(self.climbs, "Climb: climbs", least=1, most=1000)
         interval(self.interval, "Climb: interval")
 
     @hookimpl

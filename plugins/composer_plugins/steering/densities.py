@@ -11,12 +11,13 @@ whose last term is the same for all conditions. :func:`reverse_of` gives q_i(x_s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
 
 from torch import Tensor
 
-from composer import UNCONDITIONAL, Request, Transform, get_transform
-from composer.authoring import resized
+from composer import UNCONDITIONAL, Plugin, Request, Stack, Transform, get_transform, hookimpl
+from composer.authoring import check_view, declared, resized
 from composer.errors import shown
 from composer.schedules import Schedule, ancestral_variance
 
@@ -78,16 +79,47 @@ def asked(request: Request, view: Transform, condition: Any) -> Request:
     return seen.fill(condition)
 
 
-def resized_readings(readings: Readings, height: int, width: int) -> Readings:
-    """The readings for images of another size."""
-    if isinstance(readings, Mapping):
-        return {
-            resized(view, height, width): resized(condition, height, width)
-            for view, condition in readings.items()
-        }
-    return [resized(condition, height, width) for condition in readings]
-
-
 def squared(x: Tensor) -> Tensor:
     """|x|^2 of images (B, ..., C, H, W): (B, ...)."""
     return x.square().sum((-3, -2, -1))
+
+
+class OverReadings(Plugin):
+    """A dataclass with a field ``readings``, one density each."""
+
+    readings: Readings
+
+    @property
+    def pairs(self) -> tuple[tuple[Transform, Any], ...]:
+        """(view, condition) of each reading, views looked up."""
+        return parsed(self.readings, type(self).__name__)
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """The views; none of a list of conditions."""
+        named = isinstance(self.readings, Mapping)
+        return tuple(view for view, _ in self.pairs) if named else ()
+
+    @property
+    def needs_pixels(self) -> bool:
+        return bool(self.transforms)
+
+    def resized(self, height: int, width: int) -> Self:
+        size, readings = (height, width), self.readings
+        changed: Readings
+        if isinstance(readings, Mapping):
+            changed = {resized(v, *size): resized(c, *size) for v, c in readings.items()}
+        else:
+            changed = [resized(condition, *size) for condition in readings]
+        return replace(self, readings=changed)  # type: ignore[type-var]
+
+    @hookimpl
+    def check(self, stack: Stack) -> None:
+        owner = type(self).__name__
+        for view in self.transforms:
+            check_view(view, stack.backend, owner)
+        if walkers := [p for p in stack.plugins if declared(p, "walks")]:
+            raise ValueError(
+                f"{owner}: it cannot be combined with {type(walkers[0]).__name__}, whose walks its "
+                "densities do not follow. Remove one of them."
+            )

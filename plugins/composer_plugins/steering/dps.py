@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 
-from composer import Estimate, Plugin, Request, Stack, Transform, get_transform, hookimpl
-from composer.arguments import finite, interval, within
-from composer.authoring import (
-    Loss,
-    check_loss,
-    check_view,
-    differentiable_of,
-    loss_gradient,
-    resized,
-)
+from composer import Estimate, Request, Stack, Transform, hookimpl
+from composer.arguments import within
+from composer.authoring import Loss, differentiable_of, loss_gradient
+from composer_plugins.steering.by_loss import ByLoss
 
 
 @dataclass(frozen=True, eq=False)
-class DPS(Plugin):
+class DPS(ByLoss):
     """Sample about the model's density times exp(-strength * loss(V x)), V a view.
 
     With x0(x) the estimated clean image, the score gains -strength * grad_x loss(V x0(x)), so
@@ -53,31 +45,14 @@ class DPS(Plugin):
         interval: noise levels (low, high) within [0, 1] at which to steer.
     """
 
-    obeys_law = False
-    needs_pixels = True
-
     loss: Loss
     strength: float = 1.0
     view: str | Transform = "identity"
     interval: Sequence[float] = (0.0, 1.0)
 
-    def __post_init__(self) -> None:
-        finite(self.strength, "DPS: strength")
-        interval(self.interval, "DPS: interval")
-        _ = self._view  # raises for an unknown view
-
-    @cached_property
-    def _view(self) -> Transform:
-        return get_transform(self.view)
-
-    def resized(self, height: int, width: int) -> Self:
-        size = height, width
-        return replace(self, loss=resized(self.loss, *size), view=resized(self.view, *size))
-
     @hookimpl
     def check(self, stack: Stack) -> None:
-        check_loss(self.loss, stack.backend, "DPS")
-        check_view(self._view, stack.backend, "DPS")
+        super().check(stack)
         if not differentiable_of(stack.backend):
             raise ValueError(
                 f"DPS: backend must be differentiable, got {type(stack.backend).__name__}, which "
@@ -91,11 +66,11 @@ class DPS(Plugin):
         level = request.noise_level
         if self.strength == 0 or level == 1 or not within(level, self.interval):
             return (yield [request])[0]
-        x = request.x.detach().requires_grad_()
-        [estimate] = yield [request.replace(x=x)]
+        tracked = request.tracked()
+        [estimate] = yield [tracked]
         with torch.enable_grad():
             seen = self._view(estimate.x0)
-        gradient = loss_gradient(self.loss, seen, "DPS", of=x)
+        gradient = loss_gradient(self.loss, seen, "DPS", of=tracked.x)
         variance = None if estimate.variance is None else estimate.variance.detach()
         plain = estimate.replace(
             prediction=estimate.prediction.detach(), variance=variance, x=request.x

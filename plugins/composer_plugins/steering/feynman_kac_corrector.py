@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor
 
-from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, State, Transform, hookimpl
+from composer import UNCONDITIONAL, Estimate, Request, Stack, State, Transform, hookimpl
 from composer.arguments import finite_list, positive
-from composer.authoring import add_log_weights, answers, check_view, combine, declared
+from composer.authoring import add_log_weights, answers, combine
 from composer.predictions import mixed
 from composer_plugins.steering.densities import (
+    OverReadings,
     Readings,
     asked,
     parsed,
-    resized_readings,
     reverse_of,
     squared,
 )
@@ -29,7 +29,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class FeynmanKacCorrector(Plugin):
+class FeynmanKacCorrector(OverReadings):
     """Sample about prod_i q_i^p_i, with q_i the density of a condition, or of a view's condition.
 
     ==============  ====================================  ============================
@@ -90,9 +90,14 @@ class FeynmanKacCorrector(Plugin):
     @cached_property
     def terms(self) -> tuple[tuple[Transform, Any, float], ...]:
         """(view, condition, power) of the readings whose power is not 0."""
-        pairs = parsed(self.readings, "FeynmanKacCorrector")
-        zipped = zip(pairs, self.powers, strict=True)
+        every = parsed(self.readings, "FeynmanKacCorrector")
+        zipped = zip(every, self.powers, strict=True)
         return tuple((view, condition, power) for (view, condition), power in zipped if power != 0)
+
+    @property
+    def pairs(self) -> tuple[tuple[Transform, Any], ...]:
+        """(view, condition) of the readings whose power is not 0."""
+        return tuple((view, condition) for view, condition, _ in self.terms)
 
     @property
     def missing(self) -> float:
@@ -109,31 +114,13 @@ class FeynmanKacCorrector(Plugin):
         """Those that it sets; UNCONDITIONAL it asks in place of any, as CFG does."""
         return tuple(c for _, c, _ in self.terms if c is not UNCONDITIONAL)
 
-    @property
-    def transforms(self) -> tuple[Transform, ...]:
-        named = hasattr(self.readings, "items")
-        return tuple(view for view, _, _ in self.terms) if named else ()
-
-    @property
-    def needs_pixels(self) -> bool:
-        return bool(self.transforms)
-
-    def resized(self, height: int, width: int) -> Self:
-        return replace(self, readings=resized_readings(self.readings, height, width))
-
     @hookimpl
     def check(self, stack: Stack) -> None:
-        for view in self.transforms:
-            check_view(view, stack.backend, "FeynmanKacCorrector")
+        super().check(stack)
         if [p for p in stack.plugins if answers(p, "noise_estimate")][:1] != [self]:
             raise ValueError(
                 "FeynmanKacCorrector: it must be the outermost plugin that estimates noise. Put it "
                 "before the others in the list of plugins."
-            )
-        if walkers := [p for p in stack.plugins if declared(p, "walks")]:
-            raise ValueError(
-                f"FeynmanKacCorrector: it cannot be combined with {type(walkers[0]).__name__}, "
-                "whose walks its weights do not know. Remove one of them."
             )
         if not any(isinstance(plugin, FeynmanKac) for plugin in stack.plugins):
             warnings.warn(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from composer import Estimate, Plugin, Request, Stack, Transform, get_transform, hookimpl
-from composer.arguments import finite, integer, interval, positive, within
-from composer.authoring import Loss, check_loss, check_view, loss_gradient, resized
+from composer import Estimate, Request, Transform, hookimpl
+from composer.arguments import integer, positive, within
+from composer.authoring import Loss, loss_gradient
+from composer_plugins.steering.by_loss import ByLoss
 from composer_plugins.steering.densities import squared
 
 
 @dataclass(frozen=True, eq=False)
-class Steer(Plugin):
+class Steer(ByLoss):
     """Sample about the model's density times exp(-strength * loss(V x)), V a view.
 
     x_0 given x is taken for N(x0, r^2 I), with x0 the estimated clean image and
@@ -32,6 +31,9 @@ class Steer(Plugin):
     Gaussian data of deviation S and a squared error, the minimum is the exact mean given the
     measurement, and the samples have the exact posterior. The gradient is the loss's alone, which
     costs no row.
+
+    The scale of the loss matters. Where only its direction means something, as with a network's
+    confidence, take ``Climb``, whose steps have a stated length.
 
     It leaves the law of composition on purpose: it works on x_0. It acts on the estimate of the
     plugins after it in the list, so it goes first, around views and guidance; several in a stack
@@ -54,9 +56,6 @@ class Steer(Plugin):
         data_std: the standard deviation of a pixel of the images of one condition, above 0.
     """
 
-    obeys_law = False
-    needs_pixels = True
-
     loss: Loss
     strength: float = 1.0
     view: str | Transform = "identity"
@@ -65,24 +64,9 @@ class Steer(Plugin):
     data_std: float = 0.5
 
     def __post_init__(self) -> None:
-        finite(self.strength, "Steer: strength")
+        super().__post_init__()
         integer(self.iterations, "Steer: iterations", least=1, most=1000)
-        interval(self.interval, "Steer: interval")
         positive(self.data_std, "Steer: data_std")
-        _ = self._view  # raises for an unknown view
-
-    @cached_property
-    def _view(self) -> Transform:
-        return get_transform(self.view)
-
-    def resized(self, height: int, width: int) -> Self:
-        size = height, width
-        return replace(self, loss=resized(self.loss, *size), view=resized(self.view, *size))
-
-    @hookimpl
-    def check(self, stack: Stack) -> None:
-        check_loss(self.loss, stack.backend, "Steer")
-        check_view(self._view, stack.backend, "Steer")
 
     @hookimpl
     def noise_estimate(

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from composer import Estimate, Plugin, Request, Stack, Transform, hookimpl
+from composer import Estimate, Request, Transform, hookimpl
 from composer.arguments import choice, positive, sequence
-from composer.authoring import check_view, combine, declared, to_device
+from composer.authoring import combine, to_device
 from composer.schedules import Schedule
 from composer_plugins.steering.densities import (
+    OverReadings,
     Readings,
     asked,
     parsed,
-    resized_readings,
     reverse_of,
     squared,
 )
 
 
 @dataclass(frozen=True, eq=False)
-class SuperDiff(Plugin):
+class SuperDiff(OverReadings):
     """Combine conditions, or views with conditions, by how likely each holds the image to be.
 
     The estimate is sum_i k_i f_i(x) with k_i that sum to one, for each image by itself. With q_i
@@ -99,29 +99,6 @@ class SuperDiff(Plugin):
     @property
     def conditions(self) -> tuple[Any, ...]:
         return tuple(condition for _, condition in self.pairs)
-
-    @property
-    def transforms(self) -> tuple[Transform, ...]:
-        """The views; none of a list of conditions."""
-        named = isinstance(self.readings, Mapping)
-        return tuple(view for view, _ in self.pairs) if named else ()
-
-    @property
-    def needs_pixels(self) -> bool:
-        return bool(self.transforms)
-
-    def resized(self, height: int, width: int) -> Self:
-        return replace(self, readings=resized_readings(self.readings, height, width))
-
-    @hookimpl
-    def check(self, stack: Stack) -> None:
-        for view in self.transforms:
-            check_view(view, stack.backend, "SuperDiff")
-        if walkers := [p for p in stack.plugins if declared(p, "walks")]:
-            raise ValueError(
-                f"SuperDiff: it cannot be combined with {type(walkers[0]).__name__}, whose walks "
-                "its densities do not follow. Remove one of them."
-            )
 
     @hookimpl
     def noise_estimate(

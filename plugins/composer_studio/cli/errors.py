@@ -56,7 +56,9 @@ def _words(error: BaseException) -> str:
 def _option(found: re.Match[str]) -> str:
     """The library's ``trust=`` as the option of a command."""
     names = re.findall(r"'(\w+)'", found[1]) or ["backend"]
-    return "Add " + " ".join(f"--trust {name}" for name in names)
+    return "Add " + " ".join(f"--trust {name}" for name in names) + (found[2] or "")
 
 
-_TRUST = re.compile(r"Pass trust=(\[.*?\]|True)")
+_TRUST = re.compile(
+    r"Pass trust=(\[.*?\]|True)( if you trust (?:it|the recipe))?(, or your own[a-z ]* backend=)?"
+)

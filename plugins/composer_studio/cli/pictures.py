@@ -55,15 +55,21 @@ def replay(picture: Path, out: Path | None, trust: tuple[str, ...]) -> None:
 
     It says so if the version or the weights are others. Exit status 1 if the picture differs.
     """
+    from composer.writing import require_writable  # noqa: PLC0415
+    from composer_studio.folders import made  # noqa: PLC0415
+    from composer_studio.remembered import read_memory  # noqa: PLC0415
     from composer_studio.replaying import replayed  # noqa: PLC0415  # loads torch
 
-    made = replayed(picture, trust)
     target = out or picture.with_name(f"{picture.stem}-again.png")
-    made.result.save(target, made.size)
-    for remark in made.remarks:
+    read_memory(picture)
+    with made(target.parent):
+        require_writable(target)
+        again = replayed(picture, trust)
+        again.result.save(target, again.size)
+    for remark in again.remarks:
         click.echo(remark)
-    click.echo(f"{target}: {made.verdict}")
-    if not made.same:
+    click.echo(f"{target}: {again.verdict}")
+    if not again.same:
         raise click.exceptions.Exit(1)
 
 

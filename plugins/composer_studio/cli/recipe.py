@@ -29,6 +29,7 @@ def check(file: Path, settings: tuple[str, ...], trust: tuple[str, ...]) -> None
     Every fault is a line: where it stands, the nearest name, and the options there are.
     """
     from composer_studio.runs import Run  # noqa: PLC0415  # loads torch
+    from composer_studio.sampling import folder_of, score_of_output  # noqa: PLC0415
     from composer_studio.written import WrittenError, read_file  # noqa: PLC0415
     from composer_studio.written.reading import changes_of  # noqa: PLC0415
 
@@ -38,6 +39,7 @@ def check(file: Path, settings: tuple[str, ...], trust: tuple[str, ...]) -> None
         for problem in error.problems[:-1]:
             click.echo(f"Error: {problem}", err=True)
         raise BadInput(error.problems[-1]) from error
+    score_of_output(script, folder_of(script))
     run = Run.of(script, trust)
     click.echo(f"{file}: {run.sampler!r}, {len(run.seeds)} seeds")
 

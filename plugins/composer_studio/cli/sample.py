@@ -11,7 +11,8 @@ from composer_studio.cli.errors import in_one_line
 from composer_studio.cli.options import changes_from, sampling_options
 
 if TYPE_CHECKING:
-    from composer_studio.sampling import Made
+    from composer.recipes import Trust
+    from composer_studio.written import Script
 
 
 @click.command()
@@ -33,15 +34,27 @@ def sample(
     Each PNG carries its recipe: `composer show` reads it, `composer replay` makes it again. While
     it runs, preview.png in the folder shows how far the images are.
     """
-    from composer_studio.sampling import sample_to_files  # noqa: PLC0415  # loads torch
     from composer_studio.written import read_file  # noqa: PLC0415
 
     script = read_file(recipe, changes_from(settings, seeds, steps, **output))
-    echo_made(sample_to_files(script, out, trust, batch, typed=output["score"] is not None))
+    typed = output["score"] is not None
+    make(script, out, trust, batch, typed=typed, scored=typed)
 
 
-def echo_made(made: Made) -> None:
-    """Say what was written, and what to do next."""
+def make(
+    script: Script, out: Path | None, trust: Trust, batch: int, *, typed: bool, scored: bool
+) -> None:
+    """Sample to files, and say what was written and what to do next.
+
+    Args:
+        typed: as for ``sample_to_files``.
+        scored: whether --score was given.
+    """
+    from composer_studio.sampling import sample_to_files  # noqa: PLC0415  # loads torch
+
+    if scored and script.written.output.best is None:
+        raise click.UsageError("--score goes with --best. Add --best 4, or leave --score out.")
+    made = sample_to_files(script, out, trust, batch, typed)
     for file, score in zip(made.pictures, made.scores, strict=False):
         click.echo(f"{score:10.4f}  {file}")
     count = len(made.pictures)

@@ -10,11 +10,12 @@ import click
 
 from composer_studio.cli.errors import in_one_line
 from composer_studio.cli.options import changes_from, sampling_options
-from composer_studio.cli.sample import echo_made
+from composer_studio.cli.sample import make
 
 F = TypeVar("F", bound=Callable[..., Any])
 SHOWN_AT = 448
 """Pixels at which images of a few pixels are saved, so that one sees them."""
+UPRIGHT = "identity"
 ANAGRAM_STEPS, CANDIDATES = 4, 4
 EARLY = {"scale": 3.0, "interval": [0.7, 1.0]}
 """Of anagrams of digits, as composer_lab.evaluation.anagrams has measured them."""
@@ -47,7 +48,12 @@ def anagram(upright: str, turned: str, view: str, **options: Any) -> None:
     and the one that they read best is kept. Other models take words, such as `composer anagram "a
     rabbit" "a duck" --backend deepfloyd --model FOLDER`.
     """
-    views = {"identity": _condition(upright), view: _condition(turned)}
+    from composer import installed  # noqa: PLC0415  # loads torch
+
+    if view == UPRIGHT:
+        raise click.BadParameter("it must turn the image, got identity.", param_hint="'--view'")
+    installed().find("transform", view)
+    views = {UPRIGHT: _condition(upright), view: _condition(turned)}
     plugins: dict[str, Any] = {"anagram": {"views": views}}
     digits = all(isinstance(digit, int) and digit < 10 for digit in views.values())
     if digits and options["backend"] in _DIGITS:
@@ -125,7 +131,6 @@ def _sample(
     **output: Any,
 ) -> None:
     """Sample a stack and the guidance around the model; what a user typed is trusted."""
-    from composer_studio.sampling import sample_to_files  # noqa: PLC0415  # loads torch
     from composer_studio.written import read_table  # noqa: PLC0415
 
     placed = {"model": model, "device": device}
@@ -145,7 +150,8 @@ def _sample(
     changes = changes_from(settings, seeds, steps, **output)
     script = read_table(recipe, f"composer {name}", changes=changes)
     # The user typed all of it.
-    echo_made(sample_to_files(script, out or Path(name), True, batch, typed=True))
+    scored = output["score"] is not None
+    make(script, out or Path(name), True, batch, typed=True, scored=scored)
 
 
 _DIGITS = ("mnist", "mnist-ddpm")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from composer.writing import make_folder, remove_left_over, require_folder, write_atomically
-from composer_studio.folders import METADATA, locked, read_rows, write_rows
+from composer.writing import remove_left_over, require_folder, write_atomically
+from composer_studio.folders import LOCK, METADATA, locked, made, read_rows, write_rows
 from composer_studio.sweeps.plan import Job, Plan
 
 PLAN = ".sweep.json"
@@ -50,18 +50,21 @@ def opened(path: Path, plan: Plan) -> Iterator[SweepFolder]:
         ValueError: it holds another sweep, or files that no sweep made.
     """
     require_folder(path)
-    make_folder(path)
-    with locked(path):
+    with made(path), locked(path):
         _require_same(path, plan)
         remove_left_over(path)
         shutil.rmtree(path / STAGING, ignore_errors=True)
         rows = [row for row in read_rows(path) if (path / row["file_name"]).is_file()]
         write_rows(path, rows)  # without a line that a kill cut short
         (path / STAGING).mkdir()
+        folder = SweepFolder(path, plan, {row["file_name"] for row in rows})
         try:
-            yield SweepFolder(path, plan, {row["file_name"] for row in rows})
+            yield folder
         finally:
             shutil.rmtree(path / STAGING, ignore_errors=True)
+            if not folder.done:  # so that a corrected recipe can have it
+                for name in (PLAN, METADATA, LOCK):
+                    (path / name).unlink(missing_ok=True)
 
 
 def _require_same(path: Path, plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from composer_studio.sweeps.plan import Job, Plan
 from composer_studio.sweeps.worker import Worker
 
 LOCAL = "local"
+PATIENCE = 5
+"""Seconds to wait for an answer from an address; Ray itself waits for minutes."""
 RESTARTS = 3
 """Times that a worker is started again after it died, for each of its jobs and in all."""
 AHEAD = 2
@@ -50,6 +53,7 @@ class RayEngine:
         begun = not self._ray.is_initialized()
         if begun:
             where = None if self._address == LOCAL else self._address
+            _require_answer(self._address)
             more = {"include_dashboard": False} if where is None else {}
             self._ray.init(where, log_to_driver=False, **more)
         try:
@@ -115,6 +119,20 @@ class Remote:
         with tempfile.TemporaryDirectory() as folder:
             files = self._worker.save(job, Path(folder), size)
             return [file.read_bytes() for file in files]
+
+
+def _require_answer(address: str) -> None:
+    """Raise a ConnectionError if nothing answers at an address HOST:PORT; others are Ray's own."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), PATIENCE).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConnectionError(
+            f"--ray: nothing answers at {address}. Start a cluster by `ray start --head`, or leave "
+            "the address out."
+        ) from error
 
 
 def _staged(contents: Sequence[bytes], staging: Path) -> list[Path]:

@@ -87,6 +87,9 @@ def plan_of(recipe: Path, changes: Mapping[str, Any], over: Sequence[str]) -> Pl
         WrittenError: a text or a variant is wrong.
     """
     axes = [_axis(text) for text in over]
+    paths = [path for path, _ in axes]
+    if len(set(paths)) < len(paths):
+        raise WrittenError([f"--over must name a path once, got {', '.join(paths)}."])
     settings = [dict(zip((p for p, _ in axes), values, strict=True)) for values in _all(axes)]
     scripts = [read_file(recipe, {**changes, **setting}) for setting in settings]
     first = scripts[0].written
@@ -102,7 +105,10 @@ def _axis(text: str) -> tuple[str, list[Any]]:
     if path.strip().split(".")[0] in ("seeds", "output"):
         raise WrittenError([f"--over must be of what makes an image, got {path.strip()!r}."])
     values = toml_value(f"[{listed}]")
-    return path.strip(), values if isinstance(values, list) else listed.split(",")
+    values = values if isinstance(values, list) else listed.split(",")
+    if any(value in values[:k] for k, value in enumerate(values)):
+        raise WrittenError([f"--over must name a value once, got {text!r}."])
+    return path.strip(), values
 
 
 def _all(axes: Sequence[tuple[str, list[Any]]]) -> list[tuple[Any, ...]]:

@@ -39,7 +39,10 @@ def problems_of(
         options: {title of a model: what it takes}.
     """
     found: dict[Path, tuple[bool, int, str]] = {}
-    for path, model, detail in _details(error, (), data):
+    details = list(_details(error, (), data))
+    for path, model, detail in details:
+        if detail["type"] == "missing" and _misspelt(path, details):
+            continue
         text = _sentence(path, options.get(model, ()), detail)
         missing = detail["type"] == "missing"  # comes last: it may follow from a typo
         found.setdefault(path, (missing, _line_of(path, lines), text))
@@ -63,7 +66,14 @@ def _details(
             if isinstance(nested, ValidationError | AtPlacesError | PydanticCustomError):
                 yield from _details(nested, (*before, *path), _inside(data, path))
             else:
-                yield (*before, *path), error.title, detail
+                model = ".".join(map(str, (error.title, *path[:-1])))
+                yield (*before, *path), model, detail
+
+
+def _misspelt(path: Path, details: Sequence[tuple[Path, str, Mapping[str, Any]]]) -> bool:
+    """Whether an option is missing because its name was written wrong, which is said already."""
+    written = [p for p, _, d in details if d["type"] == "extra_forbidden" and p[:-1] == path[:-1]]
+    return any(path[-1] in nearest(str(wrong[-1]), [str(path[-1])]) for wrong in written)
 
 
 def _of_none(detail: Mapping[str, Any]) -> bool:

@@ -139,8 +139,8 @@ class Models:
             "output": (output, Field(default_factory=output)),
         }
         whole = create_model("recipe", __base__=Written, **fields)
-        for model in (output, whole):
-            self.options[model.__name__] = tuple(model.model_fields)
+        for title, model in (("recipe", whole), ("recipe.output", output)):
+            self.options[title] = tuple(model.model_fields)
         return whole
 
     def _plugins(self, written: Any) -> dict[str, Thing]:

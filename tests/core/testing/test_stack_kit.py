@@ -205,7 +205,7 @@ def test_what_is_wrong_with_a_stack_is_caught_by_name(plugin, names):
     outcomes = [check.outcome() for check in stack_checks([plugin], shape=(3, 16, 16))]
     failed = {o.check.name: o for o in outcomes if o.status == "failed"}
     assert sorted(failed) == sorted(names)
-    assert all(("leaves the law" in o.mend) == (n in LAWS) for n, o in failed.items())
+    assert all(("leaves the law" in o.advice) == (n in LAWS) for n, o in failed.items())
 
 
 @pytest.mark.parametrize(

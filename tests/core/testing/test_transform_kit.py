@@ -115,7 +115,7 @@ class OnlyLarge(FlipLike):
 
 def test_a_failure_for_one_reason_is_told_once():
     checks = [Check("it", name, lambda: "it is off", "mend it") for name in ("one", "two")]
-    other = Check("it", "three", partial(next, iter(())), "mend it", mends_errors=False)
+    other = Check("it", "three", partial(next, iter(())), "mend it", advice_for_errors=False)
     with pytest.raises(CheckFailed) as caught:
         run_all([*checks, other])
     first, second = "one, two (it is off); mend it", "three (raised StopIteration: )"

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 from tiny_if import cut, empty, rewrite
-from tiny_latent import SIZE, load, run
+from tiny_latent import SIZE, guided, load, run
 
 import composer
 from composer import Sampler
@@ -89,6 +89,17 @@ def test_embeddings_of_another_model_are_no_embeddings_of_this_one(tiny_latent, 
     load(tiny_latent("sd")[1], file.with_name("nameless.safetensors"))  # by hand, of any kind
 
 
+def test_prompts_of_a_file_may_have_several_lengths(tiny_latent, file):
+    """Each length is a call of the denoiser."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = {"": 5, "short": 5, "long": 9}
+    save_file({p: torch.randn(1, n, 32, generator=generator) for p, n in lengths.items()}, file)
+    sampler = Sampler(load(tiny_latent("sd")[1], file), [CFG(3.0)], None, 2)
+    together = sampler.sample(["long", "short"], [0, 1]).x
+    alone = [sampler.sample(p, [seed]).x for seed, p in enumerate(("long", "short"))]
+    torch.testing.assert_close(together, torch.cat(alone), **TOLERANCE)
+
+
 def test_a_long_prompt_says_how_many_tokens_are_cut(tiny_latent, file):
     backend = load(tiny_latent("sd")[1], file)
     with pytest.warns(UserWarning, match="tokenizer reads 77 tokens .* the last 25 of the 102 of"):
@@ -125,6 +136,28 @@ def test_half_precision_is_near(tiny_latent, name, dtype, file):
     assert far.dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux-dev", "z-image"])
+def test_double_precision_is_exact(tiny_latent, name, file):
+    """float32 rounds around it, and rows alone are the rows of a call to its rounding."""
+    folder = tiny_latent(name)[1]
+    single, double = (
+        load(folder, file.with_name(f"{dtype}.safetensors"), dtype=dtype)
+        for dtype in ("float32", "float64")
+    )
+    x = torch.randn(2, *single.shape, generator=torch.Generator().manual_seed(0))
+    near, exactly, alone = (
+        Sampler(backend, [CFG(3.0)], None, 2, max_rows).sample(PROMPT, (0, 1), x=noise).x
+        for backend, max_rows, noise in (
+            (single, None, x),
+            (double, None, x.double()),
+            (double, 1, x.double()),
+        )
+    )
+    assert exactly.dtype == torch.float64
+    torch.testing.assert_close(near, exactly.float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(alone, exactly, rtol=0, atol=1e-12)
+
+
 def test_offload_brings_layers_to_the_device(tiny_latent, file):
     folder = tiny_latent("sdxl")[1]
     plain, offloaded = (load(folder, file, offload=offload) for offload in (False, True))
@@ -141,6 +174,14 @@ def test_slices_are_the_whole_and_tiles_are_those_of_diffusers(tiny_latent, file
     )
     latents = [backend.encode_image(images) for backend in (sliced, whole, tiled)]
     assert sliced.image_shape == (3, 48, 64)
+    rows = []
+    for backend in (sliced, whole):
+        counted = backend.autoencoder.vae.decoder.register_forward_pre_hook(
+            lambda _, given: rows.append(len(given[0]))
+        )
+        backend.decode(latents[0])
+        counted.remove()
+    assert rows == [1, 1, 2]
     assert latents[0].shape == (2, *sliced.shape) == (2, 16, 24, 32)
     torch.testing.assert_close(latents[0], latents[1], **TOLERANCE)
     torch.testing.assert_close(sliced.decode(latents[0]), whole.decode(latents[0]), **TOLERANCE)
@@ -151,18 +192,20 @@ def test_slices_are_the_whole_and_tiles_are_those_of_diffusers(tiny_latent, file
     assert (expected - whole.decode(latents[0])).abs().max() > 0.01
 
 
-def test_an_image_may_be_wider_than_high(tiny_latent, file):
-    """As in the pipeline, whose places and shift depend on both sides."""
-    pipeline, folder = tiny_latent("flux-dev")
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux-dev", "z-image"])
+def test_an_image_may_be_higher_than_wide(tiny_latent, name, file):
+    """As in the pipeline, which tells SDXL both sides, and Flux the places and a shift by them."""
+    pipeline, folder = tiny_latent(name)
     image = pipeline(
         PROMPT,
-        height=16,
-        width=32,
+        height=32,
+        width=16,
         num_inference_steps=2,
+        **guided(pipeline, 1.0),
         generator=torch.Generator().manual_seed(0),
         output_type="pt",
     ).images
-    backend = load(folder, file, size=(16, 32))
+    backend = load(folder, file, size=(32, 16))
     ours = Sampler(backend, num_inference_steps=2).sample(PROMPT).x
     torch.testing.assert_close(ours.clamp(-1, 1), image * 2 - 1, **TOLERANCE)
 

@@ -11,7 +11,16 @@ from torch import nn
 import composer
 from composer import Sampler
 from composer.named import device_of
-from composer_plugins.backends.placement import computes_in_bf16, place_of, placement
+from composer.solvers import DDIM
+from composer_plugins.backends import placement as placing
+from composer_plugins.backends.placement import (
+    DTYPES,
+    WITH_FLOAT64,
+    computes_in_bf16,
+    loop_dtype,
+    place_of,
+    placement,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +50,25 @@ def test_names_of_dtypes_and_devices():
         placement("meta", "float32")
 
 
+def test_some_networks_take_float64_and_then_the_loop_has_it(monkeypatch, tmp_path):
+    assert placement("cpu", "float64", WITH_FLOAT64) == (torch.device("cpu"), torch.float64)
+    for narrow in DTYPES:
+        assert loop_dtype(getattr(torch, narrow)) == torch.float32
+    double = load(write(tmp_path), dtype="float64")
+    assert next(double.unet.parameters()).dtype == torch.float64
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    exactly, near = (
+        Sampler(backend, [], DDIM(), 3).sample(seeds=[0, 1], x=noise).x
+        for backend, noise in ((double, x.double()), (load(tmp_path), x))
+    )
+    assert exactly.dtype == torch.float64
+    torch.testing.assert_close(near, exactly.float(), rtol=0, atol=1e-3)
+    monkeypatch.setattr(placing, "device_of", lambda device: torch.device("mps"))
+    assert placement("mps", "float32", WITH_FLOAT64)[1] == torch.float32
+    with pytest.raises(ValueError, match="dtype must be float32 or narrower on mps"):
+        placement("mps", "float64", WITH_FLOAT64)
+
+
 @pytest.mark.parametrize("name", ["mnist", "mnist-ddpm", "mnist-latent", "nouns"])
 def test_loaders_take_objects_and_names(name):
     by_object = composer.load_backend(name, device=torch.device("cpu"), dtype=torch.bfloat16)
@@ -49,6 +77,10 @@ def test_loaders_take_objects_and_names(name):
     assert torch.equal(x[0].x, x[1].x)
     recipe = json.loads(json.dumps(x[0].recipe))
     assert torch.equal(Sampler.from_recipe(recipe).sample(1).x, x[0].x)
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-ddpm", "mnist-latent"])
+def test_own_networks_do_not_take_float64(name):
     with pytest.raises(ValueError, match="dtype must be one of .* got 'float64'"):
         composer.load_backend(name, dtype=torch.float64)
 

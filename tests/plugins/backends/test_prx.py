@@ -270,3 +270,19 @@ def test_it_loads_by_name(tiny, tmp_path):
     x = Sampler(bits, [CFG(4.0)], num_inference_steps=2).sample(PROMPT).x
     assert x.dtype == torch.float32
     assert x.isfinite().all()
+
+
+def test_double_precision_is_exact(tiny, backend, tmp_path):
+    wide = load_prx(tiny[True], dtype="float64", embeddings=tmp_path / "wide.safetensors")
+    x = torch.randn(1, *backend.shape, generator=torch.Generator().manual_seed(0))
+    near, exactly, alone = (
+        Sampler(model, [CFG(4.0)], None, 4, max_rows).sample(PROMPT, x=noise).x
+        for model, max_rows, noise in (
+            (backend, None, x),
+            (wide, None, x.double()),
+            (wide, 1, x.double()),
+        )
+    )
+    assert exactly.dtype == torch.float64
+    torch.testing.assert_close(near, exactly.float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(alone, exactly, rtol=0, atol=1e-12)

@@ -244,6 +244,17 @@ def test_it_copies():
         assert torch.equal(Sampler(again, num_inference_steps=2).sample(1).x, expected)
 
 
+def test_a_canvas_of_a_loaded_model_is_in_the_recipe():
+    canvas = Canvas(composer.load_backend("mnist"), (28, 42), overlap=0.25, wrap="horizontal")
+    result = Sampler(canvas, num_inference_steps=1).sample(3)
+    assert result.recipe["backend"]["name"] == "canvas"
+    again = Sampler.from_recipe(result.recipe)  # the shipped model needs no trust
+    assert torch.equal(again.sample(**composer.call_of(result.recipe)).x, result.x)
+    other = Sampler(Canvas(composer.load_backend("mnist-ddpm"), (28, 42)), num_inference_steps=1)
+    recipe = other.sample(3).recipe
+    assert Sampler.from_recipe(recipe, trust=["model"]).sample(3).recipe == recipe
+
+
 def test_a_recipe_names_it():
     backend = composer.load_backend("canvas", size=(28, 40), overlap=0.25, wrap="horizontal")
     result = Sampler(backend, [CFG(2.0)], num_inference_steps=1).sample(3)

@@ -8,7 +8,7 @@ from conftest import mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from composer import UNCONDITIONAL, Sampler, installed
+from composer import UNCONDITIONAL, Each, Sampler, installed
 from composer.recipes import decode, encode
 from composer.testing import IdentityBackend
 from composer_plugins import CFG, Anagram, Canvas, Components, Masks, Regions
@@ -47,6 +47,17 @@ def test_one_region_is_the_condition():
     canvas = Canvas(mixture(), (8, 20))
     made = Sampler(canvas, [Regions([2], [torch.ones(4, 4)])], num_inference_steps=3).sample()
     torch.testing.assert_close(made.x, Sampler(canvas, num_inference_steps=3).sample(2).x)
+
+
+def test_a_region_may_have_a_condition_a_seed():
+    canvas, masks = Canvas(mixture(), (8, 20)), (LEFT, 1 - LEFT)
+    regions = Regions((Each([0, 1]), 2), masks)
+    both = Sampler(canvas, [regions, CFG(3.0)], num_inference_steps=3).sample(seeds=[4, 5]).x
+    for k in range(2):
+        one = Sampler(canvas, [Regions((k, 2), masks), CFG(3.0)], num_inference_steps=3)
+        torch.testing.assert_close(both[k : k + 1], one.sample(seeds=[4 + k]).x)
+    with pytest.raises(ValueError, match=r"must be equally many in each region, got \[2, 3\]"):
+        Regions((Each([0, 1]), Each([0, 1, 2])), masks)
 
 
 @settings(max_examples=15)

@@ -160,3 +160,13 @@ def test_impossible_pulls_raise():
         RFInversion(IMAGE, 0.5, (0.9, 0.1))
     with pytest.raises(ValueError, match="RFInversion: image"):
         Sampler(mixture(), [RFInversion(torch.zeros(1, 4, 4))])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sampler": 3}, {"seed": None}, {"seed": 10**30}, {"fit": "x"}, {"iterations": 10**30}],
+)
+def test_bad_arguments_of_invert_raise(wrong):
+    given = {"sampler": Sampler(mixture()), "image": torch.zeros(1, 8, 8)} | wrong
+    with pytest.raises((TypeError, ValueError), match=f"invert: {next(iter(wrong))} must be"):
+        invert(**given)

@@ -215,3 +215,22 @@ def test_impossible_arguments_raise(make):
         Sampler(mixture(), [make(y, lambda x: x @ torch.zeros(3, 3))])
     with pytest.raises(ValueError, match=f"{name}: operator must have at_size"):
         make(y, lambda x: x[..., :2, :2]).resized(4, 4)
+
+
+@pytest.mark.parametrize("plugin", [DAPS, DiffPIR])
+@pytest.mark.parametrize("operator", [None, "blur", BlockMean])
+def test_an_operator_that_measures_nothing_raises(plugin, operator):
+    with pytest.raises(TypeError, match=f"{plugin.__name__}: operator must be a function of im"):
+        plugin(torch.zeros(1, 4, 4), operator)
+
+
+@pytest.mark.parametrize("spread", [None, "x", [], 10**400])
+def test_a_spread_must_be_a_number(spread):
+    with pytest.raises((TypeError, ValueError), match="DiffPIR: spread must be"):
+        DiffPIR(torch.zeros(1, 4, 4), BlockMean(2), spread=spread)
+
+
+@pytest.mark.parametrize("plugin", [DAPS, DiffPIR])
+def test_rounds_are_bounded(plugin):
+    with pytest.raises(ValueError, match="rounds must be an integer of at most 1000"):
+        plugin(torch.zeros(1, 4, 4), BlockMean(2), rounds=10**30)

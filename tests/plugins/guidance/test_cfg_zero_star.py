@@ -65,6 +65,17 @@ def test_a_flow_stands_still_in_the_zero_steps_and_asks_no_row(width):
     assert (stats.evaluated, stats.calls) == (4 * 2, 4)
 
 
+def test_an_estimate_outside_of_a_run_is_guided():
+    """Else denoise, invert and log_likelihood, which have no first step, would see no model."""
+    made = [Sampler(mixture(), [CFGZeroStar(3.0, n)]).denoise(X, 0.5, 1).x0 for n in (0, 1)]
+    assert torch.equal(*made)
+
+
+def test_zero_steps_that_leave_no_step_raise():
+    with pytest.raises(ValueError, match="zero_steps must be below the number of steps, 3, got 3"):
+        Sampler(mixture(), [CFGZeroStar(3.0, zero_steps=3)], num_inference_steps=3)
+
+
 @pytest.mark.parametrize("schedule", [FlowSchedule(), DiscreteSchedule.linear()])
 def test_the_image_does_not_depend_on_the_prediction(schedule):
     plugin = CFGZeroStar(4.0)

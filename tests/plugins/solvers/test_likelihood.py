@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import mixture
 
-from composer import Sampler
+from composer import Each, Sampler
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.testing import GaussianMixtureBackend
 from composer_plugins import CFG, log_likelihood
@@ -128,3 +128,21 @@ def test_images_of_another_size_raise():
         log_likelihood(Sampler(mixture()), torch.zeros(1, 1, 4, 4))
     with pytest.raises(ValueError, match="log_likelihood: probes"):
         log_likelihood(Sampler(mixture()), torch.zeros(1, 1, 8, 8), probes=0)
+
+
+def test_what_a_stack_holds_per_seed_belongs_to_its_image():
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64) / 4
+    both = log_likelihood(Sampler(mixture(), [CFG((1.0, 2.0))], None, 3), x, Each([0, 1]))
+    assert torch.equal(both, log_likelihood(Sampler(mixture(), [CFG((1, 2))], None, 3), x, [0, 1]))
+    for k in range(2):
+        one = Sampler(mixture(), [CFG(1.0 + k)], None, 3)
+        torch.testing.assert_close(both[k : k + 1], log_likelihood(one, x[k : k + 1], k, seed=k))
+    with pytest.raises(ValueError, match="2 in all, got 3"):
+        log_likelihood(Sampler(mixture()), x, [0, 1, 1])
+
+
+@pytest.mark.parametrize("wrong", [{"sampler": 3}, {"seed": None}, {"probes": 10**30}])
+def test_bad_arguments_raise(wrong):
+    given = {"sampler": Sampler(mixture()), "images": torch.zeros(1, 1, 8, 8)} | wrong
+    with pytest.raises((TypeError, ValueError), match=f"log_likelihood: {next(iter(wrong))} must"):
+        log_likelihood(**given)

@@ -108,6 +108,8 @@ def test_what_has_no_gradient_raises_before_any_model_call():
         Sampler(mixture(), [Climb(torch.no_grad()(linear))])
     with pytest.raises(ValueError, match="climbs must be"):
         Climb(linear, climbs=0)
+    with pytest.raises(ValueError, match="climbs must be an integer of at most 1000"):
+        Climb(linear, climbs=10**400)
     with pytest.raises(TypeError, match="score must be a function"):
         Climb(3.0)
 

@@ -20,10 +20,12 @@ from composer.testing.reads import Reads
 from composer_plugins import (
     CFG,
     DPS,
+    AdaptiveGuidance,
     Anagram,
     BlockMean,
     KnownPixels,
     Particles,
+    ReusedGuidance,
     SquaredError,
     Steer,
     SuperDiff,
@@ -233,6 +235,7 @@ def test_a_run_keeps_no_gradient_and_other_rows_have_none():
     stack = [Watch(), DPS(brightness, 0.01), SuperDiff([0, 1])]
     result = Sampler(mixture(), stack, DDPM(), 3).sample(seeds=[0, 1])
     assert len(seen) == 6
+    assert seen[1]  # what SuperDiff carries
     assert not any(tensor.requires_grad for tensors in seen for tensor in tensors)
     assert not result.x.requires_grad
     assert result.stats.calls == 3
@@ -244,6 +247,34 @@ def test_a_run_keeps_no_gradient_and_other_rows_have_none():
     plain, tracked = model(asked)
     assert not plain.prediction.requires_grad
     assert tracked.prediction.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("inner", "solver", "condition"),
+    [
+        (SuperDiff([0, 1], "or", priors=(1, 3)), DDPM(), None),
+        (ReusedGuidance(3.0), None, 1),
+        (AdaptiveGuidance(3.0, 0.0), None, 1),
+    ],
+)
+def test_plugins_inside_dps_keep_what_they_carry(inner, solver, condition):
+    """A loss without a slope changes neither the image nor the rows."""
+    made = [
+        Sampler(mixture(), [*outer, inner], solver, 4).sample(condition, seeds=[0, 1])
+        for outer in ([], [DPS(lambda x: 0 * brightness(x))])
+    ]
+    torch.testing.assert_close(made[1].x, made[0].x)
+    assert made[1].stats.rows == made[0].stats.rows
+
+
+def test_each_view_may_be_steered_through_the_network():
+    """The rows of both views are one call, whose graph both gradients need."""
+    views = Anagram({"identity": 0, "flip": 1})
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    steered = Sampler(mixture(), [views, DPS(brightness, 0.3)]).denoise(x, 0.4)
+    alone = Sampler(mixture(), [DPS(brightness, 0.3)])
+    one, other = alone.denoise(x, 0.4, 0), alone.denoise(x.flip(-2), 0.4, 1)
+    torch.testing.assert_close(steered.x0, (one.x0 + other.x0.flip(-2)) / 2)
 
 
 @pytest.mark.parametrize("plugin", [Steer, DPS])

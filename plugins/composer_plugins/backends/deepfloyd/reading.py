@@ -86,8 +86,8 @@ class Reader:
             file for pattern in self._weights for file in place.glob(pattern)
         ):
             others = ", ".join(sorted(file.name for file in place.glob("*.safetensors")))
-            mend = f"It has {others}: choose another variant" if others else "Download it again"
-            raise ValueError(f"{place} has no {self._weights[0]}. {mend}.")
+            advice = f"It has {others}: choose another variant" if others else "Download it again"
+            raise ValueError(f"{place} has no {self._weights[0]}. {advice}.")
 
 
 @contextmanager
@@ -139,11 +139,11 @@ def reason(error: Exception) -> str:
     return first_line(error)
 
 
-def require_packages(purpose: str, *names: str, mend: str = EXTRA) -> None:
+def require_packages(purpose: str, *names: str, advice: str = EXTRA) -> None:
     """Raise a ValueError that names missing packages, because the libraries' own errors mislead."""
     missing = [name for name in names if not importable(name)]
     if missing:
-        raise ValueError(f"{purpose} needs {' and '.join(missing)}: {mend}")
+        raise ValueError(f"{purpose} needs {' and '.join(missing)}: {advice}")
 
 
 def importable(name: str) -> bool:

@@ -67,7 +67,7 @@ class TextEncoder:
 
     def __post_init__(self) -> None:
         if self.eight_bit:
-            require_packages("a text encoder in 8 bits", "bitsandbytes", "accelerate", mend=BITS)
+            require_packages("a text encoder in 8 bits", "bitsandbytes", "accelerate", advice=BITS)
 
     @torch.no_grad()
     def __call__(self, prompt: str) -> Tensor:
@@ -107,7 +107,7 @@ class TextEncoder:
             torch.cuda.empty_cache()
 
     def _load(self) -> tuple[Any, Any]:
-        require_packages("encoding prompts", *self.packages, mend=self.extra)
+        require_packages("encoding prompts", *self.packages, advice=self.extra)
         import transformers  # noqa: PLC0415  # slow, optional
 
         folder, variant = self._fetched()

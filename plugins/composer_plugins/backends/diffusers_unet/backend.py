@@ -24,7 +24,7 @@ from composer_plugins.backends.placement import place_of
 class DiffusersBackend:
     """A pixel-space UNet2DModel, unconditional or conditioned on integer labels.
 
-    The loop keeps x in float32 whatever the network computes in.
+    The loop keeps x in float32 at least, whatever the network computes in.
 
     Args:
         unet: called as unet(x, times, class_labels=labels).

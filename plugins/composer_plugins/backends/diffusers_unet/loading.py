@@ -24,7 +24,7 @@ from composer_plugins.backends.diffusers_unet.unet import (
     require_unet,
 )
 from composer_plugins.backends.files import Source, read_json, require_name, usable
-from composer_plugins.backends.placement import placement
+from composer_plugins.backends.placement import WITH_FLOAT64, loop_dtype, placement
 
 LABELS = "labels.json"
 """An optional file beside model_index.json, such as {"unconditional_label": 2, "labels": ["a",
@@ -52,8 +52,8 @@ def load_diffusers(
         model: a folder written by save_pretrained, of a pipeline or of the UNet alone, or a model
             of the hub as "owner/name".
         device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
-        dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name;
-            images stay in float32.
+        dtype: of the network, float32, bfloat16, float16 or float64, as a torch.dtype or its name;
+            images are in float32 at least. In float64 a seed draws other noise.
         unconditional_label: the label of a class-conditional model that was trained as "no label",
             usually the last. None: the one in labels.json, if that exists.
         scheduler: another folder that holds scheduler_config.json; None for the model's own. Pass a
@@ -62,7 +62,7 @@ def load_diffusers(
         local_files_only: use the cache of the hub only.
         use_safetensors: False also reads pickled weights; use it for trusted sources only.
     """
-    place, network_dtype = placement(device, dtype)
+    place, network_dtype = placement(device, dtype, WITH_FLOAT64)
     if scheduler is not None:
         require_name(scheduler, "scheduler")
     source = Source(model, revision, local_files_only)
@@ -85,6 +85,7 @@ def load_diffusers(
         learns_variance=learns_variance,
         unconditional_label=unconditional,
         label_names=_label_names(said, config),
+        dtype=loop_dtype(network_dtype),
     )
 
 

@@ -107,12 +107,12 @@ def folder_of(folder: Path, part: str, file: str) -> Path:
 def _require_weights(place: Path, use_safetensors: bool) -> None:
     names = (f"{WEIGHTS}.safetensors", f"{WEIGHTS}-*.safetensors")
     if use_safetensors and not any(file for name in names for file in place.glob(name)):
-        mend = (
+        advice = (
             "To read its pickled weights, if you trust them, pass use_safetensors=False"
             if any(place.glob(f"{WEIGHTS}*.bin"))
             else "Download the model again"
         )
-        raise ValueError(f"{place} has no {WEIGHTS}.safetensors. {mend}.")
+        raise ValueError(f"{place} has no {WEIGHTS}.safetensors. {advice}.")
 
 
 def _require_pixels(folder: Path) -> None:

@@ -26,8 +26,8 @@ from composer_plugins.backends.placement import place_of
 class LatentBackend:
     """A denoiser of latents and the autoencoder around it. Conditions are prompts.
 
-    The loop runs on latents (B, C, h, w) in float32, whatever the denoiser computes in, and
-    ``finish`` decodes: results are images (B, 3, H, W). No condition is the empty prompt.
+    The loop runs on latents (B, C, h, w) in float32 at least, whatever the denoiser computes in,
+    and ``finish`` decodes: results are images (B, 3, H, W). No condition is the empty prompt.
 
     Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models",
     arXiv 2112.10752.
@@ -44,7 +44,7 @@ class LatentBackend:
             None for a denoiser without a scale.
         blank: whether no condition means an embedding of zeros, as in SDXL, instead of the empty
             prompt's.
-        device: device of x in the loop.
+        device, dtype: of x in the loop.
     """
 
     network: Any

@@ -28,7 +28,7 @@ from composer_plugins.backends.latent.backend import LatentBackend
 from composer_plugins.backends.latent.families import FAMILIES, Family
 from composer_plugins.backends.latent.flow import ScheduledFlow, shift_for
 from composer_plugins.backends.latent.text import PipelineText
-from composer_plugins.backends.placement import placement
+from composer_plugins.backends.placement import WITH_FLOAT64, loop_dtype, placement
 
 GUIDANCE = 3.5
 """Of a guidance-distilled model, as the pipeline of Flux has it."""
@@ -70,9 +70,9 @@ def load_latent(
             prompts are added.
         guidance: the scale that a guidance-distilled model, such as Flux.1 dev, takes as an input;
             None for 3.5. Raises for a model without that input.
-        dtype: of the denoiser and the text encoders: float32, bfloat16 or float16, as a
-            torch.dtype or its name; latents stay in float32. In float16 an autoencoder that
-            overflows there stays in float32 too.
+        dtype: of the denoiser and the text encoders: float32, bfloat16, float16 or float64, as a
+            torch.dtype or its name; latents are in float32 at least. In float16 an autoencoder
+            that overflows there stays in float32 too. In float64 a seed draws other noise.
         device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
         offload: keep the weights in the CPU's memory, and move each layer to the device when it
             runs; slow, for small GPUs.
@@ -86,7 +86,7 @@ def load_latent(
         TypeError, ValueError: an argument is invalid, or the folder holds another kind of model;
             the message names the known kinds.
     """
-    place, network_dtype = placement(device, dtype)
+    place, network_dtype = placement(device, dtype, WITH_FLOAT64)
     for name, value in (
         ("offload", offload),
         ("vae_slicing", vae_slicing),
@@ -139,6 +139,7 @@ def load_latent(
         guidance=scale,
         blank=bool(read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt")),
         device=place,
+        dtype=loop_dtype(network_dtype),
     )
 
 

@@ -98,7 +98,7 @@ class PipelineText:
                 )
 
     def _load(self) -> Any:
-        require_packages("encoding prompts", "transformers", mend=EXTRA)
+        require_packages("encoding prompts", "transformers", advice=EXTRA)
         import diffusers  # noqa: PLC0415  # slow
 
         folder = self.source.fetch(self._files())

@@ -223,13 +223,13 @@ def read_unet(folder: Path, description: str = "path.json", command: str = "mnis
     if not (folder / description).is_file():
         others = (other for file, other in COMMANDS.items() if (folder / file).is_file())
         found = next(others, None)
-        mend = (
+        advice = (
             "Name the folder model/ that it wrote"
             if found is None
             else f"It is of `composer train {found}`; name another"
         )
         raise ValueError(
-            f"{folder} holds no model of `composer train {command}` (no {description}). {mend}."
+            f"{folder} holds no model of `composer train {command}` (no {description}). {advice}."
         )
     try:
         unet: MnistUNet = MnistUNet.from_config(MnistUNet.load_config(folder))

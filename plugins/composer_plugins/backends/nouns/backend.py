@@ -24,7 +24,7 @@ def load_nouns(
     Args:
         weights: the folder model/ that ``composer train nouns`` wrote; None for the shipped one.
         device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
-        dtype: of the network, float32, bfloat16 or float16, as a torch.dtype or its name.
+        dtype: of the network, float32, bfloat16, float16 or float64, as a torch.dtype or its name.
     """
     if weights is not None:
         require_name(weights, "weights")

@@ -35,7 +35,7 @@ class PixelFlowBackend:
 
     so that Euler's method equals the pipeline's, and every other solver has the same bound. x_0' is
     affine in x_0, so guidance and orthogonal views commute with it. The loop keeps x in float32
-    whatever the network computes in.
+    at least, whatever the network computes in.
 
     Args:
         network: predicts the clean image, in evaluation mode, on its device.
@@ -45,6 +45,7 @@ class PixelFlowBackend:
         shape: (C, H, W) of the images.
         least: the smallest divisor of the velocity; PRX's is 0.05.
         device: device of the network.
+        dtype: of x in the loop.
     """
 
     network: Any

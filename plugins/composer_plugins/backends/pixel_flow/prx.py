@@ -20,7 +20,7 @@ from composer_plugins.backends.deepfloyd.reading import Reader
 from composer_plugins.backends.deepfloyd.text import TextEncoder
 from composer_plugins.backends.files import Source, read_json
 from composer_plugins.backends.pixel_flow.backend import PixelFlowBackend
-from composer_plugins.backends.placement import placement
+from composer_plugins.backends.placement import WITH_FLOAT64, loop_dtype, placement
 
 MODEL = "Photoroom/prxpixel-t2i"
 LEAST = 0.05
@@ -64,8 +64,8 @@ def load_prx(
             None for the model's own.
         embeddings: a .safetensors, .pt or .pth file {prompt: (1, L, D)}, "" being the negative,
             without padding. None: a file in the user's cache, to which new prompts are added.
-        dtype: of denoiser and text encoder: float32, bfloat16 or float16, as a torch.dtype or its
-            name.
+        dtype: of denoiser and text encoder: float32, bfloat16, float16 or float64, as a torch.dtype
+            or its name; images are in float32 at least. In float64 a seed draws other noise.
         device: a torch.device or its name, or "auto": the first there is of cuda, mps and cpu.
         offload: keep the weights in the CPU's memory, and move each layer to the device when it
             runs; slow, for small GPUs.
@@ -75,7 +75,7 @@ def load_prx(
         text_8bit: read the text encoder in 8 bits; needs bitsandbytes.
     """
     _require_diffusers()
-    place, network_dtype = placement(device, dtype)
+    place, network_dtype = placement(device, dtype, WITH_FLOAT64)
     for name, value in (
         ("offload", offload),
         ("local_files_only", local_files_only),
@@ -104,7 +104,10 @@ def load_prx(
     )
     folder = source.fetch([*_CONFIGS, *reader.files("transformer")])
     network = reader.network(folder / "transformer", NETWORK)
-    return PixelFlowBackend(network, asked, store, schedule, shape, LEAST, place)
+    return PixelFlowBackend(
+        *(network, asked, store, schedule, shape, LEAST, place),
+        dtype=loop_dtype(network_dtype),
+    )
 
 
 def asked(network: Any, x: Tensor, s: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
