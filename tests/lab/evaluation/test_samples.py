@@ -129,7 +129,11 @@ def test_a_network_in_bfloat16_samples_nearly_the_same():
     assert 0 < (whole - rounded).abs().mean() < 3  # of 255
 
 
-NOT_OF_LATENTS = {"threshold": "DynamicThreshold works on pixels", "autoguidance": "Autoguidance"}
+NOT_OF_LATENTS = {
+    "threshold": "DynamicThreshold works on pixels",
+    "autoguidance": "Autoguidance",
+    "slg": "SLG: layers must be names of the network's",
+}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
