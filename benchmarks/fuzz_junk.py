@@ -153,10 +153,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "lanpaint": {"image": IMAGE, "mask": torch.ones(16, 16)},
     "sdedit": {"image": IMAGE, "strength": 0.5},
     "reference": {"image": IMAGE},
+    "differential_edit": {"image": IMAGE, "strengths": torch.full((16, 16), 0.5)},
+    "flow_edit": {"image": IMAGE, "source": 1},
+    "rf_inversion": {"image": IMAGE},
     "super_resolution": {"image": IMAGE},
     "particles": {"score": lambda x: x.flatten(1).sum(1)},
     "feynman_kac": {"score": lambda x: x.flatten(1).sum(1)},
     "ddnm": {"measurement": torch.zeros(1, 3, 8, 8), "operator": composer_plugins.BlockMean(2)},
+    "diffpir": {"measurement": torch.zeros(1, 3, 8, 8), "operator": composer_plugins.BlockMean(2)},
+    "daps": {"measurement": torch.zeros(1, 3, 8, 8), "operator": composer_plugins.BlockMean(2)},
     "known_pixels": {"mask": HOLE},
     "masks": {"masks": [HOLE, 1 - HOLE]},
     "block_mean": {"factor": 2},
@@ -178,10 +183,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "spaced": {"solver": DDIM()},
     "inverse": {"of": composer_plugins.transforms.Flip()},
 }
-# Their contracts need another backend, or weights.
+# Their contracts need another backend or solver, or weights.
 UNUSED = frozenset(
     {"super_resolution", "autoguidance", "diffusers", "distilled_guidance", "regions"}
-    | {"pag", "seg", "slg"}
+    | {"pag", "seg", "slg", "super_diff", "dps"}
 )
 # Read from a folder of weights, which the package does not hold.
 _NOT_MADE = frozenset({"clip_alignment", "clip_concealment"})

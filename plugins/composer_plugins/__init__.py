@@ -165,7 +165,7 @@ def register_plugins(register: Register) -> None:
     register.plugin("conjunction", Conjunction, example=lambda: Conjunction({1: 2.0, 2: -0.5}))
     register.plugin("reference", Reference)
     register.plugin("particles", Particles)
-    register.plugin("climb", Climb)
+    register.plugin("climb", Climb, example=lambda: Climb(_brightness))
     register.plugin("feynman_kac", FeynmanKac)
     register.plugin(
         "feynman_kac_corrector",

@@ -134,7 +134,7 @@ def test_images_are_decoded_one_by_one_and_each_has_its_own_noise(backend):
     ],
 )
 def test_what_looks_at_pixels_raises(backend, plugin):
-    with pytest.raises(ValueError, match=r"works on pixels .* latents; .*plain=True"):
+    with pytest.raises(ValueError, match=r"works on pixels .* latents, .*plain=True"):
         Sampler(backend, [SuperResolution(SMALL), plugin])
 
 

@@ -31,7 +31,9 @@ def test_it_is_diffusers_own(scale, level, kind):
     theirs = TangentialClassifierFreeGuidance(scale).forward(cond.float(), uncond.float()).pred
     if scale == 1:  # there the guider leaves both alone
         theirs = cond.float()
-    torch.testing.assert_close(ours.float(), theirs, rtol=1e-4, atol=1e-5)
+    # The guider's float32 singular vectors are off by rounding, which the scale multiplies.
+    bound = 1e-5 * max(1.0, abs(scale))
+    torch.testing.assert_close(ours.float(), theirs, rtol=1e-4, atol=bound)
 
 
 @settings(max_examples=50)
