@@ -14,6 +14,7 @@ Place = str | Path
 Known = Literal[
     "mnist",
     "mnist-ddpm",
+    "mnist-few-step",
     "mnist-latent",
     "nouns",
     "with_weak",
@@ -32,10 +33,10 @@ class NoSuchOption:
     """
 
 
-# The overloads overlap on purpose: what none of the first eight takes is the ninth's.
+# The overloads overlap on purpose: what none of the others takes is the last but one's.
 @overload
 def load_backend(  # type: ignore[overload-overlap]
-    name: Literal["mnist", "mnist-ddpm"],
+    name: Literal["mnist", "mnist-ddpm", "mnist-few-step"],
     *,
     weights: str | None = None,
     device: Device = "cpu",
