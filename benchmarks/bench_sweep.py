@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    if arguments.images < (least := 8 * BATCH):
+        parser.error(f"--images must be at least {least}, for the rate of two workers.")
     torch.set_num_threads(1)
     print(f"sweep over sample, processor time: {overhead(arguments.images, arguments.rounds):.3f}")
     rates = {workers: images_an_hour(arguments.images, workers) for workers in (1, 2)}
