@@ -31,7 +31,7 @@ def test_it_is_diffusers_own(scale, level, kind):
     theirs = TangentialClassifierFreeGuidance(scale).forward(cond, uncond).pred
     if scale == 1:  # there the guider leaves both alone
         theirs = cond
-    # The guider takes u' from a float32 decomposition, and u' enters the prediction times 1 - scale.
+    # The guider computes u' in float32, and u' enters the prediction times 1 - scale.
     bound = 1e-5 * max(1.0, abs(1 - scale))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=bound)
 
