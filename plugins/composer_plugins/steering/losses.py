@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -14,14 +14,6 @@ from composer.errors import shown
 from composer.images import ImageLike, hold_image, to_tensor
 
 
-class Measurement(Protocol):
-    """A differentiable map of images; KnownPixels, BlockMean and Gray are some."""
-
-    def apply(self, x: Tensor) -> Tensor:
-        """A x."""
-        ...
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class SquaredError:
     """|A x - y|^2 / (2 std^2), summed over the measurement: minus the log likelihood of a
@@ -29,7 +21,8 @@ class SquaredError:
 
     Args:
         measurement: y, a tensor (C', H', W') in [-1, 1], or a picture of that size.
-        operator: A, an object with ``apply``, linear or not; None for the image itself.
+        operator: A, an object with a differentiable ``apply(x)``, linear or not, such as
+            KnownPixels, BlockMean or Gray; None for the image itself.
         std: of the noise in y, above 0.
     """
 
