@@ -184,7 +184,7 @@ class Canvas:
 
     def encode(self, condition: Any) -> Hashable:
         if isinstance(condition, Layout):
-            return condition.encoded(self.inner)
+            return condition.encoded(self.inner, wraps=WRAPS[self.wrap][1])
         return self.inner.encode(condition)
 
     def evaluate(self, batch: Batch) -> Output:
@@ -222,7 +222,7 @@ class Canvas:
 
     def _planned(self, layout: Layout) -> Iterator[Term]:
         """The crops of each region; a condition is not asked where its mask is zero."""
-        masks = layout.masks(self.shape[1:], wraps=WRAPS[self.wrap][1])
+        masks = layout.masks(self.shape[1:])
         for k, (crop, placed) in enumerate(zip(self.crops, self._placed, strict=True)):
             for condition, mask in zip(layout.conditions, masks, strict=True):
                 if (part := crop(mask)).any():  # on the CPU, so that no device is waited for
