@@ -14,17 +14,14 @@ from torch import Tensor
 from composer import Backend, Batch, Output, load_backend
 from composer.arguments import choice, finite, integer
 from composer.authoring import (
+    BackendWrapper,
     checked_backend,
     grouped,
     image_shape_of,
-    short_repr,
     to_device,
 )
 from composer.errors import shown
 from composer.limits import MAX_PIXELS
-from composer.predictions import Prediction
-from composer.schedules import Schedule
-from composer.solvers import Solver
 from composer_plugins.canvas.crops import WINDOWS, Crop, Window, crops, starts
 from composer_plugins.canvas.regions import Layout
 
@@ -48,7 +45,7 @@ class Term(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Canvas:
+class Canvas(BackendWrapper):
     """``inner`` over larger images, by overlapping crops whose answers are averaged.
 
     With crops V_i of the model's own size and windows w_i that sum to one at each place,
@@ -84,8 +81,6 @@ class Canvas:
     wrap: Wrap = "none"
     window: Window = "smooth"
     _kept: dict[Layout, list[Term]] = field(default_factory=dict, init=False)
-
-    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inner", checked_backend(self.inner))
@@ -144,26 +139,6 @@ class Canvas:
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the finished images."""
         return image_shape_of(self.inner)[0], self.size[0], self.size[1]
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.inner.schedule
-
-    @property
-    def prediction(self) -> Prediction:
-        return self.inner.prediction
-
-    @property
-    def device(self) -> torch.device:
-        return self.inner.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.inner.dtype
-
-    @property
-    def default_solver(self) -> Solver:
-        return self.inner.default_solver
 
     @property
     def _count(self) -> int:
