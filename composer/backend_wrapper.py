@@ -13,13 +13,16 @@ from composer.schedules import Schedule
 from composer.solvers import Solver
 from composer.words import short_repr
 
-_SHARED = {"schedule", "prediction", "shape", "device", "dtype", "default_solver", "encode"}
+_OWN = {"inner", "spread", "loaded_as"}
+"""What is never passed on: who computes a batch, and how ``load_backend`` made the backend."""
 
 
 class BackendWrapper:
     """A backend around ``inner``: what a subclass does not define is inner's.
 
-    A subclass, usually a frozen dataclass, has ``inner`` and ``evaluate``.
+    So it has those hooks and optional attributes (docs/write-a-backend.md) that inner has, except
+    ``spread`` and ``loaded_as``. A subclass, usually a frozen dataclass, has ``inner`` and
+    ``evaluate``.
     """
 
     __repr__ = short_repr
@@ -43,6 +46,6 @@ class BackendWrapper:
         def encode(self, condition: Any) -> Hashable: ...
 
     def __getattr__(self, name: str) -> Any:
-        if name in _SHARED:
-            return getattr(self.inner, name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        if name in _OWN or name.startswith("__"):  # also of a copy that has no inner yet
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.inner, name)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from composer._checks import checked_backend
-from composer.backend_attributes import differentiable_of
 from composer.backend_wrapper import BackendWrapper
 from composer.batch import Batch, Output, grouped
 from composer.predictions import Prediction
 from composer.protocols import Backend
 from composer.schedules import Schedule
 from composer.solvers import Solver
-from composer.weights import networks_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,14 +40,6 @@ class Reparametrised(BackendWrapper):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inner", checked_backend(self.inner))
-
-    @property
-    def differentiable(self) -> bool:
-        return differentiable_of(self.inner)
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        return networks_of(self.inner)
 
     def evaluate(self, batch: Batch) -> Output:
         places = {t: self._inner_time(t) for t in dict.fromkeys(batch.times)}

@@ -110,12 +110,6 @@ class Canvas(BackendWrapper):
         if loaded := getattr(self.inner, "loaded_as", None):  # else a recipe would name the model
             object.__setattr__(self, "loaded_as", self._loaded_as(**loaded))
 
-    def __getattr__(self, name: str) -> Any:
-        """What else the model has, such as hooks, networks and further models."""
-        if name == "inner":  # of a copy that has none yet
-            raise AttributeError(name)
-        return getattr(self.inner, name)
-
     def _loaded_as(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """How ``load_backend`` makes this canvas, from how it loaded the model."""
         own = {"overlap": self.overlap, "wrap": self.wrap, "window": self.window}
