@@ -200,15 +200,11 @@ class Reader:
             )
 
 
-def _array(value: Mapping[str, Any]) -> Any:
-    return read_tensor(value["array"]).numpy()
-
-
 _READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "unconditional": lambda value: UNCONDITIONAL,
     "tensor": lambda value: read_tensor(value["tensor"]),
     "image": lambda value: read_picture(value["image"]),
-    "array": _array,
+    "array": lambda value: read_tensor(value["array"]).numpy(),
     "scheduler": lambda value: scheduler_of(value["scheduler"], value.get("config")),
 }
 
