@@ -401,6 +401,20 @@ MUTATIONS = [
         "tests/plugins/canvas/test_regions.py",
     ),
     Mutation(
+        "a bootstrapped region sees the whole canvas",
+        "plugins/composer_plugins/canvas/bootstrapping.py",
+        "torch.where(here, x, background(request, k))",
+        "x.clone()",
+        "tests/plugins/canvas/test_bootstrapping.py",
+    ),
+    Mutation(
+        "the rows of a backend around a canvas are spread by the canvas",
+        "composer/backend_wrapper.py",
+        '_OWN = {"inner", "spread", "loaded_as"}',
+        '_OWN = {"inner", "loaded_as"}',
+        "tests/core/test_backend_wrapper.py",
+    ),
+    Mutation(
         "crops of one place are taken for one image in all canvases",
         "plugins/composer_plugins/canvas/backend.py",
         "tuple(image * len(self._placed) + term.number for image in batch.images)",
