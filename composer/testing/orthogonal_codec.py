@@ -12,6 +12,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from composer._checks import checked_backend
 from composer.arguments import integer
+from composer.backend_attributes import differentiable_of
 from composer.batch import Batch, Output
 from composer.latents import to_images
 from composer.markers import hookimpl
@@ -79,6 +80,10 @@ class OrthogonalCodecBackend:
     @property
     def prediction(self) -> Prediction:
         return self.inner.prediction
+
+    @property
+    def differentiable(self) -> bool:
+        return differentiable_of(self.inner)
 
     @property
     def default_solver(self) -> Solver:
