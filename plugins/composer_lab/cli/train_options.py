@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from composer_lab.training.config import TrainingConfig
 from composer_lab.training.schedules import LR_SCHEDULES
 
 Command = Callable[..., None]
+DATA = click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
+LIMIT = click.option(
+    "--limit", type=click.IntRange(1), help="Use the first N images only, for trying things out."
+)
 
 
 def epochs(value: str | tuple[int, ...]) -> tuple[int, ...]:
@@ -89,3 +94,16 @@ def training_options(
 def _declared(name: str) -> str:
     words = name.replace("_", "-")
     return f"--{words}/--no-{words}" if name in SWITCHES else f"--{words}"
+
+
+def say_what_was_written(out: Path) -> None:
+    """Name what a training writes."""
+    click.echo(f"wrote {out / 'model'}, {out / 'log.json'} and {out / 'loss.png'}")
+
+
+def require_matplotlib() -> None:
+    """Raise a ValueError without matplotlib, which draws the loss, before the work."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError(
+            "the loss curve needs matplotlib. Run pip install 'diffusion-composer[train]'."
+        )
