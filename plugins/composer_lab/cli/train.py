@@ -15,13 +15,7 @@ from composer_lab.cli.train_digits import (
     mnist_few_step,
     mnist_latent,
 )
-from composer_lab.cli.train_options import (
-    DATA,
-    LIMIT,
-    require_matplotlib,
-    say_what_was_written,
-    training_options,
-)
+from composer_lab.cli.train_options import Digits, Training, digits_options, training_options
 from composer_lab.training.config import TrainingConfig
 from composer_plugins.backends.mnist.data import load_mnist
 
@@ -65,14 +59,7 @@ def train() -> None:
 )
 @one_sentence
 @training_options(TrainingConfig())
-def nouns(
-    data: str,
-    epoch_size: int,
-    out: Path,
-    init: Path | None,
-    config: TrainingConfig,
-    progress: bool,
-) -> None:
+def nouns(data: str, epoch_size: int, training: Training) -> None:
     """Train a diffusers UNet on Nouns, pixel-art characters of 32x32, or on your own images.
 
     Every step draws new Nouns, and the network is conditioned on their heads. Images of a folder
@@ -82,7 +69,6 @@ def nouns(
     """
     from composer_lab.training.nouns import train_nouns  # noqa: PLC0415  # needs torch
 
-    require_matplotlib()
     if data == NOUNS and Path(data).is_dir():
         raise ValueError(
             f"--data {data} means the package's Nouns, but a folder here has that name too. Write "
@@ -93,12 +79,12 @@ def nouns(
             "--data must not be empty. Name a folder of images, or leave the option out."
         )
     folder = None if data == NOUNS else Path(data)
+    config, out, init, progress = training
     train_nouns(config, out, folder, init, epoch=epoch_size, progress=progress)
-    say_what_was_written(out)
 
 
 @train.command("judge")
-@DATA
+@digits_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
 @click.option(
     "--network",
@@ -110,16 +96,8 @@ def nouns(
 )
 @click.option("--epochs", type=click.IntRange(1), help="By default those of the shipped network.")
 @click.option("--seed", type=int, help="By default that of the shipped network.")
-@LIMIT
 @one_sentence
-def judge(
-    data: Path | None,
-    out: Path,
-    network: str,
-    epochs: int | None,
-    seed: int | None,
-    limit: int | None,
-) -> None:
+def judge(digits: Digits, out: Path, network: str, epochs: int | None, seed: int | None) -> None:
     """Train a classifier that judges samples, or one that steers them; no network does both."""
     from composer_lab.training.judge import train_judge  # noqa: PLC0415
     from composer_lab.training.readers import (  # noqa: PLC0415
@@ -130,15 +108,15 @@ def judge(
 
     require_file(out)
     make_folder(out.parent)
-    images, labels = (part[:limit] for part in load_mnist("train", data))
+    images, labels = digits.read()
     if network == "plain":
         judge = train_judge(images, labels, epochs or 5, seed or 0)
         judge.save(out)
-        right = reader_accuracy(judge, *load_mnist("test", data))
+        right = reader_accuracy(judge, *load_mnist("test", digits.folder))
     else:
         reader = train_reader(network, images, labels, epochs, seed)
         save_reader(reader, out)
-        right = reader_accuracy(reader, *load_mnist("test", data))
+        right = reader_accuracy(reader, *load_mnist("test", digits.folder))
     click.echo(f"test accuracy {right:.4f}, wrote {out}")
 
 

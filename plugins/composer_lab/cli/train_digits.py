@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from composer.commands.errors import one_sentence
 from composer_lab.cli.train_options import (
-    DATA,
-    LIMIT,
-    require_matplotlib,
-    say_what_was_written,
+    Digits,
+    Training,
+    digits_options,
     training_options,
+    width_option,
 )
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.presets import PRESETS
-from composer_plugins.backends.mnist.data import load_mnist
 
 SNAPSHOTS = (1, 5, 10, 20)
 OBJECTIVES = ["flow", "ddpm", "ddpm-300", "ddpm-preconditioned"]
@@ -36,20 +33,12 @@ DENOISER = TrainingConfig(
 AUTOENCODER = TrainingConfig(epochs=1)
 LATENT = TrainingConfig(epochs=3, snapshots=(1,))
 FEW_STEP = TrainingConfig(epochs=9, learning_rate=1e-3, ema_decay=0.99)
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def choose_preset(context: click.Context, option: click.Parameter, name: str | None) -> None:
     """Let a preset set the defaults of the other options."""
     if name is not None:
         context.default_map = PRESETS[name]
-
-
-def width_option(default: int) -> Callable[[F], F]:
-    """The hidden width of the UNet."""
-    return click.option(
-        "--width", type=click.IntRange(1, 1024), default=default, show_default=True, help="Width D."
-    )
 
 
 @click.command("mnist")
@@ -69,21 +58,12 @@ def width_option(default: int) -> Callable[[F], F]:
     show_default=True,
     help="Condition on time and class, or on time alone: added, or multiplied.",
 )
-@DATA
+@digits_options
 @width_option(64)
-@LIMIT
 @one_sentence
 @training_options(TrainingConfig(snapshots=SNAPSHOTS))
 def mnist(
-    objective: str,
-    conditioning: str,
-    data: Path | None,
-    out: Path,
-    init: Path | None,
-    width: int,
-    limit: int | None,
-    config: TrainingConfig,
-    progress: bool,
+    objective: str, conditioning: str, width: int, digits: Digits, training: Training
 ) -> None:
     """Train the MNIST UNet by flow matching or as DDPM.
 
@@ -93,12 +73,8 @@ def mnist(
     """
     from composer_lab.training.mnist import train_mnist  # noqa: PLC0415  # needs torch
 
-    require_matplotlib()
-    images, labels = load_mnist("train", data)
-    train_mnist(
-        objective, images[:limit], labels[:limit], config, out, width, init, progress, conditioning
-    )
-    say_what_was_written(out)
+    config, out, init, progress = training
+    train_mnist(objective, *digits.read(), config, out, width, init, progress, conditioning)
 
 
 @click.command("denoiser")
@@ -111,21 +87,12 @@ def mnist(
 @click.option(
     "--pure-noise", is_flag=True, help="Train on noise alone, which learns the mean digit."
 )
-@DATA
+@digits_options
 @width_option(128)
-@LIMIT
 @one_sentence
 @training_options(DENOISER, without=["logit_normal"])
 def denoiser(
-    sigma: float,
-    pure_noise: bool,
-    data: Path | None,
-    out: Path,
-    init: Path | None,
-    width: int,
-    limit: int | None,
-    config: TrainingConfig,
-    progress: bool,
+    sigma: float, pure_noise: bool, width: int, digits: Digits, training: Training
 ) -> None:
     """Train the one-step denoiser: the MNIST UNet without time, from x_0 + noise to x_0.
 
@@ -135,11 +102,9 @@ def denoiser(
     from composer_lab.training.denoiser import FixedNoise  # noqa: PLC0415  # needs torch
     from composer_lab.training.mnist import train_denoiser  # noqa: PLC0415
 
-    require_matplotlib()
     noise = FixedNoise(sigma, pure_noise)
-    images, _ = load_mnist("train", data)
-    train_denoiser(noise, images[:limit], config, out, width, init, progress)
-    say_what_was_written(out)
+    config, out, init, progress = training
+    train_denoiser(noise, digits.read()[0], config, out, width, init, progress)
 
 
 @click.command("mnist-autoencoder")
@@ -149,21 +114,11 @@ def denoiser(
     show_default=True,
     help="Standard deviation of the noise on the latents, whose own is 1.",
 )
-@DATA
+@digits_options
 @width_option(8)
-@LIMIT
 @one_sentence
 @training_options(AUTOENCODER, without=["class_drop", "logit_normal"])
-def mnist_autoencoder(
-    sigma: float,
-    data: Path | None,
-    out: Path,
-    init: Path | None,
-    width: int,
-    limit: int | None,
-    config: TrainingConfig,
-    progress: bool,
-) -> None:
+def mnist_autoencoder(sigma: float, width: int, digits: Digits, training: Training) -> None:
     """Train the autoencoder of digits: images (1, 28, 28), latents (4, 7, 7) with noise on them.
 
     Data and OUT as for `composer train mnist`; samples.png shows test digits, encoded and decoded.
@@ -171,10 +126,8 @@ def mnist_autoencoder(
     """
     from composer_lab.training.autoencoder import train_autoencoder  # noqa: PLC0415  # needs torch
 
-    require_matplotlib()
-    images, _ = load_mnist("train", data)
-    train_autoencoder(images[:limit], config, out, sigma, width, init, progress)
-    say_what_was_written(out)
+    config, out, init, progress = training
+    train_autoencoder(digits.read()[0], config, out, sigma, width, init, progress)
 
 
 @click.command("mnist-latent")
@@ -183,21 +136,11 @@ def mnist_autoencoder(
     type=click.Path(path_type=Path),
     help="Folder model/ that `composer train mnist-autoencoder` wrote; the shipped one by default.",
 )
-@DATA
+@digits_options
 @width_option(64)
-@LIMIT
 @one_sentence
 @training_options(LATENT)
-def mnist_latent(
-    autoencoder: Path | None,
-    data: Path | None,
-    out: Path,
-    init: Path | None,
-    width: int,
-    limit: int | None,
-    config: TrainingConfig,
-    progress: bool,
-) -> None:
+def mnist_latent(autoencoder: Path | None, width: int, digits: Digits, training: Training) -> None:
     """Train a flow on the latents of an autoencoder of digits.
 
     Data and OUT as for `composer train mnist`; load_backend("mnist-latent", weights=OUT/model)
@@ -206,11 +149,9 @@ def mnist_latent(
     from composer_lab.training.mnist_latent import train_mnist_latent  # noqa: PLC0415  # slow
     from composer_plugins.backends.mnist.latent import load_autoencoder  # noqa: PLC0415
 
-    require_matplotlib()
     coder = load_autoencoder(autoencoder)
-    images, labels = load_mnist("train", data)
-    train_mnist_latent(coder, images[:limit], labels[:limit], config, out, width, init, progress)
-    say_what_was_written(out)
+    config, out, init, progress = training
+    train_mnist_latent(coder, *digits.read(), config, out, width, init, progress)
 
 
 @click.command("mnist-few-step")
@@ -223,9 +164,7 @@ def mnist_latent(
 )
 @one_sentence
 @training_options(FEW_STEP, without=["class_drop", "logit_normal"])
-def mnist_few_step(
-    pairs: int, out: Path, init: Path | None, config: TrainingConfig, progress: bool
-) -> None:
+def mnist_few_step(pairs: int, training: Training) -> None:
     """Straighten a flow of digits by reflow, for one to four steps.
 
     --init is the flow to straighten, the shipped one by default; its guided images are the data.
@@ -234,6 +173,5 @@ def mnist_few_step(
     """
     from composer_lab.training.reflow import train_few_step  # noqa: PLC0415  # needs torch
 
-    require_matplotlib()
+    config, out, init, progress = training
     train_few_step(config, out, pairs, init, progress)
-    say_what_was_written(out)
