@@ -35,7 +35,7 @@ class Picture(Widget):
             "#3a78c9",
         ]
         brush = gr.Brush(default_size=24, colors=palette, default_color="#ffffff")
-        return [_editor(f"{self.field.label}: draw or upload", brush, canvas())]
+        return [_editor(self.field.label, brush, canvas())]
 
     def read(self, entered: Sequence[Any], pictures: Pictures) -> dict[str, Any]:
         picture = (entered[0] or {}).get("composite")
@@ -60,7 +60,7 @@ class Painted(Picture):
             default_size=36, colors=[("#e8356d", 0.7)], default_color=("#e8356d", 0.7),
             color_mode="fixed",
         )  # fmt: skip
-        editor = _editor("Paint over what is to change", brush, None)
+        editor = _editor("Paint the mask", brush, None)
         with gr.Accordion("A mask from a file", open=False):
             mask = gr.Image(
                 type="pil", format="png", image_mode=None, height=160,

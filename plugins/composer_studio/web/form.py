@@ -201,9 +201,13 @@ def _first(field: Field, beside: bool) -> bool:
     return field.required or (field.kind == "number" and not (beside and field.default is not None))
 
 
-def _late(name: str) -> tuple[bool, str]:
-    """Where a plugin's group stands: what takes pictures or views comes first, as in stacks."""
-    return not any(field.kind in _WIDE for field in fields_of("plugin", name)), name
+def _late(name: str) -> tuple[bool, bool, str]:
+    """Where a plugin's group stands: as in most stacks, what takes pictures or views comes first,
+    then what needs conditions or parts, then what needs a number alone."""
+    fields = fields_of("plugin", name)
+    shown = any(field.kind in _WIDE for field in fields)
+    worded = any(field.required and field.kind in ("value", "thing") for field in fields)
+    return not shown, not worded, name
 
 
 def _seeds(text: str) -> Any:

@@ -50,11 +50,11 @@ class Layout:
                 elem_id="recipe", buttons=["copy"],
             )  # fmt: skip
             self.uploads = gr.File(
-                file_count="multiple", file_types=["image"], height=140,
+                file_count="multiple", file_types=["image"], height=160,
                 label="Pictures that it names", elem_id="uploads",
             )  # fmt: skip
         self.file = gr.File(
-            file_types=[".png", ".webp", ".toml", ".json"], height=140, elem_id="open",
+            file_types=[".png", ".webp", ".toml", ".json"], height=160, elem_id="open",
             label="Open: drop a picture of Composer, or a recipe",
         )  # fmt: skip
 
