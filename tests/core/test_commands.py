@@ -320,6 +320,29 @@ def test_wrong_words_are_one_line(arguments, said):
     assert not done.stdout
 
 
+def paths_of(command, words=()):
+    """(words, parameter) of each path that a command and those in it take."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from paths_of(inner, (*words, name))
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            yield words, parameter
+
+
+def test_an_empty_path_is_no_path():
+    with click.Context(cli_module.main) as context:
+        names = cli_module.main.list_commands(context)
+        commands = {name: cli_module.main.get_command(context, name) for name in names}
+    found = [p for name, command in commands.items() for p in paths_of(command, (name,))]
+    assert {"sample", "train", "rank", "figures"} <= {words[0] for words, _ in found}
+    for _, parameter in found:
+        with pytest.raises(click.BadParameter, match=r"it must be a path, got ''"):
+            parameter.type.convert("", parameter, None)
+    done = CliRunner().invoke(cli_module.main, ["anagram", "6", "9", "--out", ""])
+    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "Invalid value for '--out': it must be a path, got ''" in done.stderr
+
+
 def test_ctrl_c_says_how_to_go_on(monkeypatch):
     def stopped():
         raise KeyboardInterrupt

@@ -82,6 +82,16 @@ def _pixels(file):
         return torch.from_numpy(np.array(picture, np.float32))[None] / 127.5 - 1
 
 
+def test_a_picture_that_was_made_again_counts_once(studio, folder):
+    assert studio("replay", folder / "0001.png").exit_code == 0
+    (folder / "0002.png").rename(folder / "0002-again.png")  # the only one of its seed
+    done = studio("rank", folder, "--score", "reads_as")
+    assert "5 pictures scored" in done.output
+    names = {row["file_name"] for row in read_rows(folder)}
+    assert names == {"0000.png", "0001.png", "0002-again.png", "0003.png", "0004.png"}
+    assert "-again.png" in studio("rank", "--help").output
+
+
 def test_enlarged_pictures_have_the_same_scores(studio, tmp_path):
     sampler = Sampler(composer.load_backend("mnist"), [Anagram(VIEWS)], num_inference_steps=3)
     result = sampler.sample(seeds=range(3))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from composer.commands.errors import one_sentence
+from composer.commands.paths import NamedPath
 from composer.writing import make_folder, require_file
 from composer_lab.cli.train_digits import (
     denoiser,
@@ -85,7 +86,7 @@ def nouns(data: str, epoch_size: int, training: Training) -> None:
 
 @train.command("judge")
 @digits_options
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
+@click.option("--out", type=NamedPath(), required=True, help="Where to write.")
 @click.option(
     "--network",
     type=click.Choice(READERS),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from composer.commands.errors import one_sentence
+from composer.commands.paths import NamedPath
 from composer_lab.cli.train_options import (
     Digits,
     Training,
@@ -133,7 +134,7 @@ def mnist_autoencoder(sigma: float, width: int, digits: Digits, training: Traini
 @click.command("mnist-latent")
 @click.option(
     "--autoencoder",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="Folder model/ that `composer train mnist-autoencoder` wrote; the shipped one by default.",
 )
 @digits_options

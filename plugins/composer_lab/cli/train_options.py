@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from composer.commands.paths import NamedPath
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.schedules import LR_SCHEDULES
 from composer_plugins.backends.mnist.data import load_mnist
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 Command = Callable[..., None]
-DATA = click.option("--data", type=click.Path(path_type=Path), help="Folder of the four idx files.")
+DATA = click.option("--data", type=NamedPath(), help="Folder of the four idx files.")
 LIMIT = click.option(
     "--limit", type=click.IntRange(1), help="Use the first N images only, for trying things out."
 )
@@ -119,7 +120,7 @@ def training_options(
         without: fields that this training does not use.
     """
     names = [name for name in SETTINGS if name not in without]
-    folder = click.Path(path_type=Path)
+    folder = NamedPath()
     options = [
         click.option("--out", type=folder, required=True, help="Folder to write to."),
         click.option("--init", type=folder, help="Folder of a trained model to start from."),
