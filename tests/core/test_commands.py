@@ -256,7 +256,7 @@ def leaving():
         (leaving, "SystemExit: 9"),
         (lambda: Unhelpful("lost"), "SystemExit: 9"),
         (lambda: None, "TypeError: lost:go must be a click command, got None"),
-        (lambda: print, "TypeError: lost:go must be a click command, got <built-in"),
+        (lambda: len, "TypeError: lost:go must be a click command, got <built-in"),
     ],
 )
 def test_a_command_that_misbehaves_while_it_loads_is_a_row_of_help(monkeypatch, load, words):
