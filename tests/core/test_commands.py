@@ -1,5 +1,6 @@
 """``composer plugins`` and ``composer check``, and packages that break."""
 
+import errno
 import json
 import runpy
 from types import SimpleNamespace
@@ -341,6 +342,24 @@ def test_an_empty_path_is_no_path():
     done = CliRunner().invoke(cli_module.main, ["anagram", "6", "9", "--out", ""])
     assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "Invalid value for '--out': it must be a path, got ''" in done.stderr
+
+
+def test_a_full_disk_below_the_output_is_one_line(monkeypatch):
+    def full(value):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(plugins_module, "echo_json", full)
+    done = CliRunner().invoke(cli_module.main, ["plugins", "--json"])
+    assert (done.exit_code, done.stderr) == (2, "Error: No space left on device\n")
+
+
+def test_a_reader_that_left_is_no_error(monkeypatch):
+    def left(value):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(plugins_module, "echo_json", left)
+    done = CliRunner().invoke(cli_module.main, ["plugins", "--json"])
+    assert (done.exit_code, done.stderr) == (1, "")
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch):

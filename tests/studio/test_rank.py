@@ -102,6 +102,13 @@ def test_enlarged_pictures_have_the_same_scores(studio, tmp_path):
     assert [r["reads_as"] for r in small] == pytest.approx([r["reads_as"] for r in large], abs=1e-4)
 
 
+def test_a_folder_without_recipes_stays_as_it_was(studio, tmp_path):
+    Image.new("L", (28, 28)).save(tmp_path / "plain.png")
+    done = studio("rank", tmp_path, "--score", "reads_as")
+    assert "no picture in it carries a recipe" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["plain.png"]
+
+
 def test_a_held_folder_is_left_alone(studio, folder):
     with locked(folder):
         done = studio("rank", folder, "--score", "reads_as")
