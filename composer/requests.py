@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from composer._changed import changed
 from composer._views import Views
 from composer.errors import shown
 from composer.estimates import KEEP, Estimate, Keep, combine
@@ -134,21 +134,14 @@ class Request:
     ) -> Request:
         """A copy with the given fields changed; condition None makes it unspecified, and model
         None means the backend's own. The request for another x carries nothing between steps."""
-        return Request(
-            self.x if x is None else x,
-            self.t if t is None else t,
-            self.condition if condition is KEEP else condition,
-            self.step,
-            self.beside,
-            self.through if through is None else through,
-            self.schedule,
-            self.model if model is KEEP else model,
-            self.origin,
-            self.backend,
-            self.t_next,
-            self.carried if x is None else {},
-            self._views,
-            self.views,
+        return changed(
+            self,
+            x=self.x if x is None else x,
+            t=self.t if t is None else t,
+            condition=self.condition if condition is KEEP else condition,
+            through=self.through if through is None else through,
+            model=self.model if model is KEEP else model,
+            carried=self.carried if x is None else {},
         )
 
     def rows(self, rows: Tensor) -> Request:
@@ -156,7 +149,7 @@ class Request:
         with its further tensors and its seed. It carries nothing between steps."""
         origin = self.origin or range(len(self.x))
         beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
-        return dataclasses.replace(
+        return changed(
             self,
             x=self.x[rows],
             beside=beside,
@@ -168,7 +161,7 @@ class Request:
         """The same request with an x that requires a gradient, through all that answers it; see
         :func:`~composer.authoring.loss_gradient`. Unlike another x, it carries what this carries.
         """
-        return dataclasses.replace(self, x=self.x.detach().requires_grad_())
+        return changed(self, x=self.x.detach().requires_grad_())
 
     def each(self, value: float | Sequence[float] | Tensor) -> float | Tensor:
         """Numbers for the images of this request (B, 1, 1, 1), from one number per seed (S,).
@@ -233,22 +226,8 @@ class Request:
             name: self._views.seen(value, view) if value.ndim == 4 else value
             for name, value in self.beside.items()
         }
-        return Request(
-            self._views.seen(self.x, view),
-            self.t,
-            self.condition,
-            self.step,
-            beside,
-            self.through,
-            self.schedule,
-            self.model,
-            self.origin,
-            self.backend,
-            self.t_next,
-            self.carried,
-            self._views,
-            (*self.views, view),
-        )
+        x, views = self._views.seen(self.x, view), (*self.views, view)
+        return changed(self, x=x, beside=beside, views=views)
 
     def forget_views(self) -> None:
         """Release the cached views of this request and of all requests derived from it."""

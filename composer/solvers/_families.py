@@ -11,6 +11,7 @@ import torch
 
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule, Schedule
+from composer.schedules.discrete import variance_preserving
 from composer.solvers._schedulers import asked_beyond
 
 _KINDS = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
@@ -126,12 +127,6 @@ def _levels_of(sigmas: Iterable[Any]) -> list[float]:
     return [sigma / (1 + sigma) for sigma in map(float, sigmas)]
 
 
-def _variance_preserving(scheduler: Any, level: float) -> tuple[float, float]:
-    """The alpha and sigma at a noise level, with alpha^2 + sigma^2 = 1."""
-    angle = math.atan2(level, 1 - level)
-    return math.cos(angle), math.sin(angle)
-
-
 def _discrete_levels(scheduler: Any) -> list[float]:
     name, times = type(scheduler).__name__, scheduler.timesteps.tolist()
     table = scheduler.alphas_cumprod
@@ -227,7 +222,7 @@ _FAMILIES = (
     Family(
         fits=_is_discrete,
         levels=_discrete_levels,
-        shown=_variance_preserving,
+        shown=lambda s, level: variance_preserving(level),
         prediction=lambda s: _KINDS[s.config.prediction_type],
         own_times=_discrete_times,
     ),
@@ -251,7 +246,7 @@ _FAMILIES = (
             float(b) / (float(a) + float(b))
             for a, b in zip(s.alphas[:-1], s.betas[:-1], strict=True)
         ],
-        shown=_variance_preserving,
+        shown=lambda s, level: variance_preserving(level),
         prediction=lambda s: V,
     ),
 )
