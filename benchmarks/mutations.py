@@ -326,8 +326,8 @@ MUTATIONS = [
     Mutation(
         "SuperDiff forgets the densities of the step before",
         "plugins/composer_plugins/steering/super_diff.py",
-        "density = past.log_density - ",
-        "density = -",
+        "density = past.log_density + ",
+        "density = ",
         "tests/plugins/steering/test_super_diff.py",
     ),
     Mutation(
