@@ -26,6 +26,8 @@ class DPMSolverPP(Solver):
     The first step, a step after a jump and the step to the clean image are of first order, D = x_0.
     """
 
+    multistep = True
+
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:
         alpha_t, sigma_t = estimate.schedule.at(estimate.t)
