@@ -45,6 +45,7 @@ from composer.backend_attributes import (
     models_of,
     noise_scale_of,
 )
+from composer.backend_wrapper import BackendWrapper
 from composer.batch import grouped
 from composer.generators import generator_of
 from composer.latents import (
@@ -76,6 +77,7 @@ from composer.words import short_repr
 __all__ = [
     "REFERENCE_SIZE",
     "SETS_START",
+    "BackendWrapper",
     "Clip",
     "Decomposition",
     "Hutchinson",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from composer._changed import changed
 from composer._views import Views
 from composer.errors import shown
 from composer.estimates import KEEP, Estimate, Keep, combine
@@ -137,22 +137,14 @@ class Request:
     ) -> Request:
         """A copy with the given fields changed; condition None makes it unspecified, and model
         None means the backend's own. The request for another x carries nothing between steps."""
-        return Request(
-            self.x if x is None else x,
-            self.t if t is None else t,
-            self.condition if condition is KEEP else condition,
-            self.step,
-            self.beside,
-            self.through if through is None else through,
-            self.schedule,
-            self.model if model is KEEP else model,
-            self.origin,
-            self.backend,
-            self.t_next,
-            self.carried if x is None else {},
-            self._views,
-            self.views,
-            self.generators,
+        return changed(
+            self,
+            x=self.x if x is None else x,
+            t=self.t if t is None else t,
+            condition=self.condition if condition is KEEP else condition,
+            through=self.through if through is None else through,
+            model=self.model if model is KEEP else model,
+            carried=self.carried if x is None else {},
         )
 
     def rows(self, rows: Tensor) -> Request:
@@ -160,7 +152,7 @@ class Request:
         with its further tensors and its seed. It carries nothing between steps."""
         origin, kept = self.origin or range(len(self.x)), rows.tolist()
         beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
-        return dataclasses.replace(
+        return changed(
             self,
             x=self.x[rows],
             beside=beside,
@@ -173,7 +165,7 @@ class Request:
         """The same request with an x that requires a gradient, through all that answers it; see
         :func:`~composer.authoring.loss_gradient`. Unlike another x, it carries what this carries.
         """
-        return dataclasses.replace(self, x=self.x.detach().requires_grad_())
+        return changed(self, x=self.x.detach().requires_grad_())
 
     def randn(self) -> Tensor:
         """Fresh noise ~ N(0, I) of the shape of x, row k from the generator of image k alone.
@@ -209,7 +201,7 @@ class Request:
     def conditions(self) -> tuple[Any, ...]:
         """The condition of each image (B,)."""
         if not isinstance(self.condition, Each):
-            return (self.condition,) * len(self.x)
+            return (self.condition,) * self.x.shape[0]
         return tuple(self.condition.conditions[k] for k in self.origin or range(len(self.x)))
 
     def answer(self, prediction: Tensor, variance: Tensor | None, kind: Prediction) -> Estimate:
@@ -247,23 +239,8 @@ class Request:
             name: self._views.seen(value, view) if value.ndim == 4 else value
             for name, value in self.beside.items()
         }
-        return Request(
-            self._views.seen(self.x, view),
-            self.t,
-            self.condition,
-            self.step,
-            beside,
-            self.through,
-            self.schedule,
-            self.model,
-            self.origin,
-            self.backend,
-            self.t_next,
-            self.carried,
-            self._views,
-            (*self.views, view),
-            self.generators,
-        )
+        x, views = self._views.seen(self.x, view), (*self.views, view)
+        return changed(self, x=x, beside=beside, views=views)
 
     def forget_views(self) -> None:
         """Release the cached views of this request and of all requests derived from it."""

@@ -20,8 +20,9 @@ from composer.predictions import Amplitude
 from composer.protocols import State
 from composer.requests import Estimate
 from composer.schedules import Schedule
-from composer.solvers._families import clips, family_of
+from composer.solvers._families import family_of
 from composer.solvers._plan import Plan, plan_of, scale
+from composer.solvers._schedulers import clips
 
 
 @dataclass(eq=False)
