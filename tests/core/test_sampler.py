@@ -789,10 +789,12 @@ def test_a_plugin_that_needs_the_noise_of_the_reverse_sde_raises_under_other_sol
     class Needs(Plugin):
         needs_ancestral = True
 
+        @hookimpl
+        def post_step(self, state):
+            pass
+
     for solver in (None, DDIM(0.5)):
-        with pytest.raises(
-            ValueError, match=r"Needs: solver must draw .* got \w+. Use solver=DDPM"
-        ):
+        with pytest.raises(ValueError, match="Needs: solver must draw the noise"):
             Sampler(mixture(), [Needs()], solver)
     for solver in (DDPM(), DDIM(1.0)):
         Sampler(mixture(), [Needs()], solver)
