@@ -23,6 +23,7 @@ from composer._checks import (
     checked_solver,
 )
 from composer._clipping import Clip, clipped, dynamic_threshold
+from composer._hutchinson import Hutchinson
 from composer._jumps import with_jumps
 from composer._known import KnownRegion
 from composer._losses import Loss, check_loss, loss_gradient
@@ -79,6 +80,7 @@ __all__ = [
     "BackendWrapper",
     "Clip",
     "Decomposition",
+    "Hutchinson",
     "KnownRegion",
     "Loss",
     "Part",

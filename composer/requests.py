@@ -13,6 +13,7 @@ from composer._changed import changed
 from composer._views import Views
 from composer.errors import shown
 from composer.estimates import KEEP, Estimate, Keep, combine
+from composer.generators import generator_of, noise_of
 from composer.markers import answers
 from composer.perturbations import Perturbation
 from composer.predictions import Prediction
@@ -91,6 +92,7 @@ class Request:
         carried: ``State.carried`` of the run, data that a plugin keeps from step to step. A plugin
             may set its own key, to tensors without a gradient.
         views: the views that x is seen through, the first applied first.
+        generators: those of the images, from which :meth:`randn` draws; () outside of a run.
     """
 
     x: Tensor
@@ -107,6 +109,7 @@ class Request:
     carried: dict[Any, Any] = field(default_factory=dict)
     _views: Views = field(default_factory=Views, repr=False)
     views: tuple[Transform, ...] = ()
+    generators: tuple[torch.Generator, ...] = field(default=(), repr=False)
 
     __repr__ = short_repr
 
@@ -147,14 +150,15 @@ class Request:
     def rows(self, rows: Tensor) -> Request:
         """The same request for the images ``rows``, integers (N,) on the CPU, in their order, each
         with its further tensors and its seed. It carries nothing between steps."""
-        origin = self.origin or range(len(self.x))
+        origin, kept = self.origin or range(len(self.x)), rows.tolist()
         beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
         return changed(
             self,
             x=self.x[rows],
             beside=beside,
-            origin=tuple(origin[k] for k in rows.tolist()),
+            origin=tuple(origin[k] for k in kept),
             carried={},
+            generators=tuple(self.generators[k] for k in kept) if self.generators else (),
         )
 
     def tracked(self) -> Request:
@@ -162,6 +166,15 @@ class Request:
         :func:`~composer.authoring.loss_gradient`. Unlike another x, it carries what this carries.
         """
         return changed(self, x=self.x.detach().requires_grad_())
+
+    def randn(self) -> Tensor:
+        """Fresh noise ~ N(0, I) of the shape of x, row k from the generator of image k alone.
+
+        Outside of a run it is the same each time, by the numbers of the images' seeds.
+        """
+        numbers = self.origin or range(len(self.x))
+        generators = self.generators or [generator_of(0, number) for number in numbers]
+        return noise_of(generators, self.x.shape[1:], self.x.dtype, self.x.device)
 
     def each(self, value: float | Sequence[float] | Tensor) -> float | Tensor:
         """Numbers for the images of this request (B, 1, 1, 1), from one number per seed (S,).

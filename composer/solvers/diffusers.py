@@ -80,6 +80,7 @@ class DiffusersSolver:
     """
 
     plans_times = True
+    multistep = True  # as most schedulers are
 
     def __init__(self, scheduler: Any) -> None:
         if not all(hasattr(scheduler, name) for name in ("set_timesteps", "step", "config")):
