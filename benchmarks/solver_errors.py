@@ -131,7 +131,7 @@ def main() -> None:
     names = parser.parse_args().model
     for stack, plugins in STACKS.items():
         cases: dict[str, Errors] = (
-            {name: Errors(composer.load_backend(name), plugins, 200, 16) for name in names}
+            {name: Errors(composer.load_backend(name), plugins, 100, 16) for name in names}
             if names
             else {name: Errors(mixture(*path), plugins) for name, path in PATHS.items()}
         )
