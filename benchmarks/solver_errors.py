@@ -7,8 +7,8 @@ The data of the exact paths are a mixture of four Gaussians over 8 x 8 pixels, w
 known, so that the error of a sample is the solver's alone: the root mean square distance from the
 end of the ODE, over 64 seeds and all pixels. The paths are a flow, a flow with wide noise and a
 shift, and DDPM's linear and cosine schedules. With ``--model`` the ODE is that of a shipped model,
-in float32, with 16 seeds. Guided runs have CFG(3) with the condition 1. Evaluations are steps of
-the ODE at which the model is asked, guided or not.
+in float32, of ``--seeds`` seeds. Guided runs have CFG(3) with the condition 1. Evaluations are
+steps of the ODE at which the model is asked, guided or not.
 """
 
 from __future__ import annotations
@@ -106,15 +106,17 @@ class Errors:
         return result.x, result.stats.rows / self.seeds / (2 if self.plugins else 1)
 
 
-def lines(errors: Errors) -> Iterator[str]:
-    """A line for each solver, with a column for each of EVALUATIONS."""
-    yield f"  {'evaluations':18}" + "".join(f"{n:10}" for n in EVALUATIONS)
+def lines(stacks: Sequence[Errors]) -> Iterator[str]:
+    """A line for each solver: for each stack, columns for EVALUATIONS."""
+    yield f"  {'evaluations':18}" + "".join(f"{n:9}" for _ in stacks for n in EVALUATIONS)
     for title, solver in SOLVERS.items():
-        figures = (f"{_error_within(errors, solver, n):10.4f}" for n in EVALUATIONS)
-        yield f"  {title:18}" + "".join(figures)
+        cells = (_error_within(errors, solver, n) for errors in stacks for n in EVALUATIONS)
+        yield f"  {title:18}" + "".join(f"{error:9.4f}" for error in cells)
     for tolerance in TOLERANCES:
-        error, evaluations = errors.of(Adaptive(tolerance), 1)
-        yield f"  {f'Adaptive({tolerance:g})':18}{error:10.4f} in {evaluations:.1f}"
+        found = (errors.of(Adaptive(tolerance), 1) for errors in stacks)
+        words = (f"{error:.4f} in {evaluations:.1f}" for error, evaluations in found)
+        width = 9 * len(EVALUATIONS)
+        yield f"  {f'Adaptive({tolerance:g})':18}" + "".join(f"{word:>{width}}" for word in words)
 
 
 def _error_within(errors: Errors, solver: Solver, evaluations: int) -> float:
@@ -128,17 +130,17 @@ def _error_within(errors: Errors, solver: Solver, evaluations: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Error against evaluations of each solver.")
     parser.add_argument("--model", action="append", help="a backend instead of the exact paths")
-    names = parser.parse_args().model
-    for stack, plugins in STACKS.items():
-        cases: dict[str, Errors] = (
-            {name: Errors(composer.load_backend(name), plugins, 100, 16) for name in names}
-            if names
-            else {name: Errors(mixture(*path), plugins) for name, path in PATHS.items()}
-        )
-        for name, errors in cases.items():
-            print(f"{name}, {stack}")
-            for line in lines(errors):
-                print(line, flush=True)
+    parser.add_argument("--seeds", type=int, default=16, help="with --model")
+    options = parser.parse_args()
+    cases: dict[str, tuple[Backend, int, int]] = (
+        {name: (composer.load_backend(name), 100, options.seeds) for name in options.model}
+        if options.model
+        else {name: (mixture(*path), 1500, 64) for name, path in PATHS.items()}
+    )
+    for name, case in cases.items():
+        print(f"{name:20}" + "".join(f"{stack:>{9 * len(EVALUATIONS)}}" for stack in STACKS))
+        for line in lines([Errors(case[0], plugins, *case[1:]) for plugins in STACKS.values()]):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
