@@ -195,7 +195,7 @@ class Request:
     def conditions(self) -> tuple[Any, ...]:
         """The condition of each image (B,)."""
         if not isinstance(self.condition, Each):
-            return (self.condition,) * len(self.x)
+            return (self.condition,) * self.x.shape[0]
         return tuple(self.condition.conditions[k] for k in self.origin or range(len(self.x)))
 
     def answer(self, prediction: Tensor, variance: Tensor | None, kind: Prediction) -> Estimate:
