@@ -246,8 +246,8 @@ MUTATIONS = [
     Mutation(
         "each asker of a question gets a conversation of its own",
         "composer/driver.py",
-        "self._questions.setdefault(new.key, new)",
-        "self._questions.setdefault(id(new), new)",
+        "self._questions.setdefault(question.key, question)",
+        "self._questions.setdefault(id(question), question)",
         "tests/core/test_sharing.py",
     ),
     Mutation(
