@@ -330,8 +330,8 @@ MUTATIONS = [
     Mutation(
         "SuperDiff forgets the densities of the step before",
         "plugins/composer_plugins/steering/super_diff.py",
-        "density = past.log_density - ",
-        "density = -",
+        "density = past.log_density + ",
+        "density = ",
         "tests/plugins/steering/test_super_diff.py",
     ),
     Mutation(
@@ -488,8 +488,8 @@ def passes(tests: str, mutation: Mutation | None = None) -> bool:
     """Whether the tests pass on a copy of the sources, with a mutation or as they are."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("composer", "plugins", "tests", "benchmarks"):
-            ignore = shutil.ignore_patterns("__pycache__")
+        ignore = shutil.ignore_patterns("__pycache__", "_build", "figures", "gallery")
+        for name in ("composer", "plugins", "tests", "benchmarks", "docs", "examples"):
             shutil.copytree(ROOT / name, copy / name, ignore=ignore)
         shutil.copy(ROOT / "pyproject.toml", copy)
         if mutation is not None:
