@@ -1,11 +1,15 @@
 """Break the library on purpose and see that the tests notice: ``make mutations``.
 
+    python benchmarks/mutations.py --matching solvers
+
 Each mutation replaces one piece of text in a copy of the sources; the test suite, run on the
-copy, must fail. Exits with 1 if a mutation survives.
+copy, must fail. ``--matching`` takes those whose file's path contains a word. Exits with 1 if a
+mutation survives.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -544,11 +548,15 @@ def passes(tests: str, mutation: Mutation | None = None) -> bool:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Break the library on purpose.")
+    parser.add_argument("--matching", default="", help="a part of the paths of the files to break")
+    matching = parser.parse_args().matching
+    mutations = [mutation for mutation in MUTATIONS if matching in mutation.file]
     survivors = 0
-    for tests in sorted({mutation.tests for mutation in MUTATIONS}):
+    for tests in sorted({mutation.tests for mutation in mutations}):
         if not passes(tests):
             raise SystemExit(f"{tests} fails without any mutation; mend that first")
-    for mutation in MUTATIONS:
+    for mutation in mutations:
         found = not passes(mutation.tests, mutation)
         survivors += not found
         print(
