@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from composer._once import once
-from composer.errors import shown
+from composer.errors import said, shown
 from composer.generators import generator_of
 from composer.latents import image_shape_of
 from composer.protocols import Backend, State, initial_noise
@@ -36,7 +36,10 @@ def check_score(score: Score, backend: Backend, owner: str) -> None:
         try:
             scores = score(grey)
         except Exception as error:  # the caller's function may raise anything
-            raise ValueError(f"{owner}: score failed on images of {shape}: {error}") from error
+            raise ValueError(
+                f"{owner}: score failed on images of {shape} ({said(error)}). It must work on any "
+                "number of them."
+            ) from error
         checked_scores(scores, 1, owner)
 
     once(examine, "score", score, shape, backend.dtype, backend.device)

@@ -10,6 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from composer.arguments import floating
+
 
 @dataclass(frozen=True, eq=False)
 class Hutchinson:
@@ -27,9 +29,18 @@ class Hutchinson:
 
     directions: Tensor
 
+    def __post_init__(self) -> None:
+        shape = tuple(floating(self.directions, "Hutchinson: directions").shape)
+        if self.directions.ndim != 5 or 0 in shape:
+            raise ValueError(
+                f"Hutchinson: directions must be of the shape (P, B, C, H, W), got {shape}."
+            )
+
     @classmethod
     def random(cls, noise: Sequence[Tensor]) -> Self:
-        """The signs of P draws of noise (B, C, H, W)."""
+        """The signs of P draws of noise (B, C, H, W), at least one."""
+        if not len(noise):
+            raise ValueError("Hutchinson: noise must be at least one draw, got none.")
         return cls(torch.stack([one.sign() for one in noise]) / math.sqrt(len(noise)))
 
     @classmethod
@@ -51,6 +62,11 @@ class Hutchinson:
         Args:
             values: of the field at x + offsets, (2P, B, C, H, W), or (2P, B, N, C, H, W).
         """
+        if len(values) != 2 * len(self.directions):
+            raise ValueError(
+                f"Hutchinson: values must be {2 * len(self.directions)}, one per offset, got "
+                f"{len(values)}. Evaluate the field at x + offsets."
+            )
         ahead, behind = values.chunk(2)
         e = self.directions if values.ndim == self.directions.ndim else self.directions[:, :, None]
         change = (ahead - behind) / (2 * self._small / self._longest)

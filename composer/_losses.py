@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from composer._once import once
-from composer.errors import shown
+from composer.errors import said, shown
 from composer.latents import image_shape_of
 from composer.protocols import Backend
 from composer.transforms import Transform
@@ -43,7 +43,10 @@ def check_loss(loss: Loss, backend: Backend, owner: str) -> None:
         except ValueError:
             raise
         except Exception as error:  # the caller's function may raise anything
-            raise ValueError(f"{owner}: loss failed on images of {shape}: {error}") from error
+            raise ValueError(
+                f"{owner}: loss failed on images of {shape} ({said(error)}). It must work on any "
+                "number of them."
+            ) from error
 
     once(examine, "loss", loss, shape, backend.dtype, backend.device)
 

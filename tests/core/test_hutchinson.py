@@ -48,6 +48,24 @@ def test_several_fields_at_once():
     torch.testing.assert_close(hutchinson.divergence(both), expected)
 
 
+@pytest.mark.parametrize(
+    ("made", "error", "words"),
+    [
+        (lambda: Hutchinson.random([]), ValueError, "Hutchinson: noise must be at least one draw"),
+        (lambda: Hutchinson(X), ValueError, r"of the shape \(P, B, C, H, W\), got \(2, 1, 1, 3\)"),
+        (
+            lambda: Hutchinson(X[None].int()),
+            TypeError,
+            "directions must be a floating-point tensor",
+        ),
+        (lambda: Hutchinson.exact(X).divergence(X), ValueError, "values must be 6, .* got 2"),
+    ],
+)
+def test_what_cannot_work_raises(made, error, words):
+    with pytest.raises(error, match=words):
+        made()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_of_narrow_dtypes_it_is_as_good_as_they_allow(dtype):
     exact = Hutchinson.exact(X.to(dtype))
