@@ -60,7 +60,7 @@ def stack_of(
 
 
 def checked_solver(solver: Solver) -> Solver:
-    if lacking(solver, Solver):
+    if lacking(solver, Solver) or not (callable(solver.times) and callable(solver.step)):
         got = repr(solver) if isinstance(solver, str | type) else type(solver).__name__
         raise TypeError(
             f"Sampler: solver must be a solver object with times() and step(), got {got}. Give for "

@@ -12,6 +12,7 @@ from torch import Tensor
 from composer import Estimate, Plugin, Stack, Transform, get_transform, hookimpl
 from composer.arguments import interval
 from composer.authoring import Loss, check_loss, check_view, differentiable_of, resized
+from composer.errors import owned
 
 
 class ByLoss(Plugin):
@@ -29,7 +30,8 @@ class ByLoss(Plugin):
 
     @cached_property
     def _view(self) -> Transform:
-        return get_transform(self.view)
+        with owned(f"{type(self).__name__}: view"):
+            return get_transform(self.view)
 
     def resized(self, height: int, width: int) -> Self:
         size = height, width

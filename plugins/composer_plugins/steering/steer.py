@@ -96,7 +96,8 @@ class Steer(ByLoss):
         for _ in range(self.iterations):
             slope = self._slope(u) + (u - x0) / spread
             if past is not None:
-                moved, bent = u - past[0], slope - past[1]
+                # Without a gradient: 0 / 0, where nothing moved, has none that is finite.
+                moved, bent = (u - past[0]).detach(), (slope - past[1]).detach()
                 curvature = (moved * bent).sum((-3, -2, -1))
                 length = torch.where(curvature > 0, squared(moved) / curvature, spread)
                 step = length.clamp(max=spread)[:, None, None, None]

@@ -115,7 +115,8 @@ class TFG(ByLoss):
             return (yield [request])[0]
         schedule: Schedule = request.backend.schedule
         t, s = request.t, cast(float, request.t_next)  # of the step of a run
-        share = self._part(schedule, t, s) / mean.value
+        # The only step of a run from pure noise has all of rho and mu, although a = 0.
+        share = self._part(schedule, t, s) / mean.value if mean.value else 1.0
         (alpha_t, sigma_t), (alpha_s, _) = schedule.at(t), schedule.at(s)
         loss = self._smoothed(request, self.gamma * sigma_t)
         through = self.rho != 0 and alpha_t > 0  # x_0 of pure noise does not depend on x

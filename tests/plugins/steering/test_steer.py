@@ -267,6 +267,16 @@ def test_plugins_inside_dps_keep_what_they_carry(inner, solver, condition):
     assert made[1].stats.rows == made[0].stats.rows
 
 
+def test_the_gradient_through_steer_is_finite_where_nothing_moves():
+    """There the length of its later steps is 0 / 0."""
+    still = Steer(lambda x: 0 * brightness(x))
+    through, plain = (
+        Sampler(mixture(), [DPS(brightness, 0.1), *inner], None, 4).sample(1).x
+        for inner in ([still], [])
+    )
+    torch.testing.assert_close(through, plain)
+
+
 def test_each_view_may_be_steered_through_the_network():
     """The rows of both views are one call, whose graph both gradients need."""
     views = Anagram({"identity": 0, "flip": 1})

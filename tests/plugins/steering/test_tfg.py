@@ -245,6 +245,15 @@ def test_it_steers_and_zero_and_other_levels_leave_the_rest_as_it_is():
         assert float(bent(steered) - bent(plain)) < -0.01
 
 
+def test_a_single_step_has_all_of_the_guidance():
+    """From pure noise a = 0, so that each part of the mean over the steps is zero."""
+    backend, alike = mixture(shape=SHAPE), Euler()
+    plain = Sampler(backend, (), alike, 1).sample(1).x
+    moved = Sampler(backend, [TFG(bent, 0.5, 0.1, iterations=1)], alike, 1).sample(1).x
+    slope = 2 * images(3) / torch.cosh(2 * plain) ** 2
+    torch.testing.assert_close(moved, plain - 0.1 * slope)
+
+
 def test_images_depend_on_their_own_seed_alone():
     stack = [FeynmanKac(brightness, 5.0, 3), TFG(bent, 0.2, 0.2, 0.5), Recurrence(2)]
     sampler = Sampler(mixture(shape=SHAPE), stack, DDPM(), 4)
@@ -314,6 +323,12 @@ def test_recurrence_of_a_gaussian_keeps_its_law():
         (lambda: TFG(bent, draws=0), ValueError, "TFG: draws must be an integer of at least 1"),
         (lambda: TFG(bent, structure="rising"), ValueError, "TFG: structure must be one of"),
         (lambda: TFG(bent, interval=(0.5, 0.1)), ValueError, "TFG: interval"),
+        (lambda: TFG(bent, view=3), TypeError, "TFG: view: transform must be a Transform or"),
+        (
+            lambda: Sampler(mixture(), solver=Recurrence(2)),
+            TypeError,
+            "times.. and step.., got Rec",
+        ),
         (lambda: Recurrence(0), ValueError, "Recurrence: times must be an integer of at least 1"),
         (lambda: Recurrence(2, (1, 0)), ValueError, "Recurrence: interval"),
         (lambda: Sampler(mixture(), [CFG(2.0), TFG(brightness)]), ValueError, "outermost plugin"),
