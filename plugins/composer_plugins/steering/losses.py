@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
-from composer.arguments import positive
-from composer.authoring import short_repr
+from composer.arguments import lacking, positive
+from composer.authoring import resized_image, short_repr
 from composer.errors import shown
 from composer.images import ImageLike, hold_image, to_tensor
+from composer_plugins.editing.operators import ResizableOperator, measured_at
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +47,17 @@ class SquaredError:
     def _y(self) -> Tensor:
         """(1, C', H', W')."""
         return to_tensor(self.measurement)
+
+    def resized(self, height: int, width: int) -> Self:
+        """The same measurement of images of another size, by the operator's ``at_size``; itself if
+        the operator has none."""
+        if self.operator is None:
+            y = resized_image(self.measurement, height, width, "SquaredError: measurement")
+            return replace(self, measurement=y)
+        if lacking(self.operator, ResizableOperator):
+            return self
+        operator, y = measured_at(self.operator, self._y, height, width, "SquaredError")
+        return replace(self, measurement=y, operator=operator)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B,)."""

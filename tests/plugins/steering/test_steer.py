@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from cascades import resembling
 from conftest import mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 import composer
 from composer import UNCONDITIONAL, Request, Sampler, State, hookimpl
@@ -23,10 +25,12 @@ from composer_plugins import (
     AdaptiveGuidance,
     Anagram,
     BlockMean,
+    Cascade,
     KnownPixels,
     Particles,
     ReusedGuidance,
     SquaredError,
+    Stage,
     Steer,
     SuperDiff,
     WithWeak,
@@ -371,6 +375,29 @@ def test_a_backend_without_a_gradient_raises():
     with pytest.raises(ValueError, match="DPS: backend must be differentiable"):
         Sampler(Opaque(mixture()), [DPS(brightness)])
     assert WithWeak(mixture(), mixture()).differentiable
+
+
+def test_a_measurement_is_of_the_same_image_at_every_size_of_a_cascade():
+    x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    large = F.interpolate(x, scale_factor=2.0)
+    y = torch.linspace(-1, 1, 4, dtype=torch.float64).reshape(1, 2, 2)
+    for operator, measured in ((BlockMean(4), y), (Total(), y.mean((1, 2), keepdim=True))):
+        loss = SquaredError(measured, operator)
+        small = Steer(loss).resized(4, 4).loss
+        torch.testing.assert_close(small(x), loss(large))
+    whole = SquaredError(F.interpolate(y[None], scale_factor=4.0)[0])
+    torch.testing.assert_close(whole.resized(4, 4)(x), whole(large) / 4)
+    backends = [mixture(shape=(1, size, size)) for size in (4, 8)]
+    stages = [Stage(b, num_inference_steps=2, enlarge=resembling) for b in backends]
+    made = Cascade(stages, [Steer(SquaredError(y, BlockMean(4)))]).sample(1)
+    assert [result.x.shape[-1] for result in made] == [4, 8]
+
+
+class Total:
+    """The mean of an image, at any size."""
+
+    def apply(self, x):
+        return x.mean((2, 3), keepdim=True)
 
 
 @pytest.mark.parametrize("plugin", [Steer, DPS])
