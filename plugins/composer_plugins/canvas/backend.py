@@ -80,7 +80,7 @@ class Canvas(BackendWrapper):
     overlap: float = 0.5
     wrap: Wrap = "none"
     window: Window = "smooth"
-    _kept: dict[Layout, list[Term]] = field(default_factory=dict, init=False)
+    _kept: dict[Layout, list[Term]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inner", checked_backend(self.inner))
@@ -280,4 +280,6 @@ def load_canvas(
         size, overlap, wrap, window: as for :class:`Canvas`.
         options: of ``load_backend(model, ...)``, such as {"model": folder} of "latent".
     """
+    if not isinstance(options, Mapping | None):
+        raise TypeError(f"options must be a dict of the model's options, got {shown(options)}.")
     return Canvas(load_backend(model, **(options or {})), size, overlap, wrap, window)

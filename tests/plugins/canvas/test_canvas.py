@@ -23,7 +23,7 @@ from composer.testing import (
     OrthogonalCodecBackend,
     check_backend,
 )
-from composer_plugins import CFG, Anagram, Canvas, Hybrid, Inpaint, SDEdit
+from composer_plugins import CFG, Anagram, Canvas, Hybrid, Inpaint, Regions, SDEdit
 from composer_plugins.canvas.crops import crops, starts
 
 SIDES = st.tuples(st.integers(1, 12), st.integers(0, 30)).map(lambda s: (s[0], s[0] + s[1]))
@@ -278,6 +278,18 @@ def test_a_recipe_names_it():
 def test_bad_arguments_raise(change, message):
     with pytest.raises(ValueError, match=message):
         Canvas(**{"inner": mixture(), "size": (8, 20), **change})
+
+
+def test_its_words_are_short_after_a_run():
+    canvas = Canvas(mixture(), (8, 20))
+    before = repr(canvas)
+    Sampler(canvas, [Regions((1, 2))], num_inference_steps=1).sample()
+    assert repr(canvas) == before
+
+
+def test_options_of_the_model_that_are_no_dict_raise():
+    with pytest.raises(TypeError, match="canvas: options must be a dict of the model's options"):
+        composer.load_backend("canvas", options=["weights"])
 
 
 def test_latents_need_multiples_of_the_factor():

@@ -63,7 +63,7 @@ class TextEncoder:
     clean: Callable[[str], str] = str
     trimmed: bool = False
     extra: str = EXTRA
-    _loaded: tuple[Any, Any] | None = field(default=None, init=False)
+    _loaded: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.eight_bit:

@@ -59,7 +59,7 @@ class LatentBackend:
     blank: bool = False
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
-    _kept: dict[Any, Mapping[str, Any]] = field(default_factory=dict, init=False)
+    _kept: dict[Any, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     __repr__ = short_repr
 

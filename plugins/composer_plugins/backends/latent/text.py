@@ -60,7 +60,7 @@ class PipelineText:
     device: torch.device
     dtype: torch.dtype
     variant: str | None = None
-    _pipeline: Any = field(default=None, init=False)
+    _pipeline: Any = field(default=None, init=False, repr=False)
 
     @property
     def kind(self) -> str:

@@ -58,7 +58,9 @@ class PixelFlowBackend:
     prediction: Prediction = SAMPLE
     dtype: torch.dtype = torch.float32
     default_solver: Solver = Euler()
-    _kept: dict[Any, tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False)
+    _kept: dict[Any, tuple[Tensor, Tensor | None]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     __repr__ = short_repr
 
