@@ -8,11 +8,10 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from composer.arguments import lacking, positive
+from composer.arguments import positive
 from composer.authoring import resized_image, short_repr
 from composer.errors import shown
 from composer.images import ImageLike, hold_image, to_tensor
-from composer_plugins.editing.operators import ResizableOperator, measured_at
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,9 +53,10 @@ class SquaredError:
         if self.operator is None:
             y = resized_image(self.measurement, height, width, "SquaredError: measurement")
             return replace(self, measurement=y)
-        if lacking(self.operator, ResizableOperator):
+        at_size = getattr(self.operator, "at_size", None)
+        if at_size is None:
             return self
-        operator, y = measured_at(self.operator, self._y, height, width, "SquaredError")
+        operator, y = at_size(self._y, height, width)
         return replace(self, measurement=y, operator=operator)
 
     def __call__(self, x: Tensor) -> Tensor:
