@@ -48,4 +48,6 @@ class BackendWrapper:
     def __getattr__(self, name: str) -> Any:
         if name in _OWN or name.startswith("__"):  # also of a copy that has no inner yet
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        if hasattr(type(self), name):  # its own property, which failed: raise that error again
+            return object.__getattribute__(self, name)
         return getattr(self.inner, name)

@@ -84,6 +84,16 @@ def test_it_has_none_that_the_inner_one_lacks(around):
         _ = made.nonsense
 
 
+def test_a_property_that_fails_says_so_and_is_not_the_inner_one_s():
+    class Wrong(Plain):
+        @property
+        def shape(self):
+            return self.inner.shap
+
+    with pytest.raises(AttributeError, match="'shap'"):
+        _ = Wrong(mixture()).shape
+
+
 def test_how_the_inner_one_was_loaded_is_not_how_it_was(around):
     made = around(Full(mixture().means, mixture().stds))
     if isinstance(made, Canvas):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from composer import Estimate, Request, Stack, Transform, hookimpl
 from composer.arguments import choice, integer, positive, sequence
-from composer.authoring import Hutchinson, combine, declared, to_device
+from composer.authoring import Hutchinson, combine, declared, to_device, with_nested
 from composer_plugins.steering.densities import OverReadings, Readings, asked, parsed, squared
 from composer_plugins.steering.estimators import ByDivergence, Estimator, Ito, Place
 
@@ -124,6 +124,12 @@ class SuperDiff(OverReadings):
                 "SuperDiff: solver must draw the noise of the reverse SDE, got "
                 f"{type(stack.solver).__name__}. Use solver=DDPM() or DDIM(eta=1), or probes=1, "
                 "which follows the densities along any solver's way."
+            )
+        nested = any(isinstance(inner, SuperDiff) for inner in with_nested(self.conditions))
+        if nested and not self.needs_ancestral:
+            raise ValueError(
+                "SuperDiff: readings must contain no other SuperDiff with probes, which estimate "
+                "at images near by, got one. Use probes=0 and solver=DDPM()."
             )
         if self.rule == "and" and declared(stack.solver, "multistep"):
             raise ValueError(

@@ -241,6 +241,11 @@ def test_a_stack_that_breaks_the_way_raises():
         Sampler(backend, [plugin, Langevin()], DDPM())
     with pytest.raises(ValueError, match="the noise must fall from one estimate to the next"):
         Sampler(backend, [plugin, _Longer()], DDPM(), 4).sample()
+    inside = SuperDiff([SuperDiff([0, 1], probes=1), 2], probes=1)
+    with pytest.raises(ValueError, match="readings must contain no other SuperDiff with probes"):
+        Sampler(mixture(), [inside])
+    inside = SuperDiff([SuperDiff([0, 1]), 2])
+    assert Sampler(mixture(), [inside], DDPM(), 3).sample().stats.rows == 3 * 3
     with pytest.raises(ValueError, match="probes must be 0 with DDPM, got 1"):
         Sampler(backend, [SuperDiff([0, 1], probes=1)], DDPM())
     for solver in (
