@@ -45,15 +45,18 @@ def is_latent(backend: _HasShape | None) -> bool:
     return backend is not None and image_shape_of(backend) != backend.shape
 
 
-def to_latents(backend: _HasShape, images: Tensor) -> Tensor:
+def to_latents(backend: _HasShape | None, images: Tensor) -> Tensor:
     """Encode images (B, C, H, W) in [-1, 1] for the loop; a model of pixels gets them unchanged."""
     return cast(_Coder, backend).encode_image(images) if is_latent(backend) else images
 
 
-def to_images(backend: _HasShape, x: Tensor) -> Tensor:
+def to_images(backend: _HasShape | None, x: Tensor) -> Tensor:
     """Decode the x of a run, (B, *shape), to images (B, C, H, W). The x of a model of pixels, and
-    one that is decoded already, is returned unchanged."""
-    return cast(_Coder, backend).decode(x) if x.shape[1:] != image_shape_of(backend) else x
+    one that is decoded already, is returned unchanged; so is that of a request outside of a run,
+    whose backend is None."""
+    if backend is None or x.shape[1:] == image_shape_of(backend):
+        return x
+    return cast(_Coder, backend).decode(x)
 
 
 def in_pixels(backend: _HasShape, change: Callable[..., Tensor], *z0: Tensor) -> Tensor:

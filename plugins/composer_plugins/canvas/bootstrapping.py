@@ -48,7 +48,7 @@ def background(request: Request, region: int) -> Tensor:
     colour = 2 * torch.rand(channels, 1, 1, generator=generator) - 1
     noise = torch.randn(1, *x.shape[1:], generator=generator)
     image = to_device(colour.expand(1, -1, *size).to(x.dtype), x.device)
-    clean = image if backend is None else to_latents(backend, image)
+    clean = to_latents(backend, image)
     noise = to_device(noise.to(x.dtype), x.device)
     return request.schedule.add_noise(clean, noise, request.t)  # type: ignore[union-attr]
 

@@ -474,3 +474,14 @@ def test_resolve_runs_inner_plugins_with_a_gradient_only_where_one_is_wanted():
             assert not torch.is_grad_enabled()
         assert modes == [wanted, wanted]
         modes.clear()
+
+
+@pytest.mark.parametrize("plugin", [DPS(brightness, 0.3), Steer(brightness, 0.3)])
+def test_a_request_outside_of_a_run_has_pixels(plugin):
+    """It has no backend, which would decode latents."""
+    backend = mixture()
+    x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    request = Request(x, 0.5, 1, schedule=backend.schedule)
+    found = resolve(request, (plugin.noise_estimate,), Model(backend, None, Stats()))
+    expected = Sampler(backend, [plugin]).denoise(x, 0.5, 1)
+    torch.testing.assert_close(found.prediction, expected.prediction)
