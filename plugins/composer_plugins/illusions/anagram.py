@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from composer import Estimate, Plugin, Request, Stack, Transform, get_transform, hookimpl
 from composer.arguments import choice, finite, intervals, within
 from composer.authoring import answers, check_view, combine, resized
-from composer.errors import shown
+from composer.errors import owned, shown
 from composer_plugins.illusions.reductions import (
     REDUCTIONS,
     Rows,
@@ -83,7 +83,8 @@ class Anagram(Plugin):
     @cached_property
     def transforms(self) -> tuple[Transform, ...]:
         """The views, names looked up."""
-        return tuple(get_transform(v) for v in self.views)
+        with owned("Anagram"):
+            return tuple(get_transform(v) for v in self.views)
 
     @cached_property
     def rows(self) -> Rows:

@@ -23,7 +23,7 @@ from composer.authoring import (
     with_jumps,
     with_nested,
 )
-from composer.errors import shown
+from composer.errors import owned, shown
 from composer.limits import MAX_WALKS
 from composer.predictions import SAMPLE
 from composer.schedules import Schedule
@@ -102,7 +102,8 @@ class LatentAnagram(Plugin):
     @cached_property
     def transforms(self) -> tuple[Transform, ...]:
         """The views, names looked up."""
-        return tuple(get_transform(view) for view in self.views)
+        with owned("LatentAnagram"):
+            return tuple(get_transform(view) for view in self.views)
 
     def resized(self, height: int, width: int) -> Self:
         size = height, width

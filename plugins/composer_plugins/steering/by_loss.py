@@ -30,7 +30,7 @@ class ByLoss(Plugin):
 
     @cached_property
     def _view(self) -> Transform:
-        with owned(f"{type(self).__name__}: view"):
+        with owned(type(self).__name__):
             return get_transform(self.view)
 
     def resized(self, height: int, width: int) -> Self:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from composer import UNCONDITIONAL, Plugin, Request, Stack, Transform, get_transform, hookimpl
 from composer.authoring import check_view, declared, resized
-from composer.errors import shown
+from composer.errors import owned, shown
 from composer.schedules import Schedule, ancestral_variance
 
 Readings = (
@@ -68,7 +68,8 @@ def parsed(readings: Any, owner: str) -> tuple[tuple[Transform, Any], ...]:
         )
     pairs: Iterable[tuple[Any, Any]]
     pairs = readings.items() if named else (("identity", condition) for condition in readings)
-    return tuple((get_transform(view), condition) for view, condition in pairs)
+    with owned(owner):
+        return tuple((get_transform(view), condition) for view, condition in pairs)
 
 
 def asked(request: Request, view: Transform, condition: Any) -> Request:

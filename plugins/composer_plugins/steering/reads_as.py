@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from composer import Transform, get_transform
 from composer.arguments import choice, integer
-from composer.errors import shown
+from composer.errors import owned, shown
 from composer_plugins.backends.mnist.readers import load_choosers
 
 
@@ -47,7 +47,8 @@ class ReadsAs:
                 f"ReadsAs: views must be a dict such as {{'identity': 3}}, got {shown(self.views)}."
             )
         for view, digit in self.views.items():
-            get_transform(view)
+            with owned("ReadsAs"):
+                get_transform(view)
             if integer(digit, "ReadsAs: a digit", least=0) > 9:
                 raise ValueError(f"ReadsAs: a digit must be 0 to 9, got {digit}.")
         choice(self.of, "ReadsAs: of", ("worst", "all"))

@@ -23,6 +23,8 @@ from composer_plugins import (
     FeynmanKac,
     Inpaint,
     Langevin,
+    LatentAnagram,
+    ReadsAs,
     Spaced,
     SuperDiff,
     Timesteps,
@@ -457,3 +459,9 @@ def test_inpainting_beside_it_keeps_the_known_pixels():
     mask[:, :4] = 0
     x = Sampler(mixture(), [Inpaint(image, mask), SuperDiff([0, 1])], DDPM(), 6).sample().x
     assert torch.equal(x[..., :4], image[None, ..., :4])
+
+
+@pytest.mark.parametrize("kind", [SuperDiff, Anagram, LatentAnagram, ReadsAs])
+def test_a_view_that_is_none_names_the_plugin(kind):
+    with pytest.raises(TypeError, match=f"^{kind.__name__}: transform must be .* got 3"):
+        kind({3: 6, "flip": 1})

@@ -323,7 +323,7 @@ def test_recurrence_of_a_gaussian_keeps_its_law():
         (lambda: TFG(bent, draws=0), ValueError, "TFG: draws must be an integer of at least 1"),
         (lambda: TFG(bent, structure="rising"), ValueError, "TFG: structure must be one of"),
         (lambda: TFG(bent, interval=(0.5, 0.1)), ValueError, "TFG: interval"),
-        (lambda: TFG(bent, view=3), TypeError, "TFG: view: transform must be a Transform or"),
+        (lambda: TFG(bent, view=3), TypeError, "TFG: transform must be a Transform or"),
         (
             lambda: Sampler(mixture(), solver=Recurrence(2)),
             TypeError,
