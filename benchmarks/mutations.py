@@ -384,6 +384,20 @@ MUTATIONS = [
         "tests/plugins/steering/test_steer.py",
     ),
     Mutation(
+        "a gradient goes through the length of Steer's steps, which may be 0 / 0",
+        "plugins/composer_plugins/steering/steer.py",
+        "(u - past[0]).detach(), (slope - past[1]).detach()",
+        "u - past[0], slope - past[1]",
+        "tests/plugins/steering/test_steer.py",
+    ),
+    Mutation(
+        "a backend's property that fails is the inner backend's",
+        "composer/backend_wrapper.py",
+        "if hasattr(type(self), name):",
+        "if False:",
+        "tests/core/test_backend_wrapper.py",
+    ),
+    Mutation(
         "a gradient is compared with nothing",
         "composer/testing/gradient.py",
         "for direction in directions:",

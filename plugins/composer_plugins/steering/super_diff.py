@@ -55,7 +55,7 @@ class SuperDiff(OverReadings):
 
     Args:
         readings: two or more conditions, or {view: condition} as for an Anagram. A condition may be
-            a plugin.
+            a plugin; with probes, no other SuperDiff.
         rule: "and" or "or".
         temperature: of "or", above 0.
         priors: p_i > 0, one per reading; None for equal.
