@@ -120,7 +120,9 @@ def test_reads_as_prefers_what_reads_as_intended():
 def test_best_of_takes_the_chosen_of_each_group():
     correct = torch.tensor([[True, False, False, True], [True, True, False, False]])
     scores = torch.tensor([1.0, 0.0, 1.0, 0.0])
-    found = Anagrams(VIEWS, torch.zeros(4, 1, 2, 2), correct, scores, scores, scores, 80.0, 81.0)
+    found = Anagrams(
+        VIEWS, torch.zeros(4, 1, 2, 2), correct, scores, scores, scores, scores, 80.0, 81.0
+    )
     assert found.best_of(1) == 0.5
     assert found.best_of(2) == 0.5  # the right one of the first pair, the wrong one of the second
     assert found.best_of(3) == found.best_of(4) == 1.0  # ties go to the first
