@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from allocator import keep_freed_memory
 from bench_imports import imports
 from torch import Tensor, nn
 
@@ -233,6 +234,7 @@ PARTS = (
     *("imports", "rows", "steps", "speed", "memory", "build"),
     *("deepfloyd", "prx", "latent", "training", "quality"),
 )
+BESIDE_PIPELINES = ("deepfloyd", "prx", "latent")
 
 
 def main() -> None:
@@ -264,9 +266,11 @@ def main() -> None:
     }
     if arguments.only not in (None, *jobs):
         parser.error(f"--only must be one of {', '.join(jobs)}, got {arguments.only}")
-    for name, job in jobs.items():
-        if arguments.only in (None, name):
-            job()
+    chosen = [name for name in jobs if arguments.only in (None, name)]
+    for name in chosen:
+        if name in BESIDE_PIPELINES:
+            keep_freed_memory()
+        jobs[name]()
 
 
 if __name__ == "__main__":

@@ -89,6 +89,17 @@ QWEN_4B = Network(
         "head_dim": 128,
     },
 )
+QWEN_2B = Network(
+    "Qwen3Model",
+    {
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+)
 
 MODELS: dict[str, tuple[Network, Network | None, tuple[Network, ...]]] = {
     "DeepFloyd IF-I-XL": (
@@ -113,6 +124,24 @@ MODELS: dict[str, tuple[Network, Network | None, tuple[Network, ...]]] = {
         ),
         None,
         (T5_XXL,),
+    ),
+    "PRXPixel": (  # as diffusers' script that converts its weights sets it
+        Network(
+            "PRXTransformer2DModel",
+            {
+                "in_channels": 3,
+                "patch_size": 16,
+                "context_in_dim": 2048,
+                "hidden_size": 3584,
+                "num_heads": 28,
+                "depth": 24,
+                "axes_dim": [64, 64],
+                "bottleneck_size": 768,
+                "resolution_embeds": True,
+            },
+        ),
+        None,
+        (QWEN_2B,),
     ),
     "Stable Diffusion 1.5": (
         Network("UNet2DConditionModel", {"cross_attention_dim": 768}),

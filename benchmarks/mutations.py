@@ -242,8 +242,8 @@ MUTATIONS = [
     Mutation(
         "each asker of a question gets a conversation of its own",
         "composer/driver.py",
-        "self._questions.setdefault(new.key, new)",
-        "self._questions.setdefault(id(new), new)",
+        "self._questions.setdefault(question.key, question)",
+        "self._questions.setdefault(id(question), question)",
         "tests/core/test_sharing.py",
     ),
     Mutation(
@@ -326,8 +326,8 @@ MUTATIONS = [
     Mutation(
         "SuperDiff forgets the densities of the step before",
         "plugins/composer_plugins/steering/super_diff.py",
-        "density = past.log_density - ",
-        "density = -",
+        "density = past.log_density + ",
+        "density = ",
         "tests/plugins/steering/test_super_diff.py",
     ),
     Mutation(

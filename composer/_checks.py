@@ -56,7 +56,6 @@ def stack_of(
     stack = Stack(backend, chosen, solver, tuple(solver.times(backend.schedule, steps)), steps)
     check_unique(stack)
     check_pixels(stack)
-    check_ancestral(stack)
     return stack
 
 

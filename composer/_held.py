@@ -42,17 +42,9 @@ def opened_image(image: ImageLike, name: str) -> Held:
 
 def checked_image(image: ImageLike, name: str) -> Held:
     """:func:`opened_image`, with the values of a tensor in range."""
-    held = opened_image(image, name)
-    if not isinstance(held, Tensor):
-        return held
-    low, high = held.aminmax()
+    held, advice = opened_image(image, name), "Scale it, for example by x / 127.5 - 1."
     # A sampler overshoots a little, and users feed its images back in.
-    if not (low >= -2 and high <= 2):
-        raise ValueError(
-            f"{name} must lie in [-1, 1], got values from {low:g} to {high:g}. Scale it, for "
-            "example by x / 127.5 - 1."
-        )
-    return held
+    return _require_range(held, f"{name} must lie in [-1, 1]", (-2, 2), advice)
 
 
 def opened_mask(mask: ImageLike, name: str) -> Held:
@@ -74,15 +66,15 @@ def opened_mask(mask: ImageLike, name: str) -> Held:
 
 def checked_mask(mask: ImageLike, name: str) -> Held:
     """:func:`opened_mask`, with the values of a tensor in range."""
-    held = opened_mask(mask, name)
-    if not isinstance(held, Tensor):
-        return held
-    low, high = held.float().aminmax()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"{name} must lie in [0, 1], got values from {low:g} to {high:g}. Scale it so that 1 "
-            "means repaint."
-        )
+    held, advice = opened_mask(mask, name), "Scale it so that 1 means repaint."
+    return _require_range(held, f"{name} must lie in [0, 1]", (0, 1), advice)
+
+
+def _require_range(held: Held, rule: str, ends: tuple[float, float], advice: str) -> Held:
+    if isinstance(held, Tensor):
+        low, high = (held.float() if held.dtype == torch.bool else held).aminmax()
+        if not (low >= ends[0] and high <= ends[1]):
+            raise ValueError(f"{rule}, got values from {low:g} to {high:g}. {advice}")
     return held
 
 

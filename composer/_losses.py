@@ -9,6 +9,7 @@ from torch import Tensor
 
 from composer._once import once
 from composer.errors import shown
+from composer.latents import image_shape_of
 from composer.protocols import Backend
 from composer.transforms import Transform
 
@@ -26,25 +27,25 @@ def check_loss(loss: Loss, backend: Backend, owner: str) -> None:
 
     Raises:
         TypeError: it is no function.
-        ValueError: it fails on a grey image of the backend's shape, or has no gradient.
+        ValueError: it fails on a grey image of the backend's ``image_shape``, or has no gradient.
     """
     if not callable(loss) or isinstance(loss, type | Transform):
         raise TypeError(
             f"{owner}: loss must be a function from images to numbers, got {shown(loss)}."
         )
 
+    shape = image_shape_of(backend)
+
     def examine() -> None:
-        grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
+        grey = torch.zeros(1, *shape, dtype=backend.dtype, device=backend.device)
         try:
             loss_gradient(loss, grey, owner)
         except ValueError:
             raise
         except Exception as error:  # the caller's function may raise anything
-            raise ValueError(
-                f"{owner}: loss failed on images of {backend.shape}: {error}"
-            ) from error
+            raise ValueError(f"{owner}: loss failed on images of {shape}: {error}") from error
 
-    once(examine, "loss", loss, backend.shape, backend.dtype, backend.device)
+    once(examine, "loss", loss, shape, backend.dtype, backend.device)
 
 
 def loss_gradient(loss: Loss, x: Tensor, owner: str, of: Tensor | None = None) -> Tensor:

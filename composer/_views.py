@@ -22,18 +22,16 @@ class Views:
 
     def seen(self, tensor: Tensor, view: Transform) -> Tensor:
         """The view of a tensor, the same object each time."""
-        known = self._seen.get((id(tensor), view))
-        if known is not None and known[0] is tensor:
-            return known[1]
-        seen = view(tensor)
-        self._seen[id(tensor), view] = tensor, seen
-        self._original[id(seen), view] = seen, tensor
-        return seen
+        if (id(tensor), view) not in self._seen:
+            seen = view(tensor)
+            self._seen[id(tensor), view] = tensor, seen
+            self._original[id(seen), view] = seen, tensor
+        return self._seen[id(tensor), view][1]
 
     def original(self, seen: Tensor, view: Transform) -> Tensor:
         """The original of a view; a new tensor if this table does not know it."""
         known = self._original.get((id(seen), view))
-        return known[1] if known is not None and known[0] is seen else view.inverse(seen)
+        return view.inverse(seen) if known is None else known[1]
 
     def clear(self) -> None:
         """Release all tensors."""

@@ -23,6 +23,7 @@ from composer._checks import (
     checked_solver,
 )
 from composer._clipping import Clip, clipped, dynamic_threshold
+from composer._hutchinson import Hutchinson
 from composer._jumps import with_jumps
 from composer._known import KnownRegion
 from composer._losses import Loss, check_loss, loss_gradient
@@ -44,6 +45,7 @@ from composer.backend_attributes import (
     models_of,
     noise_scale_of,
 )
+from composer.backend_wrapper import BackendWrapper
 from composer.batch import grouped
 from composer.generators import generator_of
 from composer.latents import (
@@ -75,8 +77,10 @@ from composer.words import short_repr
 __all__ = [
     "REFERENCE_SIZE",
     "SETS_START",
+    "BackendWrapper",
     "Clip",
     "Decomposition",
+    "Hutchinson",
     "KnownRegion",
     "Loss",
     "Part",

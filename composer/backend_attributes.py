@@ -4,7 +4,8 @@
 ``schedule.noise_scale``               the standard deviation of the initial noise; 1
 ``models``                             the names of its further models; none
 ``networks``                           its networks, {name: nn.Module}; none (composer.weights)
-``differentiable``                     whether gradients flow through ``evaluate``; False
+``differentiable``                     whether gradients flow through ``evaluate``, and the
+                                       ``decode`` of a latent model; False
 ``guidance``                           the guidance scale that a distilled model takes; None
 ``low_res_schedule``                   the schedule that noises the small image; None
 ``image_shape``, ``encode_image``,     those of a latent model (composer.latents)
@@ -45,6 +46,6 @@ def guidance_of(backend: Any) -> float | None:
 
 
 def differentiable_of(backend: Any) -> bool:
-    """Whether gradients flow through ``evaluate`` from its output to x: the backend's optional
-    attribute ``differentiable``, which ``check_backend`` proves."""
+    """Whether gradients flow through ``evaluate`` from its output to x, and through the ``decode``
+    of a latent model: the optional attribute ``differentiable``, which ``check_backend`` proves."""
     return bool(getattr(backend, "differentiable", False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,11 +64,8 @@ def requests_at(
     Args:
         seeds: for each image the number of its seed.
     """
+    at = partial(Request, condition=condition, schedule=backend.schedule, backend=backend)
     if not isinstance(times, Sequence):
-        return [
-            Request(x, times, condition, schedule=backend.schedule, origin=seeds, backend=backend)
-        ]
-    return [
-        Request(image, t, condition, schedule=backend.schedule, origin=(seed,), backend=backend)
-        for image, t, seed in zip(x.split(1), times, seeds, strict=True)
-    ]
+        return [at(x, times, origin=seeds)]
+    images = zip(x.split(1), times, seeds, strict=True)
+    return [at(image, t, origin=(seed,)) for image, t, seed in images]

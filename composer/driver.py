@@ -45,7 +45,13 @@ def resolve(
         debug: raise a NonFiniteError that names the plugin if an estimate has NaN or Inf; the
             check waits for the device.
     """
-    return converse(asked([request]), plugins, model, "the loop", debug)[0]
+    question = _Question(request, tuple(plugins))
+    tree = _Tree(debug)
+    tree.ask(question)
+    tree.run(model)
+    if question.answer is None:
+        raise _deadlock()
+    return question.answer
 
 
 def asked(requests: list[Request]) -> Asking[list[Estimate]]:
@@ -62,30 +68,48 @@ def converse(
 ) -> T:
     """Run one generator, named ``who``, to its end; answer its requests as :func:`resolve` does."""
     outermost = _Conversation(asking, tuple(plugins), who)
-    tree = _Tree(outermost, debug)
-    while True:
-        tree.go_on()
-        if outermost.ended:
-            return outermost.value  # type: ignore[no-any-return]
-        waiting = tree.for_the_model
-        if not waiting:
-            raise ValueError(
-                "A plugin waits for its own answer. Send no request to the plugin that makes it."
-            )
-        tree.for_the_model = []
-        tree.settle(waiting, model([question.request for question in waiting]))
+    tree = _Tree(debug)
+    tree.wake([outermost])
+    tree.run(model)
+    if not outermost.ended:
+        raise _deadlock()
+    return outermost.value  # type: ignore[no-any-return]
+
+
+def _deadlock() -> ValueError:
+    return ValueError(
+        "A plugin waits for its own answer. Send no request to the plugin that makes it."
+    )
 
 
 class _Tree:
     """All conversations of one request, and their questions."""
 
-    def __init__(self, outermost: _Conversation, debug: bool) -> None:
-        self.for_the_model: list[_Question] = []
+    def __init__(self, debug: bool) -> None:
+        self._for_the_model: list[_Question] = []
         self._debug = debug
         self._questions: dict[Hashable, _Question] = {}
-        self._ready = [outermost]  # a stack, with the first conversation that can continue on top
+        self._ready: list[_Conversation] = []  # the last of them continues first
 
-    def go_on(self) -> None:
+    def run(self, model: Answer) -> None:
+        """Continue in rounds until no question waits for the model."""
+        self._go_on()
+        while waiting := self._for_the_model:
+            self._for_the_model = []
+            self._settle(waiting, model([question.request for question in waiting]))
+            self._go_on()
+
+    def ask(self, question: _Question) -> None:
+        """Ask a first question."""
+        self._questions[question.key] = question
+        self._begin([question])
+
+    def _begin(self, questions: list[_Question]) -> None:
+        """Put each question to its first plugin, or to the model."""
+        self._for_the_model += [question for question in questions if not question.plugins]
+        self.wake([question.conversation() for question in questions if question.plugins])
+
+    def _go_on(self) -> None:
         """Advance each conversation until it ends or waits for the model."""
         while self._ready:
             conversation = self._ready.pop()
@@ -93,33 +117,31 @@ class _Tree:
             if not conversation.ended:
                 self._ask(conversation)
             elif conversation.about is not None:
-                self.settle([conversation.about], [conversation.estimate(self._debug)])
+                self._settle([conversation.about], [conversation.estimate(self._debug)])
 
     def _ask(self, conversation: _Conversation) -> None:
-        """Open a conversation for each new question."""
-        opened = []
+        """Begin each new question of a conversation."""
+        new = []
         for request in conversation.requests():
-            new = _Question(request, conversation.inner)
-            question = self._questions.setdefault(new.key, new)
-            conversation.wait_for(question)
-            if question is not new:
-                continue
-            if question.plugins:
-                opened.append(question.conversation())
-            else:
-                self.for_the_model.append(question)
-        self._wake(opened if conversation.waits else [conversation])
+            question = _Question(request, conversation.inner)
+            known = self._questions.setdefault(question.key, question)
+            conversation.wait_for(known)
+            if known is question:
+                new.append(question)
+        self._begin(new)
+        if not conversation.waits:
+            self.wake([conversation])
 
-    def settle(self, questions: Iterable[_Question], answers: Iterable[Estimate]) -> None:
+    def _settle(self, questions: Iterable[_Question], answers: Iterable[Estimate]) -> None:
         """Give answers to the conversations that wait, and wake those with all answers."""
         woken = []
         for question, answer in zip(questions, answers, strict=True):
             question.answer = answer
             woken += [asker for asker in question.askers if asker.has_one_more()]
             question.askers = []  # break the reference cycle, which would keep tensors alive
-        self._wake(woken)
+        self.wake(woken)
 
-    def _wake(self, conversations: list[_Conversation]) -> None:
+    def wake(self, conversations: list[_Conversation]) -> None:
         self._ready += reversed(conversations)
 
 

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
+from composer._changed import changed
 from composer._views import Views
 from composer.arguments import finite
 from composer.errors import shown
@@ -79,15 +80,14 @@ class Estimate:
         """A copy with the given fields changed; ``kind`` is the type of a new prediction. To reuse
         an estimate of an earlier step, give the request's ``x`` and ``t``."""
         kept = variance is KEEP
-        return Estimate(
-            self.prediction if prediction is None else prediction,
-            self.variance if variance is KEEP else variance,
-            self.x if x is None else x,
-            self.t if t is None else t,
-            self.schedule,
-            self.kind if kind is None else kind,
-            self._variances if kept else (),
-            self._views,
+        return changed(
+            self,
+            prediction=self.prediction if prediction is None else prediction,
+            variance=self.variance if kept else variance,
+            x=self.x if x is None else x,
+            t=self.t if t is None else t,
+            kind=self.kind if kind is None else kind,
+            _variances=self._variances if kept else (),
         )
 
     def rows(self, rows: Tensor) -> Estimate:
@@ -171,17 +171,9 @@ class Estimate:
         return self.replace(prediction=-self.prediction)
 
     def _summed(self, other: Estimate, prediction: Tensor) -> Estimate:
-        variances = _distinct_variances((self, other))
-        return Estimate(
-            prediction,
-            _mean(variances),
-            self.x,
-            self.t,
-            self.schedule,
-            self.kind,
-            variances if len(variances) > 1 else (),
-            self._views,
-        )
+        terms = _distinct_variances((self, other))
+        several = terms if len(terms) > 1 else ()
+        return changed(self, prediction=prediction, variance=_mean(terms), _variances=several)
 
     def _alike(self, other: Estimate) -> Estimate:
         """``other``, if it can be added to this one."""

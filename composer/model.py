@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +21,6 @@ from composer.protocols import Backend, spread
 from composer.requests import UNCONDITIONAL, Each, Estimate, Request
 from composer.row_bounds import MaxRows, rows_in_a_call
 from composer.stats import Stats
-
-T = TypeVar("T")
 
 
 class Model:
@@ -159,29 +156,38 @@ def batch_of(requests: Sequence[Request]) -> Batch:
             f"{' and '.join(str(sorted(name)) for name in names)}. Derive requests from the one "
             "that the plugin received."
         )
-    counts = [len(request.x) for request in requests]
-    numbers: dict[int, range] = {}  # of the images, by the tensor that holds them
+    times: list[float] = []
+    conditions: list[Hashable] = []
+    images: list[int] = []
+    models: list[Any] = []
+    numbers: dict[int, list[int]] = {}  # of the images, by the tensor that holds them
     total = 0
-    for request, count in zip(requests, counts, strict=True):
+    for request in requests:
+        count = request.x.shape[0]
         if id(request.x) not in numbers:
-            numbers[id(request.x)] = range(total, total + count)
+            numbers[id(request.x)] = [*range(total, total + count)]
             total += count
+        times += [request.t] * count
+        conditions += request.conditions
+        images += numbers[id(request.x)]
+        models += [request.model] * count
     return Batch(
         _joined([request.x for request in requests]),
-        _listed((request.t,) * n for request, n in zip(requests, counts, strict=True)),
-        _listed(request.conditions for request in requests),
-        _listed(numbers[id(request.x)] for request in requests),
-        _listed((request.model,) * n for request, n in zip(requests, counts, strict=True)),
+        tuple(times),
+        tuple(conditions),
+        tuple(images),
+        tuple(models),
         {
-            name: _joined(
-                [
-                    request.beside[name].expand(count, *request.beside[name].shape[1:])
-                    for request, count in zip(requests, counts, strict=True)
-                ]
-            )
+            name: _joined([_beside(request, name) for request in requests])
             for name in requests[0].beside
         },
     )
+
+
+def _beside(request: Request, name: str) -> Tensor:
+    """A further tensor of a request, with a row for each of its images."""
+    value = request.beside[name]
+    return value.expand(request.x.shape[0], *value.shape[1:])
 
 
 def evaluated(backend: Backend, requests: Sequence[Request]) -> list[Output]:
@@ -192,17 +198,13 @@ def evaluated(backend: Backend, requests: Sequence[Request]) -> list[Output]:
     return _split(backend.evaluate(batch_of(requests)), requests)
 
 
-def _listed(parts: Iterable[Iterable[T]]) -> tuple[T, ...]:
-    return tuple(chain.from_iterable(parts))
-
-
 def _joined(tensors: list[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
 def _split(output: Output, requests: Sequence[Request]) -> list[Output]:
     """The output of each request's rows."""
-    counts = [len(request.x) for request in requests]
+    counts = [request.x.shape[0] for request in requests]
     predictions = output.prediction.split(counts)
     if output.variance is None:
         return [Output(prediction) for prediction in predictions]

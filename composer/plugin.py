@@ -138,6 +138,11 @@ class Plugin:
         return False
 
     @_default
+    def multistep(self) -> bool:
+        """For a solver: whether its steps may also use the estimates of earlier steps."""
+        return False
+
+    @_default
     def needs_ancestral(self) -> bool:
         """Whether it works with an ``ancestral`` solver alone."""
         return False

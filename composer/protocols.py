@@ -16,9 +16,9 @@ from torch import Tensor
 
 from composer.backend_attributes import noise_scale_of
 from composer.batch import Batch, Output
+from composer.generators import noise_of
 from composer.images import to_pil
 from composer.latents import to_images
-from composer.placing import to_device
 from composer.predictions import Prediction
 from composer.requests import Estimate, Request
 from composer.schedules import Schedule
@@ -251,6 +251,7 @@ class State:
             backend=self.backend,
             t_next=self.t_next,
             carried=self.carried,
+            generators=self.generators,
         )
 
     def snapshot(self) -> State:
@@ -300,11 +301,7 @@ def draw(
     Args:
         shape: (C, H, W), in place of the backend's.
     """
-    size = len(generators), *(shape or backend.shape)
-    noise = torch.empty(size, dtype=backend.dtype, device=generators[0].device)
-    for row, generator in zip(noise.split(1), generators, strict=True):
-        torch.randn(row.shape, generator=generator, out=row)
-    return to_device(noise, backend.device)
+    return noise_of(generators, shape or backend.shape, backend.dtype, backend.device)
 
 
 def initial_noise(generators: Sequence[torch.Generator], backend: Backend) -> Tensor:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
 
 from composer._checks import checked_backend
-from composer.backend_attributes import differentiable_of
+from composer.backend_wrapper import BackendWrapper
 from composer.batch import Batch, Output, grouped
 from composer.predictions import Prediction
 from composer.protocols import Backend
 from composer.schedules import Schedule
 from composer.solvers import Solver
-from composer.weights import networks_of
-from composer.words import short_repr
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Reparametrised:
+class Reparametrised(BackendWrapper):
     """The model of ``inner`` on the path ``schedule``, with outputs of type ``prediction``.
 
     Two points of two paths with the same signal-to-noise ratio are the same image up to a factor:
@@ -43,33 +38,8 @@ class Reparametrised:
     prediction: Prediction
     default_solver: Solver
 
-    __repr__ = short_repr
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "inner", checked_backend(self.inner))
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.inner.shape
-
-    @property
-    def device(self) -> torch.device:
-        return self.inner.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.inner.dtype
-
-    @property
-    def differentiable(self) -> bool:
-        return differentiable_of(self.inner)
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        return networks_of(self.inner)
-
-    def encode(self, condition: Any) -> Hashable:
-        return self.inner.encode(condition)
 
     def evaluate(self, batch: Batch) -> Output:
         places = {t: self._inner_time(t) for t in dict.fromkeys(batch.times)}

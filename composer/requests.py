@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,9 +9,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from composer._changed import changed
 from composer._views import Views
 from composer.errors import shown
 from composer.estimates import KEEP, Estimate, Keep, combine
+from composer.generators import generator_of, noise_of
 from composer.markers import answers
 from composer.perturbations import Perturbation
 from composer.predictions import Prediction
@@ -91,6 +92,7 @@ class Request:
         carried: ``State.carried`` of the run, data that a plugin keeps from step to step. A plugin
             may set its own key, to tensors without a gradient.
         views: the views that x is seen through, the first applied first.
+        generators: those of the images, from which :meth:`randn` draws; () outside of a run.
     """
 
     x: Tensor
@@ -107,6 +109,7 @@ class Request:
     carried: dict[Any, Any] = field(default_factory=dict)
     _views: Views = field(default_factory=Views, repr=False)
     views: tuple[Transform, ...] = ()
+    generators: tuple[torch.Generator, ...] = field(default=(), repr=False)
 
     __repr__ = short_repr
 
@@ -134,41 +137,44 @@ class Request:
     ) -> Request:
         """A copy with the given fields changed; condition None makes it unspecified, and model
         None means the backend's own. The request for another x carries nothing between steps."""
-        return Request(
-            self.x if x is None else x,
-            self.t if t is None else t,
-            self.condition if condition is KEEP else condition,
-            self.step,
-            self.beside,
-            self.through if through is None else through,
-            self.schedule,
-            self.model if model is KEEP else model,
-            self.origin,
-            self.backend,
-            self.t_next,
-            self.carried if x is None else {},
-            self._views,
-            self.views,
+        return changed(
+            self,
+            x=self.x if x is None else x,
+            t=self.t if t is None else t,
+            condition=self.condition if condition is KEEP else condition,
+            through=self.through if through is None else through,
+            model=self.model if model is KEEP else model,
+            carried=self.carried if x is None else {},
         )
 
     def rows(self, rows: Tensor) -> Request:
         """The same request for the images ``rows``, integers (N,) on the CPU, in their order, each
         with its further tensors and its seed. It carries nothing between steps."""
-        origin = self.origin or range(len(self.x))
+        origin, kept = self.origin or range(len(self.x)), rows.tolist()
         beside = {n: b if len(b) == 1 else b[rows] for n, b in self.beside.items()}
-        return dataclasses.replace(
+        return changed(
             self,
             x=self.x[rows],
             beside=beside,
-            origin=tuple(origin[k] for k in rows.tolist()),
+            origin=tuple(origin[k] for k in kept),
             carried={},
+            generators=tuple(self.generators[k] for k in kept) if self.generators else (),
         )
 
     def tracked(self) -> Request:
         """The same request with an x that requires a gradient, through all that answers it; see
         :func:`~composer.authoring.loss_gradient`. Unlike another x, it carries what this carries.
         """
-        return dataclasses.replace(self, x=self.x.detach().requires_grad_())
+        return changed(self, x=self.x.detach().requires_grad_())
+
+    def randn(self) -> Tensor:
+        """Fresh noise ~ N(0, I) of the shape of x, row k from the generator of image k alone.
+
+        Outside of a run it is the same each time, by the numbers of the images' seeds.
+        """
+        numbers = self.origin or range(len(self.x))
+        generators = self.generators or [generator_of(0, number) for number in numbers]
+        return noise_of(generators, self.x.shape[1:], self.x.dtype, self.x.device)
 
     def each(self, value: float | Sequence[float] | Tensor) -> float | Tensor:
         """Numbers for the images of this request (B, 1, 1, 1), from one number per seed (S,).
@@ -195,7 +201,7 @@ class Request:
     def conditions(self) -> tuple[Any, ...]:
         """The condition of each image (B,)."""
         if not isinstance(self.condition, Each):
-            return (self.condition,) * len(self.x)
+            return (self.condition,) * self.x.shape[0]
         return tuple(self.condition.conditions[k] for k in self.origin or range(len(self.x)))
 
     def answer(self, prediction: Tensor, variance: Tensor | None, kind: Prediction) -> Estimate:
@@ -233,22 +239,8 @@ class Request:
             name: self._views.seen(value, view) if value.ndim == 4 else value
             for name, value in self.beside.items()
         }
-        return Request(
-            self._views.seen(self.x, view),
-            self.t,
-            self.condition,
-            self.step,
-            beside,
-            self.through,
-            self.schedule,
-            self.model,
-            self.origin,
-            self.backend,
-            self.t_next,
-            self.carried,
-            self._views,
-            (*self.views, view),
-        )
+        x, views = self._views.seen(self.x, view), (*self.views, view)
+        return changed(self, x=x, beside=beside, views=views)
 
     def forget_views(self) -> None:
         """Release the cached views of this request and of all requests derived from it."""

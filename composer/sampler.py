@@ -82,6 +82,7 @@ class Sampler:
         self._noise_estimates = noise_estimates(hooks)
         _checks.check_conditions(self._stack)
         hooks.hook.check(stack=self._stack, sampler=self._stack)
+        _checks.check_ancestral(self._stack)
         self._hooks = watched(hooks) if debug else hooks
 
     def __repr__(self) -> str:

@@ -96,33 +96,30 @@ def _save_one(
 
 def _write(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any] | None) -> None:
     form = _FORMATS[file.suffix.lower()]
-    _SAVERS[form](image, file, seed, recipe)
+    text = _text(seed, recipe) if form in _CARRYING else ""
+    options = _CARRYING[form](text) if text else {}
+    # A WebP without loss, so that a repeated run can be compared with it exactly.
+    image.save(file, form, lossless=True, **options)
 
 
-def _write_png(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any] | None) -> None:
+def _in_png(text: str) -> dict[str, Any]:
     from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415, loads PIL
 
-    info, text = PngInfo(), _text(seed, recipe)
-    if text:
-        info.add_text(KEY, text)
-    image.save(file, "PNG", pnginfo=info)
+    info = PngInfo()
+    info.add_text(KEY, text)
+    return {"pnginfo": info}
 
 
-def _write_webp(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any] | None) -> None:
-    """Write it without loss, so that a repeated run can be compared with it exactly."""
+def _in_webp(text: str) -> dict[str, Any]:
     from PIL.Image import Exif  # noqa: PLC0415, loads PIL
 
-    exif, text = Exif(), _text(seed, recipe)
-    if text:
-        exif[DESCRIPTION] = text
-    image.save(file, "WEBP", lossless=True, exif=exif)
+    exif = Exif()
+    exif[DESCRIPTION] = text
+    return {"exif": exif}
 
 
-def _write_jpeg(image: Image.Image, file: Path, seed: int, recipe: dict[str, Any] | None) -> None:
-    image.save(file, "JPEG")
-
-
-_SAVERS = {"PNG": _write_png, "WEBP": _write_webp, "JPEG": _write_jpeg}
+_CARRYING = {"PNG": _in_png, "WEBP": _in_webp}
+"""{format: (text) -> the options of PIL that write it beside the picture}."""
 
 
 def _text(seed: int, recipe: dict[str, Any] | None) -> str:

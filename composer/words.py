@@ -28,7 +28,7 @@ def short(value: Any, levels: int = _LEVELS) -> str:
     What lies below ``levels`` levels is "..."."""
     kind = type(value)
     written = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.repr  # type: ignore[attr-defined]
-    if written or vars(kind).get("__repr__") is short_repr:
+    if written or kind.__repr__ is short_repr:  # type: ignore[comparison-overlap]
         return short_repr(value, levels)
     words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
     return words if len(words) <= _LONG else f"{words[: _LONG - 3]}..."

@@ -7,6 +7,7 @@ from pathlib import Path
 import anagrams
 import animation
 import components
+import crowd
 import hybrids
 import inpainting
 import nouns
@@ -22,6 +23,7 @@ def main(out: Path) -> None:
         anagrams,
         animation,
         components,
+        crowd,
         hybrids,
         inpainting,
         nouns,

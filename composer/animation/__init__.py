@@ -38,12 +38,10 @@ def animate(
 
     Args:
         x: images (B, C, H, W) in [-1, 1], shown side by side.
-        path: ends in .gif or .mp4; an existing file is replaced once the new one is complete.
-        views: transforms or their names, shown in turn. If empty, the images shrink into the
-            distance instead, which suits hybrids.
-        captions: one for the image and one for each view (or for the distance), or none.
+        views: transforms or their names, shown in turn; none for images that shrink into the
+            distance, which suits hybrids.
         timing: speeds; None for the defaults.
-        scale: whole enlargement of each pixel; None for a frame of about 500 to 1000 pixels.
+        path, captions, scale: as for :meth:`composer.Result.animate`.
 
     Raises:
         ValueError, TypeError, ImportError, OSError: an argument is wrong, or the file cannot be

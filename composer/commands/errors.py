@@ -26,13 +26,17 @@ class BadInput(click.ClickException):
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Show each error of click as one line; say after Ctrl-C how to go on."""
+    """Show each error of click or the system as one line; say after Ctrl-C how to go on."""
     try:
         yield
     except (BadInput, click.exceptions.NoArgsIsHelpError):  # the latter is the help itself
         raise
     except click.ClickException as error:
         raise BadInput(_sentence(error)) from error
+    except BrokenPipeError:  # click ends quietly when nobody reads any more
+        raise
+    except OSError as error:  # a full disk below the standard output, say
+        raise BadInput(error.strerror or str(error)) from error
     except KeyboardInterrupt:
         words = "Stopped. Files that were written are whole. The same command begins or goes on."
         click.echo(words, err=True)

@@ -51,9 +51,11 @@ def arguments_of(
     if backend is None:
         backend = _backend(recipe["backend"], names, trust)
     check_pixels(size, checked_backend(backend).shape)
-    by_name, by_place, instead = _given(plugins)
-    reader = Reader(names, by_name)
-    chosen = reader.plugins(recipe["plugins"], by_place) if instead is None else tuple(instead)
+    if isinstance(plugins, list | tuple):
+        reader, chosen = Reader(names), tuple(plugins)
+    else:
+        reader = Reader(names, {} if plugins is None else _given(plugins))
+        chosen = reader.plugins(recipe["plugins"])
     solver = reader.read(recipe["solver"])
     reader.check_all_used()
     return {
@@ -122,29 +124,31 @@ class Reader:
 
     Args:
         registry: the names that the recipe may use.
-        given: objects for unregistered classes, by class name.
+        given: objects for unregistered classes by class name, and for plugins of the list by index.
     """
 
     registry: Registry
-    given: Mapping[str, object] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
+    given: Given = field(default_factory=dict)
+    used: set[int | str] = field(default_factory=set)
 
     def read(self, value: Any) -> Any:
         """Like :meth:`decode`, but raise only documented errors."""
         with documented("Recipe: it is malformed", ValueError, LookupError):
             return self.decode(value)
 
-    def plugins(self, listed: Any, given: Mapping[int, object]) -> tuple[object, ...]:
+    def plugins(self, listed: Any) -> tuple[object, ...]:
         """The plugins of a list, with objects given for some indices."""
         if not isinstance(listed, list | tuple):
             raise ValueError(f"Recipe: plugins must be a list, got {shown(listed)}.")
-        if outside := [place for place in given if not 0 <= place < len(listed)]:
+        places = range(len(listed))
+        if outside := [key for key in self.given if isinstance(key, int) and key not in places]:
             raise ValueError(
                 f"Recipe: plugins= must give indices from 0 to {len(listed) - 1}, the places in "
                 f"the recipe's list, got {outside[0]}."
             )
+        self.used.update(places)
         return tuple(
-            given[place] if place in given else self.read(value)
+            self.given[place] if place in self.given else self.read(value)
             for place, value in enumerate(listed)
         )
 
@@ -193,34 +197,24 @@ class Reader:
 
     def check_all_used(self) -> None:
         """Raise a ValueError if the recipe does not use an object that was given."""
-        if unused := sorted(self.given.keys() - self.used):
+        if unused := sorted(map(str, self.given.keys() - self.used)):
             raise ValueError(
                 f"Recipe: plugins= gives {shown(unused[0])}, which the recipe does not contain. "
                 "Give the class name that the recipe has, or an index of its list."
             )
 
 
-def _array(value: Mapping[str, Any]) -> Any:
-    return read_tensor(value["array"]).numpy()
-
-
 _READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "unconditional": lambda value: UNCONDITIONAL,
     "tensor": lambda value: read_tensor(value["tensor"]),
     "image": lambda value: read_picture(value["image"]),
-    "array": _array,
+    "array": lambda value: read_tensor(value["array"]).numpy(),
     "scheduler": lambda value: scheduler_of(value["scheduler"], value.get("config")),
 }
 
 
-def _given(
-    plugins: Given | Sequence[object] | None,
-) -> tuple[dict[str, object], dict[int, object], Sequence[object] | None]:
-    """Split ``plugins=`` into objects by class name, objects by index, and a whole list."""
-    if plugins is None:
-        return {}, {}, None
-    if isinstance(plugins, list | tuple):
-        return {}, {}, plugins
+def _given(plugins: Any) -> Given:
+    """``plugins=`` as objects by class name and by index."""
     if not isinstance(plugins, Mapping):
         raise TypeError(
             f"plugins must be a dict from class names or indices to objects, or a list of all "
@@ -230,11 +224,7 @@ def _given(
         raise TypeError(
             f"plugins must map class names or indices to objects, got {shown(wrong[0])}."
         )
-    return (
-        {key: plugin for key, plugin in plugins.items() if isinstance(key, str)},
-        {key: plugin for key, plugin in plugins.items() if isinstance(key, int)},
-        None,
-    )
+    return plugins
 
 
 def _backend(written: Any, registry: Registry, trust: Trust) -> Any:

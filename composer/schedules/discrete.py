@@ -64,7 +64,7 @@ class DiscreteSchedule(Schedule):
         clean = torch.zeros(1, dtype=torch.float64)
         # For the times -1, 0, ..., T - 1, as Python floats, which every step reads often.
         self._levels = torch.cat([clean, sigmas / (alphas + sigmas)])
-        self._amplitudes = [_variance_preserving(level) for level in self._levels.tolist()]
+        self._amplitudes = [variance_preserving(level) for level in self._levels.tolist()]
 
     @classmethod
     def linear(
@@ -92,7 +92,7 @@ class DiscreteSchedule(Schedule):
         if place == below:
             return self._amplitudes[below]
         lower, upper = (s / (a + s) for a, s in self._amplitudes[below : below + 2])
-        return _variance_preserving(lower + (place - below) * (upper - lower))
+        return variance_preserving(lower + (place - below) * (upper - lower))
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         t = to_float64(t)
@@ -148,7 +148,7 @@ _SPACINGS = {
 }
 
 
-def _variance_preserving(level: float) -> tuple[float, float]:
+def variance_preserving(level: float) -> tuple[float, float]:
     """The alpha and sigma at a noise level, with alpha^2 + sigma^2 = 1."""
     length = math.hypot(1 - level, level)
     return (1 - level) / length, level / length

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ import torch
 
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule, Schedule
+from composer.schedules.discrete import variance_preserving
+from composer.solvers._schedulers import asked_beyond
 
 _KINDS = {"epsilon": EPSILON, "sample": SAMPLE, "v_prediction": V}
 _EDM_SIGNS = {"epsilon": 1.0, "v_prediction": -1.0}
@@ -110,40 +111,10 @@ def family_of(scheduler: Any) -> Family:
     return family
 
 
-def asked_beyond(scheduler: Any) -> list[str]:
-    """The arguments of a scheduler's step other than the model's output, time and image."""
-    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [
-        name
-        for name, parameter in inspect.signature(scheduler.step).parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind not in open_ended
-        and name not in ("model_output", "timestep", "sample")
-    ]
-
-
 def _ends_in_nan(config: Any) -> bool:
     """Whether UniPC's last step, to a sigma of 0, divides by zero."""
     regular = config.predict_x0 and config.lower_order_final and config.solver_type == "bh2"
     return config.final_sigmas_type == "zero" and not regular
-
-
-def clips(scheduler: Any) -> bool:
-    """Whether a scheduler clips every clean image that it computes."""
-    return _has(scheduler, "clip_sample", _CLIPPING) and not thresholds(scheduler)
-
-
-def thresholds(scheduler: Any) -> bool:
-    """Whether a scheduler applies dynamic thresholding to every clean image that it computes."""
-    return _has(scheduler, "thresholding", _THRESHOLDING) and scheduler.config.get("predict_x0", 1)
-
-
-def _has(scheduler: Any, setting: str, heeding: tuple[str, ...]) -> bool:
-    """Whether a setting is on and the scheduler uses it.
-
-    Some schedulers accept a setting and ignore it, and ``from_config`` keeps settings of others.
-    """
-    return bool(scheduler.config.get(setting)) and type(scheduler).__name__ in heeding
 
 
 def _is(scheduler: Any, prefix: str) -> bool:
@@ -154,12 +125,6 @@ def _is(scheduler: Any, prefix: str) -> bool:
 def _levels_of(sigmas: Iterable[Any]) -> list[float]:
     """Noise levels of x_0 + sigma noise, in Python floats: 1 - level is tiny for large sigma."""
     return [sigma / (1 + sigma) for sigma in map(float, sigmas)]
-
-
-def _variance_preserving(scheduler: Any, level: float) -> tuple[float, float]:
-    """The alpha and sigma at a noise level, with alpha^2 + sigma^2 = 1."""
-    angle = math.atan2(level, 1 - level)
-    return math.cos(angle), math.sin(angle)
 
 
 def _discrete_levels(scheduler: Any) -> list[float]:
@@ -253,21 +218,11 @@ _UNKNOWN = {
     "v_prediction": ("UnCLIPScheduler",),
 }
 """Predictions that a scheduler accepts in its configuration and fails on in its steps."""
-_CLIPPING = (
-    *("DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler"),
-    *("HeunDiscreteScheduler", "LCMScheduler", "UnCLIPScheduler"),
-)
-_THRESHOLDING = (
-    *("DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler"),
-    *("DEISMultistepScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"),
-    *("EDMDPMSolverMultistepScheduler", "LCMScheduler", "SASolverScheduler"),
-    "UniPCMultistepScheduler",
-)
 _FAMILIES = (
     Family(
         fits=_is_discrete,
         levels=_discrete_levels,
-        shown=_variance_preserving,
+        shown=lambda s, level: variance_preserving(level),
         prediction=lambda s: _KINDS[s.config.prediction_type],
         own_times=_discrete_times,
     ),
@@ -291,7 +246,7 @@ _FAMILIES = (
             float(b) / (float(a) + float(b))
             for a, b in zip(s.alphas[:-1], s.betas[:-1], strict=True)
         ],
-        shown=_variance_preserving,
+        shown=lambda s, level: variance_preserving(level),
         prediction=lambda s: V,
     ),
 )

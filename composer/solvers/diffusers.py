@@ -20,8 +20,9 @@ from composer.predictions import Amplitude
 from composer.protocols import State
 from composer.requests import Estimate
 from composer.schedules import Schedule
-from composer.solvers._families import clips, family_of
+from composer.solvers._families import family_of
 from composer.solvers._plan import Plan, plan_of, scale
+from composer.solvers._schedulers import clips
 
 
 @dataclass(eq=False)
@@ -79,6 +80,7 @@ class DiffusersSolver:
     """
 
     plans_times = True
+    multistep = True  # as most schedulers are
 
     def __init__(self, scheduler: Any) -> None:
         if not all(hasattr(scheduler, name) for name in ("set_timesteps", "step", "config")):

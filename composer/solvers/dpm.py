@@ -26,6 +26,8 @@ class DPMSolverPP:
     The first step, a step after a jump and the step to the clean image are of first order, D = x_0.
     """
 
+    multistep = True
+
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         return schedule.times(num_steps)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from unittest import SkipTest
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from composer._checks import checked_backend, checked_solver
 from composer.arguments import positive, sequence
 from composer.backend_attributes import differentiable_of
-from composer.latents import is_latent
+from composer.latents import is_latent, to_images
 from composer.model import batch_of, checked_output
 from composer.protocols import Backend
-from composer.requests import UNCONDITIONAL
+from composer.requests import UNCONDITIONAL, Request
 from composer.sampler import Sampler
 from composer.testing.backend_probe import Examined
 from composer.testing.checks import Check, Contract, checks_of, first, in_words, run_all
@@ -132,13 +132,23 @@ def predicts_what_it_says(examined: Examined) -> str:
 
 
 def has_the_gradient_it_declares(examined: Examined) -> str:
-    """If the backend declares ``differentiable``, the gradient of its output with respect to x is
-    that of finite differences."""
+    """If the backend declares ``differentiable``, the gradient of its output with respect to x, and
+    of a latent model's decoder, is that of finite differences."""
     if not differentiable_of(examined.backend):
         raise SkipTest("The backend does not declare differentiable.")
     if examined.tolerance > COARSE:
         raise SkipTest("Finite differences need a network that rounds less, as in float32.")
-    return first(bent(examined.backend, request) for request in examined.requests())
+    backend = examined.backend
+
+    def predictions(request: Request) -> Callable[[Tensor], Tensor]:
+        return lambda x: backend.evaluate(batch_of([request.replace(x=x)])).prediction
+
+    requests = examined.requests()
+    found = first(bent(predictions(request), request.x) for request in requests)
+    if found or not is_latent(backend):
+        return found
+    decoded = bent(lambda z: to_images(backend, z), examined.x)
+    return decoded and f"of decode: {decoded}"
 
 
 def samples(examined: Examined) -> str:
@@ -169,8 +179,8 @@ CONTRACT: Contract[Examined] = {
     leaves_x_alone: "work on a copy",
     predicts_what_it_says: "declare the prediction and schedule of the training, and give the "
     "network its training times; trained=False skips this check",
-    has_the_gradient_it_declares: "compute the output from batch.x with torch alone, without "
-    "no_grad, detach or writing in place, or do not declare differentiable",
+    has_the_gradient_it_declares: "compute the output from batch.x, and decode, with torch alone, "
+    "without no_grad, detach or writing in place, or do not declare differentiable",
     samples: "correct the solver or the network",
 }
 """The laws of a backend, and what to do where one is broken."""

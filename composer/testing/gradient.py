@@ -1,32 +1,35 @@
-"""The gradient of a backend's output, against finite differences."""
+"""The gradient of a function of images, against finite differences."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from composer.model import batch_of
-from composer.protocols import Backend
-from composer.requests import Request
 from composer.testing.probe import noise
 
 DIRECTIONS = 3
 
 
-def bent(backend: Backend, request: Request) -> str:
+def bent(function: Callable[[Tensor], Tensor], x: Tensor) -> str:
     """Compare the gradient of a random sum of outputs with differences along random directions.
 
     An error e of the gradient shows along u ~ N(0, I) as e . u, of about the size |e|. It may be
     1e-6 of the gradient in float64, and 5 % in narrower dtypes, where differences round. The sums
     are in float64.
+
+    Args:
+        function: (B, C, H, W) -> (B, C', H', W').
+        x: (B, C, H, W).
     """
-    x, count = request.x, len(request.x)
-    weights, *directions = noise(backend.shape, 1 + DIRECTIONS, count).to(x)
+    count = len(x)
+    directions = noise(x.shape[1:], DIRECTIONS, count).to(x)
 
     def total(x: Tensor) -> Tensor:
-        output = backend.evaluate(batch_of([request.replace(x=x)]))
-        products: Tensor = output.prediction.double() * weights.double()
-        return products.sum()
+        output = function(x).double()
+        weights = noise(output.shape[1:], count, seed=1).to(output)
+        return (output * weights).sum()
 
     leaf = x.detach().requires_grad_()
     with torch.enable_grad():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,18 +10,15 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from composer._checks import checked_backend
 from composer.arguments import integer
+from composer.backend_wrapper import BackendWrapper
 from composer.batch import Batch, Output
 from composer.latents import to_images
 from composer.markers import hookimpl
-from composer.predictions import Prediction
 from composer.protocols import Backend, State
-from composer.schedules import Schedule
-from composer.solvers import Solver
-from composer.words import short_repr
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class OrthogonalCodecBackend:
+class OrthogonalCodecBackend(BackendWrapper):
     """The model of ``inner`` on the latents z = U pixel_unshuffle(x), with U orthogonal.
 
     The coder E(x) = U pixel_unshuffle(x) is linear, E^-1 = E^T, and it keeps lengths. So noise of
@@ -43,8 +38,6 @@ class OrthogonalCodecBackend:
     factor: int = 2
     seed: int = 0
     _matrix: Tensor = field(init=False, repr=False)
-
-    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inner", checked_backend(self.inner))
@@ -71,29 +64,6 @@ class OrthogonalCodecBackend:
     def image_shape(self) -> tuple[int, int, int]:
         """Of the images."""
         return self.inner.shape
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.inner.schedule
-
-    @property
-    def prediction(self) -> Prediction:
-        return self.inner.prediction
-
-    @property
-    def default_solver(self) -> Solver:
-        return self.inner.default_solver
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.inner.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.inner.device
-
-    def encode(self, condition: Any) -> Hashable:
-        return self.inner.encode(condition)
 
     def encode_image(self, x: Tensor) -> Tensor:
         """Latents (B, *shape) of images x (B, C, H, W): U pixel_unshuffle(x)."""

@@ -18,14 +18,22 @@ LOCK = ".composer.lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder; nobody else writes into it meanwhile.
+    """Hold a folder; nobody else writes into it meanwhile. An error leaves no new lock file.
 
     Raises:
         RuntimeError: somebody else holds it.
     """
+    file = folder / LOCK
+    new = not file.exists()
     try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
+        with FileLock(file, timeout=0):
+            try:
+                yield
+            except BaseException:
+                if new:
+                    with suppress(OSError):  # some systems keep a file that is open
+                        file.unlink()
+                raise
     except Timeout as error:
         raise RuntimeError(
             f"{folder}: another command is writing into it. Wait for its end, or name another "

@@ -18,6 +18,7 @@ from composer.limits import MAX_PIXELS
 from composer.writing import require_folder, write_atomically, write_folder
 from composer_studio.folders import locked, read_rows, write_rows
 from composer_studio.remembered import NothingRememberedError, read_memory
+from composer_studio.replaying import AGAIN
 from composer_studio.scoring import Score, score_of, scores_of
 
 SHEET = "sheet.png"
@@ -39,7 +40,8 @@ def rank(
     """Score the pictures of a folder, note the scores in metadata.jsonl, copy out the best.
 
     Args:
-        folder: of PNG and WebP files that carry their recipes.
+        folder: of PNG and WebP files that carry their recipes; copies that ``composer replay``
+            wrote beside them do not count.
         named: the score, as :func:`~composer_studio.scoring.score_of` has it.
         best: so many are copied.
         out: a folder for them, and for a contact sheet of them, sheet.png.
@@ -52,7 +54,7 @@ def rank(
         ValueError, TypeError, LookupError: no pictures, or the score does not fit them.
         OSError: a file cannot be read or written.
     """
-    files = sorted(p for s in ("*.png", "*.webp") for p in folder.glob(s))
+    files = _pictures(folder)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: it is no folder. Name a folder of pictures.")
     require_folder(out)
@@ -68,6 +70,13 @@ def rank(
     order = sorted(found, key=lambda file: (-found[file][0], file.name))
     _copy(order[:best], out)
     return [Ranked(file, found[file][0]) for file in order]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder, without those that ``composer replay`` made beside them."""
+    found = sorted(p for s in ("*.png", "*.webp") for p in folder.glob(s))
+    again = {f"{picture.stem}{AGAIN}" for picture in found}
+    return [picture for picture in found if picture.stem not in again]
 
 
 def _scored(

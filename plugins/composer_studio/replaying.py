@@ -18,6 +18,9 @@ from composer_studio.remembered import Memory, call_again, read_memory
 ROUNDING = 1
 """Of 255, by which machines and batches of other sizes differ."""
 
+AGAIN = "-again"
+"""Ends the name of a picture that was made again, by default."""
+
 
 @dataclass(frozen=True)
 class Replay:

@@ -1,5 +1,6 @@
 """``composer plugins`` and ``composer check``, and packages that break."""
 
+import errno
 import json
 import runpy
 from types import SimpleNamespace
@@ -256,7 +257,7 @@ def leaving():
         (leaving, "SystemExit: 9"),
         (lambda: Unhelpful("lost"), "SystemExit: 9"),
         (lambda: None, "TypeError: lost:go must be a click command, got None"),
-        (lambda: print, "TypeError: lost:go must be a click command, got <built-in"),
+        (lambda: len, "TypeError: lost:go must be a click command, got <built-in"),
     ],
 )
 def test_a_command_that_misbehaves_while_it_loads_is_a_row_of_help(monkeypatch, load, words):
@@ -318,6 +319,47 @@ def test_wrong_words_are_one_line(arguments, said):
     assert done.stderr.startswith(f"Error: {said}")
     assert len(done.stderr.splitlines()) == 1
     assert not done.stdout
+
+
+def paths_of(command, words=()):
+    """(words, parameter) of each path that a command and those in it take."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from paths_of(inner, (*words, name))
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            yield words, parameter
+
+
+def test_an_empty_path_is_no_path():
+    with click.Context(cli_module.main) as context:
+        names = cli_module.main.list_commands(context)
+        commands = {name: cli_module.main.get_command(context, name) for name in names}
+    found = [p for name, command in commands.items() for p in paths_of(command, (name,))]
+    assert {"sample", "train", "rank", "figures"} <= {words[0] for words, _ in found}
+    for _, parameter in found:
+        with pytest.raises(click.BadParameter, match=r"it must be a path, got ''"):
+            parameter.type.convert("", parameter, None)
+    done = CliRunner().invoke(cli_module.main, ["anagram", "6", "9", "--out", ""])
+    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "Invalid value for '--out': it must be a path, got ''" in done.stderr
+
+
+def test_a_full_disk_below_the_output_is_one_line(monkeypatch):
+    def full(value):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(plugins_module, "echo_json", full)
+    done = CliRunner().invoke(cli_module.main, ["plugins", "--json"])
+    assert (done.exit_code, done.stderr) == (2, "Error: No space left on device\n")
+
+
+def test_a_reader_that_left_is_no_error(monkeypatch):
+    def left(value):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(plugins_module, "echo_json", left)
+    done = CliRunner().invoke(cli_module.main, ["plugins", "--json"])
+    assert (done.exit_code, done.stderr) == (1, "")
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch):

@@ -29,7 +29,8 @@ from composer import Output, Sampler
 from composer.predictions import PREDICTIONS
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DiffusersSolver
-from composer.solvers._families import clips, family_of, thresholds
+from composer.solvers._families import family_of
+from composer.solvers._schedulers import clips, thresholds
 from composer.testing import GaussianMixtureBackend
 
 NOISY = [

@@ -91,6 +91,36 @@ def test_a_request_knows_the_next_time_and_what_the_run_carries():
     assert plugin.seen == [*run, *run, (0.5, None, None)]
 
 
+def test_a_request_draws_noise_from_its_images_own_generators():
+    """Also one derived from it; outside of a run the same each time, by the seeds' numbers."""
+    drawn = []
+
+    class Draws:
+        @hookimpl
+        def noise_estimate(self, request):
+            turned = request.seen_through(get_transform("flip")).rows(
+                torch.tensor([len(request.x) - 1])
+            )
+            drawn.append((request.randn(), turned.randn()))
+            return (yield [request])[0]
+
+    sampler = Sampler(mixture(), [Draws()], None, 1)
+    sampler.sample(1, seeds=[4, 7])
+    ours = [torch.Generator().manual_seed(seed) for seed in (4, 7)]
+    first, again = drawn.pop()
+    for rows, generators in ((None, ours), (first, ours), (again, ours[1:])):  # the start is drawn
+        expected = [torch.randn(1, 1, 8, 8, generator=g, dtype=torch.float64) for g in generators]
+        assert rows is None or torch.equal(rows, torch.cat(expected))
+    x = torch.zeros(2, 1, 8, 8, dtype=torch.float64)
+    for _ in range(2):
+        sampler.denoise(x, 0.5, 1, origin=[0, 1])
+        sampler.denoise(x[1:], 0.5, 1, origin=[1])
+    assert torch.equal(drawn[0][0], drawn[2][0])
+    assert torch.equal(drawn[0][0][1:], drawn[1][0])
+    assert torch.equal(drawn[0][0][1:], drawn[0][1])
+    assert not torch.equal(*drawn[0][0])
+
+
 def test_what_is_carried_moves_with_the_images():
     """By rows of tensors, or by ``rows`` of other things; a snapshot keeps its own."""
     estimate = Sampler(mixture()).denoise(torch.cat([X, 2 * X, 3 * X]), 0.3, 1)

@@ -9,15 +9,17 @@ from conftest import mixture
 
 import composer.protocols
 from composer import Plugin, Sampler, hookimpl
-from composer.authoring import draw, in_pixels, is_latent
+from composer.authoring import declared, draw, in_pixels, is_latent
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM, DDPM, DPMSolverPP, Euler, Heun
 from composer.testing import OrthogonalCodecBackend
 from composer_plugins import (
     CFG,
     DDNM,
+    DPS,
     Bands,
     BlockMean,
+    Climb,
     Components,
     FeynmanKac,
     Hybrid,
@@ -30,6 +32,8 @@ from composer_plugins import (
     Particles,
     Reference,
     SDEdit,
+    SquaredError,
+    Steer,
     TripleHybrid,
 )
 from composer_plugins.editing import inpaint
@@ -65,6 +69,11 @@ def score(x):
     return -(x - image(5)).square().flatten(1).sum(1)
 
 
+def bent(x):
+    """A loss of every pixel that is no sum of squares."""
+    return (image(6) * x.sin()).sum((1, 2, 3))
+
+
 class Shifted(Plugin):
     """x_0 <- x_0 - P x_0 + P image, what a Reference does over latents."""
 
@@ -91,6 +100,7 @@ def same_noise(monkeypatch):
     monkeypatch.setattr(inpaint, "draw", drawn)
 
 
+HALVED = SquaredError(image(1)[:, :4, :4], BlockMean(2), 0.5)
 MASKS = Masks((COARSE, 1 - COARSE))
 STACKS = {
     "hybrid": [Hybrid(0, 1)],
@@ -108,6 +118,12 @@ STACKS = {
     "inpaint, repaint": [Inpaint(image(1), COARSE, "repaint", 2)],
     "inpaint, fixed": [Inpaint(image(1), COARSE, "fixed"), CFG(2.0)],
     "LanPaint": [LanPaint(image(1), COARSE, 2), CFG(2.0)],
+    "Steer": [Steer(HALVED), CFG(2.0)],
+    "Steer, a view": [Steer(bent, 0.2, "rotate_cw", 3), Hybrid(0, 1)],
+    "DPS": [DPS(HALVED, 0.3), CFG(2.0)],
+    "DPS, a view": [DPS(bent, 0.2, "rotate_cw"), CFG(2.0)],
+    "Climb": [Climb(score, 0.3), CFG(2.0)],
+    "all that steer": [Steer(bent, 0.1), DPS(HALVED, 0.1), Climb(score, 0.1), Hybrid(0, 1)],
     "particles": [Particles(score, ((1, 4), (0.6, 2), (0, 1)))],
     "Feynman-Kac": [FeynmanKac(score, 0.3, 3), CFG(2.0)],
     "particles of an edited hybrid": [
@@ -122,8 +138,10 @@ STACKS = {
 def test_over_an_exact_coder_it_is_its_twin_over_pixels(name, path):
     backend, plugins = coded(**PATHS[path]), STACKS[name]
     solver = DDPM() if path == "epsilon" else Euler()
+    condition = None if any(declared(p, "conditions") for p in plugins) else 1
     latent, pixel = (
-        Sampler(one, plugins, solver, STEPS).sample(seeds=SEEDS) for one in (backend, backend.inner)
+        Sampler(one, plugins, solver, STEPS).sample(condition, SEEDS)
+        for one in (backend, backend.inner)
     )
     torch.testing.assert_close(latent.x, pixel.x, **EXACT)
     assert (latent.stats.rows, latent.stats.calls) == (pixel.stats.rows, pixel.stats.calls)
@@ -184,6 +202,47 @@ KEPT = {
     "Inpaint": Inpaint(image(1), FINE),
     "LanPaint": LanPaint(image(1), FINE, 1),
 }
+
+
+def test_the_gradient_of_dps_goes_through_the_decoder():
+    """Of the loss of decoded images, against central differences over latents."""
+    backend, t = coded(Lossy), 0.4
+    clean, noise = (backend.encode_image(image(seed, 1)) for seed in (1, 2))
+    z = backend.schedule.add_noise(clean, noise, t)
+    plain, steered = Sampler(backend), Sampler(backend, [DPS(bent, 0.5, "rotate_cw")])
+    gradient = (steered.denoise(z, t, 1).noise - plain.denoise(z, t, 1).noise) / (0.5 * 0.6)
+
+    def loss(z):
+        return bent(backend.decode(plain.denoise(z, t, 1).x0).rot90(-1, (-2, -1)))
+
+    for place in (0, 17, 40):
+        step = torch.zeros_like(z).flatten()
+        step[place] = 1e-5
+        up, down = (loss(z + d) for d in (step.view_as(z), -step.view_as(z)))
+        expected = float((up - down) / 2e-5)
+        assert float(gradient.flatten()[place]) == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("plugin", [Steer(HALVED, 0.0), Climb(lambda x: 0 * score(x))])
+def test_steering_that_changes_nothing_changes_no_latents(plugin):
+    found, plain = (
+        Sampler(coded(Lossy), [*plugins, CFG(2.0)], None, STEPS).sample(1, SEEDS).x
+        for plugins in ([plugin], [])
+    )
+    torch.testing.assert_close(found, plain, **EXACT)
+
+
+def test_steering_sees_decoded_images():
+    """In their size, and the law of a moved clean latent: E(D(z0) moved) + z0 - E(D(z0))."""
+    backend, t = coded(Lossy), 0.4
+    z = backend.encode_image(image(2, 2))
+    z0 = Sampler(backend).denoise(z, t, 1).x0
+    seen = backend.decode(z0)
+    spread = (0.6 * 0.5) ** 2 / ((0.4 * 0.5) ** 2 + 0.6**2)
+    moved = seen - spread * 0.3 * image(6) * seen.cos()
+    expected = backend.encode_image(moved) + z0 - backend.encode_image(seen)
+    found = Sampler(backend, [Steer(bent, 0.3, iterations=1)]).denoise(z, t, 1).x0
+    torch.testing.assert_close(found, expected, **EXACT)
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -269,6 +328,8 @@ class OneWay:
         Components(MASKS, (0, 1)),
         Reference(image(), Bands()),
         DDNM(image(), KnownPixels(FINE)),
+        Steer(bent),
+        Climb(score),
     ],
     ids=lambda plugin: type(plugin).__name__,
 )

@@ -82,6 +82,16 @@ def _pixels(file):
         return torch.from_numpy(np.array(picture, np.float32))[None] / 127.5 - 1
 
 
+def test_a_picture_that_was_made_again_counts_once(studio, folder):
+    assert studio("replay", folder / "0001.png").exit_code == 0
+    (folder / "0002.png").rename(folder / "0002-again.png")  # the only one of its seed
+    done = studio("rank", folder, "--score", "reads_as")
+    assert "5 pictures scored" in done.output
+    names = {row["file_name"] for row in read_rows(folder)}
+    assert names == {"0000.png", "0001.png", "0002-again.png", "0003.png", "0004.png"}
+    assert "-again.png" in studio("rank", "--help").output
+
+
 def test_enlarged_pictures_have_the_same_scores(studio, tmp_path):
     sampler = Sampler(composer.load_backend("mnist"), [Anagram(VIEWS)], num_inference_steps=3)
     result = sampler.sample(seeds=range(3))
@@ -90,6 +100,13 @@ def test_enlarged_pictures_have_the_same_scores(studio, tmp_path):
         assert studio("rank", tmp_path / str(size), "--score", "reads_as").exit_code == 0
     small, large = (read_rows(tmp_path / size) for size in ("28", "280"))
     assert [r["reads_as"] for r in small] == pytest.approx([r["reads_as"] for r in large], abs=1e-4)
+
+
+def test_a_folder_without_recipes_stays_as_it_was(studio, tmp_path):
+    Image.new("L", (28, 28)).save(tmp_path / "plain.png")
+    done = studio("rank", tmp_path, "--score", "reads_as")
+    assert "no picture in it carries a recipe" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["plain.png"]
 
 
 def test_a_held_folder_is_left_alone(studio, folder):

@@ -19,6 +19,7 @@ import composer
 from composer import Sampler
 from composer_plugins import CFG, Anagram
 from composer_studio.folders import read_rows
+from composer_studio.remembered import read_memory
 from composer_studio.sweeps.folder import SweepFolder, opened
 from composer_studio.sweeps.plan import plan_of
 from composer_studio.sweeps.running import locally, sweep
@@ -65,6 +66,19 @@ def test_a_sweep_is_all_combinations_and_each_is_what_sample_makes(studio, six_n
         image = sampler.sample(seeds=[row["seed"]]).images[0]
         assert abs(pixels(out / row["file_name"]) - np.asarray(image, dtype=int)).max() <= 1
     assert "the same picture" in studio("replay", out / rows[-1]["file_name"]).stdout
+
+
+def test_a_sweep_takes_as_many_steps_as_sample(studio, six_nine, tmp_path):
+    for place, steps in (("typed", ["--steps", 2]), ("set", ["--set", "steps=2"])):
+        done = studio("sweep", six_nine, "--seeds", "3", "--out", tmp_path / place, *steps)
+        assert done.exit_code == 0, done.output
+    names = {row["file_name"] for place in ("typed", "set") for row in read_rows(tmp_path / place)}
+    (name,) = names
+    typed, written = (pixels(tmp_path / place / name) for place in ("typed", "set"))
+    assert (typed == written).all()
+    assert read_memory(tmp_path / "typed" / name).recipe["num_inference_steps"] == 2
+    assert "--steps" in studio("sweep", "--help").output
+    assert studio("sweep", six_nine, "--steps", 0, "--out", tmp_path / "none").exit_code == 2
 
 
 def test_more_seeds_go_on_and_another_recipe_does_not(studio, six_nine, tmp_path):

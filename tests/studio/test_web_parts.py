@@ -19,6 +19,7 @@ from composer_studio.written import WrittenError, read_table
 gr = pytest.importorskip("gradio")
 
 from composer_studio.cli.web import users_of  # noqa: E402
+from composer_studio.web.drawn import edited, painted  # noqa: E402
 from composer_studio.web.fields import fields_of, recipe_text, text_of, value_of  # noqa: E402
 from composer_studio.web.form import Form  # noqa: E402
 from composer_studio.web.limits import Limits, OverLimitError  # noqa: E402
@@ -28,7 +29,7 @@ from composer_studio.web.presets import PRESETS, presets_for  # noqa: E402
 from composer_studio.web.sentences import in_the_page, sentence_of  # noqa: E402
 from composer_studio.web.served import Served, free_backends  # noqa: E402
 from composer_studio.web.server import Address  # noqa: E402
-from composer_studio.web.widgets import UnshowableError, edited, painted  # noqa: E402
+from composer_studio.web.widgets import UnshowableError  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "recipes"
 TABLES = {file.stem: tomllib.loads(file.read_text()) for file in sorted(EXAMPLES.glob("*.toml"))}

@@ -11,6 +11,7 @@ import torch
 from composer import get_transform
 from composer.authoring import check_view
 from composer.commands.errors import one_sentence
+from composer.commands.paths import NamedPath
 from composer.contact_sheet import contact_sheet
 from composer.writing import require_file, write_atomically
 from composer_lab.cli.evaluate_options import AS_JSON, DTYPE
@@ -59,7 +60,7 @@ COLUMNS = "correct", "lowest", "best", "any", "aligned", "concealed", "specks"
 @AS_JSON
 @click.option(
     "--gallery",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="Also write, for each transform, a picture of the best of all seeds by the chooser: "
     "GALLERY-TRANSFORM.png. This samples all pairs, those in --json too.",
 )

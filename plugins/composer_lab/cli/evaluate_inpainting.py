@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from composer.commands.errors import one_sentence
+from composer.commands.paths import NamedPath
 from composer_lab.cli.evaluate_options import AS_JSON, DTYPE
 from composer_lab.evaluation.inpainting import METHODS, inpainted, inpainter
 from composer_lab.evaluation.samples import load_model
@@ -25,7 +26,7 @@ CONDITIONS = {"the digit": True, "nothing": False}
 @click.option("--count", type=click.IntRange(1), default=500, show_default=True)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     envvar="COMPOSER_MNIST",
     help="Folder of the four idx files.",
 )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from composer.commands.paths import NamedPath
 from composer_plugins.backends.placement import DTYPES
 
 DTYPE = click.option(
@@ -15,6 +14,4 @@ DTYPE = click.option(
     show_default=True,
     help="Dtype of the network.",
 )
-AS_JSON = click.option(
-    "--json", "as_json", type=click.Path(path_type=Path), help="Save the table in this file."
-)
+AS_JSON = click.option("--json", "as_json", type=NamedPath(), help="Save the table in this file.")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from composer.commands.errors import one_sentence
+from composer.commands.paths import NamedPath
 from composer.writing import require_folder, require_writable
 from composer_lab.cli.evaluate_options import AS_JSON, DTYPE
 from composer_lab.evaluation.quality import (
@@ -80,13 +81,13 @@ COLUMNS = (
 @click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     envvar="COMPOSER_MNIST",
     help="Folder of the four idx files; without it, no precision, recall and coverage.",
 )
 @click.option(
     "--keep",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="Save the samples in this folder and reuse them.",
 )
 @AS_JSON

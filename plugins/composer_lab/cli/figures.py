@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from composer.commands.errors import one_sentence
+from composer.commands.paths import NamedPath
 from composer.writing import make_folder
 from composer_lab.figures import (
     FIGURES,
@@ -40,13 +41,13 @@ def print_list(context: click.Context, parameter: click.Parameter, wanted: bool)
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=NamedPath())
 @click.option("--only", "names", multiple=True, help="Name of a figure; may be given repeatedly.")
 @click.option(
     "--run",
     "folders",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="Folder that `composer train` wrote: draw its losses and epochs, and use its network "
     "instead of the shipped one; may be given repeatedly.",
 )

@@ -73,7 +73,8 @@ class Autoencoder:
     def _each(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         _, dtype = place_of(self.vae)  # with offload, its device is none that x could be on
         rows = x.to(dtype).split(1 if self.slicing else len(x))
-        with torch.no_grad(), memory_bound(rows[0], LIGHTER):
+        tracked = torch.is_grad_enabled() and x.requires_grad
+        with torch.set_grad_enabled(tracked), memory_bound(rows[0], LIGHTER):
             return torch.cat([function(row) for row in rows]).to(x)
 
     @staticmethod

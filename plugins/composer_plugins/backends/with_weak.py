@@ -7,22 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from composer import Backend, Batch, Output, load_backend
 from composer.authoring import (
+    BackendWrapper,
     checked_backend,
     differentiable_of,
     grouped,
     hooks_of,
     networks_of,
-    short_repr,
 )
-from composer.predictions import Prediction
 from composer.reparametrised import Reparametrised
-from composer.schedules import Schedule
-from composer.solvers import Solver
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Encoded:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class WithWeak:
+class WithWeak(BackendWrapper):
     """``main``, and beside it a model that requests reach by ``request.replace(model="weak")``.
 
     In all else it equals ``main``. A weak model on another path, or of another prediction type, is
@@ -50,8 +46,6 @@ class WithWeak:
     weak: Backend
 
     models = ("weak",)
-
-    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         for name in ("main", "weak"):
@@ -70,24 +64,8 @@ class WithWeak:
                 )
 
     @property
-    def schedule(self) -> Schedule:
-        return self.main.schedule
-
-    @property
-    def prediction(self) -> Prediction:
-        return self.main.prediction
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.main.shape
-
-    @property
-    def device(self) -> torch.device:
-        return self.main.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.main.dtype
+    def inner(self) -> Backend:
+        return self.main
 
     @property
     def differentiable(self) -> bool:
@@ -102,10 +80,6 @@ class WithWeak:
             for owner, model in models.items()
             for name, network in networks_of(model).items()
         }
-
-    @property
-    def default_solver(self) -> Solver:
-        return self.main.default_solver
 
     @cached_property
     def shown(self) -> Backend:

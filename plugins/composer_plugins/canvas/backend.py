@@ -14,17 +14,14 @@ from torch import Tensor
 from composer import Backend, Batch, Output, load_backend
 from composer.arguments import choice, finite, integer
 from composer.authoring import (
+    BackendWrapper,
     checked_backend,
     grouped,
     image_shape_of,
-    short_repr,
     to_device,
 )
 from composer.errors import shown
 from composer.limits import MAX_PIXELS
-from composer.predictions import Prediction
-from composer.schedules import Schedule
-from composer.solvers import Solver
 from composer_plugins.canvas.crops import WINDOWS, Crop, Window, crops, starts
 from composer_plugins.canvas.regions import Layout
 
@@ -48,7 +45,7 @@ class Term(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Canvas:
+class Canvas(BackendWrapper):
     """``inner`` over larger images, by overlapping crops whose answers are averaged.
 
     With crops V_i of the model's own size and windows w_i that sum to one at each place,
@@ -85,8 +82,6 @@ class Canvas:
     window: Window = "smooth"
     _kept: dict[Layout, list[Term]] = field(default_factory=dict, init=False)
 
-    __repr__ = short_repr
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "inner", checked_backend(self.inner))
         if not 0 <= finite(self.overlap, "Canvas: overlap") < 1:
@@ -115,12 +110,6 @@ class Canvas:
         if loaded := getattr(self.inner, "loaded_as", None):  # else a recipe would name the model
             object.__setattr__(self, "loaded_as", self._loaded_as(**loaded))
 
-    def __getattr__(self, name: str) -> Any:
-        """What else the model has, such as hooks, networks and further models."""
-        if name == "inner":  # of a copy that has none yet
-            raise AttributeError(name)
-        return getattr(self.inner, name)
-
     def _loaded_as(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """How ``load_backend`` makes this canvas, from how it loaded the model."""
         own = {"overlap": self.overlap, "wrap": self.wrap, "window": self.window}
@@ -146,26 +135,6 @@ class Canvas:
         return image_shape_of(self.inner)[0], self.size[0], self.size[1]
 
     @property
-    def schedule(self) -> Schedule:
-        return self.inner.schedule
-
-    @property
-    def prediction(self) -> Prediction:
-        return self.inner.prediction
-
-    @property
-    def device(self) -> torch.device:
-        return self.inner.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.inner.dtype
-
-    @property
-    def default_solver(self) -> Solver:
-        return self.inner.default_solver
-
-    @property
     def _count(self) -> int:
         """The number of crops."""
         axes = zip(self.shape[1:], self.inner.shape[1:], WRAPS[self.wrap], strict=True)
@@ -184,7 +153,7 @@ class Canvas:
 
     def encode(self, condition: Any) -> Hashable:
         if isinstance(condition, Layout):
-            return condition.encoded(self.inner)
+            return condition.encoded(self.inner, wraps=WRAPS[self.wrap][1])
         return self.inner.encode(condition)
 
     def evaluate(self, batch: Batch) -> Output:
@@ -222,7 +191,7 @@ class Canvas:
 
     def _planned(self, layout: Layout) -> Iterator[Term]:
         """The crops of each region; a condition is not asked where its mask is zero."""
-        masks = layout.masks(self.shape[1:], wraps=WRAPS[self.wrap][1])
+        masks = layout.masks(self.shape[1:])
         for k, (crop, placed) in enumerate(zip(self.crops, self._placed, strict=True)):
             for condition, mask in zip(layout.conditions, masks, strict=True):
                 if (part := crop(mask)).any():  # on the CPU, so that no device is waited for

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from composer import Backend, Each, Estimate, Plugin, Request, Stack, hookimpl
-from composer.arguments import finite, sequence
+from composer.arguments import finite, interval, sequence, within
 from composer.authoring import is_nested
 from composer.errors import shown
 from composer.images import ImageLike, hold_mask, read_mask
+from composer_plugins.canvas.bootstrapping import bootstrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +38,16 @@ class Regions(Plugin):
         soft: width of the borders between these, over which one fades into the next linearly, as a
             share of a region's width, 0 to 1. On a canvas that wraps, the last fades into the
             first.
+        bootstrap: noise levels (low, high) within which each region sees a background of one random
+            colour outside of its mask, so that its object is laid out inside; None for none. The
+            paper takes the first fifth of the steps, about (0.8, 1). There each region costs a row
+            of every crop, and another under guidance.
     """
 
     conditions: Sequence[Any]
     masks: Sequence[ImageLike] | None = None
     soft: float = 0.5
+    bootstrap: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         conditions = sequence(self.conditions, "Regions: conditions")
@@ -53,6 +59,8 @@ class Regions(Plugin):
                 )
         if not 0 <= finite(self.soft, "Regions: soft") <= 1:
             raise ValueError(f"Regions: soft must be in [0, 1], got {shown(self.soft)}.")
+        if self.bootstrap is not None:
+            interval(self.bootstrap, "Regions: bootstrap")
         if not conditions:
             raise ValueError("Regions: conditions must be one per region, got none.")
         seeds = {len(c) for c in conditions if isinstance(c, Each)}
@@ -75,12 +83,17 @@ class Regions(Plugin):
     def check(self, stack: Stack) -> None:
         layout = self._layouts[0]
         try:
-            stack.backend.encode(layout)
+            encoded = stack.backend.encode(layout)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"Regions: the model must be a Canvas, got {type(stack.backend).__name__}. Use "
                 "Canvas(backend, size), or Components(Masks(...), conditions)."
             ) from error
+        if self.bootstrap is not None and not isinstance(encoded, Layout):
+            raise ValueError(
+                f"Regions: with bootstrap the model must be a Canvas, got one inside of "
+                f"{type(stack.backend).__name__}. Put the Canvas around it."
+            )
         layout.masks(stack.backend.shape[1:])
 
     @hookimpl
@@ -88,6 +101,10 @@ class Regions(Plugin):
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
         layouts = self._layouts
+        if self.bootstrap is not None and within(request.noise_level, self.bootstrap):
+            layout = layouts[0] if request.backend is None else request.backend.encode(layouts[0])
+            masks = layout.masks(request.x.shape[-2:])
+            return (yield from bootstrapped(request, self.conditions, masks))
         return (yield [request.fill(Each(layouts) if len(layouts) > 1 else layouts[0])])[0]
 
     @cached_property
@@ -108,30 +125,28 @@ class Layout:
     Attributes:
         regions: the plugin, which holds the masks.
         conditions: one per region, as given or encoded.
+        wraps: whether the left side of the canvas continues at its right.
     """
 
     regions: Regions
     conditions: tuple[Hashable, ...]
+    wraps: bool = False
 
-    def encoded(self, backend: Backend) -> Layout:
-        """The same with conditions in a backend's terms."""
-        return replace(self, conditions=tuple(backend.encode(c) for c in self.conditions))
+    def encoded(self, backend: Backend, wraps: bool) -> Layout:
+        """The same for a canvas of a backend: with conditions in its terms."""
+        return replace(self, conditions=tuple(map(backend.encode, self.conditions)), wraps=wraps)
 
-    def masks(self, size: tuple[int, int], wraps: bool = False) -> Tensor:
-        """The masks (N, H, W) of a canvas, in float64, divided by their sum.
-
-        Args:
-            size: (H, W).
-            wraps: whether its left side continues at its right.
+    def masks(self, size: Sequence[int]) -> Tensor:
+        """The masks (N, H, W) of a canvas of size (H, W), in float64, divided by their sum.
 
         Raises:
             ValueError: somewhere all masks are zero.
         """
         given = self.regions.masks
         if given is None:
-            row = columns(len(self.conditions), size[1], self.regions.soft, wraps)
+            row = columns(len(self.conditions), size[1], self.regions.soft, self.wraps)
             return row[:, None].expand(-1, *size)
-        read = [read_mask(mask, size, "stretch", "Regions: mask") for mask in given]
+        read = [read_mask(mask, (size[0], size[1]), "stretch", "Regions: mask") for mask in given]
         masks = torch.stack(read).double()
         total = masks.sum(0)
         if (empty := total == 0).any():

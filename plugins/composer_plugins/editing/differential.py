@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch
@@ -15,22 +15,14 @@ from composer.authoring import (
     SETS_START,
     KnownRegion,
     draw,
-    image_shape_of,
-    require_coder,
-    resized_image,
-    resized_mask,
     short_repr,
 )
 from composer.images import (
     Fit,
     ImageLike,
-    check_fit,
-    hold_image,
-    hold_mask,
-    require_mask,
-    require_shape,
     to_mask,
 )
+from composer_plugins.editing.given import check_given, hold_given, resized_given
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,29 +56,14 @@ class DifferentialEdit(Plugin):
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        image = hold_image(self.image, "DifferentialEdit: image", self.fit)
-        object.__setattr__(self, "image", image)
-        strengths = hold_mask(self.strengths, "DifferentialEdit: strengths", self.fit)
-        object.__setattr__(self, "strengths", strengths)
-        check_fit(self.fit, "DifferentialEdit")
+        hold_given(self, "strengths")
 
     def resized(self, height: int, width: int) -> Self:
-        if self.fit is not None:
-            return self
-        size = height, width
-        return replace(
-            self,
-            image=resized_image(self.image, *size, "DifferentialEdit: image"),
-            strengths=resized_mask(self.strengths, *size, "DifferentialEdit: strengths"),
-        )
+        return resized_given(self, height, width, "strengths")
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_coder(stack.backend, "DifferentialEdit")
-        shape = image_shape_of(stack.backend)
-        require_shape(self.image, shape, "DifferentialEdit: image", self.fit)
-        named = "DifferentialEdit: strengths"
-        require_mask(self.strengths, shape[1:], named, self.fit, self.image)
+        check_given(self, stack.backend, "strengths")
         _require_steps(_last_steps(to_mask(self.strengths), len(stack.times) - 1))
 
     @hookimpl(tryfirst=True)  # the plan is shortened before others extend it

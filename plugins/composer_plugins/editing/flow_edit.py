@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -17,12 +17,11 @@ from composer.authoring import (
     declared,
     image_shape_of,
     noise_scale_of,
-    require_coder,
-    resized_image,
     short_repr,
     to_latents,
 )
-from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
+from composer.images import Fit, ImageLike, read_picture
+from composer_plugins.editing.given import check_given, hold_given, resized_given
 from composer_plugins.editing.sdedit import steps_taken
 
 
@@ -65,8 +64,7 @@ class FlowEdit(Plugin):
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", hold_image(self.image, "FlowEdit: image", self.fit))
-        check_fit(self.fit, "FlowEdit")
+        hold_given(self)
         integer(self.averages, "FlowEdit: averages", least=1, most=1000)
         if self.source is None:
             raise TypeError(
@@ -76,14 +74,11 @@ class FlowEdit(Plugin):
             raise ValueError(f"FlowEdit: stop must be in [0, 1), got {self.stop}.")
 
     def resized(self, height: int, width: int) -> Self:
-        if self.fit is not None:
-            return self
-        return replace(self, image=resized_image(self.image, height, width, "FlowEdit: image"))
+        return resized_given(self, height, width)
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_coder(stack.backend, "FlowEdit")
-        require_shape(self.image, image_shape_of(stack.backend), "FlowEdit: image", self.fit)
+        check_given(self, stack.backend)
         check_encodable(stack.backend, self.source, "FlowEdit: source")
         if several := [p for p in stack.plugins if declared(p, "follows_several")]:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
@@ -14,23 +14,15 @@ from composer.arguments import choice, integer
 from composer.authoring import (
     KnownRegion,
     draw,
-    image_shape_of,
-    require_coder,
-    resized_image,
-    resized_mask,
     short_repr,
     with_jumps,
 )
 from composer.images import (
     Fit,
     ImageLike,
-    check_fit,
-    hold_image,
-    hold_mask,
-    require_mask,
-    require_shape,
 )
 from composer.limits import MAX_WALKS
+from composer_plugins.editing.given import check_given, hold_given, resized_given
 
 Mode = Literal["clean", "renoise", "repaint", "fixed"]
 
@@ -71,9 +63,7 @@ class Inpaint(Plugin):
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", hold_image(self.image, "Inpaint: image", self.fit))
-        object.__setattr__(self, "mask", hold_mask(self.mask, "Inpaint: mask", self.fit))
-        check_fit(self.fit, "Inpaint")
+        hold_given(self, "mask")
         choice(self.mode, "Inpaint: mode", _KNOWN)
         integer(self.jump_length, "Inpaint: jump_length", least=1)
         integer(self.resamples, "Inpaint: resamples", least=1, most=MAX_WALKS)
@@ -83,20 +73,11 @@ class Inpaint(Plugin):
         return "plan jumps" if self.mode == "repaint" else ""
 
     def resized(self, height: int, width: int) -> Self:
-        if self.fit is not None:
-            return self
-        return replace(
-            self,
-            image=resized_image(self.image, height, width, "Inpaint: image"),
-            mask=resized_mask(self.mask, height, width, "Inpaint: mask"),
-        )
+        return resized_given(self, height, width, "mask")
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_coder(stack.backend, "Inpaint")
-        shape = image_shape_of(stack.backend)
-        require_shape(self.image, shape, "Inpaint: image", self.fit)
-        require_mask(self.mask, shape[1:], "Inpaint: mask", self.fit, self.image)
+        check_given(self, stack.backend, "mask")
 
     @hookimpl
     def start(self, state: State) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from torch import Tensor
@@ -14,24 +14,16 @@ from composer.arguments import finite, positive
 from composer.authoring import (
     KnownRegion,
     check_walks,
-    image_shape_of,
     plan_walks,
-    require_coder,
     require_walks,
-    resized_image,
-    resized_mask,
     short_repr,
 )
 from composer.errors import shown
 from composer.images import (
     Fit,
     ImageLike,
-    check_fit,
-    hold_image,
-    hold_mask,
-    require_mask,
-    require_shape,
 )
+from composer_plugins.editing.given import check_given, hold_given, resized_given
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,29 +72,18 @@ class LanPaint(Plugin):
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", hold_image(self.image, "LanPaint: image", self.fit))
-        object.__setattr__(self, "mask", hold_mask(self.mask, "LanPaint: mask", self.fit))
-        check_fit(self.fit, "LanPaint")
+        hold_given(self, "mask")
         require_walks(self.steps, self.interval, "LanPaint")
         positive(self.size, "LanPaint: size")
         if finite(self.guidance, "LanPaint: guidance") < 0:
             raise ValueError(f"LanPaint: guidance must be at least 0, got {shown(self.guidance)}")
 
     def resized(self, height: int, width: int) -> Self:
-        if self.fit is not None:
-            return self
-        return replace(
-            self,
-            image=resized_image(self.image, height, width, "LanPaint: image"),
-            mask=resized_mask(self.mask, height, width, "LanPaint: mask"),
-        )
+        return resized_given(self, height, width, "mask")
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_coder(stack.backend, "LanPaint")
-        shape = image_shape_of(stack.backend)
-        require_shape(self.image, shape, "LanPaint: image", self.fit)
-        require_mask(self.mask, shape[1:], "LanPaint: mask", self.fit, self.image)
+        check_given(self, stack.backend, "mask")
         check_walks(self, stack)
 
     @hookimpl(trylast=True)  # after other plugins have changed the plan

@@ -19,12 +19,11 @@ from composer.authoring import (
     in_pixels,
     is_latent,
     parts_of,
-    require_coder,
     resized,
-    resized_image,
     short_repr,
 )
-from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
+from composer.images import Fit, ImageLike, read_picture
+from composer_plugins.editing.given import check_given, hold_given, resized_given
 from composer_plugins.illusions.decompositions import Bands
 
 
@@ -60,22 +59,18 @@ class Reference(Plugin):
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", hold_image(self.image, "Reference: image", self.fit))
-        check_fit(self.fit, "Reference")
+        hold_given(self)
         count = len(parts_of(self.decomposition, "Reference"))
         if integer(self.part, "Reference: part", least=0) >= count:
             raise ValueError(f"Reference: part must be below {count}, got {self.part}.")
 
     def resized(self, height: int, width: int) -> Self:
-        image = self.image
-        if self.fit is None:
-            image = resized_image(image, height, width, "Reference: image")
-        return replace(self, image=image, decomposition=resized(self.decomposition, height, width))
+        given = resized_given(self, height, width)
+        return replace(given, decomposition=resized(self.decomposition, height, width))
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_coder(stack.backend, "Reference")
-        require_shape(self.image, image_shape_of(stack.backend), "Reference: image", self.fit)
+        check_given(self, stack.backend)
         check_parts(self.decomposition, stack.backend, "Reference", may_vanish=True)
         others = [p for p in stack.plugins if isinstance(p, Reference) and p is not self]
         if any((p.decomposition, p.part) == (self.decomposition, self.part) for p in others):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
@@ -15,12 +15,11 @@ from composer.authoring import (
     image_shape_of,
     is_latent,
     once,
-    require_coder,
-    resized_image,
     short_repr,
     to_latents,
 )
-from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
+from composer.images import Fit, ImageLike, read_picture
+from composer_plugins.editing.given import check_given, hold_given, resized_given
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,21 +58,17 @@ class RFInversion(Plugin):
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", hold_image(self.image, "RFInversion: image", self.fit))
-        check_fit(self.fit, "RFInversion")
+        hold_given(self)
         interval(self.levels, "RFInversion: levels")
         if not 0 <= finite(self.eta, "RFInversion: eta") <= 1:
             raise ValueError(f"RFInversion: eta must be in [0, 1], got {self.eta}.")
 
     def resized(self, height: int, width: int) -> Self:
-        if self.fit is not None:
-            return self
-        return replace(self, image=resized_image(self.image, height, width, "RFInversion: image"))
+        return resized_given(self, height, width)
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_coder(stack.backend, "RFInversion")
-        require_shape(self.image, image_shape_of(stack.backend), "RFInversion: image", self.fit)
+        check_given(self, stack.backend)
 
     @hookimpl(tryfirst=True)
     def noise_estimate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from composer import Plugin, Stack, State, hookimpl
@@ -11,13 +11,12 @@ from composer.authoring import (
     SETS_START,
     image_shape_of,
     noise_scale_of,
-    require_coder,
-    resized_image,
     short_repr,
     to_latents,
 )
 from composer.errors import shown
-from composer.images import Fit, ImageLike, check_fit, hold_image, read_picture, require_shape
+from composer.images import Fit, ImageLike, read_picture
+from composer_plugins.editing.given import check_given, hold_given, resized_given
 
 DEFAULT_STRENGTH = 0.6
 
@@ -54,8 +53,7 @@ class SDEdit(Plugin):
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", hold_image(self.image, "SDEdit: image", self.fit))
-        check_fit(self.fit, "SDEdit")
+        hold_given(self)
         if self.strength is not None and self.i_start is not None:
             raise ValueError("SDEdit: strength and i_start exclude each other. Give one of them.")
         if self.strength is not None and not 0 < finite(self.strength, "SDEdit: strength") <= 1:
@@ -64,14 +62,11 @@ class SDEdit(Plugin):
             integer(self.i_start, "SDEdit: i_start", least=0)
 
     def resized(self, height: int, width: int) -> Self:
-        if self.fit is not None:
-            return self
-        return replace(self, image=resized_image(self.image, height, width, "SDEdit: image"))
+        return resized_given(self, height, width)
 
     @hookimpl
     def check(self, stack: Stack) -> None:
-        require_coder(stack.backend, "SDEdit")
-        require_shape(self.image, image_shape_of(stack.backend), "SDEdit: image", self.fit)
+        check_given(self, stack.backend)
         steps = len(stack.times) - 1
         if self._start(steps) >= steps:
             if self.i_start is not None:

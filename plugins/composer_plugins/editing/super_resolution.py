@@ -14,12 +14,11 @@ from composer.images import (
     ImageLike,
     Size,
     alike,
-    check_fit,
-    hold_image,
     read_picture,
     require_shape,
     shape_of,
 )
+from composer_plugins.editing.given import hold_given
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,10 +55,7 @@ class SuperResolution(Plugin):
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "image", hold_image(self.image, "SuperResolution: image", self.fit)
-        )
-        check_fit(self.fit, "SuperResolution")
+        hold_given(self)
         finite(self.noise_level, "SuperResolution: noise_level")
 
     @hookimpl

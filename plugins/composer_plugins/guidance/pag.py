@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from composer import Stack, hookimpl
 from composer_plugins.guidance.cfg import Scale
 from composer_plugins.guidance.perturbed import (
     AwayFromPerturbed,
@@ -19,6 +20,8 @@ from composer_plugins.guidance.perturbed import (
     here,
     hooked,
     layers_of,
+    may_attend,
+    require_layers,
     self_attentions,
 )
 
@@ -55,6 +58,11 @@ class PAG(AwayFromPerturbed):
     def perturbation(self) -> IdentityAttention:
         return IdentityAttention(self.names)
 
+    @hookimpl
+    def check(self, stack: Stack) -> None:
+        if not may_attend(require_layers(stack.backend, self.names, "PAG")):
+            raise without_attention(self.names)
+
 
 @dataclass(frozen=True)
 class IdentityAttention:
@@ -87,10 +95,15 @@ class IdentityAttention:
         with hooked([*before, *after]):
             yield
         if not mode.acted:
-            raise ValueError(
-                "PAG: layers must have self-attention by torch's scaled_dot_product_attention, got "
-                f"none in {', '.join(self.layers)}. Name other layers, or use SLG."
-            )
+            raise without_attention(self.layers)
+
+
+def without_attention(layers: Iterable[str]) -> ValueError:
+    """The error for layers that do not attend."""
+    return ValueError(
+        "PAG: layers must have self-attention by torch's scaled_dot_product_attention, got none in "
+        f"{', '.join(layers)}. Name other layers, or use SLG."
+    )
 
 
 class _Identity(TorchFunctionMode):

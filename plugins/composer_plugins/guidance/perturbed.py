@@ -22,6 +22,8 @@ Layers = str | Sequence[str]
 """The name of a layer, such as "mid_block" or "transformer_blocks.7", or several."""
 LISTED = 12
 """Layers that a message names."""
+WITHOUT = "torch", "diffusers", "composer_plugins"
+"""Packages whose layers attend only where :func:`may_attend` finds it."""
 
 
 class AwayFromPerturbed(AroundGuidance):
@@ -133,6 +135,18 @@ def is_self_attention(module: nn.Module) -> bool:
     """Whether a module is an attention layer, as diffusers writes them, of image tokens alone."""
     attends = hasattr(module, "processor") and hasattr(module, "heads")
     return attends and not getattr(module, "is_cross_attention", False)
+
+
+def may_attend(layers: Iterable[nn.Module]) -> bool:
+    """Whether layers have self-attention as far as their types tell. Of layers that someone wrote
+    themselves only a forward pass would tell, so they may."""
+    modules = [module for layer in layers for module in layer.modules()]
+    return any(
+        is_self_attention(module)
+        or isinstance(module, nn.MultiheadAttention)
+        or type(module).__module__.partition(".")[0] not in WITHOUT
+        for module in modules
+    )
 
 
 def self_attentions(layers: Iterable[nn.Module]) -> list[nn.Module]:

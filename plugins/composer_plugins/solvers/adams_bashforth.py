@@ -41,6 +41,10 @@ class AdamsBashforth(Plugin):
     def __post_init__(self) -> None:
         integer(self.order, "AdamsBashforth: order", least=1, most=8)
 
+    @property
+    def multistep(self) -> bool:
+        return self.order > 1
+
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         return schedule.times(num_steps)
 

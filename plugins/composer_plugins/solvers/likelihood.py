@@ -10,7 +10,7 @@ from torch import Tensor
 
 from composer import Sampler
 from composer.arguments import integer
-from composer.authoring import draw, noise_scale_of
+from composer.authoring import Hutchinson, draw, noise_scale_of
 from composer.errors import shown
 from composer.images import require_shape
 
@@ -64,7 +64,7 @@ def log_likelihood(
     if probes is not None:
         integer(probes, "log_likelihood: probes", least=1, most=10_000)
     x = images.to(backend.device, backend.dtype)
-    flow = _Flow(sampler, condition, _directions(sampler, len(x), probes, seed))
+    flow = _Flow(sampler, condition, _hutchinson(sampler, x, probes, seed))
     schedule, size = backend.schedule, x[0].numel()
     ends = schedule.training_times(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
     clean, noisy = sorted(ends, key=schedule.noise_level)
@@ -88,38 +88,23 @@ def log_likelihood(
 
 
 class _Flow:
-    """(u, tau) -> v and its divergence.
+    """(u, tau) -> v and its divergence."""
 
-    Args:
-        directions: (P, B, C, H, W), whose squared sum over P is 1 for each pixel.
-    """
-
-    def __init__(self, sampler: Sampler, condition: Any, directions: Tensor) -> None:
-        self._sampler, self._directions = sampler, directions
-        self._condition = condition
-        self._origin = [*range(directions.shape[1])] * (1 + 2 * len(directions))
+    def __init__(self, sampler: Sampler, condition: Any, hutchinson: Hutchinson) -> None:
+        self._sampler, self._condition, self._hutchinson = sampler, condition, hutchinson
 
     def __call__(self, u: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-        schedule, e = self._sampler.backend.schedule, self._directions
-        small = torch.finfo(u.dtype).eps ** (1 / 3)  # balances rounding and truncation
-        offsets = small * e / e.abs().amax()
-        every = torch.cat([u[None], u + offsets, u - offsets]).flatten(0, 1)
+        schedule = self._sampler.backend.schedule
+        every = torch.cat([u[None], u + self._hutchinson.offsets])
         t = schedule.time_at(tau)
-        x = sum(schedule.at(t)) * every
-        estimate = self._sampler.denoise(x, t, self._condition, self._origin)
+        x, origin = sum(schedule.at(t)) * every.flatten(0, 1), [*range(len(u))] * len(every)
+        estimate = self._sampler.denoise(x, t, self._condition, origin)
         v = (estimate.noise - estimate.x0).unflatten(0, (-1, len(u)))
-        ahead, behind = v[1:].double().chunk(2)
-        change = (ahead - behind) / (2 * small / e.abs().amax())
-        return v[0], (change * e).sum(0).flatten(1).sum(1)
+        return v[0], self._hutchinson.divergence(v[1:].double())
 
 
-def _directions(sampler: Sampler, count: int, probes: int | None, seed: int) -> Tensor:
-    """(P, B, C, H, W): random signs over sqrt(P), or the P unit vectors."""
-    backend = sampler.backend
+def _hutchinson(sampler: Sampler, x: Tensor, probes: int | None, seed: int) -> Hutchinson:
     if probes is None:
-        size = math.prod(backend.shape)
-        units = torch.eye(size, dtype=backend.dtype, device=backend.device)
-        return units.reshape(size, 1, *backend.shape).expand(-1, count, -1, -1, -1)
-    generators = [torch.Generator().manual_seed(seed + k) for k in range(count)]
-    signs = [draw(generators, backend).sign() for _ in range(probes)]
-    return torch.stack(signs) / math.sqrt(probes)
+        return Hutchinson.exact(x)
+    generators = [torch.Generator().manual_seed(seed + k) for k in range(len(x))]
+    return Hutchinson.random([draw(generators, sampler.backend) for _ in range(probes)])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from composer import Estimate, Plugin, Request, State, hookimpl
 from composer.arguments import positive
+from composer.authoring import declared
 from composer.schedules import Schedule
 from composer.solvers import DDPM, Solver
 from composer_plugins.solvers.timesteps import require_falling, require_no_plan
@@ -37,6 +38,14 @@ class Spaced(Plugin):
     def __post_init__(self) -> None:
         require_no_plan(self.solver, "Spaced")
         positive(self.power, "Spaced: power")
+
+    @property
+    def ancestral(self) -> bool:
+        return bool(declared(self.solver, "ancestral"))
+
+    @property
+    def multistep(self) -> bool:
+        return bool(declared(self.solver, "multistep"))
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         ends = schedule.training_times(torch.tensor([0.0, 1.0], dtype=torch.float64))

@@ -52,6 +52,14 @@ class Timesteps(Plugin):
         else:
             finite_list(self.timesteps, "Timesteps: timesteps")
 
+    @property
+    def ancestral(self) -> bool:
+        return bool(declared(self.solver, "ancestral"))
+
+    @property
+    def multistep(self) -> bool:
+        return bool(declared(self.solver, "multistep"))
+
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         chosen = presets()[self.timesteps] if isinstance(self.timesteps, str) else self.timesteps
         if len(chosen) != num_steps:

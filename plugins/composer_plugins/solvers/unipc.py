@@ -45,6 +45,8 @@ class UniPC(Plugin):
         order: of the predictor, 1 to 4; 3 without guidance, 2 with.
     """
 
+    multistep = True
+
     order: int = 2
 
     def __post_init__(self) -> None:

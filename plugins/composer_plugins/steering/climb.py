@@ -10,7 +10,15 @@ from torch import Tensor
 
 from composer import Backend, Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite, integer, interval, positive, within
-from composer.authoring import Score, check_score, once, require_score
+from composer.authoring import (
+    Score,
+    check_score,
+    image_shape_of,
+    in_pixels,
+    once,
+    require_coder,
+    require_score,
+)
 from composer.errors import shown
 
 
@@ -35,8 +43,9 @@ class Climb(Plugin):
     the likelihood imply. Take this where only the direction means something, as with a network's
     confidence, whose gradient is tiny or huge: each step has the stated length.
 
-    Put it around anagrams and the like: it scores the image, not a view of it. It leaves the law of
-    composition on purpose. Nothing waits for the device.
+    Put it around anagrams and the like: it scores the image, not a view of it. Over latents it
+    moves the decoded image and encodes it again, plus what the round trip loses (``in_pixels``). It
+    leaves the law of composition on purpose. Nothing waits for the device.
 
     Args:
         score: a differentiable function (B, C, H, W) in [-1, 1] -> (B,), higher is better; each
@@ -48,7 +57,6 @@ class Climb(Plugin):
     """
 
     obeys_law = False
-    needs_pixels = True
 
     score: Score
     length: float = 1.0
@@ -67,6 +75,7 @@ class Climb(Plugin):
     @hookimpl
     def check(self, stack: Stack) -> None:
         check_score(self.score, stack.backend, "Climb")
+        require_coder(stack.backend, "Climb")
         once(lambda: self._require_gradient(stack.backend), "gradient", self.score)
 
     @hookimpl
@@ -76,13 +85,15 @@ class Climb(Plugin):
         estimate = (yield [request])[0]
         if not within(request.noise_level, self.interval):
             return estimate
-        x0 = estimate.x0
+        return estimate.with_x0(in_pixels(request.backend, self._climbed, estimate.x0))
+
+    def _climbed(self, x0: Tensor) -> Tensor:
         for _ in range(self.climbs):
             x0 = x0 + self.length / self.climbs * direction(self.score, x0, self.steep)
-        return estimate.with_x0(x0)
+        return x0
 
     def _require_gradient(self, backend: Backend) -> None:
-        grey = torch.zeros(1, *backend.shape, dtype=backend.dtype, device=backend.device)
+        grey = torch.zeros(1, *image_shape_of(backend), dtype=backend.dtype, device=backend.device)
         with torch.enable_grad():
             score = self.score(grey.requires_grad_())
         if not score.requires_grad:

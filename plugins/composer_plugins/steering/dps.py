@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from composer import Estimate, Request, Stack, Transform, hookimpl
-from composer.arguments import within
-from composer.authoring import Loss, differentiable_of, loss_gradient
-from composer_plugins.steering.by_loss import ByLoss
+from composer.arguments import finite, within
+from composer.authoring import Loss, loss_gradient, to_images
+from composer_plugins.steering.by_loss import ByLoss, require_differentiable, untracked
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +27,12 @@ class DPS(ByLoss):
     ``Steer`` takes that covariance for a multiple of the identity, which needs no such gradient.
 
     A step costs about three times its time, and memory for the backward pass of its rows. The
-    backend must declare ``differentiable``. The paper divides by the norm of the error, so that a
+    backend must declare ``differentiable``. Over latents the loss sees the decoded x0, and the
+    gradient goes through the decoder too. The paper divides by the norm of the error, so that a
     step has the length ``strength``: write the loss as that norm, not its square.
 
     It leaves the law of composition on purpose: it works on the noise. It goes first in the list.
-    At pure noise, where the clean image does not depend on x, it does nothing. Over latents a loss
-    would need the decoder's gradient, so it needs pixels.
+    At pure noise, where the clean image does not depend on x, it does nothing.
 
     Chung et al. 2023, "Diffusion Posterior Sampling for General Noisy Inverse Problems",
     arXiv 2209.14687, equation 16. TFG (arXiv 2409.15761) calls it variance guidance, and uses it
@@ -50,14 +50,14 @@ class DPS(ByLoss):
     view: str | Transform = "identity"
     interval: Sequence[float] = (0.0, 1.0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        finite(self.strength, "DPS: strength")
+
     @hookimpl
     def check(self, stack: Stack) -> None:
         super().check(stack)
-        if not differentiable_of(stack.backend):
-            raise ValueError(
-                f"DPS: backend must be differentiable, got {type(stack.backend).__name__}, which "
-                "does not declare it. Use Steer, which needs no gradient of the network."
-            )
+        require_differentiable(stack, "DPS")
 
     @hookimpl
     def noise_estimate(
@@ -69,11 +69,8 @@ class DPS(ByLoss):
         tracked = request.tracked()
         [estimate] = yield [tracked]
         with torch.enable_grad():
-            seen = self._view(estimate.x0)
+            seen = self._view(to_images(request.backend, estimate.x0))
         gradient = loss_gradient(self.loss, seen, "DPS", of=tracked.x)
-        variance = None if estimate.variance is None else estimate.variance.detach()
-        plain = estimate.replace(
-            prediction=estimate.prediction.detach(), variance=variance, x=request.x
-        )
+        plain = untracked(estimate, request.x)
         _, sigma = plain.schedule.at(plain.t)
         return plain.with_noise(plain.noise + sigma * self.strength * gradient)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer import Estimate, Request, Transform, hookimpl
-from composer.arguments import integer, positive, within
-from composer.authoring import Loss, loss_gradient
+from composer import Estimate, Request, Stack, Transform, hookimpl
+from composer.arguments import finite, integer, positive, within
+from composer.authoring import Loss, in_pixels, loss_gradient, require_coder
 from composer_plugins.steering.by_loss import ByLoss
 from composer_plugins.steering.densities import squared
 
@@ -37,14 +37,15 @@ class Steer(ByLoss):
 
     It leaves the law of composition on purpose: it works on x_0. It acts on the estimate of the
     plugins after it in the list, so it goes first, around views and guidance; several in a stack
-    add up. Over latents a loss would need the decoder's gradient, so it needs pixels.
+    add up. Over latents it moves the decoded image and encodes it again, plus what the round trip
+    loses (``in_pixels``), so it needs no gradient of the decoder.
 
     With iterations=1 under Euler on a flow path this is FlowChef with steps of
     strength * r^2 (s - t) / (1 - t): Patel et al. 2024, "Steering Rectified Flow Models in the
     Vector Field for Controlled Image Generation", arXiv 2412.00100, algorithm 1. More iterations
     are the mean guidance of TFG with a term that keeps u near x0: Ye et al. 2024, "TFG: Unified
     Training-Free Guidance for Diffusion Models", arXiv 2409.15761, algorithm 1; its variance
-    guidance is DPS; its recurrence and its smoothing of the loss are not here.
+    guidance is DPS. TFG has the paper's algorithm as it is, with its recurrence and smoothing.
 
     Args:
         loss: (B, C, H, W) -> (B,), differentiable, each image by itself; it gets x0 unclipped. A
@@ -65,8 +66,14 @@ class Steer(ByLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        finite(self.strength, "Steer: strength")
         integer(self.iterations, "Steer: iterations", least=1, most=1000)
         positive(self.data_std, "Steer: data_std")
+
+    @hookimpl
+    def check(self, stack: Stack) -> None:
+        super().check(stack)
+        require_coder(stack.backend, "Steer")
 
     @hookimpl
     def noise_estimate(
@@ -77,7 +84,7 @@ class Steer(ByLoss):
             return estimate
         alpha, sigma = estimate.schedule.at(estimate.t)
         spread = (sigma * self.data_std) ** 2 / ((alpha * self.data_std) ** 2 + sigma**2)
-        x0 = self.minimum(estimate.x0, spread)
+        x0 = in_pixels(request.backend, lambda x0: self.minimum(x0, spread), estimate.x0)
         # Computed as a change of the noise, which also holds where alpha is 0.
         noise = estimate.noise + alpha / sigma * (estimate.x0 - x0)
         return estimate.replace(prediction=estimate.kind.target(x0, noise, alpha, sigma))

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from composer import Estimate, Request, Transform, hookimpl
-from composer.arguments import choice, positive, sequence
-from composer.authoring import combine, to_device
-from composer.schedules import Schedule
-from composer_plugins.steering.densities import (
-    OverReadings,
-    Readings,
-    asked,
-    parsed,
-    reverse_of,
-    squared,
-)
+from composer import Estimate, Request, Stack, Transform, hookimpl
+from composer.arguments import choice, integer, positive, sequence
+from composer.authoring import Hutchinson, combine, declared, to_device
+from composer_plugins.steering.densities import OverReadings, Readings, asked, parsed, squared
+from composer_plugins.steering.estimators import ByDivergence, Estimator, Ito, Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +30,20 @@ class SuperDiff(OverReadings):
     * "or": k = softmax((log q_i(x) + log p_i) / temperature). At temperature 1 this is the score of
       the mixture sum_i p_i q_i.
 
-    The log densities begin equal in pure noise. Each step adds log q_i(x_s | x_t) (see
-    ``densities``), which costs no row; as steps get short, this is the paper's Ito density
-    estimator. It is exact, whatever the steps, for conditions that are Gaussians of standard
-    deviation ``data_std``. Where the paper's AND knows the noise of a step beforehand, here the
-    weights of the next step make up for it.
+    The log densities begin equal in pure noise, and two estimators follow them. Both are exact,
+    whatever the steps, for conditions that are Gaussians of standard deviation ``data_std``.
 
-    The estimator is one of the reverse SDE: the solver must be DDPM() or DDIM(eta=1). A
-    deterministic one would need the divergence of each score, which is not computed. A walk or a
-    jump back to noise would break the way and raises an error.
+    * probes=0: each step adds log q_i(x_s | x_t) (see ``densities``), which costs no row; as steps
+      get short, this is the paper's Ito density estimator. It is one of the reverse SDE: the solver
+      must be DDPM() or DDIM(eta=1). A walk or a jump back to noise raises an error.
+    * probes=P: each step adds the change that the divergence of each condition's flow implies (see
+      ``estimators``), estimated along P random directions (Hutchinson). Any other solver will do
+      that makes its estimates of all images at once, as all but Adaptive do. A reading costs
+      1 + 2P rows in place of one, and no gradient of the network.
+
+    Where the paper's AND knows the noise of a step beforehand, here the weights of the next step
+    make up for it. They count on a step a x_0 + b x by the present estimate: a solver that also
+    uses earlier ones, such as Adams', would overshoot, and raises an error with "and".
 
     The coefficients sum to one, so the law of composition holds. Guidance inside it (after it in
     the list) makes q_i the guided density; guidance around it guides the combined estimate. Where
@@ -62,15 +60,16 @@ class SuperDiff(OverReadings):
         temperature: of "or", above 0.
         priors: p_i > 0, one per reading; None for equal.
         data_std: the standard deviation of a pixel of the images of one condition, above 0.
+        probes: 0, or random directions of the divergence, at most 10,000; None for all pixels, the
+            exact trace.
     """
-
-    needs_ancestral = True
 
     readings: Readings
     rule: Literal["and", "or"] = "and"
     temperature: float = 1.0
     priors: Sequence[float] | None = None
     data_std: float = 0.5
+    probes: int | None = 0
 
     def __post_init__(self) -> None:
         count = len(parsed(self.readings, "SuperDiff"))
@@ -82,6 +81,8 @@ class SuperDiff(OverReadings):
         choice(self.rule, "SuperDiff: rule", RULES)
         positive(self.temperature, "SuperDiff: temperature")
         positive(self.data_std, "SuperDiff: data_std")
+        if self.probes is not None:
+            integer(self.probes, "SuperDiff: probes", least=0, most=10_000)
         if self.priors is None:
             return
         for prior in sequence(self.priors, "SuperDiff: priors"):
@@ -100,58 +101,103 @@ class SuperDiff(OverReadings):
     def conditions(self) -> tuple[Any, ...]:
         return tuple(condition for _, condition in self.pairs)
 
+    @property
+    def needs_ancestral(self) -> bool:
+        return self.probes == 0
+
+    @property
+    def estimator(self) -> Estimator:
+        """What follows the log densities."""
+        return Ito(self.data_std) if self.needs_ancestral else ByDivergence(self.data_std)
+
+    @hookimpl
+    def check(self, stack: Stack) -> None:
+        super().check(stack)
+        ancestral = declared(stack.solver, "ancestral")
+        if ancestral and not self.needs_ancestral:
+            raise ValueError(
+                f"SuperDiff: probes must be 0 with {type(stack.solver).__name__}, got "
+                f"{self.probes}. The noise of the reverse SDE gives the densities at no cost."
+            )
+        if self.needs_ancestral and not ancestral:
+            raise ValueError(
+                "SuperDiff: solver must draw the noise of the reverse SDE, got "
+                f"{type(stack.solver).__name__}. Use solver=DDPM() or DDIM(eta=1), or probes=1, "
+                "which follows the densities along any solver's way."
+            )
+        if self.rule == "and" and declared(stack.solver, "multistep"):
+            raise ValueError(
+                'SuperDiff: solver of the rule "and" must step by the present estimate alone, got '
+                f"{type(stack.solver).__name__}. Use solver=Euler() or Heun()."
+            )
+
     @hookimpl
     def noise_estimate(
         self, request: Request
     ) -> Generator[list[Request], list[Estimate], Estimate]:
-        answers = yield [asked(request, view, condition) for view, condition in self.pairs]
-        seen = [a.seen_back(view) for a, (view, _) in zip(answers, self.pairs, strict=True)]
+        along = request.condition is None and request.t_next is not None  # within a run
+        hutchinson = self._hutchinson(request) if along else None
+        places = [request, *_beside(request, hutchinson)]
+        answers = yield [asked(place, *pair) for place in places for pair in self.pairs]
+        views = [view for view, _ in self.pairs] * len(places)
+        every = [a.seen_back(view) for a, view in zip(answers, views, strict=True)]
+        seen, near = every[: len(self.pairs)], every[len(self.pairs) :]
         if request.condition is not None:
             return combine([1 / len(seen)] * len(seen), seen)
-        x0 = torch.stack([estimate.x0 for estimate in seen], 1)
-        density = self._log_densities(request, x0)
-        here = Place(request.x, x0, density, request.t, seen[0].schedule)
-        if request.t_next is not None:  # within a run
-            request.carried[self._key(request)] = here.detached()
+        here = self._followed(request, seen, _divergences(hutchinson, near, len(seen)))
         weights = RULES[self.rule](self, here, request)
+        if along:
+            request.carried[self, request.place] = replace(here, weights=weights).detached()
         return combine([w[:, None, None, None] for w in weights.unbind(1)], seen)
 
-    def _key(self, request: Request) -> Any:
-        return self if request.model is None else (self, request.model)
+    def _hutchinson(self, request: Request) -> Hutchinson | None:
+        if self.probes is None:
+            return Hutchinson.exact(request.x.detach())
+        noise = [request.randn() for _ in range(self.probes)]
+        return Hutchinson.random(noise) if noise else None
 
-    def _log_densities(self, request: Request, x0: Tensor) -> Tensor:
-        """log q_i(x) + log p_i (B, N), up to a number that all readings of an image share."""
-        past: Place | None = request.carried.get(self._key(request))
+    def _followed(
+        self, request: Request, seen: Sequence[Estimate], divergence: Tensor | None
+    ) -> Place:
+        """Where the images are, with log q_i(x) + log p_i up to what all readings share."""
+        x0 = torch.stack([estimate.x0 for estimate in seen], 1)
+        past: Place | None = request.carried.get((self, request.place))
         if past is None:
+            if request.t_next is not None and request.step > 0 and not request.carried:
+                raise ValueError(
+                    f"SuperDiff: the densities of earlier steps must be carried to step "
+                    f"{request.step}, got none. Use a solver that estimates all images together, "
+                    "such as Euler(), and no plugin around it that estimates at other images."
+                )
             priors = self.priors or [1.0] * len(self.pairs)
             logs = torch.tensor([math.log(p) for p in priors], dtype=x0.dtype)
-            return to_device(logs, x0.device).expand(len(x0), -1)
-        if not past.is_noisier(request):
-            raise ValueError(
-                f"SuperDiff: the noise must fall from one estimate to the next, got t = "
-                f"{past.t:g} and then {request.t:g}. Use one SuperDiff object for each place in a "
-                "stack, and no plugin that jumps back to noise."
-            )
-        reverse = reverse_of(past.schedule, past.t, request.t, self.data_std)
-        mean = reverse.of_x0 * past.x0 + reverse.of_x * past.x[:, None]
-        density = past.log_density - squared(request.x[:, None] - mean) / (2 * reverse.variance)
-        return density - density.mean(1, keepdim=True)
+            density = to_device(logs, x0.device).expand(len(x0), -1)
+            equal = torch.full_like(density, 1 / len(seen))
+            return Place(request.x, request.t, seen[0].schedule, x0, divergence, density, equal)
+        here = replace(past, x=request.x, t=request.t, x0=x0, divergence=divergence)
+        density = past.log_density + self.estimator.growth(past, here)
+        return replace(here, log_density=density - density.mean(1, keepdim=True))
 
     def _and(self, here: Place, request: Request) -> Tensor:
         """The weights (B, N) after whose step the log densities are expected to be equal.
 
-        The step's mean is a sum_i k_i x0_i + b x_t, so with c = a^2 / variance log q_i grows by
-        -c |sum_j k_j x0_j - x0_i|^2 / 2, up to shared terms. With G the products of the centred
-        x0_i, equal log densities mean G k = diag(G) / 2 - log q / c + a shared number.
+        The step's mean is a sum_i k_i x0_i + b x_t, where the growth of log q_i has the slope
+        c x0_i, up to shared terms. With G the products of the centred x0_i and l_i the log
+        densities expected after equal weights, equal log densities mean
+        a c G (k - 1/N) = -l + a shared number.
         """
-        gain = 1.0
-        if request.t_next is not None:
-            step = reverse_of(here.schedule, request.t, request.t_next, self.data_std)
-            gain = step.of_x0**2 / step.variance
+        if request.t_next == here.t:  # a solver's further estimate at the end of its step
+            return here.weights
         centred = (here.x0 - here.x0.mean(1, keepdim=True)).flatten(2)
         products = centred @ centred.mT
         count, eps = products.shape[1], torch.finfo(products.dtype).eps
-        wanted = products.diagonal(dim1=1, dim2=2) / 2 - here.log_density / gain
+        if request.t_next is None:
+            wanted = products.diagonal(dim1=1, dim2=2) / 2 - here.log_density
+        else:
+            step = self.estimator.step(here, request.t_next)
+            mean = step.of_x0 * here.x0.mean(1) + step.of_x * here.x
+            expected = here.log_density + self.estimator.ahead(here, mean, request.t_next)
+            wanted = -expected / (step.of_x0 * step.slope)
         wanted = wanted - wanted.mean(1, keepdim=True)
         # Differences of the size of rounding say nothing: a ridge of that size ignores them.
         size = squared(here.x0).mean(1).clamp(min=eps)
@@ -168,28 +214,23 @@ class SuperDiff(OverReadings):
         return (here.log_density / self.temperature).softmax(1)
 
 
-@dataclass(frozen=True, eq=False)
-class Place:
-    """Where the images are: x (B, C, H, W), x0 (B, N, C, H, W), log densities (B, N) and time."""
+def _beside(request: Request, hutchinson: Hutchinson | None) -> list[Request]:
+    """The requests near by from which the divergence is computed; without a gradient."""
+    if hutchinson is None:
+        return []
+    width = sum(request.schedule.at(request.t))  # type: ignore[union-attr]  # offsets are those of u
+    x = request.x.detach()
+    return [request.replace(x=x + width * offset) for offset in hutchinson.offsets]
 
-    x: Tensor
-    x0: Tensor
-    log_density: Tensor
-    t: float
-    schedule: Schedule
 
-    def detached(self) -> Place:
-        """Without a gradient: one that a plugin outside asks for is of this step alone."""
-        x, x0, density = self.x.detach(), self.x0.detach(), self.log_density.detach()
-        return Place(x, x0, density, self.t, self.schedule)
-
-    def rows(self, rows: Tensor) -> Place:
-        x, x0, density = self.x[rows], self.x0[rows], self.log_density[rows]
-        return Place(x, x0, density, self.t, self.schedule)
-
-    def is_noisier(self, request: Request) -> bool:
-        """Whether a request is at a cleaner time."""
-        return self.schedule.goes_back(request.t, self.t)
+def _divergences(
+    hutchinson: Hutchinson | None, near: Sequence[Estimate], count: int
+) -> Tensor | None:
+    """The divergence of noise - x_0 with respect to u for each reading, (B, N)."""
+    if hutchinson is None:
+        return None
+    slopes = torch.stack([estimate.noise - estimate.x0 for estimate in near])
+    return hutchinson.divergence(slopes.unflatten(0, (-1, count)).transpose(1, 2))
 
 
 RULES: dict[str, Callable[[SuperDiff, Place, Request], Tensor]] = {

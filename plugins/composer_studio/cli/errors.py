@@ -49,7 +49,7 @@ def _one_line(message: Warning | str, category: Any, *rest: Any, **more: Any) ->
 
 def _words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'}: {error.strerror}."
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     return _TRUST.sub(_option, str(error)) or type(error).__name__
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from composer.commands.paths import NamedPath
 from composer_studio.cli.errors import in_one_line
 from composer_studio.cli.options import TRUST
 
-_FILE = click.Path(path_type=Path)
+_FILE = NamedPath()
 _LONG = 300
 _NAMED = ("plugin", "transform", "decomposition", "score", "loss", "solver", "name", "unregistered")
 
@@ -58,9 +59,9 @@ def replay(picture: Path, out: Path | None, trust: tuple[str, ...]) -> None:
     from composer.writing import require_writable  # noqa: PLC0415
     from composer_studio.folders import made  # noqa: PLC0415
     from composer_studio.remembered import read_memory  # noqa: PLC0415
-    from composer_studio.replaying import replayed  # noqa: PLC0415  # loads torch
+    from composer_studio.replaying import AGAIN, replayed  # noqa: PLC0415  # loads torch
 
-    target = out or picture.with_name(f"{picture.stem}-again.png")
+    target = out or picture.with_name(f"{picture.stem}{AGAIN}.png")
     read_memory(picture)
     with made(target.parent):
         require_writable(target)

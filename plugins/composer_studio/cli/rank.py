@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from composer.commands.paths import NamedPath
 from composer_studio.cli.errors import in_one_line
 from composer_studio.cli.options import score_table
 
-_DIRECTORY = click.Path(path_type=Path)
+_DIRECTORY = NamedPath()
 
 
 @click.command()
@@ -21,7 +22,8 @@ _DIRECTORY = click.Path(path_type=Path)
 def rank(folder: Path, score: str, best: int, out: Path | None) -> None:
     """Score the pictures of a folder and copy out the best.
 
-    The scores become a column of FOLDER/metadata.jsonl. A score is a registered function of
+    The scores become a column of FOLDER/metadata.jsonl. Pictures that `composer replay` wrote
+    beside others, NAME-again.png, are left out. A score is a registered function of
     images: `reads_as` for digits, `clip_alignment` and `clip_concealment` for prompts, or your own
     by register.score. What it needs, such as views, it takes from the pictures' recipes.
     """

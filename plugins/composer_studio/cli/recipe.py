@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from composer.commands.errors import BadInput
+from composer.commands.paths import NamedPath
 from composer.writing import write_atomically
 from composer_studio.cli.errors import in_one_line
 from composer_studio.cli.options import SETTINGS, TRUST
@@ -19,7 +20,7 @@ def recipe() -> None:
 
 
 @recipe.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=NamedPath())
 @SETTINGS
 @TRUST
 @in_one_line
@@ -45,7 +46,7 @@ def check(file: Path, settings: tuple[str, ...], trust: tuple[str, ...]) -> None
 
 
 @recipe.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=NamedPath())
 @SETTINGS
 @in_one_line
 def show(file: Path, settings: tuple[str, ...]) -> None:
@@ -57,7 +58,7 @@ def show(file: Path, settings: tuple[str, ...]) -> None:
 
 
 @recipe.command()
-@click.option("--out", type=click.Path(path_type=Path), help="A file, in place of the terminal.")
+@click.option("--out", type=NamedPath(), help="A file, in place of the terminal.")
 @in_one_line
 def schema(out: Path | None) -> None:
     """Print the JSON Schema of recipes, from which editors complete.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from composer.commands.paths import NamedPath
 from composer_studio.cli.errors import in_one_line
 from composer_studio.cli.options import changes_from, sampling_options
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=NamedPath())
 @sampling_options
 @in_one_line
 def sample(

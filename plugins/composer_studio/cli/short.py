@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from composer.commands.paths import NamedPath
 from composer_studio.cli.errors import in_one_line
 from composer_studio.cli.options import changes_from, sampling_options
 from composer_studio.cli.sample import make
@@ -86,8 +87,8 @@ def hybrid(far: str, near: str, sigma: float, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("photo", type=click.Path(path_type=Path))
-@click.argument("mask", type=click.Path(path_type=Path))
+@click.argument("photo", type=NamedPath())
+@click.argument("mask", type=NamedPath())
 @click.option("--condition", help="What to paint; the model chooses if it is left out.")
 @click.option("--fit", type=click.Choice(["crop", "pad", "stretch"]), default="crop")
 @model_options
@@ -100,7 +101,7 @@ def inpaint(photo: Path, mask: Path, condition: str | None, fit: str, **options:
 
 
 @click.command()
-@click.argument("photo", type=click.Path(path_type=Path))
+@click.argument("photo", type=NamedPath())
 @click.option("--condition", help="What to make of it; the model chooses if it is left out.")
 @click.option("--strength", type=click.FloatRange(0, 1), default=0.6, show_default=True)
 @click.option("--fit", type=click.Choice(["crop", "pad", "stretch"]), default="crop")

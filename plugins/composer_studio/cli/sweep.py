@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from composer.commands.paths import NamedPath
 from composer_studio.cli.errors import in_one_line
-from composer_studio.cli.options import BATCH, SEEDS, SETTINGS, TRUST, changes_from
+from composer_studio.cli.options import BATCH, SEEDS, SETTINGS, STEPS, TRUST, changes_from
 
-_PATH = click.Path(path_type=Path)
+_PATH = NamedPath()
 
 
 @click.command()
 @click.argument("recipe", type=_PATH)
 @SEEDS
+@STEPS
 @SETTINGS
 @click.option(
     "--over",
@@ -37,6 +39,7 @@ _PATH = click.Path(path_type=Path)
 def sweep(
     recipe: Path,
     seeds: str | None,
+    steps: int | None,
     settings: tuple[str, ...],
     over: tuple[str, ...],
     out: Path,
@@ -57,7 +60,7 @@ def sweep(
     if workers is not None and address is None:
         raise click.UsageError("--workers goes with --ray. Add --ray, or leave it out.")
     engine = None if address is None else RayEngine(address, workers)
-    plan = plan_of(recipe, changes_from(settings, seeds, None), over)
+    plan = plan_of(recipe, changes_from(settings, seeds, steps), over)
     made = sweep(plan, out, batch, trust, engine)
     click.echo(f"{plan.images} pictures in {out}, {made} of them made now")
     click.echo(f"To choose: composer rank {out} --score NAME")

@@ -8,10 +8,20 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from composer_studio.web.drawn import Painted, Picture
 from composer_studio.web.fields import Field, description_of, fields_of, value_of
 from composer_studio.web.limits import Limits
 from composer_studio.web.making import Draft
-from composer_studio.web.widgets import WIDGETS, Thing, UnshowableError, Value, Widget
+from composer_studio.web.widgets import (
+    Choice,
+    Number,
+    Pairs,
+    Switch,
+    Thing,
+    UnshowableError,
+    Value,
+    Widget,
+)
 from composer_studio.written.models import USE
 from composer_studio.written.reading import models_of_installed
 
@@ -20,6 +30,19 @@ _WIDE = ("picture", "painted", "pairs")
 """Kinds of fields that take a row."""
 _UNSHOWN = ("title", "max_rows", "$schema")
 """What the form leaves out of a recipe, without harm to its pictures."""
+
+_WIDGETS: Mapping[str, type[Widget]] = {
+    "switch": Switch,
+    "whole": Number,
+    "number": Number,
+    "choice": Choice,
+    "thing": Thing,
+    "picture": Picture,
+    "painted": Painted,
+    "pairs": Pairs,
+    "value": Value,
+}
+"""By the kind of a field."""
 
 
 class Form:
@@ -139,13 +162,13 @@ class Form:
             wide = [f for f in fields if f.kind in _WIDE]
             main = [f for f in fields if f not in wide and _first(f, bool(wide))]
             rest = [f for f in fields if f not in wide and f not in main]
-            made = [WIDGETS[f.kind](f, name) for f in wide]
+            made = [_WIDGETS[f.kind](f, name) for f in wide]
             if main:
                 with gr.Row():
-                    made += [WIDGETS[f.kind](f, name) for f in main]
+                    made += [_WIDGETS[f.kind](f, name) for f in main]
             if rest:
                 with gr.Accordion("Options", open=False):
-                    made += [WIDGETS[f.kind](f, name) for f in rest]
+                    made += [_WIDGETS[f.kind](f, name) for f in rest]
         self._groups[name] = group
         self._widgets[name] = made
 
@@ -178,9 +201,13 @@ def _first(field: Field, beside: bool) -> bool:
     return field.required or (field.kind == "number" and not (beside and field.default is not None))
 
 
-def _late(name: str) -> tuple[bool, str]:
-    """Where a plugin's group stands: what takes pictures or views comes first, as in stacks."""
-    return not any(field.kind in _WIDE for field in fields_of("plugin", name)), name
+def _late(name: str) -> tuple[bool, bool, str]:
+    """Where a plugin's group stands: as in most stacks, what takes pictures or views comes first,
+    then what needs conditions or parts, then what needs a number alone."""
+    fields = fields_of("plugin", name)
+    shown = any(field.kind in _WIDE for field in fields)
+    worded = any(field.required and field.kind in ("value", "thing") for field in fields)
+    return not shown, not worded, name
 
 
 def _seeds(text: str) -> Any:

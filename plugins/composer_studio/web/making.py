@@ -176,3 +176,9 @@ def _preview(state: State) -> Image.Image | None:
     columns = min(4, len(x0))
     rows = {" " * k: x0[k : k + columns] for k in range(0, len(x0), columns)}
     return contact_sheet(rows, scale=max(1, 512 // (columns * x0.shape[-1])))
+
+
+def remove(made: Made | None) -> None:
+    """Remove the pictures of a run, if there are any."""
+    if made is not None:
+        made.remove()

@@ -1,4 +1,4 @@
-"""The page: what is wanted on the left, what becomes of it on the right."""
+"""The page: what happens when, and what is shown then."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 
 from composer_studio.web.fields import recipe_text
-from composer_studio.web.form import Form
+from composer_studio.web.layout import FORM, KEPT, TEXT, Layout, progress
 from composer_studio.web.limits import Limits
-from composer_studio.web.making import Draft, Made, Step, make, script_of
+from composer_studio.web.making import Draft, Made, Step, make, remove, script_of
 from composer_studio.web.opening import opened
 from composer_studio.web.presets import presets_for
 from composer_studio.web.sentences import in_the_page, warn
@@ -19,12 +19,8 @@ from composer_studio.web.served import Served
 from composer_studio.web.widgets import UnshowableError
 from composer_studio.written import WrittenError, read_table
 
-FORM, TEXT = "Form", "Recipe"
-_TITLE = "# Composer\nChoose, make, turn. Every picture carries the recipe it was made by."
 _FAILED = "No pictures: see the message."
 _STOPPED = "Stopped. Make pictures begins anew."
-KEPT = 3600
-"""Seconds that pictures of a visitor are kept."""
 
 
 class Page:
@@ -43,104 +39,48 @@ class Page:
         with gr.Blocks(
             title="Composer", analytics_enabled=False, delete_cache=(KEPT, KEPT), fill_width=True
         ) as self.blocks:
-            self._make()
+            self.layout = Layout(list(self._presets), served.names, limits)
+            self.form = self.layout.form
             self._connect()
         self.blocks.queue(max_size=limits.queue, api_open=False, default_concurrency_limit=1)
 
-    def _make(self) -> None:
-        """The components."""
-        self.made = gr.State(None, time_to_live=KEPT, delete_callback=_remove)
-        self.which = gr.State(0)
-        gr.Markdown(_TITLE, elem_id="title")
-        with gr.Row(elem_id="columns"):
-            with gr.Column(scale=5, min_width=320, elem_id="wanted"):
-                self.preset = gr.Radio(
-                    list(self._presets), value=next(iter(self._presets)), label="Begin with",
-                    elem_id="preset",
-                )  # fmt: skip
-                self.mode = gr.Radio(
-                    [FORM, TEXT], value=FORM, show_label=False, container=False, elem_id="mode"
-                )
-                with gr.Column(elem_id="form"):
-                    self.form = Form(self._served.names, self._limits)
-                with gr.Column(elem_id="written", elem_classes="unseen"):
-                    self.text = gr.Textbox(
-                        "", lines=14, max_lines=30, label="TOML, as in composer sample",
-                        elem_id="recipe", buttons=["copy"],
-                    )  # fmt: skip
-                    self.uploads = gr.File(
-                        file_count="multiple", file_types=["image"], height=140,
-                        label="Pictures that it names", elem_id="uploads",
-                    )  # fmt: skip
-                self.file = gr.File(
-                    file_types=[".png", ".webp", ".toml", ".json"], height=140, elem_id="open",
-                    label="Open: drop a picture of Composer, or a recipe",
-                )  # fmt: skip
-            with gr.Column(scale=6, min_width=320, elem_id="result"):
-                with gr.Row(elem_id="go"):
-                    self.go = gr.Button(
-                        "Make pictures", variant="primary", elem_id="make", interactive=False
-                    )
-                    self.stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
-                self.status = gr.HTML(progress(0, 1, "Ready."), elem_id="status", padding=False)
-                self.picture = gr.Image(
-                    show_label=False, format="png", interactive=False, height=520,
-                    buttons=["fullscreen"], elem_id="picture",
-                )  # fmt: skip
-                with gr.Row(visible=False, elem_id="turning") as self.turning:
-                    self.view = gr.Dropdown([], label="View", elem_id="view", min_width=120)
-                    self.share = gr.Slider(
-                        0, 1, 0, step=0.02, label="Turn", elem_id="turn", min_width=160, scale=2
-                    )
-                self.gallery = gr.Gallery(
-                    show_label=False, columns=4, height="auto", allow_preview=False, visible=False,
-                    object_fit="contain", elem_id="gallery", buttons=[], interactive=False,
-                )  # fmt: skip
-                with gr.Row(visible=False, elem_id="downloads") as self.downloads:
-                    self.png = gr.DownloadButton("Download PNG", elem_id="png")
-                    self.film = gr.Button("Download GIF", elem_id="gif")
-                    self.film_file = gr.DownloadButton(
-                        "GIF", elem_id="gif-file", elem_classes="unseen"
-                    )
-
     def _connect(self) -> None:
         """What happens when."""
+        at = self.layout
         quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        form, drafted = self.form.inputs, [self.mode, self.text, self.uploads, *self.form.inputs]
-        loaded = [self.mode, self.text, *form, *self.form.groups]
-        self.preset.input(self.begin, self.preset, loaded, **quick)
-        self.blocks.load(self.begin, self.preset, loaded, **quick).then(
-            _idle, None, [self.go, self.stop], queue=False, **quick
+        form, drafted = self.form.inputs, [at.mode, at.text, at.uploads, *self.form.inputs]
+        loaded = [at.mode, at.text, *form, *self.form.groups]
+        at.preset.input(self.begin, at.preset, loaded, **quick)
+        self.blocks.load(self.begin, at.preset, loaded, **quick).then(
+            _idle, None, [at.go, at.stop], queue=False, **quick
         )
-        self.mode.input(self.switch, drafted, loaded, **quick)
-        self.mode.change(None, self.mode, None, js=_SHOW)
-        self.file.upload(self.open, self.file, [self.file, self.preset, *loaded], **quick)
+        at.mode.input(self.switch, drafted, loaded, **quick)
+        at.mode.change(None, at.mode, None, js=_SHOW)
+        at.file.upload(self.open, at.file, [at.file, at.preset, *loaded], **quick)
         shown = [
-            self.status, self.picture, self.gallery, self.turning, self.view, self.share,
-            self.downloads, self.png, self.made, self.which, self.go, self.stop,
+            at.status, at.picture, at.gallery, at.turning, at.view, at.share,
+            at.downloads, at.png, at.made, at.which, at.go, at.stop,
         ]  # fmt: skip
-        self.go.click(
+        at.go.click(
             self.run,
-            [self.made, *drafted],
+            [at.made, *drafted],
             shown,
             concurrency_limit=1,
             concurrency_id="run",
             trigger_mode="once",
             **quick,
         )
-        self.go.click(None, None, None, js=_LOOK)
-        self.stop.click(self.end, None, None, queue=False, **quick)
-        turned = [self.made, self.which, self.view, self.share]
+        at.go.click(None, None, None, js=_LOOK)
+        at.stop.click(self.end, None, None, queue=False, **quick)
+        turned = [at.made, at.which, at.view, at.share]
         gr.on(
-            [self.share.input, self.view.input], self.turn, turned, self.picture,
+            [at.share.input, at.view.input], self.turn, turned, at.picture,
             trigger_mode="always_last", concurrency_limit=4, **quick,
         )  # fmt: skip
-        self.gallery.select(
-            self.choose, self.made, [self.which, self.share, self.picture, self.png], **quick
-        )
-        self.film.click(
-            self.animate, [self.made, self.which], self.film_file, concurrency_limit=2,
-            api_visibility="private", show_progress_on=self.film,
+        at.gallery.select(self.choose, at.made, [at.which, at.share, at.picture, at.png], **quick)
+        at.film.click(
+            self.animate, [at.made, at.which], at.film_file, concurrency_limit=2,
+            api_visibility="private", show_progress_on=at.film,
         ).success(None, None, None, js=_CLICK)  # fmt: skip
 
     @in_the_page
@@ -194,17 +134,17 @@ class Page:
         *entered: Any,
     ) -> Iterator[dict[Any, Any]]:
         """Make the pictures; x_0 is shown after every step."""
-        session = str(request.session_hash)
+        at, session = self.layout, str(request.session_hash)
         self._stopped.discard(session)
         go, stop = _idle()
         try:
             for shown in self._made(before, self._draft(mode, text, uploads, entered)):
                 yield shown
                 if session in self._stopped:
-                    yield {self.status: progress(0, 1, _STOPPED), self.go: go, self.stop: stop}
+                    yield {at.status: progress(0, 1, _STOPPED), at.go: go, at.stop: stop}
                     return
         except Exception:  # what it is, is said elsewhere
-            yield {self.status: progress(0, 1, _FAILED), self.go: go, self.stop: stop}
+            yield {at.status: progress(0, 1, _FAILED), at.go: go, at.stop: stop}
             raise
         finally:
             self._stopped.discard(session)
@@ -215,42 +155,43 @@ class Page:
 
     def _made(self, before: Made | None, draft: Draft) -> Iterator[dict[Any, Any]]:
         """What the page shows of a run."""
+        at = self.layout
         script, recipe, lost = script_of(draft, self._served)
         self._limits.check(script)
         self._tell(lost)
         yield {
-            self.status: progress(0, 1, "It begins."),
-            self.go: gr.update(interactive=False),
-            self.stop: gr.update(interactive=True),
-            self.turning: gr.update(visible=False),
-            self.downloads: gr.update(visible=False),
+            at.status: progress(0, 1, "It begins."),
+            at.go: gr.update(interactive=False),
+            at.stop: gr.update(interactive=True),
+            at.turning: gr.update(visible=False),
+            at.downloads: gr.update(visible=False),
         }
         for event in make(script, recipe, self._served, self._limits, self._place):
             if isinstance(event, Step):
                 said = progress(event.done, event.of, f"Step {event.done} of {event.of}")
-                yield {self.status: said} | (
-                    {} if event.preview is None else {self.picture: event.preview}
+                yield {at.status: said} | (
+                    {} if event.preview is None else {at.picture: event.preview}
                 )
             else:
-                _remove(before)
+                remove(before)
                 yield self._finished(event)
 
     def _finished(self, made: Made) -> dict[Any, Any]:
-        count, views = len(made.files), list(made.views)
+        at, count, views = self.layout, len(made.files), list(made.views)
         files = [(str(file), file.stem.lstrip("0") or "0") for file in made.files]
         return {
-            self.status: progress(1, 1, f"Done: {count} picture{'s'[: count > 1]}."),
-            self.picture: made.turned(0, views[0], 0),
-            self.gallery: gr.update(value=files, visible=True, selected_index=0),
-            self.turning: gr.update(visible=True),
-            self.view: gr.update(choices=views, value=views[0]),
-            self.share: 0,
-            self.downloads: gr.update(visible=True),
-            self.png: str(made.files[0]),
-            self.made: made,
-            self.which: 0,
-            self.go: gr.update(interactive=True),
-            self.stop: gr.update(interactive=False),
+            at.status: progress(1, 1, f"Done: {count} picture{'s'[: count > 1]}."),
+            at.picture: made.turned(0, views[0], 0),
+            at.gallery: gr.update(value=files, visible=True, selected_index=0),
+            at.turning: gr.update(visible=True),
+            at.view: gr.update(choices=views, value=views[0]),
+            at.share: 0,
+            at.downloads: gr.update(visible=True),
+            at.png: str(made.files[0]),
+            at.made: made,
+            at.which: 0,
+            at.go: gr.update(interactive=True),
+            at.stop: gr.update(interactive=False),
         }
 
     @in_the_page
@@ -308,20 +249,9 @@ class Page:
         return [TEXT, text, *[gr.skip()] * rest]
 
 
-def progress(done: int, of: int, words: str) -> str:
-    """A bar and what it says; only numbers and words of this page go into it."""
-    share = round(100 * done / of)
-    return f'<div class="bar"><i style="width: {share}%"></i></div><span>{words}</span>'
-
-
 def _idle() -> tuple[Any, Any]:
     """Updates of the buttons of a page at rest."""
     return gr.update(interactive=True), gr.update(interactive=False)
-
-
-def _remove(made: Made | None) -> None:
-    if made is not None:
-        made.remove()
 
 
 def _opened_uploads(uploads: list[str] | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from composer_studio.web.widgets import CANVAS
+from composer_studio.web.drawn import CANVAS
 
 Pictures = dict[str, Image.Image]
 

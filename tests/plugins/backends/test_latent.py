@@ -13,8 +13,10 @@ from tiny_latent import PIPELINES, SIZE, load, run
 from composer import UNCONDITIONAL, Plugin, Request, Sampler, hookimpl
 from composer.model import evaluated
 from composer.solvers import DDIM, DiffusersSolver, DPMSolverPP, Heun
+from composer.testing.gradient import bent
 from composer_plugins import (
     CFG,
+    DPS,
     Anagram,
     Components,
     DynamicThreshold,
@@ -237,3 +239,21 @@ def test_it_is_copied_and_pickled(backend):
 def test_previews_of_a_run_are_pictures(backend):
     for state in Sampler(backend, [], num_inference_steps=2).stream(PROMPT):
         assert state.images[0].size == (SIZE, SIZE)
+
+
+def test_gradients_flow_through_network_and_decoder(backend):
+    """As finite differences say, so that DPS can steer by a loss of the decoded image."""
+    x = torch.randn(2, *backend.shape, generator=torch.Generator().manual_seed(5))
+    time = backend.schedule.time_at(0.5)
+
+    def prediction(x):
+        return evaluated(backend, [Request(x, time, backend.encode(PROMPT))])[0].prediction
+
+    assert backend.differentiable
+    assert bent(prediction, x) == ""
+    assert bent(backend.decode, x) == ""
+    dark = DPS(lambda x: (x + 1).square().sum((1, 2, 3)), 1e-3)
+    steered, plain = (
+        Sampler(backend, plugins).denoise(x, time, PROMPT).x0 for plugins in ([dark], [])
+    )
+    assert (dark.loss(backend.decode(steered)) < dark.loss(backend.decode(plain))).all()

@@ -28,26 +28,41 @@ def prx(request, folder):
     return composer.load_backend("prx", model=folder / "prx", embeddings=folder / "x.safetensors")
 
 
-@pytest.fixture(scope="module", params=[deepfloyd, latent, prx], ids=lambda make: make.__name__)
-def model(request, tmp_path_factory):
-    return request.param(request, tmp_path_factory.mktemp("model"))
+def nouns(request, folder):
+    return composer.load_backend("nouns")  # the shipped one
 
 
-def test_a_canvas_of_the_model_s_size_is_the_model(model):
+MODELS = {  # its make, and two of its conditions
+    deepfloyd: ("a cat", "a dog"),
+    latent: ("a cat", "a dog"),
+    nouns: ("panda", "robot"),
+    prx: ("a cat", "a dog"),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=lambda make: make.__name__)
+def family(request, tmp_path_factory):
+    """A model, and two conditions."""
+    return request.param(request, tmp_path_factory.mktemp("model")), MODELS[request.param]
+
+
+def test_a_canvas_of_the_model_s_size_is_the_model(family):
     """Hooks of the model included, such as IF's thresholding and a decoder."""
+    model, conditions = family
     canvas = Canvas(model, image_shape_of(model)[1:])
     assert len(canvas.crops) == 1
     one, other = (
-        Sampler(backend, [CFG(3.0)], num_inference_steps=2).sample("a cat", seeds=[1]).x
+        Sampler(backend, [CFG(3.0)], num_inference_steps=2).sample(conditions[0], seeds=[1]).x
         for backend in (model, canvas)
     )
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
-def test_a_panorama_of_two_prompts(model):
+def test_a_panorama_of_two_prompts(family):
+    model, conditions = family
     channels, height, width = image_shape_of(model)
     canvas = Canvas(model, (height, 2 * width), wrap="horizontal")
-    stack = [Regions(("a cat", "a dog")), CFG(3.0)]
+    stack = [Regions(conditions), CFG(3.0)]
     made = Sampler(canvas, stack, num_inference_steps=2).sample(seeds=[1])
     assert made.x.shape == (1, channels, height, 2 * width)
     assert made.x.isfinite().all()

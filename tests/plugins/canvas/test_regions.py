@@ -143,9 +143,9 @@ def test_guidance_s_unconditional_rows_are_those_of_the_canvas():
 def test_the_plan_is_made_once(monkeypatch):
     made, own = [], Layout.masks
 
-    def masks(self, size, wraps=False):
+    def masks(self, size):
         made.append(size)
-        return own(self, size, wraps)
+        return own(self, size)
 
     monkeypatch.setattr(Layout, "masks", masks)
     canvas = Canvas(mixture(), (8, 20))

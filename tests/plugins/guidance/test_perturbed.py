@@ -300,7 +300,28 @@ def test_a_network_of_one_s_own():
     with pytest.raises(ValueError, match="SEG: the layers attention must have self-attention"):
         Sampler(model, [SEG(1.0, layers="attention")])
     with pytest.raises(ValueError, match="PAG: layers must have self-attention.*none in out"):
-        Sampler(model, [PAG(1.0, layers="out")]).denoise(x, 0.5)
+        Sampler(model, [PAG(1.0, layers="out")])
+
+
+class Own(nn.Conv2d):
+    """A layer that only its own code knows: it may attend, and does not."""
+
+
+def test_only_a_forward_pass_tells_of_one_s_own_layers():
+    net = Net().eval()
+    net.attention, net.attends = Own(1, 1, 1), nn.MultiheadAttention(2, 1).eval()
+    model = composer.wrap(net, shape=(1, 8, 8), schedule=FlowSchedule(), prediction="flow")
+    sampler = Sampler(model, [PAG(1.0, layers="attention")])
+    with pytest.raises(ValueError, match="PAG: layers must have self-attention.*none in attention"):
+        sampler.denoise(X[:, :1], 0.5)
+    Sampler(model, [PAG(1.0, layers="attends")])
+
+
+def test_a_shipped_network_without_attention_raises_when_built():
+    networks = composer.load_backend("mnist").networks
+    layers = [name for network in networks.values() for name, _ in network.named_children()]
+    with pytest.raises(ValueError, match="PAG: layers must have self-attention"):
+        Sampler(composer.load_backend("mnist"), [PAG(2.0, layers=layers)])
 
 
 def test_it_works_over_other_backends(backend):

@@ -12,10 +12,22 @@ from hypothesis import strategies as st
 import composer
 from composer import UNCONDITIONAL, Sampler, hookimpl
 from composer.schedules import DiscreteSchedule, FlowSchedule
-from composer.solvers import DDIM, DDPM, Euler
+from composer.solvers import DDIM, DDPM, DPMSolverPP, Euler, Heun
 from composer.testing import GaussianMixtureBackend, check_stack
 from composer.testing.reads import Reads
-from composer_plugins import CFG, Anagram, FeynmanKac, Inpaint, Langevin, SuperDiff
+from composer_plugins import (
+    CFG,
+    AdamsBashforth,
+    Adaptive,
+    Anagram,
+    FeynmanKac,
+    Inpaint,
+    Langevin,
+    Spaced,
+    SuperDiff,
+    Timesteps,
+    UniPC,
+)
 from composer_plugins.steering.densities import reverse_of
 
 STD = 0.25  # a float32, as the backend holds it
@@ -26,6 +38,12 @@ def gaussians(count=3, std=STD, shape=(1, 4, 4), **options):
     generator = torch.Generator().manual_seed(3)
     means = torch.rand((count, *shape), generator=generator, dtype=torch.float64) * 2 - 1
     return GaussianMixtureBackend(means, [std] * count, **options)
+
+
+def followed(state, plugin):
+    """What the plugin carries at its one place in a stack."""
+    (place,) = (v for k, v in state.carried.items() if isinstance(k, tuple) and k[0] is plugin)
+    return place
 
 
 def exact(backend, x, t, conditions):
@@ -44,7 +62,7 @@ def test_the_densities_of_gaussians_are_exact_at_every_step(rule, solver):
     backend, plugin = gaussians(), SuperDiff([0, 1, 2], rule, data_std=STD)
     seen = 0
     for state in Sampler(backend, [plugin], solver, 5).stream(seeds=[0, 1, 2]):
-        place = state.carried[plugin]
+        place = followed(state, plugin)
         expected = exact(backend, place.x, place.t, [0, 1, 2])
         torch.testing.assert_close(place.log_density, expected, rtol=1e-8, atol=1e-8)
         seen += 1
@@ -71,7 +89,7 @@ def test_a_low_temperature_follows_the_likeliest_and_a_high_one_the_mean():
     def weights(temperature):
         plugin = SuperDiff([0, 1, 2], "or", temperature, data_std=STD)
         *_, state = Sampler(backend, [plugin], DDPM(), 8).stream(seeds=range(4))
-        return (state.carried[plugin].log_density / temperature).softmax(1).max(1).values
+        return (followed(state, plugin).log_density / temperature).softmax(1).max(1).values
 
     assert weights(1e-3).min() > 0.999
     torch.testing.assert_close(weights(1e9), torch.full((4,), 1 / 3, dtype=torch.float64))
@@ -165,7 +183,7 @@ def test_what_is_carried_follows_copies():
     stack = [FeynmanKac(lambda x: x.flatten(1).sum(1), 40.0, 6), plugin]
     copies = 0
     for state in Sampler(backend, stack, DDPM(), 8).stream(seeds=[0, 1]):
-        place = state.carried[plugin]
+        place = followed(state, plugin)
         copies += len(place.x) - len(place.x.flatten(1).unique(dim=0))
         expected = exact(backend, place.x, place.t, [0, 1, 2])
         torch.testing.assert_close(place.log_density, expected, rtol=1e-7, atol=1e-7)
@@ -204,9 +222,10 @@ class _Longer:
         state.times = [0.0, 0.25, 0.5, 0.25, 0.75, 1.0]
 
 
+@pytest.mark.parametrize(("solver", "probes"), [(DDPM(), 0), (Heun(), 2)])
 @pytest.mark.parametrize("rule", ["and", "or"])
-def test_densities_and_weights_read_nothing_back(rule):
-    run = Sampler(mixture(), [SuperDiff([0, 1, 2], rule)], DDPM(), 4)
+def test_densities_and_weights_read_nothing_back(rule, solver, probes):
+    run = Sampler(mixture(), [SuperDiff([0, 1, 2], rule, probes=probes)], solver, 4)
     with Reads() as reads:
         for _ in run.stream(seeds=[0, 1]):
             pass
@@ -220,10 +239,185 @@ def test_a_stack_that_breaks_the_way_raises():
             Sampler(backend, [plugin], solver)
     with pytest.raises(ValueError, match="cannot be combined with Langevin"):
         Sampler(backend, [plugin, Langevin()], DDPM())
-    twice = Anagram({"identity": None, "flip": None})
-    for stack in ([plugin, _Longer()], [twice, plugin]):
-        with pytest.raises(ValueError, match="one SuperDiff object for each place"):
-            Sampler(backend, stack, DDPM(), 4).sample()
+    with pytest.raises(ValueError, match="the noise must fall from one estimate to the next"):
+        Sampler(backend, [plugin, _Longer()], DDPM(), 4).sample()
+    with pytest.raises(ValueError, match="probes must be 0 with DDPM, got 1"):
+        Sampler(backend, [SuperDiff([0, 1], probes=1)], DDPM())
+    for solver in (
+        AdamsBashforth(2),
+        DPMSolverPP(),
+        Spaced(UniPC()),
+        Timesteps([0.0, 0.5], UniPC()),
+    ):
+        with pytest.raises(ValueError, match='solver of the rule "and" must step by the present'):
+            Sampler(backend, [SuperDiff([0, 1], probes=1)], solver, 2)
+        Sampler(backend, [SuperDiff([0, 1], "or", probes=1)], solver, 2)
+    for solver in (AdamsBashforth(1), Spaced(Heun()), DDIM()):
+        Sampler(backend, [SuperDiff([0, 1], probes=1)], solver)
+    Sampler(backend, [plugin], Spaced(DDPM()))
+    with pytest.raises(ValueError, match="densities of earlier steps must be carried to step 1"):
+        Sampler(backend, [SuperDiff([0, 1], "or", probes=1)], Adaptive(), 2).sample()
+
+
+def test_two_places_of_one_object_are_followed_apart():
+    backend, plugin = gaussians(), SuperDiff([0, 1, 2], data_std=STD)
+    views = {"identity": None, "flip": None}
+    one, two = (
+        Sampler(backend, [Anagram(views), *inner], DDPM(), 4).sample(seeds=[1]).x
+        for inner in ([plugin], [Anagram({"identity": plugin})])
+    )
+    torch.testing.assert_close(one, two)
+    for state in Sampler(backend, [Anagram(views), plugin], DDPM(), 4).stream(seeds=[1]):
+        places = [place for key, place in state.carried.items() if key[0] is plugin]
+        assert len(places) == 2
+        for place in places:
+            expected = exact(backend, place.x, place.t, [0, 1, 2])
+            assert torch.isfinite(place.log_density).all()
+            if state.step == 0:
+                torch.testing.assert_close(place.log_density, 0 * expected)
+
+
+# By divergences, under deterministic solvers
+
+
+def unequal(**options):
+    """Gaussians of standard deviations that differ, so that the estimator has something to do."""
+    even = gaussians(**options)
+    return GaussianMixtureBackend(even.means, [0.2, 0.3, 0.5], schedule=even.schedule)
+
+
+def exact_of_each(backend, x, t):
+    """log q_i(x_t) (B, N) up to a shared number, of components of any width."""
+    alpha, sigma = backend.schedule.at(t)
+    variance = (alpha * torch.tensor(backend.stds).double()) ** 2 + sigma**2
+    gaps = (x[:, None] - alpha * backend.means).square().flatten(2).sum(-1)
+    found = -gaps / (2 * variance) - x[0].numel() / 2 * variance.log()
+    return found - found.mean(1, keepdim=True)
+
+
+SOLVERS = [Euler(), DDIM(), DDIM(0.5), Heun(), DPMSolverPP(), AdamsBashforth(3), UniPC()]
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+@pytest.mark.parametrize("probes", [1, None])
+def test_divergences_of_gaussians_of_one_width_are_exact_under_every_solver(solver, probes):
+    """Their divergences agree, so a single direction is enough; the fit is the density itself."""
+    rules = ["or"] if getattr(solver, "multistep", False) else ["or", "and"]
+    for rule in rules:
+        backend, plugin = gaussians(), SuperDiff([0, 1, 2], rule, data_std=STD, probes=probes)
+        seen = 0
+        for state in Sampler(backend, [plugin], solver, 5).stream(seeds=[0, 1]):
+            place = followed(state, plugin)
+            expected = exact(backend, place.x, place.t, [0, 1, 2])
+            torch.testing.assert_close(place.log_density, expected, rtol=1e-8, atol=1e-8)
+            seen += 1
+        assert seen == 5
+        ends = exact(backend, state.x, backend.schedule.times(5)[-1], [0, 1, 2]).abs().max()
+        assert ends < 1e-8 if rule == "and" else ends > 1
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolverPP()], ids=repr)
+def test_divergences_of_gaussians_of_all_widths_are_of_second_order(solver):
+    """Twice as many steps make a quarter of the error. One direction gives these divergences
+    exactly, for x_0 given x is as wide in each."""
+    backend, plugin = unequal(), SuperDiff([0, 1, 2], "or", data_std=STD, probes=1)
+
+    def error(steps):
+        worst = 0.0
+        for state in Sampler(backend, [plugin], solver, steps).stream(seeds=range(4)):
+            place = followed(state, plugin)
+            gap = place.log_density - exact_of_each(backend, place.x, place.t)
+            worst = max(worst, float(gap.abs().max()))
+        return worst
+
+    errors = [error(steps) for steps in (32, 64, 128)]
+    assert errors[1] < errors[0] / 3.3
+    assert errors[2] < errors[1] / 3.3
+    assert errors[2] < 0.01
+
+
+def test_and_over_a_flow_ends_where_readings_of_all_widths_are_equally_likely():
+    """The rest falls with the steps."""
+    backend = unequal()
+
+    def ends(steps):
+        plugin = SuperDiff([0, 1, 2], data_std=STD, probes=1)
+        x = Sampler(backend, [plugin], Euler(), steps).sample(seeds=range(4)).x
+        return float(exact_of_each(backend, x, backend.schedule.times(steps)[-1]).abs().max())
+
+    rest = [ends(steps) for steps in (16, 32, 64)]
+    assert rest[2] < rest[1] / 3 < rest[0] / 9
+    assert rest[2] < 0.05
+
+
+def test_or_over_a_flow_is_the_mixture():
+    weights = [0.5, 0.25, 0.25]
+    backend = gaussians(weights=weights)
+    plugin = SuperDiff([0, 1, 2], "or", priors=weights, data_std=STD, probes=1)
+    ours = Sampler(backend, [plugin], Heun(), 12).sample(seeds=range(6)).x
+    plain = Sampler(backend, [], Heun(), 12).sample(UNCONDITIONAL, range(6)).x
+    torch.testing.assert_close(ours, plain, rtol=1e-8, atol=1e-8)
+    nearest = (ours[:, None] - backend.means).square().flatten(2).sum(-1).argmin(1)
+    assert len(nearest.unique()) > 1  # else any one condition would do
+
+
+@pytest.mark.parametrize("probes", [None, 2])
+def test_a_reading_may_be_a_mixture(probes):
+    """Whose divergence no Gaussian has: the exact trace is of second order, and two directions in
+    place of four pixels are off by their variance."""
+    generator = torch.Generator().manual_seed(2)
+    means = torch.rand((3, 1, 2, 2), generator=generator, dtype=torch.float64) * 2 - 1
+    backend = GaussianMixtureBackend(means, [0.3, 0.4, 0.5])
+    plugin = SuperDiff([0, UNCONDITIONAL], data_std=STD, probes=probes)
+
+    def density(x, t):
+        alpha, sigma = backend.schedule.at(t)
+        variance = (alpha * torch.tensor(backend.stds).double()) ** 2 + sigma**2
+        gaps = (x[:, None] - alpha * means).square().flatten(2).sum(-1)
+        each = -gaps / (2 * variance) - x[0].numel() / 2 * variance.log()
+        both = torch.stack([each[:, 0], each.logsumexp(1) - math.log(3)], 1)
+        return both - both.mean(1, keepdim=True)
+
+    def error(steps):
+        worst = 0.0
+        for state in Sampler(backend, [plugin], Euler(), steps).stream(seeds=range(4)):
+            place = followed(state, plugin)
+            worst = max(worst, float((place.log_density - density(place.x, place.t)).abs().max()))
+        return worst
+
+    errors = [error(steps) for steps in (30, 60, 120)]
+    if probes is None:
+        assert errors[2] < errors[1] / 3 < errors[0] / 9
+        assert errors[2] < 2e-3
+    else:
+        assert 0.01 < errors[2] < 0.5
+
+
+def test_anagrams_over_a_flow_have_equally_likely_readings():
+    backend = gaussians(2, shape=(1, 4, 4))
+    plugin = SuperDiff({"identity": 0, "rotate_180": 1}, data_std=STD, probes=1)
+    x = Sampler(backend, [plugin], Euler(), 10).sample(seeds=range(4)).x
+    own = (x - backend.means[0]).square().sum((1, 2, 3))
+    other = (x.flip(-1, -2) - backend.means[1]).square().sum((1, 2, 3))
+    torch.testing.assert_close(own, other)
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun()], ids=repr)
+def test_divergences_cost_two_rows_a_probe_in_the_same_call(solver):
+    calls = {Euler: 4, Heun: 7}[type(solver)]
+    plugin = SuperDiff([0, 1], probes=3)
+    stats = Sampler(mixture(), [plugin, CFG(2.0)], solver, 4).sample(seeds=[0, 1]).stats
+    assert (stats.calls, stats.rows) == (calls, calls * 2 * 3 * (1 + 2 * 3))
+
+
+def test_directions_are_each_image_s_own():
+    backend, plugin = unequal(), SuperDiff([0, 1, 2], "or", probes=1)
+    sampler = Sampler(
+        backend, [FeynmanKac(lambda x: x.flatten(1).sum(1), 20.0, 3), plugin], None, 5
+    )
+    together = sampler.sample(seeds=[5, 9]).x
+    alone = torch.cat([sampler.sample(seeds=[seed]).x for seed in (5, 9)])
+    torch.testing.assert_close(together, alone)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +431,7 @@ def test_a_stack_that_breaks_the_way_raises():
         (([1, 2], "or", 1.0, [0.5]), ValueError, "priors must be 2"),
         (([1, 2], "or", 1.0, [0.5, -1]), ValueError, "priors must be a positive"),
         (([1, 2], "or", 1.0, None, 0.0), ValueError, "data_std must be a positive"),
+        (([1, 2], "or", 1.0, None, 0.5, -1), ValueError, "probes must be an integer of at least 0"),
     ],
 )
 def test_bad_super_diffs_raise(arguments, error, words):

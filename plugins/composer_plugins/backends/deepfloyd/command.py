@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from composer.commands.errors import one_sentence
+from composer.commands.paths import NamedPath
 from composer.writing import require_writable
 
 
@@ -15,7 +16,7 @@ from composer.writing import require_writable
 @click.option("--model", default="DeepFloyd/IF-I-XL-v1.0", show_default=True, help="Folder or hub.")
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NamedPath(),
     help="The .safetensors file to add to; by default one in the user's cache, which "
     "load_backend reads too.",
 )

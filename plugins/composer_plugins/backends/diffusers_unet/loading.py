@@ -13,7 +13,7 @@ from composer.named import Device, DType
 from composer.predictions import EPSILON, SAMPLE, Prediction, V
 from composer.schedules import DiscreteSchedule
 from composer.solvers import DDIM, DDPM, DiffusersSolver, Solver
-from composer.solvers._families import asked_beyond, clips, thresholds
+from composer.solvers._schedulers import asked_beyond, clips, thresholds
 from composer_plugins.backends.clipping import clip_of
 from composer_plugins.backends.diffusers_unet.backend import DiffusersBackend
 from composer_plugins.backends.diffusers_unet.settings import require_settings

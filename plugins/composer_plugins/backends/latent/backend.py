@@ -79,6 +79,12 @@ class LatentBackend:
         """What a picture names by a hash."""
         return {"network": self.network}
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients flow: unless its weights leave the device after each layer."""
+        networks = self.network, self.autoencoder.vae
+        return not any(hasattr(m, "_diffusers_hook") for n in networks for m in n.modules())
+
     def encode(self, condition: Any) -> Hashable:
         return self.embeddings.encode(condition)
 

@@ -53,6 +53,8 @@ class MnistLatentBackend:
     default_solver: Solver = Euler()
     dtype: torch.dtype = torch.float32
 
+    differentiable = True
+
     __repr__ = short_repr
 
     @property
