@@ -41,7 +41,7 @@ class Climb(Plugin):
 
     Take ``Steer`` where the score is a likelihood: its steps have the size that the noise level and
     the likelihood imply. Take this where only the direction means something, as with a network's
-    confidence, whose gradient is tiny or huge: each step has the stated length.
+    confidence, whose gradient is tiny or huge: each step above ``steep`` has the stated length.
 
     Put it around anagrams and the like: it scores the image, not a view of it. Over latents it
     moves the decoded image and encodes it again, plus what the round trip loses (``in_pixels``). It
