@@ -13,7 +13,6 @@ from composer_lab.cli import evaluate_anagrams
 from composer_lab.cli.evaluate import evaluate
 from composer_lab.evaluation.anagrams import PAIRS, Anagrams
 from composer_plugins.backends.mnist import sample_digits
-from composer_plugins.backends.mnist.judge import load_chooser, load_judge
 from composer_plugins.steering.readings import (
     alignment,
     concealment,
@@ -93,15 +92,6 @@ def test_a_classifier_that_reads_nothing_raises(classifier, words):
     for metric in (log_probabilities, views_correct, alignment, concealment):
         with pytest.raises((TypeError, ValueError), match=words):
             metric(classifier, pictures((0.0, 0.0)), VIEWS)
-
-
-def test_judge_and_chooser_are_two_networks_that_read_digits():
-    images, labels = sample_digits()
-    one, other = (net.classify(images) for net in (load_judge(), load_chooser()))
-    for read in (one, other):
-        assert (read == labels).float().mean() > 0.97
-    weights = (next(net.parameters()) for net in (load_judge(), load_chooser()))
-    assert not torch.equal(*weights)
 
 
 def test_reads_as_prefers_what_reads_as_intended():
