@@ -335,6 +335,27 @@ MUTATIONS = [
         "tests/plugins/steering/test_super_diff.py",
     ),
     Mutation(
+        "SuperDiff's flows have no divergence",
+        "plugins/composer_plugins/steering/estimators.py",
+        "growth - change * here.divergence",
+        "growth",
+        "tests/plugins/steering/test_super_diff.py",
+    ),
+    Mutation(
+        "SuperDiff looks ahead only, which is of first order",
+        "plugins/composer_plugins/steering/estimators.py",
+        "(self.ahead(past, here.x, here.t) - self.ahead(here, past.x, past.t)) / 2",
+        "self.ahead(past, here.x, here.t)",
+        "tests/plugins/steering/test_super_diff.py",
+    ),
+    Mutation(
+        "TFG's smoothed loss is the mean of the losses",
+        "plugins/composer_plugins/steering/tfg.py",
+        "(-each).logsumexp(0) - math.log(self.draws)",
+        "-each.mean(0)",
+        "tests/plugins/steering/test_tfg.py",
+    ),
+    Mutation(
         "the reverse transition is DDPM's, whatever the data's width",
         "plugins/composer_plugins/steering/densities.py",
         "beta * wide_s / wide_t",
@@ -403,6 +424,20 @@ MUTATIONS = [
         "if (part := crop(mask)).any():",
         "if (part := crop(mask)) is not None:",
         "tests/plugins/canvas/test_regions.py",
+    ),
+    Mutation(
+        "a bootstrapped region sees the whole canvas",
+        "plugins/composer_plugins/canvas/bootstrapping.py",
+        "torch.where(here, x, background(request, k))",
+        "x.clone()",
+        "tests/plugins/canvas/test_bootstrapping.py",
+    ),
+    Mutation(
+        "the rows of a backend around a canvas are spread by the canvas",
+        "composer/backend_wrapper.py",
+        '_OWN = {"inner", "spread", "loaded_as"}',
+        '_OWN = {"inner", "loaded_as"}',
+        "tests/core/test_backend_wrapper.py",
     ),
     Mutation(
         "crops of one place are taken for one image in all canvases",
