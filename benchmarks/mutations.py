@@ -1,11 +1,15 @@
 """Break the library on purpose and see that the tests notice: ``make mutations``.
 
+    python benchmarks/mutations.py --matching solvers
+
 Each mutation replaces one piece of text in a copy of the sources; the test suite, run on the
-copy, must fail. Exits with 1 if a mutation survives.
+copy, must fail. ``--matching`` takes those whose file's path contains a word. Exits with 1 if a
+mutation survives.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -331,6 +335,27 @@ MUTATIONS = [
         "tests/plugins/steering/test_super_diff.py",
     ),
     Mutation(
+        "SuperDiff's flows have no divergence",
+        "plugins/composer_plugins/steering/estimators.py",
+        "growth - change * here.divergence",
+        "growth",
+        "tests/plugins/steering/test_super_diff.py",
+    ),
+    Mutation(
+        "SuperDiff looks ahead only, which is of first order",
+        "plugins/composer_plugins/steering/estimators.py",
+        "(self.ahead(past, here.x, here.t) - self.ahead(here, past.x, past.t)) / 2",
+        "self.ahead(past, here.x, here.t)",
+        "tests/plugins/steering/test_super_diff.py",
+    ),
+    Mutation(
+        "TFG's smoothed loss is the mean of the losses",
+        "plugins/composer_plugins/steering/tfg.py",
+        "(-each).logsumexp(0) - math.log(self.draws)",
+        "-each.mean(0)",
+        "tests/plugins/steering/test_tfg.py",
+    ),
+    Mutation(
         "the reverse transition is DDPM's, whatever the data's width",
         "plugins/composer_plugins/steering/densities.py",
         "beta * wide_s / wide_t",
@@ -399,6 +424,20 @@ MUTATIONS = [
         "if (part := crop(mask)).any():",
         "if (part := crop(mask)) is not None:",
         "tests/plugins/canvas/test_regions.py",
+    ),
+    Mutation(
+        "a bootstrapped region sees the whole canvas",
+        "plugins/composer_plugins/canvas/bootstrapping.py",
+        "torch.where(here, x, background(request, k))",
+        "x.clone()",
+        "tests/plugins/canvas/test_bootstrapping.py",
+    ),
+    Mutation(
+        "the rows of a backend around a canvas are spread by the canvas",
+        "composer/backend_wrapper.py",
+        '_OWN = {"inner", "spread", "loaded_as"}',
+        '_OWN = {"inner", "loaded_as"}',
+        "tests/core/test_backend_wrapper.py",
     ),
     Mutation(
         "crops of one place are taken for one image in all canvases",
@@ -484,8 +523,8 @@ def passes(tests: str, mutation: Mutation | None = None) -> bool:
     """Whether the tests pass on a copy of the sources, with a mutation or as they are."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("composer", "plugins", "tests", "benchmarks"):
-            ignore = shutil.ignore_patterns("__pycache__")
+        ignore = shutil.ignore_patterns("__pycache__", "_build", "figures", "gallery")
+        for name in ("composer", "plugins", "tests", "benchmarks", "docs", "examples"):
             shutil.copytree(ROOT / name, copy / name, ignore=ignore)
         shutil.copy(ROOT / "pyproject.toml", copy)
         if mutation is not None:
@@ -509,11 +548,15 @@ def passes(tests: str, mutation: Mutation | None = None) -> bool:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Break the library on purpose.")
+    parser.add_argument("--matching", default="", help="a part of the paths of the files to break")
+    matching = parser.parse_args().matching
+    mutations = [mutation for mutation in MUTATIONS if matching in mutation.file]
     survivors = 0
-    for tests in sorted({mutation.tests for mutation in MUTATIONS}):
+    for tests in sorted({mutation.tests for mutation in mutations}):
         if not passes(tests):
             raise SystemExit(f"{tests} fails without any mutation; mend that first")
-    for mutation in MUTATIONS:
+    for mutation in mutations:
         found = not passes(mutation.tests, mutation)
         survivors += not found
         print(

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from composer.arguments import integer, lacking
-from composer.errors import shown
+from composer.errors import owned, shown
 from composer.hooks import hooked, noise_estimates
 from composer.latents import is_latent
 from composer.limits import MAX_STEPS
@@ -222,7 +222,7 @@ def check_encodable(backend: Backend, condition: Any, owner: str) -> None:
             f"{owner}: a condition must be hashable, got {type(condition).__name__}. Give one per "
             "seed as sample(condition=[...]), or as Each([...]) in a plugin."
         ) from None
-    try:
+    with owned(owner):
         for one in condition.conditions if isinstance(condition, Each) else (condition,):
             if one is None or isinstance(one, Each) or is_nested(one):
                 raise TypeError(
@@ -230,8 +230,6 @@ def check_encodable(backend: Backend, condition: Any, owner: str) -> None:
                     "UNCONDITIONAL means no condition."
                 )
             backend.encode(one)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{owner}: {error}") from error
 
 
 def checked_condition(stack: Stack, condition: Any) -> Any:

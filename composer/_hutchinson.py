@@ -16,8 +16,9 @@ class Hutchinson:
     """The divergence of a field v(x) of images: the mean of e^T (dv / dx) e over directions e.
 
     A central difference gives each product, so any field will do: a network that has no gradient,
-    and whatever plugins make of it. With random signs this is Hutchinson's estimator, without bias;
-    with all unit vectors it is the trace.
+    and whatever plugins make of it. With random signs this is Hutchinson's estimator, without bias
+    but for the rounding of a network that computes in less than the dtype of x; with all unit
+    vectors it is the trace.
 
     Args:
         directions: e (P, B, C, H, W), or one for all images (P, 1, C, H, W), whose squares sum to

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from composer._once import once
 from composer._parts import Decomposition, Part, parts_of
-from composer.errors import said, shown
+from composer.errors import owned, said, shown
 from composer.latents import image_shape_of
 from composer.lent import version
 from composer.protocols import Backend
@@ -91,10 +91,8 @@ def _once_for(
     backend: Backend, owner: str, probe: Callable[[], Sequence[int]], kind: str, thing: object
 ) -> Sequence[int]:
     """The cached result of a probe; its errors begin with the owner."""
-    try:
+    with owned(owner):
         return once(probe, kind, thing, image_shape_of(backend), backend.dtype, backend.device)
-    except ValueError as error:
-        raise ValueError(f"{owner}: {error}") from error
 
 
 def _probe_view(view: Transform, backend: Backend) -> tuple[()]:

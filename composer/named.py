@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from composer.arguments import choice, integer
-from composer.errors import shown
+from composer.errors import owned, shown
 from composer.predictions import PREDICTIONS, Prediction
 from composer.protocols import Backend
 from composer.schedules import Schedule
@@ -113,10 +113,8 @@ def with_objects(backend: Backend) -> Backend:
     changed: dict[str, Any] = {}
     for name, meant in _MEANT.items():
         given = getattr(backend, name)
-        try:
+        with owned(type(backend).__name__):
             read = meant(given)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{type(backend).__name__}: {error}") from error
         if read is not given:
             changed[name] = read
     return cast(Backend, _Read(backend, changed)) if changed else backend

@@ -91,11 +91,14 @@ def spread(backend: Backend, batch: Batch) -> tuple[Backend, Batch, Join]:
 
 
 class Solver(Protocol):
-    """Takes the step that no plugin took; registered as the innermost plugin of the stack."""
+    """Takes the step that no plugin took; registered as the innermost plugin of the stack.
+
+    A class need not inherit it; one that does visits the schedule's own times by default.
+    """
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
-        """The times to visit, from noise to the clean image; ``schedule.times`` for most."""
-        ...
+        """The times to visit, from noise to the clean image."""
+        return schedule.times(num_steps)
 
     def step(self, state: State, estimate: Estimate) -> Tensor | Asking[Tensor]:
         """The image at ``state.t_next``; mark it with ``composer.hookimpl``.

@@ -190,9 +190,12 @@ def _in_a_sentence(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _of_the_disk(error):
-            raise _unwritable(path, error) from error
-        raise
+        if not _of_the_disk(error):
+            raise
+        raise OSError(
+            f"{path} could not be written ({_reason(error)}). Free some space, or name a writable "
+            "place."
+        ) from error
 
 
 def _of_the_disk(error: BaseException) -> bool:
@@ -200,13 +203,6 @@ def _of_the_disk(error: BaseException) -> bool:
     words = "enforce fail at inline_container", "PytorchStreamWriter"
     return isinstance(error, OSError | SafetensorError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )
-
-
-def _unwritable(path: Path, error: BaseException) -> OSError:
-    return OSError(
-        f"{path} could not be written ({_reason(error)}). Free some space, or name a writable "
-        "place."
     )
 
 

@@ -16,22 +16,19 @@ from torch import Tensor
 from composer.arguments import choice, finite
 from composer.markers import hookimpl
 from composer.predictions import mixed
-from composer.protocols import State
+from composer.protocols import Solver, State
 from composer.requests import Estimate
-from composer.schedules import Schedule, ancestral_variance
+from composer.schedules import ancestral_variance
 
 
 @dataclass(frozen=True)
-class Euler:
+class Euler(Solver):
     """Euler's method for the probability-flow ODE, order 1: x_s = alpha_s x_0 + sigma_s noise.
 
     On a flow path this is x + (s - t) v; in the variables x / alpha, sigma / alpha it is the
     Euler step of Karras et al. 2022 (arXiv 2206.00364); on a DDPM schedule it is DDIM. The noise
     (x - alpha_t x_0) / sigma_t is not computed by itself, which saves passes over the image.
     """
-
-    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
-        return schedule.times(num_steps)
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:
@@ -42,7 +39,7 @@ class Euler:
 
 
 @dataclass(frozen=True)
-class DDIM:
+class DDIM(Solver):
     """Song et al. 2021, "Denoising Diffusion Implicit Models", arXiv 2010.02502, equation 12.
 
     Args:
@@ -59,9 +56,6 @@ class DDIM:
     def ancestral(self) -> bool:
         return self.eta == 1
 
-    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
-        return schedule.times(num_steps)
-
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:
         alpha, sigma = estimate.schedule.at(state.t_next)
@@ -72,7 +66,7 @@ class DDIM:
 
 
 @dataclass(frozen=True)
-class DDPM:
+class DDPM(Solver):
     """Ancestral sampling over strided times: the exact posterior q(x_s | x_t, x_0).
 
     With r = alpha_t / alpha_s and beta = sigma_t^2 - r^2 sigma_s^2 (DDPM's beta_t),
@@ -96,9 +90,6 @@ class DDPM:
 
     def __post_init__(self) -> None:
         choice(self.variance, "DDPM: variance", ("fixed_small", "fixed_large"))
-
-    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
-        return schedule.times(num_steps)
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:

@@ -220,9 +220,7 @@ class DiffusersSolver:
         following = run.scheduler.timesteps[run.index + 1 :]
         further = {
             "generator": list(state.generators),
-            "prev_timestep": following[0]
-            if len(following)
-            else None,  # for UnCLIP, whose default is t - 1
+            "prev_timestep": next(iter(following), None),  # for UnCLIP, whose default is t - 1
             # For LMS, whose default assumes a run from 0.
             "order": min(4, run.index - run.begun + 1),
         }

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from composer.markers import hookimpl
 from composer.predictions import mixed
-from composer.protocols import State
+from composer.protocols import Solver, State
 from composer.requests import Estimate
 from composer.schedules import Schedule
 
 
 @dataclass(frozen=True)
-class DPMSolverPP:
+class DPMSolverPP(Solver):
     """DPM-Solver++(2M) of Lu et al. 2022, arXiv 2211.01095, algorithm 2.
 
     With lambda = log(alpha / sigma), h = lambda_s - lambda_t and h' the step before,
@@ -27,9 +27,6 @@ class DPMSolverPP:
     """
 
     multistep = True
-
-    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
-        return schedule.times(num_steps)
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from composer.markers import hookimpl
 from composer.predictions import mixed
-from composer.protocols import State
+from composer.protocols import Solver, State
 from composer.requests import Estimate, Request
-from composer.schedules import Schedule
 
 
 @dataclass(frozen=True)
-class Heun:
+class Heun(Solver):
     """Heun's method for the probability-flow ODE, two evaluations per step except the last.
 
     Division by alpha + sigma makes every path straight: with u = x / (alpha + sigma) and the noise
@@ -24,9 +23,6 @@ class Heun:
     schedule u = x and tau = 1 - t. The last step is Euler's, as in Karras et al. 2022 (arXiv
     2206.00364, algorithm 1), because no model is defined at sigma = 0.
     """
-
-    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
-        return schedule.times(num_steps)
 
     @hookimpl
     def step(

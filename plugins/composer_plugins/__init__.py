@@ -75,8 +75,10 @@ from composer_plugins.steering.langevin import Langevin
 from composer_plugins.steering.losses import SquaredError
 from composer_plugins.steering.particles import Particles
 from composer_plugins.steering.reads_as import ReadsAs
+from composer_plugins.steering.recurrence import Recurrence
 from composer_plugins.steering.steer import Steer
 from composer_plugins.steering.super_diff import SuperDiff
+from composer_plugins.steering.tfg import TFG
 
 __all__ = [
     "APG",
@@ -89,6 +91,7 @@ __all__ = [
     "SEG",
     "SLG",
     "TCFG",
+    "TFG",
     "AdamsBashforth",
     "Adaptive",
     "AdaptiveGuidance",
@@ -126,6 +129,7 @@ __all__ = [
     "Particles",
     "RFInversion",
     "ReadsAs",
+    "Recurrence",
     "Reference",
     "Regions",
     "Rescale",
@@ -175,6 +179,8 @@ def register_plugins(register: Register) -> None:
     register.plugin("langevin", Langevin)
     register.plugin("steer", Steer, example=lambda: Steer(_brightness))
     register.plugin("dps", DPS, example=lambda: DPS(_brightness))
+    register.plugin("tfg", TFG, example=lambda: TFG(_brightness))
+    register.plugin("recurrence", Recurrence)
     register.loss("squared_error", SquaredError)
     register.plugin("super_diff", SuperDiff, example=lambda: SuperDiff([1, 2]))
     register.plugin("lanpaint", LanPaint)

@@ -56,7 +56,7 @@ def rank(
     """
     files = _pictures(folder)
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: it is no folder. Name a folder of pictures.")
+        raise NotADirectoryError(f"{folder}: it must be a folder. Name a folder of pictures.")
     require_folder(out)
     with locked(folder):
         found = dict(_scored(files, named, typed))

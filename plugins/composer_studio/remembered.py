@@ -106,7 +106,7 @@ def _text(content: BinaryIO, file: Path) -> str:
     elif head[:4] == _RIFF and head[8:] == _WEBP:
         chunks, read = _riff_chunks(content), _of_exif
     else:
-        raise ValueError(f"{file}: it is no PNG or WebP, which alone carry recipes.")
+        raise ValueError(f"{file}: it must be a PNG or WebP. Only these carry recipes.")
     for chunk in chunks:
         if (text := read(chunk)) is not None:
             return text

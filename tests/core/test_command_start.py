@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 SLOW_TORCH = """
 import time
 print("loading", flush=True)
-time.sleep(60)
+for _ in range(600):  # a signal just before one long sleep would wait for its end
+    time.sleep(0.1)
 """
 
 

@@ -10,7 +10,7 @@ from conftest import mixture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer import UNCONDITIONAL, Sampler, hookimpl
+from composer import UNCONDITIONAL, Plugin, Sampler, hookimpl
 from composer.solvers import DDIM, DDPM, Heun
 from composer.testing import IdentityBackend
 from composer_plugins import CFG, Anagram, Hybrid, Inpaint, SDEdit
@@ -783,3 +783,18 @@ def test_a_stop_iteration_of_a_backend_ends_no_loop_of_the_caller():
     for call in calls:
         with pytest.raises(RuntimeError, match=r"^Ends\.evaluate raised StopIteration\. Give"):
             call(1)
+
+
+def test_a_plugin_that_needs_the_noise_of_the_reverse_sde_raises_under_other_solvers():
+    class Needs(Plugin):
+        needs_ancestral = True
+
+        @hookimpl
+        def post_step(self, state):
+            pass
+
+    for solver in (None, DDIM(0.5)):
+        with pytest.raises(ValueError, match="Needs: solver must draw the noise"):
+            Sampler(mixture(), [Needs()], solver)
+    for solver in (DDPM(), DDIM(1.0)):
+        Sampler(mixture(), [Needs()], solver)

@@ -8,7 +8,7 @@ import torch
 from conftest import mixture
 
 import composer.protocols
-from composer import Plugin, Sampler, hookimpl
+from composer import Plugin, Request, Sampler, hookimpl
 from composer.authoring import declared, draw, in_pixels, is_latent
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.solvers import DDIM, DDPM, DPMSolverPP, Euler, Heun
@@ -17,6 +17,7 @@ from composer_plugins import (
     CFG,
     DDNM,
     DPS,
+    TFG,
     Bands,
     BlockMean,
     Climb,
@@ -30,6 +31,7 @@ from composer_plugins import (
     LatentAnagram,
     Masks,
     Particles,
+    Recurrence,
     Reference,
     SDEdit,
     SquaredError,
@@ -96,8 +98,12 @@ def same_noise(monkeypatch):
         coder = OrthogonalCodecBackend(backend)
         return coder.decode(draw(generators, coder, shape))
 
+    def of_a_request(request):
+        return drawn(request.generators, request.backend)
+
     monkeypatch.setattr(composer.protocols, "draw", drawn)
     monkeypatch.setattr(inpaint, "draw", drawn)
+    monkeypatch.setattr(Request, "randn", of_a_request)
 
 
 HALVED = SquaredError(image(1)[:, :4, :4], BlockMean(2), 0.5)
@@ -123,6 +129,8 @@ STACKS = {
     "DPS": [DPS(HALVED, 0.3), CFG(2.0)],
     "DPS, a view": [DPS(bent, 0.2, "rotate_cw"), CFG(2.0)],
     "Climb": [Climb(score, 0.3), CFG(2.0)],
+    "TFG": [TFG(HALVED, 0.1, 0.1, 0.5, 2), Recurrence(2), CFG(2.0)],
+    "TFG, a view": [TFG(bent, 0.1, 0.1, view="rotate_cw"), Hybrid(0, 1)],
     "all that steer": [Steer(bent, 0.1), DPS(HALVED, 0.1), Climb(score, 0.1), Hybrid(0, 1)],
     "particles": [Particles(score, ((1, 4), (0.6, 2), (0, 1)))],
     "Feynman-Kac": [FeynmanKac(score, 0.3, 3), CFG(2.0)],

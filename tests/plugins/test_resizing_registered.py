@@ -25,6 +25,7 @@ from composer_plugins import (
     SEG,
     SLG,
     TCFG,
+    TFG,
     AdaptiveGuidance,
     Anagram,
     Autoguidance,
@@ -50,6 +51,7 @@ from composer_plugins import (
     LatentAnagram,
     Masks,
     Particles,
+    Recurrence,
     Reference,
     Regions,
     Rescale,
@@ -129,6 +131,8 @@ PLUGINS = {
     "climb": lambda n: Climb(brightness),
     "steer": lambda n: Steer(brightness, view=shuffled(n)),
     "dps": lambda n: DPS(brightness, view=shuffled(n)),
+    "tfg": lambda n: TFG(brightness, view=shuffled(n)),
+    "recurrence": lambda n: Recurrence(3),
     "super_diff": lambda n: SuperDiff({"identity": 1, shuffled(n): 2}),
     "feynman_kac_corrector": lambda n: FeynmanKacCorrector(
         {"identity": 1, shuffled(n): 2}, (0.5, 0.5)

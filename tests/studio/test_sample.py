@@ -125,7 +125,7 @@ def test_a_short_form_is_its_stack(studio, tmp_path, monkeypatch, arguments, plu
         (["anagram", "6", "9", "--model", "x"], "backend has no option 'model'."),
         (["inpaint", "none.png", "none.png"], "there is no picture 'none.png'."),
         (["show", "none.png"], "none.png: No such file or directory."),
-        (["rank", "none", "--score", "reads_as"], "none: it is no folder."),
+        (["rank", "none", "--score", "reads_as"], "none: it must be a folder."),
         (["recipe", "check", "none.toml"], "none.toml: it cannot be read"),
     ],
 )

@@ -114,7 +114,7 @@ def chunk(kind, content):
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (b"", "no PNG or WebP"),
+        (b"", "must be a PNG or WebP"),
         (b"\x89PNG\r\n\x1a\n", "carries no recipe"),
         (b"\x89PNG\r\n\x1a\n" + chunk(b"tEXt", b"other\0text"), "carries no recipe"),
         (

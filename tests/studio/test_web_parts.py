@@ -360,7 +360,7 @@ def test_a_step_has_no_preview_of_latents():
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.png", b"GIF89a", r"^a.png: it is no PNG or WebP"),
+        ("a.png", b"GIF89a", r"^a.png: it must be a PNG or WebP"),
         ("a.toml", b"x = [", r"^a.toml: it cannot be read"),
         ("a.json", b"[]", r"^a.json: a recipe must be a table"),
         ("a.toml", b"#" * 1_000_001, "at most 1000000 bytes"),

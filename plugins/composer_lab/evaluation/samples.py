@@ -36,7 +36,9 @@ from composer_plugins.guidance.slg import SLG
 from composer_plugins.guidance.tcfg import TCFG
 from composer_plugins.guidance.thresholding import DynamicThreshold
 from composer_plugins.illusions.decompositions import Bands
+from composer_plugins.solvers.adams_bashforth import AdamsBashforth
 from composer_plugins.solvers.spaced import Spaced
+from composer_plugins.solvers.unipc import UniPC
 
 MAX_ROWS = 32
 SHAPE = 1, 28, 28
@@ -47,12 +49,15 @@ SOLVERS: Mapping[str, Solver] = {
     "euler": Euler(),
     "heun": Heun(),
     "dpm_pp": DPMSolverPP(),
+    "unipc": UniPC(2),
+    "ab2": AdamsBashforth(2),
+    "ab3": AdamsBashforth(3),
     "ddpm": DDPM(),
     "spaced ddpm": Spaced(DDPM()),
     "course": DDPM("fixed_large"),
 }
-"""{name: solver}; Euler on the DDPM model's schedule is DDIM. The course takes 300 steps of its
-solver with guidance 5."""
+"""{name: solver}; Euler on the DDPM model's schedule is DDIM, ab2 and ab3 are Adams-Bashforth's
+method of that order. The course takes 300 steps of its solver with guidance 5."""
 
 LATE = (0.0, 0.45)
 AUTOGUIDANCE = "autoguidance"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,7 @@ class Regions(Plugin):
     masks: Sequence[ImageLike] | None = None
     soft: float = 0.5
     bootstrap: Sequence[float] | None = None
+    _kept: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         conditions = sequence(self.conditions, "Regions: conditions")
@@ -102,10 +103,18 @@ class Regions(Plugin):
     ) -> Generator[list[Request], list[Estimate], Estimate]:
         layouts = self._layouts
         if self.bootstrap is not None and within(request.noise_level, self.bootstrap):
-            layout = layouts[0] if request.backend is None else request.backend.encode(layouts[0])
-            masks = layout.masks(request.x.shape[-2:])
-            return (yield from bootstrapped(request, self.conditions, masks))
+            return (yield from bootstrapped(request, self.conditions, self._masks(request)))
         return (yield [request.fill(Each(layouts) if len(layouts) > 1 else layouts[0])])[0]
+
+    def _masks(self, request: Request) -> Tensor:
+        """The masks (N, H, W) of a request's canvas, kept for the next step."""
+        layout, size = self._layouts[0], request.x.shape[-2:]
+        if request.backend is not None:
+            layout = request.backend.encode(layout)
+        if (size, layout.wraps) not in self._kept:
+            self._kept.clear()
+            self._kept[size, layout.wraps] = layout.masks(size)
+        return self._kept[size, layout.wraps]
 
     @cached_property
     def _layouts(self) -> list[Layout]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -23,6 +22,7 @@ from composer.authoring import (
     short_repr,
     views_of,
 )
+from composer.errors import owned
 from composer_plugins.cascade.choosing import places_of, rows_of
 from composer_plugins.cascade.same_view import check_same_view
 from composer_plugins.cascade.stage import Shape, Stage
@@ -154,7 +154,7 @@ class Cascade:
 
     def _resized(self, place: int) -> tuple[object, ...]:
         stage = self.stages[place]
-        with _named(place):
+        with owned(f"stage {place + 1}"):
             size = stage.backend.shape[1:]
             return () if stage.plain else tuple(resized(p, *size) for p in self.plugins)
 
@@ -167,7 +167,7 @@ class Cascade:
     def _sampler(self, place: int, before: Tensor) -> Sampler:
         """The sampler of one stage, counted from 0, that enlarges ``before``."""
         stage = self.stages[place]
-        with _named(place):
+        with owned(f"stage {place + 1}"):
             link = [stage.link(before)] if place else []
             return Sampler(
                 stage.backend,
@@ -188,7 +188,7 @@ class Cascade:
 
     def _check_condition(self, condition: Any) -> None:
         for place, sampler in enumerate(self._samplers):
-            with _named(place):
+            with owned(f"stage {place + 1}"):
                 checked_condition(sampler.stack, self._condition(place, condition))
 
     def _check_views(self) -> None:
@@ -207,15 +207,6 @@ class Cascade:
                 f"stage {len(self.stages)} is plain and {deciders[0]} has several conditions for "
                 "the finest details. Give the stage one: Stage(..., plain=True, condition=...)."
             )
-
-
-@contextmanager
-def _named(place: int) -> Generator[None, None, None]:
-    """Put the number of the stage in front of errors."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"stage {place + 1}: {error}") from error
 
 
 def _require_stages(stages: Any) -> None:

@@ -26,8 +26,9 @@ class AdamsBashforth(Plugin):
         u_s = u_t + h sum_j w_j (noise_j - x_0j),    sum_j w_j (tau_j - tau_t)^m = h^m / (m + 1)
 
     for m = 0 ... order - 1. The first steps of a run, and those after a jump or a walk, have as
-    many terms as there are estimates; order 1 is Euler. Order 3 is best from about 10 steps on;
-    with fewer steps, or strong guidance, a high order overshoots: take 2.
+    many terms as there are estimates; order 1 is Euler. Over a smooth model order 3 is best from
+    about 10 steps on. With fewer steps, strong guidance, or a network, whose slope is rougher, a
+    high order overshoots: take 2.
 
     Hairer, Norsett & Wanner 1993, "Solving Ordinary Differential Equations I", section III.5;
     Zhang & Chen 2023 (arXiv 2204.13902) and k-diffusion's LMS use the same rule in other variables.

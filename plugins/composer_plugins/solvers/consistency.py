@@ -9,11 +9,12 @@ from torch import Tensor
 from composer import Estimate, State, hookimpl
 from composer.arguments import finite
 from composer.predictions import mixed
-from composer.schedules import Schedule, renoise
+from composer.schedules import renoise
+from composer.solvers import Solver
 
 
 @dataclass(frozen=True)
-class Consistency:
+class Consistency(Solver):
     """Step to a noise level below the next one, and up to it by fresh noise.
 
     With the noise level l = sigma / (alpha + sigma) of the next time s, and s' the time of the
@@ -40,9 +41,6 @@ class Consistency:
     def __post_init__(self) -> None:
         if not 0 <= finite(self.gamma, "Consistency: gamma") <= 1:
             raise ValueError(f"Consistency: gamma must be in [0, 1], got {self.gamma:g}.")
-
-    def times(self, schedule: Schedule, num_steps: int) -> list[float]:
-        return schedule.times(num_steps)
 
     @hookimpl
     def step(self, state: State, estimate: Estimate) -> Tensor:

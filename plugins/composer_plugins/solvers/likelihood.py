@@ -36,6 +36,9 @@ def log_likelihood(
     has ``sampler.num_inference_steps`` steps of Bogacki and Shampine's method (order 3), even in
     tau. With p probes a step evaluates 3 (1 + 2p) rows per image.
 
+    Take a network in float32: of digits with log p about 2700, one in bfloat16 says 100 more, and
+    one in float16 6 less.
+
     Without guidance this is the model's likelihood. On a discrete schedule it is that of the noisy
     image at time 0, its least noise. Bits per dimension of 8-bit pixels are
     7 - log p / (C H W log 2).

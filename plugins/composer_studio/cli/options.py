@@ -11,21 +11,31 @@ from composer.commands.paths import NamedPath
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DIRECTORY = NamedPath()
-SEEDS = click.option("--seeds", help="One image a seed, such as 7, 0:64 or [1, 5].")
+SEEDS = click.option("--seeds", help="Seeds, one image each: 7, 0:64 or [1, 5].")
 SETTINGS = click.option(
-    "--set", "settings", multiple=True, metavar="PATH=VALUE", help="Such as plugins.cfg.scale=3."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change a setting, such as plugins.cfg.scale=3.",
 )
-OUT = click.option("--out", type=_DIRECTORY, help="Folder for the pictures.")
+OUT = click.option("--out", type=_DIRECTORY, help="Folder for the pictures; . is the current one.")
 TRUST = click.option(
     "--trust", multiple=True, help="Let the recipe set this option of its backend, such as model."
 )
-BATCH = click.option("--batch", type=click.IntRange(1, 4096), default=16, help="Images at a time.")
+BATCH = click.option(
+    "--batch",
+    type=click.IntRange(1, 4096),
+    default=16,
+    show_default=True,
+    help="Images at a time.",
+)
 STEPS = click.option("--steps", type=click.IntRange(1), help="Steps from noise to image.")
 _OUTPUTS = (
     click.option("--best", type=click.IntRange(1), help="Keep the N images of the highest score."),
-    click.option("--score", help="The score, such as reads_as."),
-    click.option("--animate", type=click.Choice(["gif", "mp4"]), help="A film of the views."),
-    click.option("--sheet/--no-sheet", default=None, help="One picture of all images."),
+    click.option("--score", help="Score for --best, such as reads_as."),
+    click.option("--animate", type=click.Choice(["gif", "mp4"]), help="Write a film of the views."),
+    click.option("--sheet/--no-sheet", default=None, help="Write all images into sheet.png."),
     click.option("--size", type=click.IntRange(1, 4096), help="Pixels of the longer side."),
     STEPS,
 )

@@ -54,7 +54,8 @@ def show(picture: Path, as_json: bool) -> None:
 def replay(picture: Path, out: Path | None, trust: tuple[str, ...]) -> None:
     """Make a picture again from what it carries, and compare.
 
-    It says so if the version or the weights are others. Exit status 1 if the picture differs.
+    It says whether the version or the weights have changed. The exit status is 1 if the new picture
+    differs by more than rounding.
     """
     from composer.writing import require_writable  # noqa: PLC0415
     from composer_studio.folders import made  # noqa: PLC0415

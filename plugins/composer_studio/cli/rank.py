@@ -16,16 +16,18 @@ _DIRECTORY = NamedPath()
 @click.command()
 @click.argument("folder", type=_DIRECTORY)
 @click.option("--score", required=True, help="A score's name, or a table {use = ..., ...}.")
-@click.option("--best", type=click.IntRange(1, 1000), default=16, show_default=True)
-@click.option("--out", type=_DIRECTORY, help="For the best; by default FOLDER-best.")
+@click.option(
+    "--best", type=click.IntRange(1, 1000), default=16, show_default=True, help="How many to copy."
+)
+@click.option("--out", type=_DIRECTORY, help="Folder for the best; by default FOLDER-best.")
 @in_one_line
 def rank(folder: Path, score: str, best: int, out: Path | None) -> None:
     """Score the pictures of a folder and copy out the best.
 
     The scores become a column of FOLDER/metadata.jsonl. Pictures that `composer replay` wrote
-    beside others, NAME-again.png, are left out. A score is a registered function of
-    images: `reads_as` for digits, `clip_alignment` and `clip_concealment` for prompts, or your own
-    by register.score. What it needs, such as views, it takes from the pictures' recipes.
+    beside others, NAME-again.png, are left out. A score is a registered function of images:
+    `reads_as` for digits, `clip_alignment` and `clip_concealment` for prompts, or your own by
+    register.score. It takes what it needs, such as views, from the recipes of the pictures.
     """
     from composer_studio.ranking import SHEET, rank  # noqa: PLC0415  # loads torch
     from composer_studio.written.reading import coded_score  # noqa: PLC0415

@@ -25,9 +25,9 @@ def recipe() -> None:
 @TRUST
 @in_one_line
 def check(file: Path, settings: tuple[str, ...], trust: tuple[str, ...]) -> None:
-    """Check a recipe as far as one can without sampling; its model is loaded.
+    """Load the model of a recipe and check everything, without sampling.
 
-    Every fault is a line: where it stands, the nearest name, and the options there are.
+    Each error is one line: its place, the nearest name, and the known options.
     """
     from composer_studio.runs import Run  # noqa: PLC0415  # loads torch
     from composer_studio.sampling import folder_of, score_of_output  # noqa: PLC0415

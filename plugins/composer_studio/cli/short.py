@@ -14,6 +14,13 @@ from composer_studio.cli.options import changes_from, sampling_options
 from composer_studio.cli.sample import make
 
 F = TypeVar("F", bound=Callable[..., Any])
+FIT = click.option(
+    "--fit",
+    type=click.Choice(["crop", "pad", "stretch"]),
+    default="crop",
+    show_default=True,
+    help="How a picture of another size becomes the model's.",
+)
 SHOWN_AT = 448
 """Pixels at which images of a few pixels are saved, so that one sees them."""
 UPRIGHT = "identity"
@@ -26,9 +33,9 @@ def model_options(command: F) -> F:
     """--backend, --model, --device and --scale."""
     options = (
         click.option("--backend", default="mnist", show_default=True, help="The kind of model."),
-        click.option("--model", help="Of the backend: a folder, or a model of the hub."),
+        click.option("--model", help="Folder, or model of the hub, for the backend."),
         click.option("--device", help="cpu, cuda, mps, or auto."),
-        click.option("--scale", type=float, help="Of the guidance; 4, of anagrams of digits 3."),
+        click.option("--scale", type=float, help="Of guidance: 4, or 3 for anagrams of digits."),
     )
     for option in reversed(options):
         command = option(command)
@@ -38,14 +45,16 @@ def model_options(command: F) -> F:
 @click.command()
 @click.argument("upright")
 @click.argument("turned")
-@click.option("--view", default="rotate_180", show_default=True, help="A transform.")
+@click.option(
+    "--view", default="rotate_180", show_default=True, help="Transform that turns the image."
+)
 @model_options
 @sampling_options
 @in_one_line
 def anagram(upright: str, turned: str, view: str, **options: Any) -> None:
     """Make images that show one thing upright and another through a view.
 
-    `composer anagram 6 9` makes digits: a classifier steers five candidates a seed to both
+    `composer anagram 6 9` makes digits. A classifier steers five candidates per seed to both
     readings, and the one that it reads best is kept. Other models take words, such as `composer
     anagram "a rabbit" "a duck" --backend deepfloyd --model FOLDER`.
     """
@@ -76,7 +85,12 @@ def _read_both_ways(views: dict[str, Any]) -> dict[str, Any]:
 @click.command()
 @click.argument("far")
 @click.argument("near")
-@click.option("--sigma", default=2.0, show_default=True, help="Blur between them, at 64 pixels.")
+@click.option(
+    "--sigma",
+    default=2.0,
+    show_default=True,
+    help="Pixels of the blur between far and near, for images of 64.",
+)
 @model_options
 @sampling_options
 @in_one_line
@@ -90,7 +104,7 @@ def hybrid(far: str, near: str, sigma: float, **options: Any) -> None:
 @click.argument("photo", type=NamedPath())
 @click.argument("mask", type=NamedPath())
 @click.option("--condition", help="What to paint; the model chooses if it is left out.")
-@click.option("--fit", type=click.Choice(["crop", "pad", "stretch"]), default="crop")
+@FIT
 @model_options
 @sampling_options
 @in_one_line
@@ -103,13 +117,19 @@ def inpaint(photo: Path, mask: Path, condition: str | None, fit: str, **options:
 @click.command()
 @click.argument("photo", type=NamedPath())
 @click.option("--condition", help="What to make of it; the model chooses if it is left out.")
-@click.option("--strength", type=click.FloatRange(0, 1), default=0.6, show_default=True)
-@click.option("--fit", type=click.Choice(["crop", "pad", "stretch"]), default="crop")
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1),
+    default=0.6,
+    show_default=True,
+    help="How much changes.",
+)
+@FIT
 @model_options
 @sampling_options
 @in_one_line
 def sdedit(photo: Path, condition: str | None, strength: float, fit: str, **options: Any) -> None:
-    """Make variations of a photo or a sketch: the higher the strength, the freer."""
+    """Make variations of a photo or a sketch."""
     plugin = {"image": str(photo), "strength": strength, "fit": fit}
     _sample("sdedit", {"sdedit": plugin}, condition, **options)
 

@@ -22,7 +22,7 @@ _PATH = NamedPath()
     "--over",
     multiple=True,
     metavar="PATH=A,B",
-    help="Such as plugins.cfg.scale=2,3,5; all of them.",
+    help="Values of a setting, such as plugins.cfg.scale=2,3,5.",
 )
 @click.option("--out", type=_PATH, required=True, help="Folder; the same command resumes there.")
 @BATCH
@@ -32,9 +32,11 @@ _PATH = NamedPath()
     "address",
     is_flag=False,
     flag_value="local",
-    help="Run on a Ray cluster: its address, or nothing for one on this machine.",
+    help="Run on a Ray cluster, at this address or, without one, on this machine.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Of Ray; by default one a GPU, or a CPU.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Ray's workers; by default one per GPU or CPU."
+)
 @in_one_line
 def sweep(
     recipe: Path,
@@ -50,8 +52,9 @@ def sweep(
 ) -> None:
     """Make pictures of many seeds, for every value of some settings.
 
-    The folder is an imagefolder, which `datasets` opens, with a row a picture in metadata.jsonl. A
-    kill loses the batch in hand; the same command goes on. `composer rank` chooses among them.
+    The folder is an imagefolder, which `datasets` opens, with one row per picture in
+    metadata.jsonl. A sweep that is killed loses only its current batch; the same command continues
+    it. `composer rank` chooses among the pictures.
     """
     from composer_studio.sweeps.on_ray import RayEngine  # noqa: PLC0415  # loads torch
     from composer_studio.sweeps.plan import plan_of  # noqa: PLC0415

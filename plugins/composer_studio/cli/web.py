@@ -23,7 +23,7 @@ AUTH = "COMPOSER_WEB_AUTH"
     "--auth",
     metavar="USER:PASSWORD",
     multiple=True,
-    help=f"Who may come. Better @FILE with a line for each, or the variable {AUTH}.",
+    help=f"A visitor. Safer: @FILE with one visitor per line, or the variable {AUTH}.",
 )
 @click.option(
     "--backend",
@@ -32,9 +32,15 @@ AUTH = "COMPOSER_WEB_AUTH"
     metavar="NAME|TABLE",
     help='A model to offer, such as nouns or \'{use = "prx", device = "cuda"}\'.',
 )
-@click.option("--seconds", type=click.FloatRange(1), default=300, show_default=True, help="A run.")
-@click.option("--seeds", type=click.IntRange(1, 256), default=16, show_default=True, help="A run.")
-@click.option("--queue", type=click.IntRange(1, 1000), default=8, show_default=True, help="Runs.")
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=300, show_default=True, help="Longest run."
+)
+@click.option(
+    "--seeds", type=click.IntRange(1, 256), default=16, show_default=True, help="Most in a run."
+)
+@click.option(
+    "--queue", type=click.IntRange(1, 1000), default=8, show_default=True, help="Runs that wait."
+)
 @in_one_line
 def web(
     host: str,

@@ -64,7 +64,7 @@ class Painted(Picture):
         with gr.Accordion("A mask from a file", open=False):
             mask = gr.Image(
                 type="pil", format="png", image_mode=None, height=160,
-                label="White: make anew. It replaces what is painted.",
+                label="White is repainted. It replaces the painted mask.",
                 sources=["upload", "clipboard"], interactive=True, elem_classes="mask",
             )  # fmt: skip
         return [editor, mask]
@@ -78,9 +78,8 @@ class Painted(Picture):
             mask = painted(editor.get("layers", ()), picture.size)
         if mask is None:
             raise WrittenError(
-                [f"{self.owner}: the mask is empty. Paint over the part of the picture that is to "
-                 "be made anew."]
-            )  # fmt: skip
+                [f"{self.owner}: the mask is empty. Paint over the part of the picture to change."]
+            )
         image = self._keep("image", _opaque(picture), pictures)
         return {"image": image, "mask": self._keep("mask", mask, pictures)}
 

@@ -20,7 +20,7 @@ from composer_studio.web.widgets import UnshowableError
 from composer_studio.written import WrittenError, read_table
 
 _FAILED = "No pictures: see the message."
-_STOPPED = "Stopped. Make pictures begins anew."
+_STOPPED = "Stopped. Press Make pictures to begin again."
 
 
 class Page:
@@ -100,12 +100,12 @@ class Page:
         self._check(table, Path(file).name)
         try:
             filled = self._filled(table, found.pictures)
-            gr.Info("The recipe is in the form.", duration=3)
+            gr.Info("The form shows the recipe.", duration=3)
         except UnshowableError as error:
             if found.pictures:
                 raise WrittenError([f"{error} Use composer replay."]) from error
             filled = self._texted(found.text or recipe_text(table))
-            gr.Info("The form has no place for all of it: it is in the recipe's text.", duration=5)
+            gr.Info("The form cannot show all of it. Recipe shows it as text.", duration=5)
         return [None, None, *filled]  # no preset is chosen any more
 
     @in_the_page
@@ -118,7 +118,7 @@ class Page:
             self._check(table, "The recipe")
             filled = self._filled(table, _opened_uploads(uploads))
         except (ValueError, LookupError) as error:
-            warn(f"{error} It stays text.")
+            warn(f"{error} The recipe stays text.")
             return self._texted(text)
         self._tell(lost)
         return filled
@@ -160,7 +160,7 @@ class Page:
         self._limits.check(script)
         self._tell(lost)
         yield {
-            at.status: progress(0, 1, "It begins."),
+            at.status: progress(0, 1, "Starting."),
             at.go: gr.update(interactive=False),
             at.stop: gr.update(interactive=True),
             at.turning: gr.update(visible=False),

@@ -249,7 +249,6 @@ def test_gradients_flow_through_network_and_decoder(backend):
     def prediction(x):
         return evaluated(backend, [Request(x, time, backend.encode(PROMPT))])[0].prediction
 
-    assert backend.differentiable
     assert bent(prediction, x) == ""
     assert bent(backend.decode, x) == ""
     dark = DPS(lambda x: (x + 1).square().sum((1, 2, 3)), 1e-3)
@@ -257,3 +256,11 @@ def test_gradients_flow_through_network_and_decoder(backend):
         Sampler(backend, plugins).denoise(x, time, PROMPT).x0 for plugins in ([dark], [])
     )
     assert (dark.loss(backend.decode(steered)) < dark.loss(backend.decode(plain))).all()
+
+
+def test_a_model_that_offloads_is_not_differentiable(backend, monkeypatch):
+    steer = DPS(lambda x: x.square().sum((1, 2, 3)))
+    Sampler(backend, [steer])
+    monkeypatch.setattr(backend.network, "_diffusers_hook", object(), raising=False)
+    with pytest.raises(ValueError, match="DPS: backend must be differentiable, got LatentBackend"):
+        Sampler(backend, [steer])

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from composer import UNCONDITIONAL, Each, Output, Request, Sampler
 from composer.authoring import generator_of, to_images
 from composer.testing import GaussianMixtureBackend, IdentityBackend, OrthogonalCodecBackend
+from composer.testing.reads import Reads
 from composer_plugins import CFG, Anagram, Canvas, Regions
 from composer_plugins.backends.with_weak import WithWeak
 from composer_plugins.canvas.bootstrapping import background
+from composer_plugins.canvas.regions import Layout
 
 LEFT = torch.zeros(8, 20)
 LEFT[:, :10] = 1
@@ -119,6 +121,24 @@ def test_each_region_costs_a_row_of_every_crop():
     stack = [Regions((1, 2), HALVES, bootstrap=NOISY), CFG(3.0)]
     stats = Sampler(Canvas(mixture(), (8, 20)), stack, num_inference_steps=5).sample().stats
     assert stats.rows == 2 * (2 * 2 * 4) + 3 * (6 + 4)
+
+
+@pytest.mark.parametrize("bootstrap", [None, (0.0, 1.0)])
+def test_nothing_waits_for_the_device(bootstrap):
+    for steps in (3, 4):
+        stack = [Regions((1, 2), HALVES, bootstrap=bootstrap), CFG(3.0)]
+        sampler = Sampler(Canvas(mixture(), (8, 20)), stack, num_inference_steps=steps)
+        with Reads() as seen:
+            sampler.sample()
+        assert seen.counts == {"tolist": 1}
+
+
+def test_the_masks_are_read_once(monkeypatch):
+    made, own = [], Layout.masks
+    monkeypatch.setattr(Layout, "masks", lambda self, size: made.append(size) or own(self, size))
+    regions = Regions((1, 2), HALVES, bootstrap=(0.1, 1.0))
+    Sampler(Canvas(mixture(), (8, 20)), [regions], num_inference_steps=6).sample()
+    assert len(made) == 2  # when the Sampler is built, and at the first step
 
 
 def test_they_stand_in_a_view():

@@ -58,11 +58,13 @@ def test_a_canvas_of_the_model_s_size_is_the_model(family):
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
-def test_a_panorama_of_two_prompts(family):
+@pytest.mark.parametrize("bootstrap", [None, (0.8, 1.0)], ids=["plain", "bootstrapped"])
+def test_a_panorama_of_two_prompts(family, bootstrap):
+    """Of the two steps the first is bootstrapped, with encoded backgrounds over latents."""
     model, conditions = family
     channels, height, width = image_shape_of(model)
     canvas = Canvas(model, (height, 2 * width), wrap="horizontal")
-    stack = [Regions(conditions), CFG(3.0)]
+    stack = [Regions(conditions, bootstrap=bootstrap), CFG(3.0)]
     made = Sampler(canvas, stack, num_inference_steps=2).sample(seeds=[1])
     assert made.x.shape == (1, channels, height, 2 * width)
     assert made.x.isfinite().all()

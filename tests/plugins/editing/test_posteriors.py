@@ -49,6 +49,9 @@ def p_value(x, mean, std):
     return 3 * min(place, width, stats.kstest(x, stats.norm(mean, std).cdf).pvalue)
 
 
+PRECISION = 4 / STD**2 + 1 / NOISE**2
+POSTERIOR = (4 * MEAN / STD**2 + Y / NOISE**2) / PRECISION, PRECISION**-0.5
+"""Mean and width of the mean of four pixels."""
 MEASURED = torch.tensor([[[Y]]], dtype=torch.float64)
 PLUGINS = {
     "DiffPIR": DiffPIR(MEASURED, BlockMean(2), NOISE, spread=STD),
@@ -63,9 +66,16 @@ def test_they_sample_the_posterior_of_a_gaussian(name, schedule):
     are not measured and keep their width. False failures: RARE for each of two tests."""
     sampler = Sampler(gaussian(schedule), [PLUGINS[name]], AdamsBashforth(3), 80)
     x = sampler.sample(seeds=range(800)).x
-    precision = 4 / STD**2 + 1 / NOISE**2
-    mean = (4 * MEAN / STD**2 + Y / NOISE**2) / precision
-    assert p_value(x.mean((1, 2, 3)), mean, precision**-0.5) > RARE
+    assert p_value(x.mean((1, 2, 3)), *POSTERIOR) > RARE
+    assert p_value(x[:, 0, 0, 0] - x[:, 0, 0, 1], 0, STD * 2**0.5) > RARE
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_daps_needs_no_more_steps_over_a_gaussian(steps):
+    """Each draw is exact, so few steps sample the posterior too, in which an error of one draw is
+    large. False failures: RARE for each of two tests."""
+    x = Sampler(gaussian(FlowSchedule()), [PLUGINS["DAPS"]], None, steps).sample(seeds=range(800)).x
+    assert p_value(x.mean((1, 2, 3)), *POSTERIOR) > RARE
     assert p_value(x[:, 0, 0, 0] - x[:, 0, 0, 1], 0, STD * 2**0.5) > RARE
 
 
@@ -77,9 +87,7 @@ def test_that_test_sees_the_rule_without_the_spread():
         .sample(seeds=range(1500))
         .x
     )
-    precision = 4 / STD**2 + 1 / NOISE**2
-    mean = (4 * MEAN / STD**2 + Y / NOISE**2) / precision
-    assert p_value(x.mean((1, 2, 3)), mean, precision**-0.5) < RARE
+    assert p_value(x.mean((1, 2, 3)), *POSTERIOR) < RARE
 
 
 def test_the_estimate_is_the_posterior_mean():
