@@ -56,12 +56,12 @@ def weighted(first: float, last: float) -> Callable[[Views], list[object]]:
 
 
 def climbing(
-    count: int, guidance: object, length: float = 1.0, climbs: int = 4
+    count: int, guidance: object, length: float = 1.0, climbs: int = 4, steep: float = 0.0
 ) -> Callable[[Views], list[object]]:
-    """The best of ``count`` candidates, each steered by the choosers."""
+    """The best of ``count`` candidates, each steered by the chooser."""
     return lambda views: [
         Particles(ReadsAs(views), ((1, count), (0, 1))),
-        Climb(ReadsAs(views, "all", 0), length, climbs),
+        Climb(ReadsAs(views, "all", 0), length, climbs, steep=steep),
         Anagram(views),
         guidance,
     ]
@@ -102,6 +102,12 @@ ANAGRAMS = {
             ("not guided", 6, CFG(1.0)),
         )
     },
+    **{
+        f"steered, steep {steep:g}, guided above {low:g}, best of {count}, 4 steps": Trial(
+            climbing(count, CFG(3.0, (low, 1.0)), steep=steep), None, 4
+        )
+        for steep, low, count in ((0.02, 0.7, 5), (0.03, 0.7, 5), (0.03, 0.9, 6))
+    },
     "steered by .5 in 3, guided above .7, best of 5, 4 steps": Trial(
         climbing(5, CFG(3.0, (0.7, 1.0)), 0.5, 3), None, 4
     ),
@@ -123,15 +129,17 @@ def compare_anagrams(seeds: int, matching: str) -> None:
     for name, trial in ANAGRAMS.items():
         if matching not in name:
             continue
-        shares, rows = [], 0.0
+        shares, beside, rows = [], [], 0.0
         for one, other in pairs:
             views = {"identity": one, "rotate_180": other}
             found = anagrams(
                 backend, judges, views, range(seeds), trial.stack(views), trial.solver, trial.steps
             )
             shares.append(float(found.correct.float().mean()))
+            beside.append(float(found.specks.float().mean()))
             rows = found.rows
-        print(f"    {name:46} {statistics.mean(shares):.3f}   {rows:g} rows", flush=True)
+        read, specks = statistics.mean(shares), statistics.mean(beside)
+        print(f"    {name:56} {read:.3f}   {specks:.2f} specks   {rows:g} rows", flush=True)
 
 
 SOLVERS = (

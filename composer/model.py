@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from composer._changed import changed
 from composer.arguments import finite
 from composer.backend_attributes import models_of
 from composer.batch import Batch, Output, grouped
@@ -90,21 +91,7 @@ class Model:
         known, schedule = encoded(self.backend, condition), self.backend.schedule
         if known is request.condition and request.schedule is schedule:
             return request
-        return Request(
-            request.x,
-            request.t,
-            known,
-            request.step,
-            request.beside,
-            (),
-            schedule,
-            request.model,
-            request.origin,
-            self.backend,
-            request.t_next,
-            request.carried,
-            request._views,
-        )
+        return changed(request, condition=known, schedule=schedule)
 
     def _evaluate(self, batch: Batch) -> Output:
         """Evaluate a batch in one backend call, and one for each perturbation of it."""

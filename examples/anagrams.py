@@ -15,9 +15,9 @@ def main(out: Path, seeds: int = 8, steps: int = 8) -> Path:
     rows = {}
     for upright, turned in PAIRS:
         views = {"identity": upright, "rotate_180": turned}
-        # Classifiers steer four candidates to both readings; the one that reads best stays.
-        best = Particles(ReadsAs(views), survivors=((1, 4), (0, 1)))
-        steer = Climb(ReadsAs(views, of="all", shift=0))
+        # A classifier steers five candidates to both readings; the one that reads best stays.
+        best = Particles(ReadsAs(views), survivors=((1, 5), (0, 1)))
+        steer = Climb(ReadsAs(views, of="all", shift=0), steep=0.02)
         stack = [best, steer, Anagram(views), CFG(3.0, interval=(0.7, 1.0))]
         sampler = Sampler(backend, stack, num_inference_steps=steps)
         x = sampler.sample(seeds=range(seeds)).x

@@ -25,11 +25,10 @@ from composer_lab.evaluation.anagrams import (
 from composer_lab.evaluation.anagrams import anagrams as judged
 from composer_lab.evaluation.samples import Model, load_model
 from composer_lab.evaluation.table import KeptTable, Row, digest, recipe_of
-from composer_plugins.backends.mnist.judge import judge_hash, load_chooser
-from composer_plugins.backends.mnist.readers import CHOOSERS, JUDGES, load_judges, reader_hash
+from composer_plugins.backends.mnist.readers import CHOOSER, JUDGES, load_judges, reader_hash
 from composer_plugins.transforms import Identity
 
-COLUMNS = "correct", "lowest", "best", "any", "aligned", "concealed"
+COLUMNS = "correct", "lowest", "best", "any", "aligned", "concealed", "specks"
 
 
 @click.command()
@@ -53,7 +52,7 @@ COLUMNS = "correct", "lowest", "best", "any", "aligned", "concealed"
     type=click.Choice([*METHODS]),
     default="best",
     show_default=True,
-    help="best: of four candidates in 4 steps, steered. chosen: of five, not steered. plain: one "
+    help="best: of five candidates in 4 steps, steered. chosen: of five, not steered. plain: one "
     "Anagram in 20. The others are LatentAnagram in 20, for models of latents.",
 )
 @click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
@@ -62,7 +61,7 @@ COLUMNS = "correct", "lowest", "best", "any", "aligned", "concealed"
 @click.option(
     "--gallery",
     type=NamedPath(),
-    help="Also write, for each transform, a picture of the best of all seeds by the choosers: "
+    help="Also write, for each transform, a picture of the best of all seeds by the chooser: "
     "GALLERY-TRANSFORM.png. This samples all pairs, those in --json too.",
 )
 @one_sentence
@@ -79,14 +78,15 @@ def anagrams(
 ) -> None:
     """All 55 pairs of digits, one read upright, the other through a transform.
 
-    Three judges of unlike architectures read the samples; other networks steer and choose.
+    Three judges of unlike architectures read the samples; another network steers and chooses.
 
     correct: share of samples read as intended in both views, the mean of the judges. lowest: the
     same by the judge that reads fewest. best: the same as correct for the best of --best-of seeds,
-    ranked by the choosers. any: share of groups of --best-of seeds with at least one read as
+    ranked by the chooser. any: share of groups of --best-of seeds with at least one read as
     intended. aligned: mean probability of the worse reading. concealed: how surely the two views
-    distinguish the two digits. cost: rows per sample, with the time outside the model counted as
-    rows. The standard error is that of new seeds for the same pairs.
+    distinguish the two digits. specks: bits of ink beside the digits, per sample. cost: rows per
+    sample, with the time outside the model counted as rows. The standard error is that of new seeds
+    for the same pairs.
 
     Each row is saved to --json when it is done, and rows found there are not computed again.
     """
@@ -153,10 +153,10 @@ def _key(model: Model, method: str, transform: str, views: dict[str, int]) -> Ro
 
 
 def _readers() -> Row:
-    """The hashes of the judges and of the choosers."""
+    """The hashes of the judges and of the chooser."""
     return {
         "judges": {name: reader_hash(name) for name in JUDGES},
-        "choosers": [judge_hash(load_chooser()), *map(reader_hash, CHOOSERS)],
+        "chooser": reader_hash(CHOOSER),
     }
 
 
@@ -170,6 +170,7 @@ def _figures(found: Anagrams, best_of: int) -> Row:
         "any": found.any_of(best_of),
         "aligned": float(found.aligned.mean()),
         "concealed": float(found.concealed.mean()),
+        "specks": float(found.specks.float().mean()),
         "rows": found.rows,
         "cost": found.cost,
     }

@@ -13,6 +13,7 @@ from torch import Tensor
 from composer import Sampler
 from composer.protocols import Backend
 from composer.solvers import Solver
+from composer_lab.evaluation.specks import specks
 from composer_plugins.backends.mnist.judge import Judge
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.illusions.anagram import Anagram
@@ -57,7 +58,8 @@ class Anagrams(NamedTuple):
         correct: (J, B) bool, read as intended in every view.
         aligned, concealed: (B,) in [0, 1], means over the judges; see
             :mod:`composer_plugins.steering.readings`.
-        chosen: (B,) the score of the choosers, higher is better.
+        specks: (B,) see :mod:`composer_lab.evaluation.specks`.
+        chosen: (B,) the score of the chooser, higher is better.
         rows: network rows per image.
         cost: rows per image, with the time outside the model counted as rows of it.
     """
@@ -67,12 +69,13 @@ class Anagrams(NamedTuple):
     correct: Tensor
     aligned: Tensor
     concealed: Tensor
+    specks: Tensor
     chosen: Tensor
     rows: float
     cost: float
 
     def best_of(self, count: int) -> float:
-        """Share read as intended, of the image per ``count`` seeds that the choosers rank best."""
+        """Share read as intended, of the image per ``count`` seeds that the chooser ranks best."""
         right = self._groups(count)
         best = self.chosen[: right.shape[1] * count].reshape(-1, count).argmax(1)
         chosen = right.gather(2, best.expand(len(right), -1)[..., None])
@@ -94,20 +97,23 @@ ANAGRAM_STEPS = 4
 
 EARLY = (0.7, 1.0)
 """Noise levels at which digits of anagrams are guided: in noise, where a digit is decided."""
+STEEP = 0.02
+"""The chooser's gradient where one reading fails; an image that reads well is moved less."""
 
 
 def anagram_stack(
-    views: Mapping[str, int], candidates: int = 4, scale: float = 3.0
+    views: Mapping[str, int], candidates: int = 5, scale: float = 3.0
 ) -> list[object]:
     """The plugins that make the best anagrams at the cost of 80 rows per sample and ANAGRAM_STEPS
-    steps: each candidate steered by the choosers, and the best of ``candidates`` by them. See
+    steps: each candidate steered by the chooser, and the best of ``candidates`` by it. See
     docs/benchmarks.md."""
     best = Particles(ReadsAs(views), ((1.0, candidates), (0.0, 1)))
-    return [best, Climb(ReadsAs(views, "all", 0)), Anagram(views), CFG(scale, EARLY)]
+    steer = Climb(ReadsAs(views, "all", 0), steep=STEEP)
+    return [best, steer, Anagram(views), CFG(scale, EARLY)]
 
 
 def chosen_stack(views: Mapping[str, int]) -> list[object]:
-    """The best of five by the choosers, none steered."""
+    """The best of five by the chooser, none steered."""
     return [Particles(ReadsAs(views), ((1.0, 5), (0.0, 1))), Anagram(views), CFG(3.0)]
 
 
@@ -152,7 +158,7 @@ def anagrams(
     """Sample anagrams of one {transform: digit}, and judge them.
 
     Args:
-        judges: {name: classifier}, none of which is among the choosers.
+        judges: {name: classifier}, none of which is the chooser.
         stack: the plugins; None for :func:`anagram_stack`.
     """
     sampler = anagram_sampler(backend, views, stack, solver, num_inference_steps)
@@ -164,6 +170,7 @@ def anagrams(
         torch.stack([views_correct(judge, x, views) for judge in panel]),
         torch.stack([alignment(judge, x, views) for judge in panel]).mean(0),
         torch.stack([concealment(judge, x, views) for judge in panel]).mean(0),
+        specks(x),
         ReadsAs(views)(x),
         rows,
         rows * result.stats.seconds / result.stats.model_seconds,

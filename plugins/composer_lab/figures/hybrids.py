@@ -12,7 +12,7 @@ from composer import Result
 from composer_lab.figures.films import Turning
 from composer_lab.figures.lab import Lab
 from composer_lab.figures.sheets import Row, Sheet
-from composer_plugins.backends.mnist.judge import load_chooser
+from composer_plugins.backends.mnist.readers import CHOOSER, load_reader
 from composer_plugins.filters import GaussianBlur
 from composer_plugins.guidance.cfg import CFG
 from composer_plugins.illusions.hybrid import Hybrid
@@ -33,7 +33,8 @@ class ReadsFromAfar:
 
     def __call__(self, x: Tensor) -> Tensor:
         seen = {self.high: x, self.low: stretched(FROM_AFAR(x))}
-        logits = [load_chooser()(image).log_softmax(1)[:, digit] for digit, image in seen.items()]
+        reader = load_reader(CHOOSER)
+        logits = [reader(image).log_softmax(1)[:, digit] for digit, image in seen.items()]
         return torch.stack(logits).amin(0)
 
 

@@ -60,8 +60,3 @@ def erased(x: Tensor, most: int) -> Tensor:
     down, across = torch.arange(28)[None, :, None], torch.arange(28)[None, None, :]
     inside = (down >= top) & (down < top + height) & (across >= left) & (across < left + width)
     return x.masked_fill(inside[:, None], -1.0)
-
-
-def noised(x: Tensor, most: float) -> Tensor:
-    """Add noise of a standard deviation up to ``most``, one per image."""
-    return x + uniform(len(x), 0, most)[:, None, None, None] * torch.randn_like(x)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from composer import Backend, Estimate, Plugin, Request, Stack, hookimpl
-from composer.arguments import integer, interval, positive, within
+from composer.arguments import finite, integer, interval, positive, within
 from composer.authoring import (
     Score,
     check_score,
@@ -26,9 +26,11 @@ from composer.errors import shown
 class Climb(Plugin):
     """Move each estimated clean image up the gradient g of a score, ``climbs`` times.
 
-        x_0 <- x_0 + (length / climbs) g / rms(g),    g the gradient of score(clip(x_0)),
+        x_0 <- x_0 + (length / climbs) g / max(rms(g), steep),    g = grad score(clip(x_0)),
 
     rms over the pixels of an image, so an image moves by ``length`` in root mean square at most.
+    Where the score is flatter than ``steep``, as that of an image which reads well already, it
+    moves less: gradient clipping. Without it, steps along tiny gradients draw specks.
     The gradient is not taken through the model, as in FlowChef (Patel et al. 2024, arXiv
     2412.00100) and in the mean guidance of TFG (Ye et al. 2024, arXiv 2409.15761, section 3.2), so
     it costs no row. In the remaining steps the model makes an image of it.
@@ -39,7 +41,7 @@ class Climb(Plugin):
 
     Take ``Steer`` where the score is a likelihood: its steps have the size that the noise level and
     the likelihood imply. Take this where only the direction means something, as with a network's
-    confidence, whose gradient is tiny or huge: each step has the stated length.
+    confidence, whose gradient is tiny or huge: each step above ``steep`` has the stated length.
 
     Put it around anagrams and the like: it scores the image, not a view of it. Over latents it
     moves the decoded image and encodes it again, plus what the round trip loses (``in_pixels``). It
@@ -51,6 +53,7 @@ class Climb(Plugin):
         length: root mean square by which a clean image moves in a step, above 0.
         climbs: gradients a step, 1 to 1000.
         interval: noise levels sigma / (alpha + sigma) within which to steer.
+        steep: the rms(g) from which on a step has its whole length; 0 for all steps.
     """
 
     obeys_law = False
@@ -59,12 +62,15 @@ class Climb(Plugin):
     length: float = 1.0
     climbs: int = 4
     interval: Sequence[float] = (0.3, 1.0)
+    steep: float = 0.0
 
     def __post_init__(self) -> None:
         require_score(self.score, "Climb")
         positive(self.length, "Climb: length")
         integer(self.climbs, "Climb: climbs", least=1, most=1000)
         interval(self.interval, "Climb: interval")
+        if finite(self.steep, "Climb: steep") < 0:
+            raise ValueError(f"Climb: steep must be at least 0, got {self.steep}.")
 
     @hookimpl
     def check(self, stack: Stack) -> None:
@@ -83,7 +89,7 @@ class Climb(Plugin):
 
     def _climbed(self, x0: Tensor) -> Tensor:
         for _ in range(self.climbs):
-            x0 = x0 + self.length / self.climbs * direction(self.score, x0)
+            x0 = x0 + self.length / self.climbs * direction(self.score, x0, self.steep)
         return x0
 
     def _require_gradient(self, backend: Backend) -> None:
@@ -97,11 +103,11 @@ class Climb(Plugin):
             )
 
 
-def direction(score: Score, x: Tensor) -> Tensor:
-    """The gradient (B, C, H, W) of score(clip(x)), of root mean square 1 an image; 0 where the
-    gradient is."""
+def direction(score: Score, x: Tensor, steep: float) -> Tensor:
+    """The gradient (B, C, H, W) of score(clip(x)), of root mean square 1 an image; in proportion to
+    the gradient where that has less than ``steep``."""
     with torch.enable_grad():
         image = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(score(image.clamp(-1, 1)).sum(), image)
     size = gradient.square().mean((1, 2, 3), keepdim=True).sqrt()
-    return gradient / size.clamp_min(torch.finfo(size.dtype).tiny)
+    return gradient / size.clamp_min(max(steep, torch.finfo(size.dtype).tiny))

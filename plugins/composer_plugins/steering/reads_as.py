@@ -14,17 +14,18 @@ from torch.nn import functional as F
 from composer import Transform, get_transform
 from composer.arguments import choice, integer
 from composer.errors import owned, shown
-from composer_plugins.backends.mnist.readers import load_choosers
+from composer_plugins.backends.mnist.readers import CHOOSER, load_reader
 
 
 @dataclass(frozen=True, eq=False)
 class ReadsAs:
-    """log P(digit | view) by the shipped choosers: of the view that reads worst, or of all views.
+    """log P(digit | view) by the shipped chooser: of the view that reads worst, or of all views.
 
-    The choosers are networks apart from the judges, which report results and never choose; their
-    architectures and augmentations differ from each other's and from the judges'. log P is the mean
-    over choosers, and over shifts of the image, because another classifier often misreads an image
-    that depends on its exact place. It can be differentiated by the image.
+    The chooser is a network apart from the judges, which report results and never choose; its
+    architecture and its training differ from theirs. It was trained on attacked images, so that its
+    gradient draws strokes, and not the specks that only networks read. log P is the mean over
+    shifts of the image, because another classifier often misreads an image that depends on its
+    exact place. It can be differentiated by the image.
 
     Args:
         views: {transform: digit}, as for an Anagram.
@@ -66,10 +67,11 @@ class ReadsAs:
         return views.min(0).values if self.of == "worst" else views.sum(0)
 
     def _read(self, x: Tensor) -> Tensor:
-        """(N, B): log P(digit | view) of each view, the mean over choosers."""
-        read = []
-        for view, digit in self.views.items():
-            seen = get_transform(view)(x)
-            logits = [chooser(seen) for chooser in load_choosers()]
-            read.append(torch.stack([one.log_softmax(1)[:, digit] for one in logits]).mean(0))
-        return torch.stack(read)
+        """(N, B): log P(digit | view) of each view."""
+        reader = load_reader(CHOOSER)
+        return torch.stack(
+            [
+                reader(get_transform(view)(x)).log_softmax(1)[:, digit]
+                for view, digit in self.views.items()
+            ]
+        )

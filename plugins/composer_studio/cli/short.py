@@ -24,7 +24,7 @@ FIT = click.option(
 SHOWN_AT = 448
 """Pixels at which images of a few pixels are saved, so that one sees them."""
 UPRIGHT = "identity"
-ANAGRAM_STEPS, CANDIDATES = 4, 4
+ANAGRAM_STEPS, CANDIDATES, STEEP = 4, 5, 0.02
 EARLY = {"scale": 3.0, "interval": [0.7, 1.0]}
 """Of anagrams of digits, as composer_lab.evaluation.anagrams has measured them."""
 
@@ -54,9 +54,9 @@ def model_options(command: F) -> F:
 def anagram(upright: str, turned: str, view: str, **options: Any) -> None:
     """Make images that show one thing upright and another through a view.
 
-    `composer anagram 6 9` makes digits. Classifiers steer four candidates per seed to both readings
-    and keep the one that they read best. Other models take words, such as `composer anagram "a
-    rabbit" "a duck" --backend deepfloyd --model FOLDER`.
+    `composer anagram 6 9` makes digits. A classifier steers five candidates per seed to both
+    readings, and the one that it reads best is kept. Other models take words, such as `composer
+    anagram "a rabbit" "a duck" --backend deepfloyd --model FOLDER`.
     """
     from composer import installed  # noqa: PLC0415  # loads torch
 
@@ -78,7 +78,7 @@ def _read_both_ways(views: dict[str, Any]) -> dict[str, Any]:
     survivors = [[1.0, CANDIDATES], [0.0, 1]]
     return {
         "particles": {"score": score, "survivors": survivors},
-        "climb": {"score": {**score, "of": "all", "shift": 0}},
+        "climb": {"score": {**score, "of": "all", "shift": 0}, "steep": STEEP},
     }
 
 

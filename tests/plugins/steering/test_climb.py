@@ -14,13 +14,14 @@ from composer.predictions import PREDICTIONS
 from composer.recipes import decode, encode
 from composer.schedules import DiscreteSchedule, FlowSchedule
 from composer.testing.reads import Reads
+from composer_lab.training.readers import attacked
 from composer_plugins import CFG, Anagram, Climb, Particles, ReadsAs
 from composer_plugins.backends.mnist.data import sample_digits
-from composer_plugins.backends.mnist.judge import Judge, load_judge
+from composer_plugins.backends.mnist.judge import Judge
 from composer_plugins.backends.mnist.readers import (
-    CHOOSERS,
+    CHOOSER,
     JUDGES,
-    load_choosers,
+    NETWORKS,
     load_judges,
     load_reader,
     read_reader,
@@ -74,6 +75,20 @@ def test_the_score_rises_in_every_step_and_outside_the_interval_nothing_moves():
     assert torch.equal(steered.denoise(X, t, 1).x0, plain.denoise(X, t, 1).x0)
 
 
+@given(st.floats(0.1, 10.0))
+def test_flat_slopes_move_the_image_in_proportion(share):
+    """By the whole length at a gradient of at least ``steep``, and by the same share of both."""
+    backend = mixture()
+    t = backend.schedule.time_at(0.6)
+    size = float(SLOPE.square().mean().sqrt())
+    before = Sampler(backend).denoise(X, t, 1).x0
+    moved = Sampler(backend, [Climb(linear, 0.01, 1, steep=size / share)]).denoise(X, t, 1).x0
+    whole = (before.abs() < 1).flatten(1).all(1)
+    expected = (0.01 * min(1.0, share) * SLOPE / size).expand_as(moved)
+    assert whole.any()
+    torch.testing.assert_close((moved - before)[whole], expected[whole])
+
+
 def test_a_flat_score_moves_nothing():
     backend = mixture()
     made = [
@@ -110,6 +125,8 @@ def test_what_has_no_gradient_raises_before_any_model_call():
         Climb(linear, climbs=0)
     with pytest.raises(ValueError, match="climbs must be an integer of at most 1000"):
         Climb(linear, climbs=10**400)
+    with pytest.raises(ValueError, match="steep must be at least 0, got -1"):
+        Climb(linear, steep=-1)
     with pytest.raises(TypeError, match="score must be a function"):
         Climb(3.0)
 
@@ -129,16 +146,28 @@ def test_steering_reads_better_by_networks_that_it_does_not_use():
     assert shares["steered"] > shares["plain"] + 0.2
 
 
-def test_no_judge_is_like_a_chooser():
-    assert not {*JUDGES} & {*CHOOSERS}
-    choosers = {type(network) for network in load_choosers()}
+def test_no_judge_is_like_the_chooser():
     judges = {type(network) for network in load_judges().values()}
-    assert not judges & choosers
-    assert Judge in choosers  # the architecture of the judge of samples, which reads no anagrams
+    assert CHOOSER not in JUDGES
+    assert type(load_reader(CHOOSER)) not in {*judges, Judge}  # nor is the judge of samples
     assert len(judges) == len(load_judges()) == 3
 
 
-@pytest.mark.parametrize("name", [*JUDGES, *CHOOSERS])
+def test_the_chooser_withstands_attacks_that_mislead_the_judges():
+    """Of 300 digits changed by up to 3 in the Euclidean norm it reads .93; residual .12, lenet .61,
+    shallow .75."""
+    images, labels = sample_digits()
+    shares = {}
+    for name in NETWORKS:
+        network = load_reader(name)
+        torch.manual_seed(0)
+        moved = attacked(network, images, labels, 3.0, 4)
+        shares[name] = float((network(moved).argmax(1) == labels).float().mean())
+    assert shares.pop(CHOOSER) > 0.88
+    assert max(shares.values()) < 0.8
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_shipped_network_reads_digits_and_is_small(name, tmp_path):
     images, labels = sample_digits()
     network = load_reader(name)
@@ -176,18 +205,13 @@ def test_reads_as_can_be_differentiated_and_sums_or_takes_the_worst():
 def test_the_stack_is_written_in_a_recipe():
     stack = [
         Particles(ReadsAs(VIEWS), ((1, 2), (0, 1))),
-        Climb(ReadsAs(VIEWS, "all", 0)),
+        Climb(ReadsAs(VIEWS, "all", 0), steep=0.02),
         Anagram(VIEWS),
     ]
     sampler = Sampler(composer.load_backend("mnist"), stack, num_inference_steps=2)
     made = sampler.sample(seeds=[3])
     again = Sampler.from_recipe(json.loads(json.dumps(made.recipe))).sample(seeds=[3])
     assert torch.equal(made.x, again.x)
-    coded = encode(Climb(ReadsAs(VIEWS), 0.25), installed())
-    assert decode(coded, installed()).length == 0.25
-
-
-def test_the_judge_of_samples_is_no_chooser():
-    weights = [next(network.parameters()) for network in load_choosers()]
-    judge = next(load_judge().parameters())
-    assert not any(w.shape == judge.shape and torch.equal(w, judge) for w in weights)
+    coded = encode(Climb(ReadsAs(VIEWS), 0.25, steep=0.5), installed())
+    decoded = decode(coded, installed())
+    assert (decoded.length, decoded.steep) == (0.25, 0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -78,14 +77,6 @@ def judge_hash(judge: Judge) -> str:
     For a judge that was not read from a file, the sha256 of the file that ``save`` would write.
     """
     return judge.read_from or hashlib.sha256(save(judge.half_weights())).hexdigest()
-
-
-@functools.cache
-def load_chooser() -> Judge:
-    """The shipped network that chooses among samples: trained like the judge, but with another
-    seed, other noise and shifts, and fewer epochs; 99.4 % accuracy on the test digits."""
-    with as_file(files(__package__) / "weights" / "chooser.safetensors") as shipped:
-        return _read(shipped)
 
 
 def _read(file: Path) -> Judge:

@@ -1,8 +1,8 @@
-"""Classifiers of digits with unlike architectures: a panel of judges, and networks that choose.
+"""Classifiers of digits with unlike architectures: a panel of judges, and one that chooses.
 
-A judge reports and never chooses or steers; a chooser steers and chooses and never reports. No
-network of one kind has the architecture or the augmentation of one of the other, because two
-networks that are alike agree on images that a third misreads.
+A judge reports and never chooses or steers; the chooser steers and chooses and never reports. It
+has the architecture and the training of no judge, because two networks that are alike agree on
+images that a third misreads.
 
 Each network maps images (B, 1, 28, 28) in [-1, 1] to logits (B, 10). ``composer train judge
 --network NAME`` trains it.
@@ -21,7 +21,6 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from composer import UnknownNameError
-from composer_plugins.backends.mnist.judge import load_chooser
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -90,9 +89,9 @@ class Shallow(nn.Sequential):
 
 JUDGES: dict[str, type[nn.Module]] = {"residual": Residual, "lenet": LeNet, "shallow": Shallow}
 """The networks that report."""
-CHOOSERS: dict[str, type[nn.Module]] = {"strided": Strided}
-"""The networks that steer and choose, beside the one of :func:`load_chooser`."""
-NETWORKS = {**JUDGES, **CHOOSERS}
+CHOOSER = "strided"
+"""The network that steers and chooses."""
+NETWORKS: dict[str, type[nn.Module]] = {**JUDGES, CHOOSER: Strided}
 
 
 @functools.cache
@@ -125,12 +124,6 @@ def read_reader(name: str, file: Path) -> nn.Module:
 def load_judges() -> dict[str, nn.Module]:
     """{name: network} of the panel that reports."""
     return {name: load_reader(name) for name in JUDGES}
-
-
-@functools.cache
-def load_choosers() -> tuple[nn.Module, ...]:
-    """The networks that steer and choose."""
-    return load_chooser(), *(load_reader(name) for name in CHOOSERS)
 
 
 @functools.cache
