@@ -25,7 +25,7 @@ from composer_plugins.backends.pixel_flow import PixelFlowBackend, load_prx
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import tiny_prx  # the networks of the tests
 
-PROMPT, SCALE = "a photo of a cat", 4.0
+PROMPT, SCALE, STEPS = "a photo of a cat", 4.0, 28
 TINY_SIZES = (16, 64, 256)
 """Of 16 pixels an image is one patch, so Python is most of the time on both sides."""
 
@@ -92,11 +92,10 @@ def prx(repeats: int) -> None:
             ):
                 pipeline = PRXPixelPipeline.from_pretrained(folder)
                 backend = load_prx(folder, size=size, embeddings=text)
-                if network is not None:
-                    pipeline.transformer = network
-                    backend = replace(backend, network=network)
+                backend = replace(backend, network=network or backend.network)
+                pipeline.transformer = backend.network  # one for both, whose forwards are timed
                 pipeline.set_progress_bar_config(disable=True)
-                ours, theirs = jobs(backend, pipeline, steps=28)
+                ours, theirs = jobs(backend, pipeline, STEPS)
                 gap = (ours() - theirs()).abs().max().item()
                 found = pairs(ours, theirs, backend.network, repeats)
                 report(f"{name}, {size} pixels", found, gap)
@@ -112,5 +111,15 @@ def report(name: str, found: list[tuple[Any, Any]], gap: float) -> None:
     print(
         f"{f'    {name}: ours over PRXPixelPipeline':48} {statistics.median(ratios):.3f}   "
         f"(at most 1.00; {between}; images differ by {gap:.1e})",
+        flush=True,
+    )
+    outside, inside = (
+        [1000 * statistics.median(getattr(clock, part) for clock in side) / STEPS for side in sides]
+        for sides in [[*zip(*found, strict=True)]]
+        for part in ("outside", "forwards")
+    )
+    print(
+        f"        ms a step beside the network {outside[0]:.2f}, pipeline {outside[1]:.2f}; "
+        f"in it {inside[0]:.2f} and {inside[1]:.2f}",
         flush=True,
     )

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
-from composer import Estimate, Plugin, Request, State, hookimpl
 from composer.arguments import positive
-from composer.authoring import declared
 from composer.schedules import Schedule
 from composer.solvers import DDPM, Solver
-from composer_plugins.solvers.timesteps import require_falling, require_no_plan
+from composer_plugins.solvers.planned import Planned, require_falling, require_no_plan
 
 
 @dataclass(frozen=True, eq=False)
-class Spaced(Plugin):
+class Spaced(Planned):
     """A solver that visits the noise levels low + (high - low) (1 - k / n)^power, on any schedule.
 
     The noise level is sigma / (alpha + sigma). high and low are its values at the ends of training,
@@ -31,21 +27,12 @@ class Spaced(Plugin):
         power: above 0.
     """
 
-    plans_times = True
     solver: Solver = field(default_factory=DDPM)
     power: float = 3.0
 
     def __post_init__(self) -> None:
         require_no_plan(self.solver, "Spaced")
         positive(self.power, "Spaced: power")
-
-    @property
-    def ancestral(self) -> bool:
-        return bool(declared(self.solver, "ancestral"))
-
-    @property
-    def multistep(self) -> bool:
-        return bool(declared(self.solver, "multistep"))
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         ends = schedule.training_times(torch.tensor([0.0, 1.0], dtype=torch.float64))
@@ -57,9 +44,3 @@ class Spaced(Plugin):
             times, schedule, f"Spaced: bring power={self.power:g} nearer to 1, or take fewer steps"
         )
         return times
-
-    @hookimpl
-    def step(
-        self, state: State, estimate: Estimate
-    ) -> Tensor | Generator[list[Request], list[Estimate], Tensor]:
-        return self.solver.step(state, estimate)

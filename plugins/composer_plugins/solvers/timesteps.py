@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
-from torch import Tensor
-
-from composer import Estimate, Plugin, Request, State, UnknownNameError, hookimpl
+from composer import UnknownNameError
 from composer.arguments import finite_list
-from composer.authoring import checked_solver, declared
 from composer.schedules import Schedule
 from composer.solvers import DDPM, Solver
+from composer_plugins.solvers.planned import Planned, require_falling, require_no_plan
 
 
 @functools.cache
@@ -27,7 +24,7 @@ def presets() -> dict[str, list[int]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Timesteps(Plugin):
+class Timesteps(Planned):
     """A solver that visits given times instead of evenly spaced ones.
 
     Their number must equal the sampler's, as in ``Sampler(backend, solver=Timesteps("smart27"),
@@ -40,7 +37,6 @@ class Timesteps(Plugin):
         solver: the solver that takes the steps; DDPM by default.
     """
 
-    plans_times = True
     timesteps: str | Sequence[float]
     solver: Solver = field(default_factory=DDPM)
 
@@ -51,14 +47,6 @@ class Timesteps(Plugin):
                 raise UnknownNameError("timesteps", self.timesteps, presets())
         else:
             finite_list(self.timesteps, "Timesteps: timesteps")
-
-    @property
-    def ancestral(self) -> bool:
-        return bool(declared(self.solver, "ancestral"))
-
-    @property
-    def multistep(self) -> bool:
-        return bool(declared(self.solver, "multistep"))
 
     def times(self, schedule: Schedule, num_steps: int) -> list[float]:
         chosen = presets()[self.timesteps] if isinstance(self.timesteps, str) else self.timesteps
@@ -71,27 +59,3 @@ class Timesteps(Plugin):
         advice = "list times from noise to image, without the image itself"
         require_falling(times, schedule, f"Timesteps: {advice}")
         return times
-
-    @hookimpl
-    def step(
-        self, state: State, estimate: Estimate
-    ) -> Tensor | Generator[list[Request], list[Estimate], Tensor]:
-        return self.solver.step(state, estimate)
-
-
-def require_falling(times: Sequence[float], schedule: Schedule, advice: str) -> None:
-    """Raise a ValueError unless the noise falls at every step of a plan."""
-    levels = [schedule.noise_level(t) for t in times]
-    for (t, s), (level, cleaner) in zip(pairwise(times), pairwise(levels), strict=True):
-        if cleaner >= level:
-            raise ValueError(f"{advice}. The noise must fall at every step, got {t:g} to {s:g}.")
-
-
-def require_no_plan(solver: Solver, owner: str) -> None:
-    """Raise a ValueError if the inner ``solver`` plans its own times."""
-    checked_solver(solver)
-    if declared(solver, "plans_times"):
-        raise ValueError(
-            f"{owner}: solver must not plan its own times, got {type(solver).__name__}. Use a "
-            "solver of composer, or configure the scheduler."
-        )
