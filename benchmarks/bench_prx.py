@@ -113,9 +113,9 @@ def report(name: str, found: list[tuple[Any, Any]], gap: float) -> None:
         f"(at most 1.00; {between}; images differ by {gap:.1e})",
         flush=True,
     )
+    sides = [*zip(*found, strict=True)]
     outside, inside = (
         [1000 * statistics.median(getattr(clock, part) for clock in side) / STEPS for side in sides]
-        for sides in [[*zip(*found, strict=True)]]
         for part in ("outside", "forwards")
     )
     print(
