@@ -260,8 +260,8 @@ MUTATIONS = [
     Mutation(
         "infinity is taken for a number",
         "composer/finiteness.py",
-        "if not math.isfinite(total):",
-        "if math.isnan(total):",
+        "if not math.isfinite(next(sums)):",
+        "if math.isnan(next(sums)):",
         "tests/core/test_finiteness.py",
     ),
     Mutation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 from torch import Tensor
@@ -24,11 +25,11 @@ def checked_image(
     if not isinstance(x, Tensor) or x.shape != shape or x.dtype != dtype:
         what = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{hook}: x must be a tensor {dtype} {shape}, got {what}.")
-    finiteness.add(x, _not_finite, hook, state.step)
+    finiteness.add(x, partial(_not_finite, hook, state.step))
     return x
 
 
-def _not_finite(hook: str, step: int) -> str:
+def _not_finite(hook: str, step: int, image: int) -> str:
     return (
         f"x became NaN or Inf in {hook} at step {step} although the model's predictions were "
         "finite. Check the plugins, and very large scales."

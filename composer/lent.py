@@ -23,7 +23,7 @@ class Lent:
     def __init__(self, request: Request | None, answers: Sequence[Estimate]) -> None:
         self._request, self._answers = request, answers
         self._tensors = self._held()
-        self._before = [version(tensor) for tensor in self._tensors]
+        self._before = _versions(self._tensors)
 
     def check(self, who: object) -> None:
         """Raise a ValueError that names ``who`` if the plugin wrote into one of the tensors.
@@ -31,7 +31,7 @@ class Lent:
         The noise and x_0 of an answer count too, once they have been computed.
         """
         tensors = self._held()
-        after = [version(tensor) for tensor in tensors]
+        after = _versions(tensors)
         if after == self._before:
             return
         known = {id(t): n for t, n in zip(self._tensors, self._before, strict=True)}
@@ -54,6 +54,13 @@ class Lent:
         for answer in self._answers:
             named += [(f"the {name} of an answer", v) for name, v in answer.tensors().items()]
         return next(name for name, value in named if value is tensor)
+
+
+def _versions(tensors: Sequence[Tensor]) -> list[int]:
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:
+        return [version(tensor) for tensor in tensors]
 
 
 def version(x: Tensor) -> int:

@@ -57,23 +57,24 @@ class Model:
         tracked = any(request.x.requires_grad for request in asked)
         gradients = torch.enable_grad() if tracked else nullcontext()
         with self.stats.timing(self._device), gradients:
-            answers = _split(self._evaluate(batch_of(asked)), asked)
+            batch = batch_of(asked)
+            output = self._evaluate(batch)
+            answers = _split(output, asked)
+        self._note(output, batch, asked[0].step)
         self.stats.requested += len(requests)
         self.stats.evaluated += len(asked)
         if tracked:  # the other requests of the call have no gradient
             pairs = zip(asked, answers, strict=True)
             answers = [a if request.x.requires_grad else _detached(a) for request, a in pairs]
         outputs = dict(zip(distinct, answers, strict=True))
-        for key, request in distinct.items():
-            self._note(outputs[key], request)
         kind = self.backend.prediction
         return [r.answer(*outputs[key], kind) for key, r in zip(keys, encoded, strict=True)]
 
-    def _note(self, output: Output, request: Request) -> None:
+    def _note(self, output: Output, batch: Batch, step: int) -> None:
         for part in output:
             if part is not None:
-                facts = request.step, request.t, request.condition
-                self.finiteness.add(part, _not_finite, *facts)
+                sentence = partial(_not_finite, step, batch.times, batch.conditions)
+                self.finiteness.add(part, sentence)
 
     def _encoded(self, request: Request) -> Request:
         if request.model is not None:
@@ -140,12 +141,12 @@ def encoded(backend: Backend, condition: Any) -> Hashable:
 
 def batch_of(requests: Sequence[Request]) -> Batch:
     """The rows of requests, conditions encoded: request by request, image by image."""
-    names = {frozenset(request.beside) for request in requests}
-    if len(names) > 1:
+    names = requests[0].beside.keys()
+    if any(request.beside.keys() != names for request in requests):
+        shown = {str(sorted(request.beside)) for request in requests}
         raise ValueError(
             "Request: beside must have the same names in all requests of a round, got "
-            f"{' and '.join(str(sorted(name)) for name in names)}. Derive requests from the one "
-            "that the plugin received."
+            f"{' and '.join(sorted(shown))}. Derive requests from the one that the plugin received."
         )
     times: list[float] = []
     conditions: list[Hashable] = []
@@ -168,10 +169,7 @@ def batch_of(requests: Sequence[Request]) -> Batch:
         tuple(conditions),
         tuple(images),
         tuple(models),
-        {
-            name: _joined([_beside(request, name) for request in requests])
-            for name in requests[0].beside
-        },
+        {name: _joined([_beside(request, name) for request in requests]) for name in names},
     )
 
 
@@ -196,10 +194,10 @@ def _joined(tensors: list[Tensor]) -> Tensor:
 def _split(output: Output, requests: Sequence[Request]) -> list[Output]:
     """The output of each request's rows."""
     counts = [request.x.shape[0] for request in requests]
-    predictions = output.prediction.split(counts)
+    predictions = output.prediction.split_with_sizes(counts)
     if output.variance is None:
-        return [Output(prediction) for prediction in predictions]
-    return [*map(Output, predictions, output.variance.split(counts))]
+        return [*map(Output, predictions)]
+    return [*map(Output, predictions, output.variance.split_with_sizes(counts))]
 
 
 def _detached(output: Output) -> Output:
@@ -213,10 +211,12 @@ def _identity(request: Request) -> Hashable:
     return id(request.x), request.t, request.condition, request.model, beside
 
 
-def _not_finite(step: int, t: float, condition: Hashable) -> str:
+def _not_finite(
+    step: int, times: Sequence[float], conditions: Sequence[Hashable], row: int
+) -> str:
     return (
-        f"the model returned NaN or Inf at step {step} (t = {t:g}) for the condition "
-        f"{condition!r}. Check the weights, or use a wider dtype."
+        f"the model returned NaN or Inf at step {step} (t = {times[row]:g}) for the condition "
+        f"{conditions[row]!r}. Check the weights, or use a wider dtype."
     )
 
 

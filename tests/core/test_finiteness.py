@@ -390,7 +390,8 @@ NUMBERS = st.floats(-60000, 60000)
 
 @given(st.lists(st.lists(NUMBERS, min_size=1, max_size=4), min_size=1, max_size=6), st.data())
 def test_the_first_of_what_is_noted_is_named(rows, data):
-    """The same as to look at each number; of float16 too, whose sum would overflow."""
+    """The same as to look at each number; of float16 too, whose sum would overflow. Each row is a
+    batch of images, of two equal halves of one number."""
     dtype = data.draw(st.sampled_from([torch.float16, torch.float32, torch.float64]))
     tensors = [torch.tensor(row, dtype=dtype) for row in rows]
     if data.draw(st.booleans()):
@@ -398,12 +399,18 @@ def test_the_first_of_what_is_noted_is_named(rows, data):
         spoilt[data.draw(st.integers(0, len(spoilt) - 1))] = data.draw(
             st.sampled_from([math.nan, math.inf, -math.inf])
         )
-    expected = [k for k, tensor in enumerate(tensors) if not tensor.isfinite().all()]
+    expected = [
+        f"batch {k}, image {i}"
+        for k, tensor in enumerate(tensors)
+        for i, number in enumerate(tensor.tolist())
+        if not math.isfinite(number)
+    ]
     finiteness = Finiteness()
     for k, tensor in enumerate(tensors):
-        finiteness.add(tensor, "tensor {}".format, k)
+        images = tensor[:, None, None, None].expand(-1, 1, 2, 1)
+        finiteness.add(images, f"batch {k}, image {{}}".format)
     if expected:
-        with pytest.raises(NonFiniteError, match=f"^tensor {expected[0]}$"):
+        with pytest.raises(NonFiniteError, match=f"^{expected[0]}$"):
             finiteness.require()
     else:
         finiteness.require()
