@@ -93,12 +93,16 @@ class Loop:
         state.x = _run_checks.checked_image(stepped, state, "step", finiteness)
         state.estimate = estimate
         state.position += 1
-        plan = list(state.times)
-        unstopped(partial(hook.post_step, state=state), "post_step")
-        _run_checks.check_plan_kept(state, plan)
-        _run_checks.checked_image(state.x, state, "post_step", finiteness)
+        if hook.post_step.get_hookimpls():
+            self._post_step(state)
         if state.finished:
             self._finish(state)
+
+    def _post_step(self, state: State) -> None:
+        plan = list(state.times)
+        unstopped(partial(self.hooks.hook.post_step, state=state), "post_step")
+        _run_checks.check_plan_kept(state, plan)
+        _run_checks.checked_image(state.x, state, "post_step", self.model.finiteness)
 
     @torch.no_grad()
     def _finish(self, state: State) -> None:

@@ -44,7 +44,8 @@ class Model:
         self.max_rows = max_rows
         self.stats = stats
         self.finiteness = finiteness or Finiteness()
-        self._device = backend.device  # read once: some backends search their whole network for it
+        # Read once: some backends search their whole network for them.
+        self._device, self._shape = backend.device, tuple(backend.shape)
 
     def __call__(self, requests: list[Request]) -> list[Estimate]:
         encoded = [self._encoded(request) for request in requests]
@@ -75,23 +76,26 @@ class Model:
                 self.finiteness.add(part, _not_finite, *facts)
 
     def _encoded(self, request: Request) -> Request:
-        named = perturbation_of(request.model) is None
-        if named and request.model is not None and request.model not in models_of(self.backend):
-            raise ValueError(
-                f"Request: model must be one of {type(self.backend).__name__}'s, "
-                f"{sorted(models_of(self.backend)) or 'which has one only'}, got {request.model!r}."
-            )
+        if request.model is not None:
+            self._check_named(request.model)
         finite(request.t, "Request: t")
-        if request.x.shape[1:] != self.backend.shape:
+        if request.x.shape[1:] != self._shape:
             raise ValueError(
                 f"Request: x must have the backend's shape "
-                f"(B, {', '.join(map(str, self.backend.shape))}), got {tuple(request.x.shape)}."
+                f"(B, {', '.join(map(str, self._shape))}), got {tuple(request.x.shape)}."
             )
         condition = UNCONDITIONAL if request.condition is None else request.condition
         known, schedule = encoded(self.backend, condition), self.backend.schedule
         if known is request.condition and request.schedule is schedule:
             return request
         return changed(request, condition=known, schedule=schedule)
+
+    def _check_named(self, model: Any) -> None:
+        if perturbation_of(model) is None and model not in models_of(self.backend):
+            raise ValueError(
+                f"Request: model must be one of {type(self.backend).__name__}'s, "
+                f"{sorted(models_of(self.backend)) or 'which has one only'}, got {model!r}."
+            )
 
     def _evaluate(self, batch: Batch) -> Output:
         """Evaluate a batch in one backend call, and one for each perturbation of it."""
@@ -204,7 +208,8 @@ def _detached(output: Output) -> Output:
 
 
 def _identity(request: Request) -> Hashable:
-    beside = tuple((name, id(value)) for name, value in sorted(request.beside.items()))
+    further = request.beside
+    beside = tuple((name, id(further[name])) for name in sorted(further)) if further else ()
     return id(request.x), request.t, request.condition, request.model, beside
 
 

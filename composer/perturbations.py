@@ -31,7 +31,7 @@ class Perturbation(Protocol):
 
 def perturbation_of(model: Any) -> Perturbation | None:
     """The perturbation that a request names as its model; None for a name, and for none."""
-    return model if hasattr(model, "applied") else None
+    return None if model is None or not hasattr(model, "applied") else model
 
 
 def perturbed(backend: object, perturbation: Perturbation | None) -> AbstractContextManager[None]:

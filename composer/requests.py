@@ -219,7 +219,7 @@ class Request:
     @property
     def identity(self) -> Hashable:
         """A key that is equal for equal requests; tensors are equal only as one object."""
-        beside = tuple((name, id(value)) for name, value in self.beside.items())
+        beside = tuple((n, id(v)) for n, v in self.beside.items()) if self.beside else ()
         asked = self.t, type(self.condition), self.condition, self.step, self.model
         return id(self.x), self.origin, *asked, beside, id(self.schedule), id(self._views)
 

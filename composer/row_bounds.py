@@ -42,8 +42,10 @@ def rows_in_a_call(max_rows: MaxRows, batch: Batch, device: torch.device) -> int
         return max_rows or rows
     if device.type != "cpu":
         return rows
-    images = len(set(batch.images))
     height, width = batch.x.shape[-2:]
+    if rows * height * width <= PIXELS:
+        return rows
+    images = len(set(batch.images))
     each = math.ceil(rows / images)
     calls = math.ceil(images / max(1, PIXELS // (each * height * width)))
     return math.ceil(images / calls) * each

@@ -265,10 +265,12 @@ class Sampler:
             return cls(**arguments)
 
     def _bar(self, states: Iterator[State], state: State, progress: bool) -> Iterator[State]:
-        """The states, with a progress bar."""
+        """The states, with a progress bar if it is to be shown."""
+        if not switch(progress, "progress"):
+            return states
         goes_back = self.backend.schedule.goes_back
         total = sum(not goes_back(t, s) for t, s in pairwise(state.times))
-        return iter(tqdm(states, total=total, disable=not switch(progress, "progress")))
+        return iter(tqdm(states, total=total))
 
     def _loop(self, model: Model) -> Loop:
         return Loop(self._hooks, self._noise_estimates, model, self._debug)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from composer_plugins.backends.memory import memory_bound
+from composer_plugins.backends.forward import forward
 from composer_plugins.backends.placement import place_of
 
 LIGHTER = "Load it with vae_tiling=True or with offload=True"
@@ -74,8 +74,10 @@ class Autoencoder:
         _, dtype = place_of(self.vae)  # with offload, its device is none that x could be on
         rows = x.to(dtype).split(1 if self.slicing else len(x))
         tracked = torch.is_grad_enabled() and x.requires_grad
-        with torch.set_grad_enabled(tracked), memory_bound(rows[0], LIGHTER):
-            return torch.cat([function(row) for row in rows]).to(x)
+        with torch.set_grad_enabled(tracked):
+            return forward(
+                lambda: torch.cat([function(row) for row in rows]), rows[0], x.dtype, LIGHTER
+            )
 
     @staticmethod
     def _on(value: Tensor | float, like: Tensor) -> Tensor | float:

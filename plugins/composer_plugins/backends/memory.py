@@ -11,30 +11,6 @@ from torch import Tensor
 
 
 @contextmanager
-def memory_bound(
-    x: Tensor, lighter: str = "Load it with dtype='bfloat16' or offload=True"
-) -> Iterator[None]:
-    """A context for one forward of a network over the images x (B, C, H, W).
-
-    Args:
-        lighter: advice if one image exceeds the memory.
-
-    Raises:
-        torch.OutOfMemoryError: with the bound to lower, instead of the allocator's report.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        advice = f"set Sampler(max_rows={len(x) // 2})" if len(x) > 1 else lighter
-        raise torch.OutOfMemoryError(
-            f"Sampler: {len(x)} images of {tuple(x.shape[1:])} at once exceed the memory of "
-            f"{x.device}. {_sentence(advice)}"
-        ) from error
-
-
-@contextmanager
 def room_for_weights(place: Path, lighter: str) -> Iterator[None]:
     """A context for reading a network's weights from the folder ``place``.
 
@@ -52,6 +28,19 @@ def room_for_weights(place: Path, lighter: str) -> Iterator[None]:
         raise torch.OutOfMemoryError(
             f"load_backend: the weights in {place} exceed the memory. {_sentence(lighter)}"
         ) from error
+
+
+def exceeded(x: Tensor, lighter: str) -> torch.OutOfMemoryError:
+    """The error of a forward whose images x (N, C, H, W) exceed the memory.
+
+    Args:
+        lighter: advice if x is one image.
+    """
+    advice = f"set Sampler(max_rows={len(x) // 2})" if len(x) > 1 else lighter
+    return torch.OutOfMemoryError(
+        f"Sampler: {len(x)} images of {tuple(x.shape[1:])} at once exceed the memory of "
+        f"{x.device}. {_sentence(advice)}"
+    )
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -242,7 +242,9 @@ def test_previews_of_a_run_are_pictures(backend):
 
 
 def test_gradients_flow_through_network_and_decoder(backend):
-    """As finite differences say, so that DPS can steer by a loss of the decoded image."""
+    """As finite differences say, so that DPS can steer by a loss of the decoded image; also after
+    a call without gradients, which runs in inference mode."""
+    answer(backend)
     x = torch.randn(2, *backend.shape, generator=torch.Generator().manual_seed(5))
     time = backend.schedule.time_at(0.5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -11,7 +12,7 @@ from composer import Batch, Output, Stack
 from composer.authoring import answers, grouped, to_device
 from composer_plugins.backends.deepfloyd.embedding_files import NEGATIVE
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
-from composer_plugins.backends.memory import memory_bound
+from composer_plugins.backends.forward import forward
 
 NOTHING_TO_ENLARGE = (
     "this stage enlarges an image and got none. Add composer_plugins.SuperResolution(image) "
@@ -46,16 +47,16 @@ def _forward(unet: Any, embeddings: Embeddings, batch: Batch) -> Tensor:
     x = _seen(unet, batch).to(next(unet.parameters()).dtype)
     prompts = cast("tuple[str, ...]", batch.conditions)
     text = torch.cat([embeddings[prompt] for prompt in prompts]).to(x)
-    with memory_bound(x):
-        out: Tensor = unet(
-            x,
-            # Float32 also for a half-precision network: bfloat16 has no 999.
-            to_device(torch.tensor(batch.times, dtype=torch.float32), x.device),
-            encoder_hidden_states=text,
-            class_labels=_labels(unet, batch),
-            return_dict=False,
-        )[0]
-    return out
+    call = partial(
+        unet,
+        x,
+        # Float32 also for a half-precision network: bfloat16 has no 999.
+        to_device(torch.tensor(batch.times, dtype=torch.float32), x.device),
+        encoder_hidden_states=text,
+        class_labels=_labels(unet, batch),
+        return_dict=False,
+    )
+    return forward(lambda: call()[0], x, x.dtype)
 
 
 def _enlarges(unet: Any, batch: Batch) -> bool:

@@ -16,8 +16,10 @@ from composer.errors import shown
 from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
 from composer.solvers import Solver
-from composer_plugins.backends.memory import memory_bound
+from composer_plugins.backends.forward import forward
 from composer_plugins.backends.placement import place_of
+
+LIGHTER = "Load it with dtype='float16', or on a device with more memory"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,8 +124,9 @@ class DiffusersBackend:
             numbers = [free if c is UNCONDITIONAL else c for c in batch.conditions]
             labels = to_device(torch.tensor(numbers), device)
         x = batch.x.to(dtype)
-        with memory_bound(x, "Load it with dtype='float16', or on a device with more memory"):
-            out = self.unet(x, times, class_labels=labels).sample.to(self.dtype)
+        out = forward(
+            lambda: self.unet(x, times, class_labels=labels).sample, x, self.dtype, LIGHTER
+        )
         channels = self.shape[0]
         return Output(out[:, :channels], out[:, channels:] if self.learns_variance else None)
 

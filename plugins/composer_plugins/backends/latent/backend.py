@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -16,9 +17,9 @@ from composer.schedules import Schedule
 from composer.solvers import Solver
 from composer_plugins.backends.autoencoder import Autoencoder
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
+from composer_plugins.backends.forward import forward
 from composer_plugins.backends.latent.families import Family, Rows, Texts
 from composer_plugins.backends.latent.text import unpacked
-from composer_plugins.backends.memory import memory_bound
 from composer_plugins.backends.placement import place_of
 
 
@@ -63,13 +64,13 @@ class LatentBackend:
 
     __repr__ = short_repr
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int]:
         """(C, h, w) of the latents."""
         height, width = (side // self.autoencoder.factor for side in self.size)
         return self.family.channels(self.network.config), height, width
 
-    @property
+    @cached_property
     def image_shape(self) -> tuple[int, int, int]:
         """(3, H, W) of the images."""
         return int(self.autoencoder.vae.config.out_channels), *self.size
@@ -108,8 +109,8 @@ class LatentBackend:
         ragged = self.family.ragged
         prompts = cast("tuple[str, ...]", batch.conditions)
         groups = grouped([0 if ragged else self.embeddings[p].shape[1] for p in prompts])
-        answers = [self._forward(batch.take(rows), dtype) for rows in groups]
-        return Output.gathered([Output(answer.to(self.dtype)) for answer in answers], groups)
+        answers = [Output(self._forward(batch.take(rows), dtype)) for rows in groups]
+        return Output.gathered(answers, groups)
 
     def _forward(self, batch: Batch, dtype: torch.dtype) -> Tensor:
         times = [self.schedule.at(t)[1] for t in batch.times] if self.family.flow else batch.times
@@ -119,8 +120,8 @@ class LatentBackend:
             self._given(cast("tuple[str, ...]", batch.conditions), dtype),
             self._guidance(batch),
         )
-        with memory_bound(rows.x):
-            return self.family.answer(self.network, rows)
+        answer = partial(self.family.answer, self.network, rows)
+        return forward(answer, rows.x, self.dtype)
 
     def _given(self, prompts: tuple[str, ...], dtype: torch.dtype) -> Mapping[str, Any]:
         """What the denoiser gets of rows' prompts; kept, because the next step needs the same."""

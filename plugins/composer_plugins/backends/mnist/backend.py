@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +25,7 @@ from composer.schedules import DiscreteSchedule, FlowSchedule, Schedule
 from composer.solvers import DPMSolverPP, Euler, Solver
 from composer_plugins.backends.checksum import require_checksum
 from composer_plugins.backends.files import require_name
+from composer_plugins.backends.forward import forward
 from composer_plugins.backends.placement import place_of, placement
 
 if TYPE_CHECKING:  # diffusers takes a second to import
@@ -95,8 +97,10 @@ class MnistBackend:
         times = self.schedule.unit_time(torch.tensor(batch.times, dtype=torch.float64))
         labels = to_device(torch.tensor([self._label(c) for c in batch.conditions]), device)
         images, which = self._images(batch)
-        out: Tensor = self.unet(images.to(dtype), to_device(times.to(dtype), device), labels, which)
-        return Output(out.float().contiguous())
+        call = partial(
+            self.unet, images.to(dtype), to_device(times.to(dtype), device), labels, which
+        )
+        return Output(forward(call, images, torch.float32))
 
     def _label(self, condition: Hashable) -> int:
         """The label of an encoded condition."""

@@ -21,6 +21,7 @@ from composer_plugins.backends.autoencoder import Autoencoder
 from composer_plugins.backends.checksum import require_checksum
 from composer_plugins.backends.deepfloyd.reading import Reader
 from composer_plugins.backends.files import require_name
+from composer_plugins.backends.forward import forward
 from composer_plugins.backends.mnist.backend import digit_of
 from composer_plugins.backends.placement import place_of, placement
 
@@ -102,12 +103,11 @@ class MnistLatentBackend:
         times = self.schedule.unit_time(torch.tensor(batch.times, dtype=torch.float64))
         none = self.num_classes
         labels = torch.tensor([none if c is UNCONDITIONAL else c for c in batch.conditions])
-        out = self.unet(
-            batch.x.to(dtype),
-            to_device((CLOCK * times).float(), device),
-            class_labels=to_device(labels, device),
+        x, place = batch.x.to(dtype), to_device((CLOCK * times).float(), device)
+        classes = to_device(labels, device)
+        return Output(
+            forward(lambda: self.unet(x, place, class_labels=classes).sample, x, self.dtype)
         )
-        return Output(out.sample.to(self.dtype))
 
 
 def load_mnist_latent(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -15,7 +16,7 @@ from composer.predictions import SAMPLE, Prediction
 from composer.schedules import FlowSchedule
 from composer.solvers import Euler, Solver
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
-from composer_plugins.backends.memory import memory_bound
+from composer_plugins.backends.forward import forward
 
 Ask = Callable[[Any, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(network, x (N, C, H, W), s (N,), text (N, L, D), mask (N, L), True where a token is not padding,
@@ -64,6 +65,11 @@ class PixelFlowBackend:
 
     __repr__ = short_repr
 
+    @cached_property
+    def _weight(self) -> Tensor:
+        """A parameter, whose dtype is that of the network; to search for one takes time."""
+        return next(self.network.parameters())
+
     @property
     def networks(self) -> dict[str, nn.Module]:
         """What a picture names by a hash."""
@@ -74,12 +80,12 @@ class PixelFlowBackend:
 
     def evaluate(self, batch: Batch) -> Output:
         self.embeddings.free_encoder()
-        dtype = next(self.network.parameters()).dtype
+        dtype = self._weight.dtype
         x, noise = batch.x.to(dtype), [1 - t for t in batch.times]
         s = to_device(torch.tensor(noise, dtype=torch.float32), x.device)
         text, mask = self._text(batch.conditions, dtype)
-        with memory_bound(x, LIGHTER):
-            x0 = self.ask(self.network, x, s, text, mask).to(self.dtype)
+        ask = partial(self.ask, self.network, x, s, text, mask)
+        x0 = forward(ask, x, self.dtype, LIGHTER)
         if min(noise) < self.least:
             share = (s / self.least).clamp(max=1).to(self.dtype)
             x0 = batch.x + share[:, None, None, None] * (x0 - batch.x)

@@ -1,0 +1,40 @@
+"""One forward of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from composer_plugins.backends.memory import exceeded, out_of_memory
+
+
+def forward(
+    call: Callable[[], Tensor],
+    x: Tensor,
+    dtype: torch.dtype,
+    lighter: str = "Load it with dtype='bfloat16' or offload=True",
+) -> Tensor:
+    """The output of a network, a new contiguous tensor of ``dtype``.
+
+    Where gradients are off, the network runs in inference mode, in which operations cost less. No
+    network of these backends keeps a tensor that a later call with gradients would need.
+
+    Args:
+        call: calls the network.
+        x: its images (N, C, H, W).
+        lighter: advice if one image exceeds the memory.
+
+    Raises:
+        torch.OutOfMemoryError: with the bound to lower, instead of the allocator's report.
+    """
+    try:
+        with torch.inference_mode(not torch.is_grad_enabled()):
+            out = call()
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise exceeded(x, lighter) from error
+    # A copy that is made outside of the mode may get a gradient from a plugin.
+    return out.to(dtype, copy=True, memory_format=torch.contiguous_format)
