@@ -33,7 +33,7 @@ def drawing() -> Image.Image:
     return image
 
 
-def main(out: Path, seeds: int = 3, steps: int = 8) -> Path:
+def main(out: Path, seeds: int = 3, steps: int = 12) -> Path:
     backend, rows = composer.load_backend("nouns"), {}
 
     def sampler(*plugins: object) -> composer.Sampler:

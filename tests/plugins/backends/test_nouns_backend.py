@@ -10,11 +10,10 @@ from tiny_nouns import TINY
 import composer
 from composer import UNCONDITIONAL, Request, Sampler, UnknownNameError
 from composer.model import evaluated
-from composer.solvers import DPMSolverPP
 from composer_lab.training import nouns as train
 from composer_lab.training.config import TrainingConfig
 from composer_lab.training.nouns import HEADS, noise_scheduler, save_pipeline
-from composer_plugins import CFG, Anagram, Hybrid
+from composer_plugins import CFG, Anagram, Hybrid, UniPC
 from composer_plugins.backends.nouns import head_names
 
 SHRIMP, SHARK = "shrimp-tempura", "shark"
@@ -101,7 +100,7 @@ def test_pictures_in_colour_by_seed_alone(backend):
 
 def test_the_path_it_was_trained_on(backend):
     assert backend.prediction.name == "v"
-    assert isinstance(backend.default_solver, DPMSolverPP)
+    assert backend.default_solver == UniPC(2)
     assert Sampler(backend).times[0] == 999  # trailing: the plan begins in noise
     assert backend.schedule.at(999)[0] < 1e-4
 

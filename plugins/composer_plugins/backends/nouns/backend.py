@@ -8,15 +8,15 @@ from pathlib import Path
 
 from composer import Backend
 from composer.named import Device, DType
-from composer.solvers import DPMSolverPP
 from composer_plugins.backends.diffusers_unet.loading import load_diffusers
 from composer_plugins.backends.files import require_name
+from composer_plugins.solvers.unipc import UniPC
 
 
 def load_nouns(
     weights: str | Path | None = None, device: Device = "cpu", dtype: DType = "float32"
 ) -> Backend:
-    """Nouns, 32x32 characters in colour, by v prediction; default solver DPM-Solver++(2M).
+    """Nouns, 32x32 characters in colour, by v prediction; default solver UniPC of order 2.
 
     A condition is the name of a head, such as "shrimp-tempura" (``nouns.head_names()`` lists all
     254), or its index. Without a condition, any head may appear.
@@ -36,4 +36,4 @@ def load_nouns(
 def _load(folder: Path, device: Device, dtype: DType) -> Backend:
     backend = load_diffusers(folder, device, dtype)
     # The pipeline's DDPM makes diffusers sample in many steps, as in training.
-    return replace(backend, default_solver=DPMSolverPP())
+    return replace(backend, default_solver=UniPC(2))
