@@ -31,8 +31,8 @@ _MAX_NUMBER = 1e18
 
 def finite(value: Any, name: str) -> float:
     """Return a finite real number as a float, at most 1e18 in size; booleans raise a TypeError."""
-    if type(value) is float and abs(value) <= _MAX_NUMBER:  # most are, several times per step
-        return value
+    if type(value) in (float, int) and abs(value) <= _MAX_NUMBER:  # most are, and this is fast
+        return float(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {shown(value)}.")
     try:

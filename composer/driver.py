@@ -26,6 +26,7 @@ from composer.lent import Lent
 from composer.protocols import Asking
 from composer.requests import Request
 
+_NOTHING = nullcontext()
 T = TypeVar("T")
 NoiseEstimate = Callable[[Request], Asking[Estimate]]
 
@@ -106,8 +107,14 @@ class _Tree:
 
     def _begin(self, questions: list[_Question]) -> None:
         """Put each question to its first plugin, or to the model."""
-        self._for_the_model += [question for question in questions if not question.plugins]
-        self.wake([question.conversation() for question in questions if question.plugins])
+        begun = []
+        for question in questions:
+            if question.plugins:
+                begun.append(question.conversation())
+            else:
+                self._for_the_model.append(question)
+        if begun:
+            self.wake(begun)
 
     def _go_on(self) -> None:
         """Advance each conversation until it ends or waits for the model."""
@@ -137,9 +144,13 @@ class _Tree:
         woken = []
         for question, answer in zip(questions, answers, strict=True):
             question.answer = answer
-            woken += [asker for asker in question.askers if asker.has_one_more()]
-            question.askers = []  # break the reference cycle, which would keep tensors alive
-        self.wake(woken)
+            for asker in question.askers:
+                asker.waits -= 1
+                if not asker.waits:
+                    woken.append(asker)
+            question.askers.clear()  # a reference cycle would keep tensors alive
+        if woken:
+            self.wake(woken)
 
     def wake(self, conversations: list[_Conversation]) -> None:
         self._ready += reversed(conversations)
@@ -198,15 +209,16 @@ class _Conversation:
     def advance(self) -> None:
         """Send the generator its answers, and take the value that it yields or returns."""
         answers: list[Any] = [question.answer for question in self._asked or ()]
-        lent = Lent(None if self.about is None else self.about.request, answers)
+        request = None if self.about is None else self.about.request
+        lent = Lent(request, answers)
         begun: Any = None if self._asked is None else answers
         # An outer plugin that wants the gradient of an answer sends an x that requires it.
-        tracked = self.about is not None and self.about.request.x.requires_grad
-        with torch.enable_grad() if tracked else nullcontext():
-            try:
+        tracked = request is not None and request.x.requires_grad
+        try:
+            with torch.enable_grad() if tracked else _NOTHING:
                 self.value = self._asking.send(begun)
-            except StopIteration as stop:
-                self.ended, self.value = True, stop.value
+        except StopIteration as stop:
+            self.ended, self.value = True, stop.value
         lent.check(self)
 
     def requests(self) -> list[Request]:
@@ -225,11 +237,6 @@ class _Conversation:
         if question.answer is None:
             question.askers.append(self)
             self.waits += 1
-
-    def has_one_more(self) -> bool:
-        """Count a new answer; return whether it was the last."""
-        self.waits -= 1
-        return self.waits == 0
 
     def estimate(self, debug: bool) -> Estimate:
         """Return its estimate; raise an error unless it answers the question."""

@@ -211,9 +211,7 @@ def _identity(request: Request) -> Hashable:
     return id(request.x), request.t, request.condition, request.model, beside
 
 
-def _not_finite(
-    step: int, times: Sequence[float], conditions: Sequence[Hashable], row: int
-) -> str:
+def _not_finite(step: int, times: Sequence[float], conditions: Sequence[Hashable], row: int) -> str:
     return (
         f"the model returned NaN or Inf at step {step} (t = {times[row]:g}) for the condition "
         f"{conditions[row]!r}. Check the weights, or use a wider dtype."

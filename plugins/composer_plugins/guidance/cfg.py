@@ -81,7 +81,7 @@ def away(
 
 def guide(uncond: Estimate, cond: Estimate, scale: float | Tensor) -> Estimate:
     """uncond + scale * (cond - uncond), with cond's learned variance."""
-    return combine((1.0, scale), (uncond, cond - uncond), variance=cond)
+    return combine((1, scale), (uncond, cond - uncond), variance=cond)
 
 
 def require_guidance(guidance: object, owner: str) -> None:

@@ -68,7 +68,8 @@ class PixelFlowBackend:
     @cached_property
     def _weight(self) -> Tensor:
         """A parameter, whose dtype is that of the network; to search for one takes time."""
-        return next(self.network.parameters())
+        weight: Tensor = next(self.network.parameters())
+        return weight
 
     @property
     def networks(self) -> dict[str, nn.Module]:
