@@ -323,7 +323,7 @@ MUTATIONS = [
     Mutation(
         "inner plugins of DPS compute without a gradient",
         "composer/driver.py",
-        "self.about is not None and self.about.request.x.requires_grad",
+        "request is not None and request.x.requires_grad",
         "False",
         "tests/plugins/steering/test_steer.py",
     ),

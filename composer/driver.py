@@ -70,7 +70,7 @@ def converse(
     """Run one generator, named ``who``, to its end; answer its requests as :func:`resolve` does."""
     outermost = _Conversation(asking, tuple(plugins), who)
     tree = _Tree(debug)
-    tree.wake([outermost])
+    tree.begin(outermost)
     tree.run(model)
     if not outermost.ended:
         raise _deadlock()
@@ -103,18 +103,14 @@ class _Tree:
     def ask(self, question: _Question) -> None:
         """Ask a first question."""
         self._questions[question.key] = question
-        self._begin([question])
+        if question.plugins:
+            self.begin(question.conversation())
+        else:
+            self._for_the_model.append(question)
 
-    def _begin(self, questions: list[_Question]) -> None:
-        """Put each question to its first plugin, or to the model."""
-        begun = []
-        for question in questions:
-            if question.plugins:
-                begun.append(question.conversation())
-            else:
-                self._for_the_model.append(question)
-        if begun:
-            self.wake(begun)
+    def begin(self, conversation: _Conversation) -> None:
+        """Begin a first conversation."""
+        self._ready.append(conversation)
 
     def _go_on(self) -> None:
         """Advance each conversation until it ends or waits for the model."""
@@ -127,17 +123,21 @@ class _Tree:
                 self._settle([conversation.about], [conversation.estimate(self._debug)])
 
     def _ask(self, conversation: _Conversation) -> None:
-        """Begin each new question of a conversation."""
-        new = []
+        """Put each new question of a conversation to its first plugin, or to the model."""
+        begun = []
         for request in conversation.requests():
             question = _Question(request, conversation.inner)
             known = self._questions.setdefault(question.key, question)
             conversation.wait_for(known)
-            if known is question:
-                new.append(question)
-        self._begin(new)
+            if known is not question:
+                continue
+            if question.plugins:
+                begun.append(question.conversation())
+            else:
+                self._for_the_model.append(question)
         if not conversation.waits:
-            self.wake([conversation])
+            begun.append(conversation)
+        self._ready += reversed(begun)
 
     def _settle(self, questions: Iterable[_Question], answers: Iterable[Estimate]) -> None:
         """Give answers to the conversations that wait, and wake those with all answers."""
@@ -149,11 +149,7 @@ class _Tree:
                 if not asker.waits:
                     woken.append(asker)
             question.askers.clear()  # a reference cycle would keep tensors alive
-        if woken:
-            self.wake(woken)
-
-    def wake(self, conversations: list[_Conversation]) -> None:
-        self._ready += reversed(conversations)
+        self._ready += reversed(woken)
 
 
 class _Question:

@@ -7,7 +7,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ from composer.solvers._families import family_of
 from composer.solvers._plan import Plan, plan_of, scale
 from composer.solvers._schedulers import clips
 
+_CORRECTORS = "multistep_uni_c_bh_update", "stochastic_adams_moulton_update"
+"""The methods of UniPC's and SA's schedulers that recompute an image from earlier ones."""
+
 
 @dataclass(eq=False)
 class _Run:
@@ -36,6 +39,7 @@ class _Run:
         index: the index of its next evaluation.
         position, selections: those of the state after its last step.
         left: the image after its last step.
+        own: the scale of the network's input at its next evaluation.
     """
 
     plan: Plan
@@ -45,6 +49,7 @@ class _Run:
     position: int
     selections: int
     left: Tensor
+    own: float
 
     def goes_on(self, state: State) -> bool:
         """Whether ``state`` is at the scheduler's next evaluation."""
@@ -105,6 +110,7 @@ class DiffusersSolver:
         self._family = family_of(scheduler)
         self._planned: tuple[Schedule, int, Plan] | None = None
         self._accepted = frozenset(inspect.signature(scheduler.step).parameters)
+        self._corrector = next((name for name in _CORRECTORS if hasattr(scheduler, name)), None)
         # DPM-Solver and similar schedulers drop half of the channels, assuming 3-channel images.
         heeds = "variance_type" in vars(scheduler)
         self._learns_variance = heeds and scheduler.variance_type in ("learned", "learned_range")
@@ -138,7 +144,7 @@ class DiffusersSolver:
         run = self._run(state)
         here = run.plan.places[run.index]
         shown = self._family.shown(run.scheduler, here.level)
-        own = 1 / scale(run.scheduler, run.index)
+        own = 1 / run.own
         if here.beyond:
             sample = _mixed(shown, estimate.x0, estimate.noise) * own
         else:
@@ -147,7 +153,7 @@ class DiffusersSolver:
         output = self._output(run, estimate, shown)
         further = self._further(run, state)
         timestep = run.scheduler.timesteps[run.index]
-        with _correcting(run.scheduler, run.left, state.x):
+        with self._correcting(run, state.x):
             stepped: Tensor = run.scheduler.step(output, timestep, sample, **further).prev_sample
         run.index, run.position = run.index + 1, state.position + 1
         run.left = self._reached(run, state, estimate, stepped)
@@ -160,10 +166,10 @@ class DiffusersSolver:
         there = run.plan.places[run.index]
         shown = self._family.shown(run.scheduler, there.level)
         amplitudes = estimate.schedule.at(state.t_next)
-        own = scale(run.scheduler, run.index)
+        run.own = scale(run.scheduler, run.index)
         if there.time == state.t_next and not there.beyond:
-            return _scaled(stepped, own * sum(amplitudes) / sum(shown))
-        x = stepped * own
+            return _scaled(stepped, run.own * sum(amplitudes) / sum(shown))
+        x = stepped * run.own
         alpha, sigma = shown
         return _mixed(amplitudes, estimate.x0, (x - alpha * estimate.x0) / sigma)
 
@@ -178,7 +184,9 @@ class DiffusersSolver:
         if state.position > 0:
             self._require_one_evaluation(plan)
         index, where = plan.index(state.t), (state.position, state.selections)
-        run = _Run(plan, plan.begin(index), index, index, *where, state.x)
+        scheduler = plan.begin(index)
+        own = scale(scheduler, index)
+        run = _Run(plan, scheduler, index, index, *where, state.x, own)
         state.memory[self] = run
         return run
 
@@ -217,28 +225,33 @@ class DiffusersSolver:
 
     def _further(self, run: _Run, state: State) -> dict[str, Any]:
         """Further arguments of some schedulers' steps."""
-        following = run.scheduler.timesteps[run.index + 1 :]
-        further = {
-            "generator": list(state.generators),
-            "prev_timestep": next(iter(following), None),  # for UnCLIP, whose default is t - 1
-            # For LMS, whose default assumes a run from 0.
-            "order": min(4, run.index - run.begun + 1),
-        }
-        return {name: value for name, value in further.items() if name in self._accepted}
+        further: dict[str, Any] = {}
+        if "generator" in self._accepted:
+            further["generator"] = list(state.generators)
+        if "prev_timestep" in self._accepted:  # of UnCLIP, whose default is t - 1
+            following = run.scheduler.timesteps[run.index + 1 :]
+            further["prev_timestep"] = next(iter(following), None)
+        if "order" in self._accepted:  # of LMS, whose default assumes a run from 0
+            further["order"] = min(4, run.index - run.begun + 1)
+        return further
+
+    def _correcting(self, run: _Run, x: Tensor) -> AbstractContextManager[None]:
+        """During a step, keep the corrector from images that plugins changed since the last step.
+
+        ``x`` is the image now.
+        """
+        if self._corrector is None:
+            return nullcontext()
+        return _correcting(run.scheduler, self._corrector, run.left, x)
 
 
 @contextmanager
-def _correcting(scheduler: Any, left: Tensor, x: Tensor) -> Iterator[None]:
-    """During a step, keep the corrector from images that plugins changed since the last step.
+def _correcting(scheduler: Any, name: str, left: Tensor, x: Tensor) -> Iterator[None]:
+    """A step whose corrector, a method of the scheduler, acts on unchanged images alone.
 
-    The correctors of UniPC and SA recompute an image from earlier ones, and would undo the change.
-    ``left`` is the image after the last step, ``x`` the image now.
+    It would recompute a changed image from earlier ones, and undo the change. ``left`` is the image
+    after the last step, ``x`` the image now.
     """
-    names = "multistep_uni_c_bh_update", "stochastic_adams_moulton_update"
-    name = next((name for name in names if hasattr(scheduler, name)), None)
-    if name is None:
-        yield
-        return
     correct = getattr(scheduler, name)
     same = (x == left).flatten(1).all(1)[:, None, None, None]
 
