@@ -50,9 +50,7 @@ class Model:
     def __call__(self, requests: list[Request]) -> list[Estimate]:
         encoded = [self._encoded(request) for request in requests]
         keys = [_identity(request) for request in encoded]
-        distinct: dict[Hashable, Request] = {}
-        for key, request in zip(keys, encoded, strict=True):
-            distinct.setdefault(key, request)
+        distinct = dict(zip(keys, encoded, strict=True))
         asked = [*distinct.values()]
         tracked = any(request.x.requires_grad for request in asked)
         gradients = torch.enable_grad() if tracked else nullcontext()
