@@ -93,12 +93,14 @@ class _Tree:
         self._ready: list[_Conversation] = []  # the last of them continues first
 
     def run(self, model: Answer) -> None:
-        """Continue in rounds until no question waits for the model."""
-        self._go_on()
-        while waiting := self._for_the_model:
-            self._for_the_model = []
+        """Continue in rounds until no conversation and no question for the model is left."""
+        while True:
+            while self._ready:
+                self._go_on(self._ready.pop())
+            if not self._for_the_model:
+                return
+            waiting, self._for_the_model = self._for_the_model, []
             self._settle(waiting, model([question.request for question in waiting]))
-            self._go_on()
 
     def ask(self, question: _Question) -> None:
         """Ask a first question."""
@@ -112,15 +114,13 @@ class _Tree:
         """Begin a first conversation."""
         self._ready.append(conversation)
 
-    def _go_on(self) -> None:
-        """Advance each conversation until it ends or waits for the model."""
-        while self._ready:
-            conversation = self._ready.pop()
-            conversation.advance()
-            if not conversation.ended:
-                self._ask(conversation)
-            elif conversation.about is not None:
-                self._settle([conversation.about], [conversation.estimate(self._debug)])
+    def _go_on(self, conversation: _Conversation) -> None:
+        """Advance a conversation until it asks or ends."""
+        conversation.advance()
+        if not conversation.ended:
+            self._ask(conversation)
+        elif conversation.about is not None:
+            self._settle([conversation.about], [conversation.estimate(self._debug)])
 
     def _ask(self, conversation: _Conversation) -> None:
         """Put each new question of a conversation to its first plugin, or to the model."""
@@ -128,7 +128,10 @@ class _Tree:
         for request in conversation.requests():
             question = _Question(request, conversation.inner)
             known = self._questions.setdefault(question.key, question)
-            conversation.wait_for(known)
+            conversation.asked.append(known)
+            if known.answer is None:
+                known.askers.append(conversation)
+                conversation.waits += 1
             if known is not question:
                 continue
             if question.plugins:
@@ -182,7 +185,7 @@ class _Conversation:
         about: the question that its return value answers; None for the outermost.
     """
 
-    __slots__ = "_asked", "_asking", "_who", "about", "ended", "inner", "value", "waits"
+    __slots__ = "_asking", "_begun", "_who", "about", "asked", "ended", "inner", "value", "waits"
 
     def __init__(
         self,
@@ -192,11 +195,11 @@ class _Conversation:
         about: _Question | None = None,
     ) -> None:
         self.inner, self.about = inner, about
-        self.ended = False
+        self.ended = self._begun = False
         self.value: Any = None  # its last yielded value, or its return value
-        self.waits = 0
+        self.asked: list[_Question] = []
+        self.waits = 0  # the number of these without an answer
         self._asking, self._who = asking, who
-        self._asked: list[_Question] | None = None  # None until it has begun
 
     def __str__(self) -> str:
         """Its name, for messages."""
@@ -204,35 +207,29 @@ class _Conversation:
 
     def advance(self) -> None:
         """Send the generator its answers, and take the value that it yields or returns."""
-        answers: list[Any] = [question.answer for question in self._asked or ()]
+        answers: list[Any] = [question.answer for question in self.asked]
+        sent: Any = answers if self._begun else None
         request = None if self.about is None else self.about.request
         lent = Lent(request, answers)
-        begun: Any = None if self._asked is None else answers
         # An outer plugin that wants the gradient of an answer sends an x that requires it.
         tracked = request is not None and request.x.requires_grad
         try:
             with torch.enable_grad() if tracked else _NOTHING:
-                self.value = self._asking.send(begun)
+                self.value = self._asking.send(sent)
         except StopIteration as stop:
             self.ended, self.value = True, stop.value
+        self._begun = True
         lent.check(self)
 
     def requests(self) -> list[Request]:
         """Return the yielded requests; raise a TypeError unless they are a list of requests."""
-        asked, self._asked = self.value, []
+        asked, self.asked = self.value, []
         if isinstance(asked, list | tuple) and all(isinstance(r, Request) for r in asked):
             return list(asked)
         raise TypeError(
             f"{self} must yield a list of Requests, got {type(asked).__name__}. Write "
             "`estimates = yield [request, ...]`, with brackets also around a single request."
         )
-
-    def wait_for(self, question: _Question) -> None:
-        """Add a question, and wait for its answer if there is none yet."""
-        self._asked.append(question)  # type: ignore[union-attr]
-        if question.answer is None:
-            question.askers.append(self)
-            self.waits += 1
 
     def estimate(self, debug: bool) -> Estimate:
         """Return its estimate; raise an error unless it answers the question."""
