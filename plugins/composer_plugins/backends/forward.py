@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -18,8 +19,8 @@ def forward(
 ) -> Tensor:
     """The output of a network, a new contiguous tensor of ``dtype``.
 
-    Where gradients are off, the network runs in inference mode, in which operations cost less. No
-    network of these backends keeps a tensor that a later call with gradients would need.
+    Where gradients are off, the network runs in inference mode, in which operations cost less. What
+    it makes there and keeps, such as a weight that a hook replaces, has no gradient in later calls.
 
     Args:
         call: calls the network.
@@ -30,7 +31,8 @@ def forward(
         torch.OutOfMemoryError: with the bound to lower, instead of the allocator's report.
     """
     try:
-        with torch.inference_mode(not torch.is_grad_enabled()):
+        # Not inference_mode(False): it would switch off that of a caller.
+        with nullcontext() if torch.is_grad_enabled() else torch.inference_mode():
             out = call()
     except RuntimeError as error:
         if not out_of_memory(error):

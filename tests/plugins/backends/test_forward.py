@@ -42,6 +42,14 @@ def test_an_output_of_the_right_kind_is_copied_too():
     assert not out.is_inference()
 
 
+def test_the_mode_of_a_caller_stays():
+    """Otherwise the network would save tensors of inference mode for a gradient, and raise."""
+    net = nn.Linear(4, 4)
+    with torch.inference_mode(), torch.enable_grad():
+        x = torch.randn(1, 1, 4, 4)
+        assert forward(lambda: net(x), x, x.dtype).is_inference()
+
+
 def test_a_network_that_sampled_can_be_trained():
     backend = load_backend("mnist")
     Sampler(backend, num_inference_steps=1).sample(3)

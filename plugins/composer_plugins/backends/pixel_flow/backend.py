@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -65,12 +65,6 @@ class PixelFlowBackend:
 
     __repr__ = short_repr
 
-    @cached_property
-    def _weight(self) -> Tensor:
-        """A parameter, whose dtype is that of the network; to search for one takes time."""
-        weight: Tensor = next(self.network.parameters())
-        return weight
-
     @property
     def networks(self) -> dict[str, nn.Module]:
         """What a picture names by a hash."""
@@ -81,7 +75,7 @@ class PixelFlowBackend:
 
     def evaluate(self, batch: Batch) -> Output:
         self.embeddings.free_encoder()
-        dtype = self._weight.dtype
+        dtype = next(self.network.parameters()).dtype
         x, noise = batch.x.to(dtype), [1 - t for t in batch.times]
         s = to_device(torch.tensor(noise, dtype=torch.float32), x.device)
         text, mask = self._text(batch.conditions, dtype)
