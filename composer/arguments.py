@@ -31,9 +31,7 @@ _MAX_NUMBER = 1e18
 
 def finite(value: Any, name: str) -> float:
     """Return a finite real number as a float, at most 1e18 in size; booleans raise a TypeError."""
-    if type(value) in (float, int) and abs(value) <= _MAX_NUMBER:  # most are, and this is fast
-        return float(value)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if isinstance(value, bool) or not isinstance(value, float | int | numbers.Real):  # slow last
         raise TypeError(f"{name} must be a number, got {shown(value)}.")
     try:
         number = float(value)

@@ -26,7 +26,6 @@ from composer.lent import Lent
 from composer.protocols import Asking
 from composer.requests import Request
 
-_NOTHING = nullcontext()
 T = TypeVar("T")
 NoiseEstimate = Callable[[Request], Asking[Estimate]]
 
@@ -105,10 +104,7 @@ class _Tree:
     def ask(self, question: _Question) -> None:
         """Ask a first question."""
         self._questions[question.key] = question
-        if question.plugins:
-            self.begin(question.conversation())
-        else:
-            self._for_the_model.append(question)
+        self._put(question, self._ready)
 
     def begin(self, conversation: _Conversation) -> None:
         """Begin a first conversation."""
@@ -124,7 +120,7 @@ class _Tree:
 
     def _ask(self, conversation: _Conversation) -> None:
         """Put each new question of a conversation to its first plugin, or to the model."""
-        begun = []
+        begun: list[_Conversation] = []
         for request in conversation.requests():
             question = _Question(request, conversation.inner)
             known = self._questions.setdefault(question.key, question)
@@ -132,15 +128,18 @@ class _Tree:
             if known.answer is None:
                 known.askers.append(conversation)
                 conversation.waits += 1
-            if known is not question:
-                continue
-            if question.plugins:
-                begun.append(question.conversation())
-            else:
-                self._for_the_model.append(question)
+            if known is question:
+                self._put(question, begun)
         if not conversation.waits:
             begun.append(conversation)
         self._ready += reversed(begun)
+
+    def _put(self, question: _Question, begun: list[_Conversation]) -> None:
+        """Put a question to the model, or begin its conversation with the first plugin."""
+        if question.plugins:
+            begun.append(question.conversation())
+        else:
+            self._for_the_model.append(question)
 
     def _settle(self, questions: Iterable[_Question], answers: Iterable[Estimate]) -> None:
         """Give answers to the conversations that wait, and wake those with all answers."""
@@ -214,7 +213,7 @@ class _Conversation:
         # An outer plugin that wants the gradient of an answer sends an x that requires it.
         tracked = request is not None and request.x.requires_grad
         try:
-            with torch.enable_grad() if tracked else _NOTHING:
+            with torch.enable_grad() if tracked else nullcontext():
                 self.value = self._asking.send(sent)
         except StopIteration as stop:
             self.ended, self.value = True, stop.value

@@ -57,6 +57,7 @@ class Lent:
 
 
 def _versions(tensors: Sequence[Tensor]) -> list[int]:
+    """:func:`version` of each tensor."""
     try:
         return [tensor._version for tensor in tensors]
     except RuntimeError:

@@ -71,7 +71,7 @@ class Stats:
 
 
 class _Clock:
-    """Adds the processor's time of a block; a class, because contextmanager is slower."""
+    """Adds the time of a block; a class, because a generator as a context is slower."""
 
     __slots__ = "_began", "_stats"
 

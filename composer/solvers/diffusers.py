@@ -7,7 +7,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,7 +153,7 @@ class DiffusersSolver:
         output = self._output(run, estimate, shown)
         further = self._further(run, state)
         timestep = run.scheduler.timesteps[run.index]
-        with self._correcting(run, state.x):
+        with _correcting(run.scheduler, self._corrector, run.left, state.x):
             stepped: Tensor = run.scheduler.step(output, timestep, sample, **further).prev_sample
         run.index, run.position = run.index + 1, state.position + 1
         run.left = self._reached(run, state, estimate, stepped)
@@ -235,23 +235,17 @@ class DiffusersSolver:
             further["order"] = min(4, run.index - run.begun + 1)
         return further
 
-    def _correcting(self, run: _Run, x: Tensor) -> AbstractContextManager[None]:
-        """During a step, keep the corrector from images that plugins changed since the last step.
-
-        ``x`` is the image now.
-        """
-        if self._corrector is None:
-            return nullcontext()
-        return _correcting(run.scheduler, self._corrector, run.left, x)
-
 
 @contextmanager
-def _correcting(scheduler: Any, name: str, left: Tensor, x: Tensor) -> Iterator[None]:
-    """A step whose corrector, a method of the scheduler, acts on unchanged images alone.
+def _correcting(scheduler: Any, name: str | None, left: Tensor, x: Tensor) -> Iterator[None]:
+    """During a step, keep the corrector from images that plugins changed since the last step.
 
-    It would recompute a changed image from earlier ones, and undo the change. ``left`` is the image
-    after the last step, ``x`` the image now.
+    It would recompute such an image from earlier ones, and undo the change. ``name`` is its method,
+    ``left`` the image after the last step, ``x`` the image now.
     """
+    if name is None:
+        yield
+        return
     correct = getattr(scheduler, name)
     same = (x == left).flatten(1).all(1)[:, None, None, None]
 

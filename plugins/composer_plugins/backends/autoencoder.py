@@ -75,9 +75,10 @@ class Autoencoder:
         rows = x.to(dtype).split(1 if self.slicing else len(x))
         tracked = torch.is_grad_enabled() and x.requires_grad
         with torch.set_grad_enabled(tracked):
-            return forward(
+            made = forward(
                 lambda: torch.cat([function(row) for row in rows]), rows[0], x.dtype, LIGHTER
             )
+        return made.to(x.device)
 
     @staticmethod
     def _on(value: Tensor | float, like: Tensor) -> Tensor | float:

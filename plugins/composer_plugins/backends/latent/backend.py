@@ -82,7 +82,7 @@ class LatentBackend:
 
     @property
     def differentiable(self) -> bool:
-        """Whether gradients flow: unless its weights leave the device after each layer."""
+        """Whether gradients flow: unless hooks of diffusers move or cast its weights."""
         networks = self.network, self.autoencoder.vae
         return not any(hasattr(m, "_diffusers_hook") for n in networks for m in n.modules())
 
