@@ -190,8 +190,8 @@ MUTATIONS = [
     Mutation(
         "guidance from the wrong branch",
         "plugins/composer_plugins/guidance/cfg.py",
-        "(1, scale), (uncond, cond - uncond)",
-        "(1, scale), (cond, cond - uncond)",
+        "cond.lerp(uncond, 1 - scale)",
+        "cond.lerp(uncond, -scale)",
         "tests/plugins/guidance/test_cfg.py",
     ),
     Mutation(
@@ -260,8 +260,8 @@ MUTATIONS = [
     Mutation(
         "infinity is taken for a number",
         "composer/finiteness.py",
-        "if not math.isfinite(next(sums)):",
-        "if math.isnan(next(sums)):",
+        "if not math.isfinite(sums.pop(0)):",
+        "if math.isnan(sums.pop(0)):",
         "tests/core/test_finiteness.py",
     ),
     Mutation(
@@ -407,8 +407,8 @@ MUTATIONS = [
     Mutation(
         "rows that are asked of a perturbed model get the model itself",
         "composer/model.py",
-        "with perturbed(self.backend, perturbation):",
-        "with perturbed(self.backend, None):",
+        "with perturbation.applied(networks_of(self.backend)):",
+        "with perturbation.applied({}):",
         "tests/plugins/guidance/test_perturbed.py",
     ),
     Mutation(

@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -27,11 +27,12 @@ class FromRecipe(str):
 
 _MAX_NUMBER = 1e18
 """The largest number that an argument may be; torch has no larger integers."""
+_REAL: Final = float, int, numbers.Real  # the last is slow
 
 
 def finite(value: Any, name: str) -> float:
     """Return a finite real number as a float, at most 1e18 in size; booleans raise a TypeError."""
-    if isinstance(value, bool) or not isinstance(value, float | int | numbers.Real):  # slow last
+    if isinstance(value, bool) or not isinstance(value, _REAL):
         raise TypeError(f"{name} must be a number, got {shown(value)}.")
     try:
         number = float(value)

@@ -57,7 +57,7 @@ from composer.latents import (
     to_latents,
 )
 from composer.markers import answers
-from composer.placing import to_device
+from composer.placing import numbers_to_device, to_device
 from composer.plugin import (
     SETS_START,
     conditions_of,
@@ -122,6 +122,7 @@ __all__ = [
     "models_of",
     "networks_of",
     "noise_scale_of",
+    "numbers_to_device",
     "once",
     "parts_of",
     "plan_walks",

@@ -13,7 +13,7 @@ unconditional request of the inner one.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
@@ -99,7 +99,10 @@ class _Tree:
             if not self._for_the_model:
                 return
             waiting, self._for_the_model = self._for_the_model, []
-            self._settle(waiting, model([question.request for question in waiting]))
+            answers = model([question.request for question in waiting])
+            # The last one woken continues first, so the last question comes first.
+            for question, answer in reversed([*zip(waiting, answers, strict=True)]):
+                self._settle(question, answer)
 
     def ask(self, question: _Question) -> None:
         """Ask a first question."""
@@ -116,7 +119,7 @@ class _Tree:
         if not conversation.ended:
             self._ask(conversation)
         elif conversation.about is not None:
-            self._settle([conversation.about], [conversation.estimate(self._debug)])
+            self._settle(conversation.about, conversation.estimate(self._debug))
 
     def _ask(self, conversation: _Conversation) -> None:
         """Put each new question of a conversation to its first plugin, or to the model."""
@@ -141,17 +144,14 @@ class _Tree:
         else:
             self._for_the_model.append(question)
 
-    def _settle(self, questions: Iterable[_Question], answers: Iterable[Estimate]) -> None:
-        """Give answers to the conversations that wait, and wake those with all answers."""
-        woken = []
-        for question, answer in zip(questions, answers, strict=True):
-            question.answer = answer
-            for asker in question.askers:
-                asker.waits -= 1
-                if not asker.waits:
-                    woken.append(asker)
-            question.askers.clear()  # a reference cycle would keep tensors alive
-        self._ready += reversed(woken)
+    def _settle(self, question: _Question, answer: Estimate) -> None:
+        """Give a question's answer to the conversations that wait, and wake those with all."""
+        question.answer = answer
+        for asker in reversed(question.askers):
+            asker.waits -= 1
+            if not asker.waits:
+                self._ready.append(asker)
+        question.askers.clear()  # a reference cycle would keep tensors alive
 
 
 class _Question:

@@ -170,6 +170,18 @@ class Estimate:
     def __neg__(self) -> Estimate:
         return self.replace(prediction=-self.prediction)
 
+    def lerp(self, other: Estimate, weight: float | Tensor) -> Estimate:
+        """self + weight * (other - self) in one pass, with this one's learned variance.
+
+        Args:
+            weight: a number, also below 0 or above 1, or a tensor that broadcasts to (B, C, H, W).
+        """
+        start, end, share = self.prediction, self._alike(other).prediction, _factor(weight)
+        if isinstance(share, Tensor):
+            share = share.to(start.dtype)
+        prediction = torch.lerp(start, end.to(start.dtype), share)
+        return self.with_fixed_variance().replace(prediction=prediction)
+
     def _summed(self, other: Estimate, prediction: Tensor) -> Estimate:
         terms = _distinct_variances((self, other))
         several = terms if len(terms) > 1 else ()
@@ -239,12 +251,15 @@ def combine(
     return first.replace(prediction=prediction, variance=_mean(_distinct_variances(kept)))
 
 
+_FACTORS: Final = float, int, Tensor, numbers.Real  # the last is slow
+
+
 def _is_one(weight: float | Tensor) -> bool:
     return not isinstance(_factor(weight), Tensor) and bool(weight == 1)
 
 
 def _factor(value: float | Tensor) -> float | Tensor:
-    if not isinstance(value, float | int | Tensor | numbers.Real):  # the last is slow
+    if not isinstance(value, _FACTORS):
         raise TypeError(
             f"the factor of an estimate must be a number or a tensor, got {shown(value)}."
         )

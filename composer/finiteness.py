@@ -48,8 +48,10 @@ class Finiteness:
         added, self._added = self._added, []
         if not added:
             return
-        sums = iter(torch.cat([totals for totals, _ in added]).tolist())
+        sums = torch.cat([totals for totals, _ in added]).tolist()
+        if all(map(math.isfinite, sums)):
+            return
         for totals, sentence in added:
             for image in range(len(totals)):
-                if not math.isfinite(next(sums)):
+                if not math.isfinite(sums.pop(0)):
                     raise NonFiniteError(sentence(image))

@@ -17,11 +17,12 @@ from composer.batch import Batch, Output, grouped
 from composer.errors import unstopped
 from composer.finiteness import Finiteness
 from composer.lent import version
-from composer.perturbations import perturbation_of, perturbed
+from composer.perturbations import perturbation_of
 from composer.protocols import Backend, spread
 from composer.requests import UNCONDITIONAL, Each, Estimate, Request
 from composer.row_bounds import MaxRows, rows_in_a_call
 from composer.stats import Stats
+from composer.weights import networks_of
 
 
 class Model:
@@ -103,22 +104,27 @@ class Model:
         if not any(map(perturbation_of, {*rows.models})):
             return joined(self._bounded(backend, rows))
         groups = grouped([perturbation_of(model) for model in rows.models])
-        outputs = [self._bounded(backend, rows.take(group)) for group in groups]
+        outputs = [self._perturbed(backend, rows.take(group)) for group in groups]
         return joined(Output.gathered(outputs, groups))
 
+    def _perturbed(self, backend: Backend, batch: Batch) -> Output:
+        """Evaluate rows of one perturbation, or of none."""
+        perturbation = perturbation_of(batch.models[0])
+        if perturbation is None:
+            return self._bounded(backend, batch)
+        with perturbation.applied(networks_of(self.backend)):
+            return self._bounded(backend, batch.replace(models=(None,) * len(batch)))
+
     def _bounded(self, backend: Backend, batch: Batch) -> Output:
-        """Evaluate rows of one perturbation, or none, within ``max_rows``."""
-        if (perturbation := perturbation_of(batch.models[0])) is not None:
-            batch = batch.replace(models=(None,) * len(batch))
-        with perturbed(self.backend, perturbation):
-            bound = rows_in_a_call(self.max_rows, batch, self._device)
-            if bound >= len(batch):
-                return self._call(backend, batch)
-            # Keep the rows of one image together, so that backends can share work between them.
-            order = sorted(range(len(batch)), key=batch.images.__getitem__)
-            parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
-            outputs = [self._call(backend, batch.take(part)) for part in parts]
-            return Output.gathered(outputs, parts)
+        """Evaluate rows within ``max_rows``."""
+        bound = rows_in_a_call(self.max_rows, batch, self._device)
+        if bound >= len(batch):
+            return self._call(backend, batch)
+        # Keep the rows of one image together, so that backends can share work between them.
+        order = sorted(range(len(batch)), key=batch.images.__getitem__)
+        parts = [sorted(order[k : k + bound]) for k in range(0, len(order), bound)]
+        outputs = [self._call(backend, batch.take(part)) for part in parts]
+        return Output.gathered(outputs, parts)
 
     def _call(self, backend: Backend, batch: Batch) -> Output:
         self.stats.calls += 1

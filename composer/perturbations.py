@@ -7,12 +7,10 @@ networks, ``backend.networks``, are perturbed. These rows are a call of their ow
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from torch import nn
-
-from composer.weights import networks_of
 
 
 class Perturbation(Protocol):
@@ -32,10 +30,3 @@ class Perturbation(Protocol):
 def perturbation_of(model: Any) -> Perturbation | None:
     """The perturbation that a request names as its model; None for a name, and for none."""
     return None if model is None or not hasattr(model, "applied") else model
-
-
-def perturbed(backend: object, perturbation: Perturbation | None) -> AbstractContextManager[None]:
-    """The block within which a backend is perturbed."""
-    if perturbation is None:
-        return nullcontext()
-    return perturbation.applied(networks_of(backend))

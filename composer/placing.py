@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,3 +17,14 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def numbers_to_device(numbers: Sequence[float], device: torch.device) -> Tensor:
+    """Numbers (N,) as float32 on a device, such as a time for each row of a batch.
+
+    Float32 also for a half-precision network: bfloat16 has no 999. Equal numbers, those of most
+    steps, are filled in on the device, which is fast.
+    """
+    if numbers.count(numbers[0]) == len(numbers):
+        return torch.full((len(numbers),), numbers[0], dtype=torch.float32, device=device)
+    return to_device(torch.tensor(numbers, dtype=torch.float32), device)

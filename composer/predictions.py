@@ -72,7 +72,7 @@ class Prediction:
         return torch.add(out, x, alpha=-b / sigma) * (-sigma / d)
 
     def _solve(self, alpha: float, sigma: float) -> tuple[float, float, float]:
-        a, b = (float(v) for v in self.row(alpha, sigma))
+        a, b = map(float, self.row(alpha, sigma))
         return a, b, alpha * b - a * sigma
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from composer import UNCONDITIONAL, Estimate, Plugin, Request, Stack, hookimpl
 from composer.arguments import finite_each, interval, within
-from composer.authoring import answers, check_encodable, combine
+from composer.authoring import answers, check_encodable
 from composer.errors import shown
 
 Scale = float | Sequence[float] | Tensor
@@ -81,7 +81,7 @@ def away(
 
 def guide(uncond: Estimate, cond: Estimate, scale: float | Tensor) -> Estimate:
     """uncond + scale * (cond - uncond), with cond's learned variance."""
-    return combine((1, scale), (uncond, cond - uncond), variance=cond)
+    return cond.lerp(uncond, 1 - scale)
 
 
 def require_guidance(guidance: object, owner: str) -> None:

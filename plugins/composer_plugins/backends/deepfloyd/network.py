@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from composer import Batch, Output, Stack
-from composer.authoring import answers, grouped, to_device
+from composer.authoring import answers, grouped, numbers_to_device
 from composer_plugins.backends.deepfloyd.embedding_files import NEGATIVE
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
 from composer_plugins.backends.forward import forward
@@ -50,8 +50,7 @@ def _forward(unet: Any, embeddings: Embeddings, batch: Batch) -> Tensor:
     call = partial(
         unet,
         x,
-        # Float32 also for a half-precision network: bfloat16 has no 999.
-        to_device(torch.tensor(batch.times, dtype=torch.float32), x.device),
+        numbers_to_device(batch.times, x.device),
         encoder_hidden_states=text,
         class_labels=_labels(unet, batch),
         return_dict=False,

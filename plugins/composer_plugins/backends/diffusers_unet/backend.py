@@ -11,7 +11,7 @@ from torch import nn
 
 from composer import UNCONDITIONAL, Batch, Estimate, Output, Request, UnknownNameError, hookimpl
 from composer.arguments import label_of
-from composer.authoring import Clip, clipped, short_repr, to_device
+from composer.authoring import Clip, clipped, numbers_to_device, short_repr, to_device
 from composer.errors import shown
 from composer.predictions import Prediction
 from composer.schedules import DiscreteSchedule
@@ -113,9 +113,9 @@ class DiffusersBackend:
 
     def evaluate(self, batch: Batch) -> Output:
         device, dtype = place_of(self.unet)
-        # Float32 also for a half-precision network: bfloat16 has no 999. An embedded time is
-        # rounded to a whole one, because schedulers of other paths use times in between.
-        times = to_device(torch.tensor(batch.times, dtype=torch.float32), device)
+        # An embedded time is rounded to a whole one, because schedulers of other paths use times in
+        # between.
+        times = numbers_to_device(batch.times, device)
         if self.unet.config.time_embedding_type == "learned":
             times = times.round().long().clamp(min=0)
         labels = None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from composer import Batch, Output, State, hookimpl
-from composer.authoring import grouped, short_repr, to_device, to_images
+from composer.authoring import grouped, numbers_to_device, short_repr, to_images
 from composer.predictions import Prediction
 from composer.schedules import Schedule
 from composer.solvers import Solver
@@ -116,7 +116,7 @@ class LatentBackend:
         times = [self.schedule.at(t)[1] for t in batch.times] if self.family.flow else batch.times
         rows = Rows(
             batch.x.to(dtype),
-            to_device(torch.tensor(times, dtype=torch.float32), self.device),
+            numbers_to_device(times, self.device),
             self._given(cast("tuple[str, ...]", batch.conditions), dtype),
             self._guidance(batch),
         )

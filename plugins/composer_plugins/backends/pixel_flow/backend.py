@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from composer import Batch, Output
-from composer.authoring import short_repr, to_device
+from composer.authoring import numbers_to_device, short_repr, to_device
 from composer.predictions import SAMPLE, Prediction
 from composer.schedules import FlowSchedule
 from composer.solvers import Euler, Solver
@@ -75,9 +75,9 @@ class PixelFlowBackend:
 
     def evaluate(self, batch: Batch) -> Output:
         self.embeddings.free_encoder()
-        dtype = next(self.network.parameters()).dtype
+        dtype = self._weight.dtype
         x, noise = batch.x.to(dtype), [1 - t for t in batch.times]
-        s = to_device(torch.tensor(noise, dtype=torch.float32), x.device)
+        s = numbers_to_device(noise, x.device)
         text, mask = self._text(batch.conditions, dtype)
         ask = partial(self.ask, self.network, x, s, text, mask)
         x0 = forward(ask, x, self.dtype, LIGHTER)
@@ -85,6 +85,12 @@ class PixelFlowBackend:
             share = (s / self.least).clamp(max=1).to(self.dtype)
             x0 = batch.x + share[:, None, None, None] * (x0 - batch.x)
         return Output(x0)
+
+    @cached_property
+    def _weight(self) -> nn.Parameter:
+        """One weight of the network, which tells what type it computes in; to find it is slow."""
+        weight: nn.Parameter = next(self.network.parameters())
+        return weight
 
     def _text(
         self, prompts: tuple[Hashable, ...], dtype: torch.dtype
