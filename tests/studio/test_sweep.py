@@ -17,6 +17,7 @@ from PIL import Image
 
 import composer
 from composer import Sampler
+from composer.limits import MAX_STEPS
 from composer_plugins import CFG, Anagram
 from composer_studio.folders import read_rows
 from composer_studio.remembered import read_memory
@@ -78,7 +79,10 @@ def test_a_sweep_takes_as_many_steps_as_sample(studio, six_nine, tmp_path):
     assert (typed == written).all()
     assert read_memory(tmp_path / "typed" / name).recipe["num_inference_steps"] == 2
     assert "--steps" in studio("sweep", "--help").output
-    assert studio("sweep", six_nine, "--steps", 0, "--out", tmp_path / "none").exit_code == 2
+    for steps in (0, MAX_STEPS + 1):
+        done = studio("sweep", six_nine, "--steps", steps, "--out", tmp_path / "none")
+        assert done.exit_code == 2
+        assert "--steps" in done.stderr
 
 
 def test_more_seeds_go_on_and_another_recipe_does_not(studio, six_nine, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from composer.commands.paths import NamedPath
+from composer.limits import MAX_STEPS
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DIRECTORY = NamedPath()
@@ -30,7 +31,9 @@ BATCH = click.option(
     show_default=True,
     help="Images at a time.",
 )
-STEPS = click.option("--steps", type=click.IntRange(1), help="Steps from noise to image.")
+STEPS = click.option(
+    "--steps", type=click.IntRange(1, MAX_STEPS), help="Steps from noise to image."
+)
 _OUTPUTS = (
     click.option("--best", type=click.IntRange(1), help="Keep the N images of the highest score."),
     click.option("--score", help="Score for --best, such as reads_as."),
