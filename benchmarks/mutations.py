@@ -260,8 +260,8 @@ MUTATIONS = [
     Mutation(
         "infinity is taken for a number",
         "composer/finiteness.py",
-        "if not math.isfinite(sums.pop(0)):",
-        "if math.isnan(sums.pop(0)):",
+        "if not math.isfinite(next(each)):",
+        "if math.isnan(next(each)):",
         "tests/core/test_finiteness.py",
     ),
     Mutation(

@@ -100,9 +100,10 @@ class _Tree:
                 return
             waiting, self._for_the_model = self._for_the_model, []
             answers = model([question.request for question in waiting])
-            # The last one woken continues first, so the last question comes first.
-            for question, answer in reversed([*zip(waiting, answers, strict=True)]):
-                self._settle(question, answer)
+            woken: list[_Conversation] = []
+            for question, answer in zip(waiting, answers, strict=True):
+                woken += self._settled(question, answer)
+            self._ready += reversed(woken)
 
     def ask(self, question: _Question) -> None:
         """Ask a first question."""
@@ -119,7 +120,8 @@ class _Tree:
         if not conversation.ended:
             self._ask(conversation)
         elif conversation.about is not None:
-            self._settle(conversation.about, conversation.estimate(self._debug))
+            woken = self._settled(conversation.about, conversation.estimate(self._debug))
+            self._ready += reversed(woken)
 
     def _ask(self, conversation: _Conversation) -> None:
         """Put each new question of a conversation to its first plugin, or to the model."""
@@ -144,14 +146,16 @@ class _Tree:
         else:
             self._for_the_model.append(question)
 
-    def _settle(self, question: _Question, answer: Estimate) -> None:
-        """Give a question's answer to the conversations that wait, and wake those with all."""
+    def _settled(self, question: _Question, answer: Estimate) -> list[_Conversation]:
+        """Answer a question; return the conversations that wait for nothing else."""
         question.answer = answer
-        for asker in reversed(question.askers):
+        woken = []
+        for asker in question.askers:  # one that asked twice stands there twice
             asker.waits -= 1
             if not asker.waits:
-                self._ready.append(asker)
+                woken.append(asker)
         question.askers.clear()  # a reference cycle would keep tensors alive
+        return woken
 
 
 class _Question:

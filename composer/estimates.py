@@ -29,6 +29,7 @@ class Keep(Enum):
 
 
 KEEP: Final = Keep.KEEP
+_FACTORS: Final = float, int, Tensor, numbers.Real  # the last is slow
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -171,15 +172,17 @@ class Estimate:
         return self.replace(prediction=-self.prediction)
 
     def lerp(self, other: Estimate, weight: float | Tensor) -> Estimate:
-        """self + weight * (other - self) in one pass, with this one's learned variance.
+        """self + weight * (other - self), with this one's learned variance.
 
         Args:
             weight: a number, also below 0 or above 1, or a tensor that broadcasts to (B, C, H, W).
         """
         start, end, share = self.prediction, self._alike(other).prediction, _factor(weight)
+        dtype = torch.result_type(start, end)
         if isinstance(share, Tensor):
-            share = share.to(start.dtype)
-        prediction = torch.lerp(start, end.to(start.dtype), share)
+            dtype = torch.promote_types(dtype, torch.result_type(start, share))
+            share = share.to(dtype)
+        prediction = torch.lerp(start.to(dtype), end.to(dtype), share)
         return self.with_fixed_variance().replace(prediction=prediction)
 
     def _summed(self, other: Estimate, prediction: Tensor) -> Estimate:
@@ -188,10 +191,10 @@ class Estimate:
         return changed(self, prediction=prediction, variance=_mean(terms), _variances=several)
 
     def _alike(self, other: Estimate) -> Estimate:
-        """``other``, if it can be added to this one."""
+        """``other``, if it can be combined with this one."""
         if not isinstance(other, Estimate):
             raise TypeError(
-                f"an estimate can be added to an Estimate, got {type(other).__name__}. Use "
+                f"an estimate can be combined with an Estimate, got {type(other).__name__}. Use "
                 "with_x0, with_noise or replace(prediction=...)."
             )
         if other.t != self.t or other.prediction.shape != self.prediction.shape:
@@ -249,9 +252,6 @@ def combine(
             prediction = torch.add(prediction, part, alpha=float(weight))
     kept = estimates if variance == "mean" else (variance,)
     return first.replace(prediction=prediction, variance=_mean(_distinct_variances(kept)))
-
-
-_FACTORS: Final = float, int, Tensor, numbers.Real  # the last is slow
 
 
 def _is_one(weight: float | Tensor) -> bool:

@@ -51,7 +51,8 @@ class Finiteness:
         sums = torch.cat([totals for totals, _ in added]).tolist()
         if all(map(math.isfinite, sums)):
             return
+        each = iter(sums)
         for totals, sentence in added:
             for image in range(len(totals)):
-                if not math.isfinite(sums.pop(0)):
+                if not math.isfinite(next(each)):
                     raise NonFiniteError(sentence(image))

@@ -25,6 +25,6 @@ def numbers_to_device(numbers: Sequence[float], device: torch.device) -> Tensor:
     Float32 also for a half-precision network: bfloat16 has no 999. Equal numbers, those of most
     steps, are filled in on the device, which is fast.
     """
-    if numbers.count(numbers[0]) == len(numbers):
-        return torch.full((len(numbers),), numbers[0], dtype=torch.float32, device=device)
+    if len(set(numbers)) == 1:
+        return torch.full((len(numbers),), float(numbers[0]), dtype=torch.float32, device=device)
     return to_device(torch.tensor(numbers, dtype=torch.float32), device)

@@ -264,3 +264,37 @@ def test_a_step_leaves_no_tensors_to_the_collector_of_cycles():
     finally:
         gc.enable()
     assert len(predictions) == 2 * 4
+
+
+class Asks:
+    """Asks for some conditions, notes when it continues, and returns their mean."""
+
+    def __init__(self, order, *conditions):
+        self.order, self.conditions = order, conditions
+
+    @hookimpl
+    def noise_estimate(self, request):
+        found = yield [request.replace(condition=c) for c in self.conditions]
+        self.order.append(self.conditions)
+        return sum(found) / len(found)
+
+
+def test_conversations_continue_in_the_order_in_which_their_last_question_was_asked():
+    """So a plugin that draws noise draws the same, whatever else shares its questions."""
+
+    class Fork:
+        @hookimpl
+        def noise_estimate(self, request):
+            a, b, c = yield [request.fill(Asks(order, *asked)) for asked in ((0,), (1,), (0, 2))]
+            return (a + b + c) / 3
+
+    order = []
+    Sampler(mixture(), [Fork()], num_inference_steps=1).sample()
+    assert order == [(0,), (1,), (0, 2)]
+
+
+def test_who_asks_the_same_twice_continues_once():
+    order = []
+    stats = Sampler(mixture(), [Asks(order, 1, 1)], num_inference_steps=2).sample().stats
+    assert order == [(1, 1)] * 2
+    assert stats.evaluated == 2

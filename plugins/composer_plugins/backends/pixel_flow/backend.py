@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -75,7 +75,7 @@ class PixelFlowBackend:
 
     def evaluate(self, batch: Batch) -> Output:
         self.embeddings.free_encoder()
-        dtype = self._weight.dtype
+        dtype = next(self.network.parameters()).dtype
         x, noise = batch.x.to(dtype), [1 - t for t in batch.times]
         s = numbers_to_device(noise, x.device)
         text, mask = self._text(batch.conditions, dtype)
@@ -85,12 +85,6 @@ class PixelFlowBackend:
             share = (s / self.least).clamp(max=1).to(self.dtype)
             x0 = batch.x + share[:, None, None, None] * (x0 - batch.x)
         return Output(x0)
-
-    @cached_property
-    def _weight(self) -> nn.Parameter:
-        """One weight of the network, which tells what type it computes in; to find it is slow."""
-        weight: nn.Parameter = next(self.network.parameters())
-        return weight
 
     def _text(
         self, prompts: tuple[Hashable, ...], dtype: torch.dtype
