@@ -127,6 +127,16 @@ def require_all(missing: Collection[str], place: Path) -> None:
         )
 
 
+VOCABULARIES = "spiece.model", "tokenizer.json", "vocab.json"
+
+
+def require_vocabulary(place: Path) -> None:
+    """Raise a ValueError for a tokenizer's folder without a vocabulary: transformers would continue
+    with an empty one."""
+    if not any((place / name).is_file() for name in VOCABULARIES):
+        raise ValueError(f"{place} must have one of {', '.join(VOCABULARIES)}. Download it again.")
+
+
 def first_line(error: Exception) -> str:
     """The first line of a library's error, without the signatures and lists below it."""
     return str(error).strip().split("\n")[0].rstrip(".:") or type(error).__name__
@@ -141,6 +151,8 @@ def usable(file: Path) -> Iterator[None]:
     """
     try:
         yield
+    except KeyError as error:
+        raise ValueError(f"{file} has no entry {error}. Download or write it again.") from error
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         raise ValueError(f"{file} cannot be used ({first_line(error)}). Correct it.") from error
 

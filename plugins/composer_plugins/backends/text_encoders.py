@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from composer.errors import shown
 from composer_plugins.backends.deepfloyd.embedding_files import Tidy, tidy, verbatim
 from composer_plugins.backends.deepfloyd.embeddings import Encoder
 from composer_plugins.backends.deepfloyd.text import TextEncoder
@@ -22,17 +23,25 @@ Make = Callable[[Source, torch.device, torch.dtype, bool, str | None], Made]
 def text_encoder(
     model: Source, device: torch.device, dtype: torch.dtype, eight_bit: bool, variant: str | None
 ) -> Made:
-    """The text encoder of a model; DeepFloyd IF's for an unknown pipeline.
+    """The text encoder of a model; DeepFloyd IF's for a folder without model_index.json.
 
     Args:
         model: a folder, or a model of the hub.
         device, dtype: device and dtype of the encoder.
         eight_bit: read it in 8 bits.
         variant: variant of its weights, such as "fp16".
+
+    Raises:
+        ValueError: no backend reads models of this pipeline.
     """
     file = model.fetch(("model_index.json",)) / "model_index.json"
-    kind = read_json(file).get("_class_name") if file.is_file() else None
-    return _ENCODERS.get(str(kind), _deepfloyd)(model, device, dtype, eight_bit, variant)
+    kind = str(read_json(file).get("_class_name")) if file.is_file() else _IF[0]
+    if kind not in _ENCODERS:
+        raise ValueError(
+            f"{model.model} is a {shown(kind)}, whose text encoder no backend uses. Name a model "
+            f"of {', '.join(sorted(_ENCODERS))}."
+        )
+    return _ENCODERS[kind](model, device, dtype, eight_bit, variant)
 
 
 def _deepfloyd(
@@ -59,4 +68,12 @@ def _latent(
     return PipelineText(model, family, device, dtype, variant), verbatim
 
 
-_ENCODERS: dict[str, Make] = {prx.PIPELINE: _prx, **dict.fromkeys(FAMILIES, _latent)}
+_IF = (
+    *("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline", "IFSuperResolutionPipeline"),
+    *("IFImg2ImgSuperResolutionPipeline", "IFInpaintingSuperResolutionPipeline"),
+)
+_ENCODERS: dict[str, Make] = {
+    **dict.fromkeys(_IF, _deepfloyd),
+    prx.PIPELINE: _prx,
+    **dict.fromkeys(FAMILIES, _latent),
+}

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from composer import Plugin, Stack, State, hookimpl
-from composer.arguments import finite
+from composer.arguments import finite_each
 from composer.authoring import guidance_of
 from composer.errors import shown
 
@@ -24,7 +25,7 @@ class DistilledGuidance(Plugin):
     Meng et al. 2023, "On Distillation of Guided Diffusion Models", arXiv 2210.03142.
 
     Args:
-        scale: one for all seeds, or a list with one per seed.
+        scale: one for all seeds, or a list or tensor (S,) of one per seed.
 
     Raises:
         TypeError, ValueError: not finite; or, in a Sampler, a model that takes no scale.
@@ -32,18 +33,12 @@ class DistilledGuidance(Plugin):
 
     unique = "set the scale of a distilled model"
 
-    scale: float | Sequence[float]
+    one_a_seed = ("scale",)
+
+    scale: float | Sequence[float] | Tensor
 
     def __post_init__(self) -> None:
-        if not self._scales:
-            raise ValueError(
-                "DistilledGuidance: scale must be a number, or one per seed, got an empty list."
-            )
-
-    @property
-    def _scales(self) -> list[float]:
-        given = self.scale if isinstance(self.scale, Sequence) else [self.scale]
-        return [finite(scale, "DistilledGuidance: scale") for scale in given]
+        finite_each(self.scale, "DistilledGuidance: scale")
 
     @hookimpl
     def check(self, stack: Stack) -> None:
@@ -55,5 +50,6 @@ class DistilledGuidance(Plugin):
 
     @hookimpl
     def start(self, state: State) -> None:
-        scales = torch.tensor(self._scales, dtype=torch.float32).to(state.backend.device)
+        scales = torch.as_tensor(self.scale, dtype=torch.float32).reshape(-1)
+        scales = scales.to(state.backend.device)
         state.beside["guidance"] = state.each(scales, "DistilledGuidance")

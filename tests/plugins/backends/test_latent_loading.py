@@ -41,6 +41,18 @@ def spoilt(tiny_latent, tmp_path):
     return copied
 
 
+def lacking(part, entry):
+    """A function that takes an entry out of the configuration of a part."""
+
+    def spoil(folder):
+        file = folder / part / "config.json"
+        config = json.loads(file.read_text())
+        del config[entry]
+        file.write_text(json.dumps(config))
+
+    return spoil
+
+
 def without_encoders(folder):
     for part in folder.glob("text_encoder*"):
         shutil.rmtree(part)
@@ -80,7 +92,7 @@ def test_kept_embeddings_need_no_encoder(tiny_latent, spoilt, name, file):
 
 def test_embeddings_of_another_model_are_no_embeddings_of_this_one(tiny_latent, file):
     sample(load(tiny_latent("sd3")[1], file))
-    with pytest.raises(ValueError, match="sd3.*, for a StableDiffusion3Pipeline, and .* FluxPipe"):
+    with pytest.raises(ValueError, match="for a FluxPipeline, got .*sd3.*, for a StableDiffusion3"):
         load(tiny_latent("flux-dev")[1], file)
     save_file({"": torch.zeros(1, 5, 16)}, file.with_name("narrow.safetensors"))
     with pytest.raises(ValueError, match="Make it with the text encoder of this model"):
@@ -264,7 +276,21 @@ def test_a_recipe_loads_it_again(tiny_latent, file):
             lambda f: rewrite(f / SCHEDULER, stochastic_sampling=True),
             "without stochastic_sampling",
         ),
-        ("sd3", empty("scheduler"), "knows, got None"),
+        ("sd3", empty("scheduler"), "no file .*scheduler_config.json. Download or save the whole"),
+        ("sd", empty("scheduler"), "no file .*scheduler_config.json. Download or save the whole"),
+        ("sd", lacking("unet", "in_channels"), "unet/config.json has no entry 'in_channels'"),
+        ("sd", lacking("unet", "cross_attention_dim"), "has no entry 'cross_attention_dim'"),
+        ("flux-dev", lacking("vae", "block_out_channels"), "no entry 'block_out_channels'"),
+        (
+            "sdxl",
+            lambda f: rewrite(f / "vae" / "config.json", scaling_factor=0),
+            "vae/config.json cannot be used .scaling_factor must be a positive number, got 0",
+        ),
+        (
+            "sd",
+            lambda f: rewrite(f / "unet" / "config.json", in_channels="four"),
+            "unet/config.json cannot be used .invalid literal",
+        ),
         ("sd", empty("vae"), "has no vae/config.json"),
         ("sd", empty("unet"), "has no unet/config.json"),
         ("sd", cut("unet/diffusion_pytorch_model.safetensors"), "unet cannot be read"),
@@ -274,6 +300,56 @@ def test_a_recipe_loads_it_again(tiny_latent, file):
 def test_what_is_no_such_model_is_said(spoilt, name, spoil, sentence, file):
     with pytest.raises(ValueError, match=sentence):
         load(spoilt(name, spoil), file)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("sd", "tokenizer"),
+        ("sdxl", "tokenizer_2"),
+        ("sd3", "tokenizer_3"),
+        ("flux-dev", "tokenizer"),
+        ("flux-dev", "tokenizer_2"),
+        ("z-image", "tokenizer"),
+    ],
+)
+def test_a_tokenizer_without_its_files_encodes_nothing(spoilt, name, place, file):
+    """diffusers would read an empty vocabulary, and its embeddings would be kept."""
+    folder = spoilt(name, lambda folder: None)
+    settings = folder / place / "tokenizer_config.json"
+    kept = settings.read_bytes()
+    settings.unlink()
+    with pytest.raises(ValueError, match=f"no file .*{place}/tokenizer_config.json. Download it"):
+        load(folder, file).encode(PROMPT)
+    empty(place)(folder)
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_bytes(kept)
+    with pytest.raises(ValueError, match=f"{place} must have one of spiece.model, tokenizer.json"):
+        load(folder, file).encode(PROMPT)
+    assert not file.exists()
+
+
+def test_no_weights_are_asked_for_before_the_embeddings_are_read(tiny_latent, file, monkeypatch):
+    asked = []
+
+    def download(model, *, allow_patterns, **options):
+        asked.extend(allow_patterns)
+        return str(tiny_latent("sd")[1])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    file.write_bytes(b"junk")
+    with pytest.raises(ValueError, match="embeddings.safetensors cannot be read"):
+        load("owner/name", file)
+    assert asked
+    assert not [pattern for pattern in asked if "safetensors" in pattern]
+
+
+def test_a_pipeline_of_no_backend_has_no_encoder_to_embed_with(spoilt, file):
+    folder = spoilt("sd", lambda f: rewrite(f / "model_index.json", _class_name="KolorsPipeline"))
+    done = CliRunner().invoke(embed, [PROMPT, "--model", str(folder), "--cache", str(file)])
+    assert done.exit_code != 0
+    assert "is a 'KolorsPipeline', whose text encoder no backend uses. Name a m" in done.output
+    assert not file.exists()
 
 
 @pytest.mark.parametrize("name", ["sd", "sd3", "z-image"])

@@ -250,6 +250,10 @@ def test_embeddings_of_another_model_raise(tiny, tmp_path):
     save_file({"": torch.zeros(1, 5, 32)}, file)
     with pytest.raises(ValueError, match=r"the shape \(1, L, 16\), got \(1, 5, 32\)"):
         load_prx(tiny[True], embeddings=file)
+    other = tmp_path / "alike.safetensors"
+    save_file({"": torch.zeros(1, 5, 16)}, other, {"kind": "StableDiffusionXLPipeline"})
+    with pytest.raises(ValueError, match="alike.safetensors must hold embeddings for a Qwen"):
+        load_prx(tiny[True], embeddings=other)
 
 
 def test_out_of_memory_says_what_to_do(backend, monkeypatch):

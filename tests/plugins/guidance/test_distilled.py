@@ -44,6 +44,8 @@ def test_it_is_the_pipeline_s_scale(folder, backend, scale):
 
 def test_each_seed_has_its_own(backend):
     both = sample(backend, DistilledGuidance([1.0, 7.0]), CFG(2.0)).x
+    tensor = DistilledGuidance(torch.tensor([1.0, 7.0], dtype=torch.float64))
+    assert torch.equal(sample(backend, tensor, CFG(2.0)).x, both)
     for k, scale in enumerate((1.0, 7.0)):
         alone = sample(backend, DistilledGuidance(scale), CFG(2.0), seeds=SEEDS[k : k + 1]).x
         torch.testing.assert_close(both[k : k + 1], alone, rtol=0, atol=1e-5)
@@ -62,7 +64,7 @@ def test_other_models_take_none():
 
 
 def test_two_scales_for_three_seeds(backend):
-    with pytest.raises(ValueError, match="DistilledGuidance: 2 .* for 3 seeds"):
+    with pytest.raises(ValueError, match="DistilledGuidance: scale must be .* 3 in all, got 2"):
         sample(backend, DistilledGuidance([1.0, 2.0]), seeds=(0, 1, 2))
 
 

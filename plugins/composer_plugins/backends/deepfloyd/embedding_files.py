@@ -151,11 +151,10 @@ def require_kind(file: Path, kind: str) -> None:
     """Raise a ValueError for a safetensors file that a text encoder of another kind wrote."""
     with _readable(file), safe_open(file, framework="pt") as content:
         facts = content.metadata() or {}
-    if facts.get("kind", kind) != kind:
+    if (facts.get("kind") or kind) != kind:
         raise ValueError(
-            f"{file} holds embeddings by the text encoder of {facts.get('model')}, for a "
-            f"{facts['kind']}, and the model is a {kind}. Name another file, or make one with "
-            "`composer embed`."
+            f"{file} must hold embeddings for a {kind}, got those of {facts.get('model')}, for a "
+            f"{facts['kind']}. Name another file, or make one with `composer embed`."
         )
 
 

@@ -23,7 +23,7 @@ from composer_plugins.backends.deepfloyd.reading import (
     halved,
     require_config,
 )
-from composer_plugins.backends.deepfloyd.text import ENCODERS, TextEncoder
+from composer_plugins.backends.deepfloyd.text import ENCODERS, KINDS, TextEncoder
 from composer_plugins.backends.deepfloyd.upscaler_loading import read_upscaler
 from composer_plugins.backends.diffusers_unet.loading import schedule_of
 from composer_plugins.backends.diffusers_unet.settings import require_settings
@@ -111,6 +111,7 @@ def load_deepfloyd(
         _text_encoder(source, folder, reader, partial(ENCODERS[stage], eight_bit=text_8bit)),
         place,
         called,
+        kind=KINDS[stage],
     )
     if stage == 3:
         return read_upscaler(folder, reader, store, config, size)

@@ -19,11 +19,13 @@ from composer_plugins.backends.deepfloyd.reading import (
     reason,
     require_packages,
 )
-from composer_plugins.backends.files import Source, require_all
+from composer_plugins.backends.files import Source, require_all, require_vocabulary
 from composer_plugins.backends.memory import room_for_weights
 
 MAX_LENGTH = 77  # T5 reads more, but IF was trained on no more; CLIP reads no more
-VOCABULARIES = ("spiece.model", "tokenizer.json", "vocab.json")
+T5_KIND, CLIP_KIND = "T5EncoderModel", "CLIPTextModel"
+KINDS = {1: T5_KIND, 2: T5_KIND, 3: CLIP_KIND}
+"""The text encoder's class in transformers, of each stage."""
 BITS = "pip install bitsandbytes accelerate, or leave text_8bit out"
 
 
@@ -54,7 +56,7 @@ class TextEncoder:
     source: Source
     device: torch.device
     dtype: torch.dtype
-    kind: str = "T5EncoderModel"
+    kind: str = T5_KIND
     masked: bool = True
     packages: tuple[str, ...] = ("transformers", "sentencepiece", "google.protobuf")
     eight_bit: bool = False
@@ -112,11 +114,7 @@ class TextEncoder:
 
         folder, variant = self._fetched()
         place, words = folder / "text_encoder", folder / "tokenizer"
-        if not any((words / name).is_file() for name in VOCABULARIES):
-            # transformers would continue with an empty vocabulary.
-            raise ValueError(
-                f"{words} must have one of {', '.join(VOCABULARIES)}. Download it again."
-            )
+        require_vocabulary(words)
         options = {}
         if self.eight_bit:  # bitsandbytes moves it to the device itself
             bits = transformers.BitsAndBytesConfig(load_in_8bit=True)
@@ -167,6 +165,6 @@ def _tokenizer(place: Path) -> Any:
         raise ValueError(f"{place} cannot be read ({reason(error)}). Download it again.") from error
 
 
-CLIP = partial(TextEncoder, kind="CLIPTextModel", masked=False, packages=("transformers",))
+CLIP = partial(TextEncoder, kind=CLIP_KIND, masked=False, packages=("transformers",))
 ENCODERS: dict[int, Callable[..., TextEncoder]] = {1: TextEncoder, 2: TextEncoder, 3: CLIP}
 """Of each stage."""

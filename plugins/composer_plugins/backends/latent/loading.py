@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from composer.arguments import finite, integer, switch
+from composer.arguments import finite, integer, positive, switch
 from composer.errors import shown
 from composer.named import Device, DType
 from composer.predictions import FLOW, Prediction
@@ -104,26 +104,30 @@ def load_latent(
     config = read_json(require_config(folder / family.part))
     scale = _guidance(config, guidance)
     decoder = read_json(require_config(folder / "vae"))
-    _require_channels(folder, family.channels(config), decoder)
-    factor = 2 ** (len(decoder["block_out_channels"]) - 1)
-    patch = factor * family.patch(config)
-    chosen = _size(size, factor * family.size(config), patch)
+    with usable(folder / "vae" / "config.json"):
+        factor = 2 ** (len(decoder["block_out_channels"]) - 1)
+        positive(decoder.get("scaling_factor", 1), "scaling_factor")
+    with usable(folder / family.part / "config.json"):
+        width, channels = int(config[family.width]), family.channels(config)
+        trained, patch = factor * family.size(config), factor * family.patch(config)
+    _require_channels(folder, channels, decoder)
+    chosen = _size(size, trained, patch)
     schedule, prediction, solver = _path(
         folder, family, (chosen[0] // patch) * (chosen[1] // patch)
     )
-    reader = Reader(network_dtype, place, offload, variant)
-    folder = source.fetch([*_CONFIGS, *reader.files(family.part), *reader.files("vae")])
     called = str(source.model)
     encoder = PipelineText(source, family, place, network_dtype, variant)
     store = Embeddings(
         cache_file(called) if embeddings is None else Path(embeddings).expanduser(),
-        int(config[family.width]),
+        width,
         encoder if (folder / "text_encoder" / "config.json").is_file() else None,
         place,
         called,
         verbatim,
         kind=family.pipeline,
     )
+    reader = Reader(network_dtype, place, offload, variant)
+    folder = source.fetch([*_CONFIGS, *reader.files(family.part), *reader.files("vae")])
     wide = network_dtype == torch.float16 and decoder.get("force_upcast", True)
     careful = Reader(torch.float32 if wide else network_dtype, place, offload, variant)
     vae = careful.network(folder / "vae", "AutoencoderKL")
@@ -229,13 +233,15 @@ def _path(folder: Path, family: Family, tokens: int) -> Path_:
     Args:
         tokens: of an image, on which the plan of some flows depends.
     """
+    file = folder / "scheduler" / "scheduler_config.json"
+    if not file.is_file():
+        raise ValueError(f"There is no file {file}. Download or save the whole pipeline again.")
     if not family.flow:
         own = read_scheduler(folder)
         return schedule_of(own), PREDICTIONS[own.config.prediction_type], DiffusersSolver(own)
     import diffusers  # noqa: PLC0415  # slow
 
-    file = folder / "scheduler" / "scheduler_config.json"
-    config = read_json(file) if file.is_file() else {}
+    config = read_json(file)
     kind = config.get("_class_name")
     if kind != _FLOW or config.get("stochastic_sampling") or config.get("invert_sigmas"):
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from composer_plugins.backends.deepfloyd.reading import legible, require_packages
-from composer_plugins.backends.files import Source, read_json
+from composer_plugins.backends.files import Source, read_json, require_vocabulary
 from composer_plugins.backends.latent.families import Encoded, Family
 from composer_plugins.backends.memory import room_for_weights
 
@@ -25,6 +26,17 @@ NOT_FOR_TEXT = {
     *("unet", "transformer", "vae", "scheduler"),
     *("safety_checker", "feature_extractor", "image_encoder"),
 }
+
+
+def _require_tokenizers(folder: Path, index: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a tokenizer of the pipeline that diffusers would read incompletely."""
+    for name in TOKENIZERS:
+        if index.get(name) in (None, [None, None]):
+            continue
+        require_vocabulary(folder / name)
+        settings = folder / name / "tokenizer_config.json"
+        if not settings.is_file():  # it has the largest number of tokens
+            raise ValueError(f"There is no file {settings}. Download it again.")
 
 
 def packed(encoded: Encoded) -> Tensor:
@@ -103,6 +115,7 @@ class PipelineText:
 
         folder = self.source.fetch(self._files())
         index = read_json(folder / "model_index.json")
+        _require_tokenizers(folder, index)
         unread = {*NOT_FOR_TEXT, *(part for part, kind in index.items() if kind == [None, None])}
         absent = dict.fromkeys(unread & index.keys())
         lighter = "Read them with dtype='bfloat16', or run `composer embed` elsewhere"

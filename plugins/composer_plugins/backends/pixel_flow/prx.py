@@ -101,6 +101,7 @@ def load_prx(
         called,
         verbatim,
         fewest=0,
+        kind=_kind(index, folder),
     )
     folder = source.fetch([*_CONFIGS, *reader.files("transformer")])
     network = reader.network(folder / "transformer", NETWORK)
@@ -179,6 +180,12 @@ def _require_prx(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
             f"{shown(found[1])}. Load other models by their own backend, see `composer plugins`."
         )
     return index, config
+
+
+def _kind(index: Mapping[str, Any], folder: Path) -> str:
+    """The class of the text encoder; "" for a pipeline that was saved without one."""
+    saved = index.get("text_encoder") not in (None, [None, None])
+    return _class_of(index, "text_encoder", folder) if saved else ""
 
 
 def _class_of(index: Mapping[str, Any], part: str, folder: Path) -> str:
