@@ -178,12 +178,9 @@ class Estimate:
             weight: a number, also below 0 or above 1, or a tensor that broadcasts to (B, C, H, W).
         """
         start, end, share = self.prediction, self._alike(other).prediction, _factor(weight)
-        dtype = torch.result_type(start, end)
-        if isinstance(share, Tensor):
-            dtype = torch.promote_types(dtype, torch.result_type(start, share))
-            share = share.to(dtype)
-        prediction = torch.lerp(start.to(dtype), end.to(dtype), share)
-        return self.with_fixed_variance().replace(prediction=prediction)
+        if isinstance(share, Tensor) or start.dtype != end.dtype:
+            start, end, share = _of_one_dtype(start, end, share)
+        return self.with_fixed_variance().replace(prediction=torch.lerp(start, end, share))
 
     def _summed(self, other: Estimate, prediction: Tensor) -> Estimate:
         terms = _distinct_variances((self, other))
@@ -252,6 +249,17 @@ def combine(
             prediction = torch.add(prediction, part, alpha=float(weight))
     kept = estimates if variance == "mean" else (variance,)
     return first.replace(prediction=prediction, variance=_mean(_distinct_variances(kept)))
+
+
+def _of_one_dtype(
+    start: Tensor, end: Tensor, share: float | Tensor
+) -> tuple[Tensor, Tensor, float | Tensor]:
+    """The same in the type that their sum has; torch.lerp mixes no types."""
+    dtype = torch.result_type(start, end)
+    if isinstance(share, Tensor):
+        dtype = torch.promote_types(dtype, torch.result_type(start, share))
+        share = share.to(dtype)
+    return start.to(dtype), end.to(dtype), share
 
 
 def _is_one(weight: float | Tensor) -> bool:

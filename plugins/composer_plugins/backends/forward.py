@@ -6,9 +6,22 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer_plugins.backends.memory import exceeded, out_of_memory
+
+
+def first_weight(network: nn.Module) -> tuple[nn.Module, str]:
+    """The module and name of a network's first weight, whose dtype is that of the network.
+
+    The search takes longer than ``getattr(*first_weight)`` afterwards, and a module may get another
+    weight.
+    """
+    return next(
+        (module, name)
+        for module in network.modules()
+        for name, _ in module.named_parameters(recurse=False)
+    )
 
 
 def forward(

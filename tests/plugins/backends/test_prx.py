@@ -1,6 +1,8 @@
 """PRXPixel: equal to its pipeline, and what it refuses."""
 
+import copy
 import json
+import pickle
 import shutil
 
 import pytest
@@ -290,3 +292,23 @@ def test_double_precision_is_exact(tiny, backend, tmp_path):
     assert exactly.dtype == torch.float64
     torch.testing.assert_close(near, exactly.float(), rtol=0, atol=1e-4)
     torch.testing.assert_close(alone, exactly, rtol=0, atol=1e-12)
+
+
+def test_the_network_may_get_weights_of_another_type_between_runs(tiny, tmp_path):
+    """By cast or by assignment, which puts other tensors in place of the old ones."""
+    text = tmp_path / "text.safetensors"
+    known = load_prx(tiny[True], dtype="bfloat16", embeddings=text)
+    half = known.network.state_dict()
+    expected = Sampler(known, [CFG(4.0)], None, 2).sample(PROMPT).x
+    for change in (
+        lambda network: network.bfloat16(),
+        lambda network: network.load_state_dict(half, assign=True),
+    ):
+        backend = load_prx(tiny[True], embeddings=tmp_path / "wide.safetensors")
+        sampler = Sampler(backend, [CFG(4.0)], None, 2)
+        sampler.sample(PROMPT)
+        change(backend.network)
+        assert (sampler.sample(PROMPT).x - expected).abs().max() < 0.1
+    others = copy.deepcopy(backend), pickle.loads(pickle.dumps(backend))
+    for other in others:
+        assert getattr(*other._weight) is next(other.network.parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -16,7 +16,7 @@ from composer.predictions import SAMPLE, Prediction
 from composer.schedules import FlowSchedule
 from composer.solvers import Euler, Solver
 from composer_plugins.backends.deepfloyd.embeddings import Embeddings
-from composer_plugins.backends.forward import forward
+from composer_plugins.backends.forward import first_weight, forward
 
 Ask = Callable[[Any, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(network, x (N, C, H, W), s (N,), text (N, L, D), mask (N, L), True where a token is not padding,
@@ -75,7 +75,7 @@ class PixelFlowBackend:
 
     def evaluate(self, batch: Batch) -> Output:
         self.embeddings.free_encoder()
-        dtype = next(self.network.parameters()).dtype
+        dtype = getattr(*self._weight).dtype
         x, noise = batch.x.to(dtype), [1 - t for t in batch.times]
         s = numbers_to_device(noise, x.device)
         text, mask = self._text(batch.conditions, dtype)
@@ -85,6 +85,10 @@ class PixelFlowBackend:
             share = (s / self.least).clamp(max=1).to(self.dtype)
             x0 = batch.x + share[:, None, None, None] * (x0 - batch.x)
         return Output(x0)
+
+    @cached_property
+    def _weight(self) -> tuple[nn.Module, str]:
+        return first_weight(self.network)
 
     def _text(
         self, prompts: tuple[Hashable, ...], dtype: torch.dtype
