@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+VOCABULARIES = "spiece.model", "tokenizer.json", "vocab.json"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -125,9 +127,6 @@ def require_all(missing: Collection[str], place: Path) -> None:
             f"the weights in {place} lack {len(missing)} of the tensors that config.json needs, "
             f"such as {sorted(missing)[0]}. The two belong to different models."
         )
-
-
-VOCABULARIES = "spiece.model", "tokenizer.json", "vocab.json"
 
 
 def require_vocabulary(place: Path) -> None:

@@ -432,3 +432,10 @@ def test_unconditional_is_the_empty_prompt(tiny_if, embedded):
     sampler = Sampler(backend, num_inference_steps=2)
     assert torch.equal(sampler.sample("").x, sampler.sample(UNCONDITIONAL).x)
     assert torch.equal(sampler.sample().x, sampler.sample(UNCONDITIONAL).x)
+
+
+def test_embeddings_for_another_kind_of_model_raise(folder, embedded, tmp_path):
+    other = tmp_path / "alike.safetensors"
+    save_file(load_file(embedded), other, {"kind": "StableDiffusion3Pipeline"})
+    with pytest.raises(ValueError, match="must hold embeddings for a T5EncoderModel, got those"):
+        load_deepfloyd(folder, embeddings=other)
